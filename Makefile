@@ -1,0 +1,66 @@
+# Everything that a user or a developer runs. The work is in pgrx-config/setup.sh; what it makes lies in .build/ and target/.
+#
+#   PG_VERSION=16              another major version of PostgreSQL than the newest installed
+#   PG_CONFIG=/path/pg_config  another PostgreSQL than Debian's
+#   ORT=cuda                   ONNX Runtime with its CUDA provider
+#   ARGS='…'                   for pytest, the demonstration or the benchmarks
+
+SETUP := pgrx-config/setup.sh
+PYTHON := .build/venv/bin/python
+
+# A statement reaches psql through the environment as it was typed: neither make nor a shell reads its dollars and quotes.
+override SQL := $(value SQL)
+export SQL PG_VERSION PG_CONFIG ORT
+
+.PHONY: help demo test lint setup models start stop restart psql install bench clean
+
+help:
+	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
+	@echo "make test                     all tests, from nothing"
+	@echo "make start                    the private cluster with the extension and the models, ready for psql"
+	@echo "make psql [SQL='…']           psql on it; with SQL, one statement and bare rows"
+	@echo "make stop                     stops it"
+	@echo "make restart                  stops and starts it"
+	@echo "make models                   builds the models and imports them into it"
+	@echo "make install PG_CONFIG=…      the extension, into a server of yours"
+	@echo "make lint                     format and clippy, as CI runs them"
+	@echo "make bench                    the figures of benches/"
+	@echo "make clean                    takes away all that was made here"
+
+demo:
+	@$(SETUP) all demo-data
+	@$(SETUP) run $(PYTHON) docs/demo/demo.py $(ARGS)
+
+# The engine first: it needs no server and fails fastest.
+test:
+	@$(SETUP) all python-tests demo-data
+	cargo test --locked --no-default-features
+	@$(SETUP) run $(PYTHON) -m pytest tests $(ARGS)
+
+lint:
+	@$(SETUP) system postgres
+	cargo fmt --check
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	@$(SETUP) run sh -c 'set -x; cargo clippy --locked --all-targets --no-default-features --features "$$PG_FEATURE" -- -D warnings'
+
+setup models start:
+	@$(SETUP) all
+
+stop:
+	@$(SETUP) stop
+
+restart:
+	@$(SETUP) stop all
+
+psql:
+	@$(SETUP) psql
+
+install:
+	@$(SETUP) install
+
+bench:
+	@$(SETUP) all python-bench demo-data
+	@$(SETUP) run .build/venv-bench/bin/python benches/run.py $(ARGS)
+
+clean:
+	@$(SETUP) clean

@@ -1,0 +1,89 @@
+-- The catalog of models: transactional, dumped by pg_dump, replicated by WAL. Only the extension's own functions write it.
+
+GRANT USAGE ON SCHEMA reco TO PUBLIC;
+
+CREATE TABLE reco.model (
+    name text PRIMARY KEY CHECK (name <> ''),
+    owner regrole NOT NULL,
+    version_in_use integer NOT NULL
+);
+COMMENT ON TABLE reco.model IS 'a row for each model name';
+
+CREATE TABLE reco.model_version (
+    name text NOT NULL REFERENCES reco.model ON DELETE CASCADE,
+    version integer NOT NULL CHECK (version > 0),
+    task text NOT NULL CHECK (task IN ('text_embedding', 'image_embedding', 'recommendation', 'predict')),
+    algorithm text,
+    config jsonb NOT NULL,
+    source text,
+    metrics jsonb,
+    sha256 text NOT NULL,
+    size bigint NOT NULL,
+    created timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (name, version)
+);
+COMMENT ON TABLE reco.model_version IS 'a row for each version of a model; sha256 and size are those of its ONNX file';
+
+CREATE TABLE reco.model_file (
+    name text NOT NULL,
+    version integer NOT NULL,
+    file text NOT NULL,
+    sha256 text NOT NULL,
+    size bigint NOT NULL,
+    PRIMARY KEY (name, version, file),
+    FOREIGN KEY (name, version) REFERENCES reco.model_version ON DELETE CASCADE
+);
+COMMENT ON TABLE reco.model_file IS 'the files of a version: the ONNX graph, a tokenizer, a recommender''s data';
+
+CREATE TABLE reco.model_part (
+    name text NOT NULL,
+    version integer NOT NULL,
+    file text NOT NULL,
+    part integer NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (name, version, file, part),
+    FOREIGN KEY (name, version, file) REFERENCES reco.model_file ON DELETE CASCADE
+);
+COMMENT ON TABLE reco.model_part IS 'the bytes of a file, in parts of 4 MiB';
+-- Weights do not compress: trying would only cost time, and a slice could not be read without the whole.
+ALTER TABLE reco.model_part ALTER COLUMN data SET STORAGE EXTERNAL;
+
+CREATE TABLE reco.model_grant (
+    name text NOT NULL REFERENCES reco.model ON DELETE CASCADE,
+    grantee regrole NOT NULL,
+    PRIMARY KEY (name, grantee)
+);
+COMMENT ON TABLE reco.model_grant IS 'who besides its owner may use a model; grantee 0 is PUBLIC';
+
+SELECT pg_catalog.pg_extension_config_dump('reco.model', '');
+SELECT pg_catalog.pg_extension_config_dump('reco.model_version', '');
+SELECT pg_catalog.pg_extension_config_dump('reco.model_file', '');
+SELECT pg_catalog.pg_extension_config_dump('reco.model_part', '');
+SELECT pg_catalog.pg_extension_config_dump('reco.model_grant', '');
+
+CREATE VIEW reco.models WITH (security_barrier) AS
+SELECT v.name,
+       v.version,
+       v.version = m.version_in_use AS in_use,
+       v.task,
+       v.algorithm,
+       (SELECT pg_catalog.sum(f.size)::bigint FROM reco.model_file f
+         WHERE f.name = v.name AND f.version = v.version) AS size,
+       v.sha256,
+       m.owner::regrole::text AS owner,
+       v.created,
+       v.source,
+       v.config,
+       v.metrics
+  FROM reco.model_version v
+  JOIN reco.model m ON m.name = v.name
+ WHERE pg_catalog.pg_has_role(current_user, m.owner, 'USAGE')
+    OR EXISTS (SELECT FROM reco.model_grant g
+                WHERE g.name = m.name
+                  AND CASE WHEN g.grantee = 0::oid THEN true
+                           ELSE pg_catalog.pg_has_role(current_user, g.grantee, 'USAGE') END);
+COMMENT ON VIEW reco.models IS 'the models the current role may use: every version, and which one is in use';
+GRANT SELECT ON reco.models TO PUBLIC;
+
+CREATE TYPE reco.scored_item AS (item_id text, score real);
+COMMENT ON TYPE reco.scored_item IS 'an item and its score, as reco.top_k gives them';

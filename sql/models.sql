@@ -1,0 +1,52 @@
+-- Models as objects.
+
+CREATE FUNCTION reco.import_model(name text, onnx bytea, task text DEFAULT 'predict', tokenizer bytea DEFAULT NULL, config jsonb DEFAULT '{}')
+    RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
+    AS 'MODULE_PATHNAME', 'import_model_wrapper';
+COMMENT ON FUNCTION reco.import_model IS 'adds an ONNX graph as a new version of a model, checks that it runs, and gives the version';
+
+CREATE FUNCTION reco.export_model(name text, version integer DEFAULT NULL)
+    RETURNS bytea LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000
+    AS 'MODULE_PATHNAME', 'export_model_wrapper';
+COMMENT ON FUNCTION reco.export_model IS 'the ONNX file of a model; trained recommenders included';
+
+CREATE FUNCTION reco.describe_model(name text, version integer DEFAULT NULL)
+    RETURNS TABLE (kind text, name text, type text, value text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 20
+    AS 'MODULE_PATHNAME', 'describe_model_wrapper';
+COMMENT ON FUNCTION reco.describe_model IS 'inputs, outputs, properties and metadata of a model';
+
+CREATE FUNCTION reco.promote_model(name text, version integer)
+    RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'promote_model_wrapper';
+COMMENT ON FUNCTION reco.promote_model IS 'makes a version the one in use: forward or back';
+
+CREATE FUNCTION reco.drop_model(name text, version integer DEFAULT NULL)
+    RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'drop_model_wrapper';
+COMMENT ON FUNCTION reco.drop_model IS 'removes a model, or one version that is not in use';
+
+CREATE FUNCTION reco.grant_model(name text, role text)
+    RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'grant_model_wrapper';
+COMMENT ON FUNCTION reco.grant_model IS 'lets a role, or public, use a model';
+
+CREATE FUNCTION reco.revoke_model(name text, role text)
+    RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'revoke_model_wrapper';
+COMMENT ON FUNCTION reco.revoke_model IS 'takes back what reco.grant_model gave';
+
+CREATE FUNCTION reco.warm(name text)
+    RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 100000
+    AS 'MODULE_PATHNAME', 'warm_wrapper';
+COMMENT ON FUNCTION reco.warm IS 'loads a model into this connection now';
+
+CREATE FUNCTION reco.unload(name text)
+    RETURNS boolean LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'unload_wrapper';
+COMMENT ON FUNCTION reco.unload IS 'frees the memory that a model takes in this connection; false where it took none';
+
+CREATE FUNCTION reco.predict(model text, inputs jsonb)
+    RETURNS jsonb LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 100000
+    AS 'MODULE_PATHNAME', 'predict_wrapper';
+COMMENT ON FUNCTION reco.predict IS 'runs a model on {"input": nested arrays, …} and gives {"output": nested arrays, …}';

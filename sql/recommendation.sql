@@ -1,0 +1,98 @@
+-- Recommenders.
+
+CREATE FUNCTION reco.train(name text, source text, algorithm text DEFAULT 'ials', options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS integer LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 100000000
+    AS 'MODULE_PATHNAME', 'train_wrapper';
+COMMENT ON FUNCTION reco.train IS 'trains a recommender on a query with columns user_id, item_id and perhaps weight and ts, and gives its version';
+
+-- One implementation for every type of id.
+CREATE FUNCTION reco.recommend(model text, user_id text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'recommend_wrapper';
+CREATE FUNCTION reco.recommend(model text, user_id bigint, k integer DEFAULT 10, exclude_seen boolean DEFAULT true, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'recommend_wrapper';
+CREATE FUNCTION reco.recommend(model text, user_id uuid, k integer DEFAULT 10, exclude_seen boolean DEFAULT true, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'recommend_wrapper';
+COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text) IS 'the best k items for a user, by what the source holds of the user now';
+
+CREATE FUNCTION reco.recommend_for_items(model text, item_ids text[], weights real[] DEFAULT NULL, k integer DEFAULT 10, exclude_seen boolean DEFAULT true)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'recommend_for_items_wrapper';
+CREATE FUNCTION reco.recommend_for_items(model text, item_ids bigint[], weights real[] DEFAULT NULL, k integer DEFAULT 10, exclude_seen boolean DEFAULT true)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::text[], $3, $4, $5)';
+CREATE FUNCTION reco.recommend_for_items(model text, item_ids uuid[], weights real[] DEFAULT NULL, k integer DEFAULT 10, exclude_seen boolean DEFAULT true)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::text[], $3, $4, $5)';
+COMMENT ON FUNCTION reco.recommend_for_items(text, text[], real[], integer, boolean) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, bigint[], real[], integer, boolean) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, uuid[], real[], integer, boolean) IS 'the best k items for a basket or a session, without a stored user';
+
+CREATE FUNCTION reco.recommend_all(model text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true)
+    RETURNS TABLE (user_id text, rank integer, item_id text, score real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000000 ROWS 100000
+    AS 'MODULE_PATHNAME', 'recommend_all_wrapper';
+COMMENT ON FUNCTION reco.recommend_all IS 'the best k items for every user the model was trained on, in batches';
+
+CREATE FUNCTION reco.similar_items(model text, item_id text, k integer DEFAULT 10)
+    RETURNS TABLE (rank integer, item_id text, similarity real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'similar_items_wrapper';
+CREATE FUNCTION reco.similar_items(model text, item_id bigint, k integer DEFAULT 10)
+    RETURNS TABLE (rank integer, item_id text, similarity real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'similar_items_wrapper';
+CREATE FUNCTION reco.similar_items(model text, item_id uuid, k integer DEFAULT 10)
+    RETURNS TABLE (rank integer, item_id text, similarity real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'similar_items_wrapper';
+COMMENT ON FUNCTION reco.similar_items(text, text, integer) IS 'the k items most like an item, by who took them';
+COMMENT ON FUNCTION reco.similar_items(text, bigint, integer) IS 'the k items most like an item, by who took them';
+COMMENT ON FUNCTION reco.similar_items(text, uuid, integer) IS 'the k items most like an item, by who took them';
+
+CREATE FUNCTION reco.model_users(model text)
+    RETURNS SETOF text LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 1000 ROWS 1000
+    AS 'MODULE_PATHNAME', 'model_users_wrapper';
+COMMENT ON FUNCTION reco.model_users IS 'the users a recommender was trained on';
+
+CREATE FUNCTION reco.create_view(model text, view text, k integer DEFAULT 10, history text DEFAULT 'live')
+    RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'create_view_wrapper';
+COMMENT ON FUNCTION reco.create_view IS 'creates a view (user_id, rank, item_id, score) with ids in their own types';
+
+CREATE FUNCTION reco.create_function(model text, function text, k integer DEFAULT 10, history text DEFAULT 'live')
+    RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'create_function_wrapper';
+COMMENT ON FUNCTION reco.create_function IS 'creates a function (user_id, k) → (rank, item_id, score) with ids in their own types';
+
+CREATE FUNCTION reco.top_k_accum(internal, anyelement, real, integer)
+    RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'top_k_accum_wrapper';
+CREATE FUNCTION reco.top_k_combine(internal, internal)
+    RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'top_k_combine_wrapper';
+CREATE FUNCTION reco.top_k_serialize(internal)
+    RETURNS bytea LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'top_k_serialize_wrapper';
+CREATE FUNCTION reco.top_k_deserialize(bytea, internal)
+    RETURNS internal LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'top_k_deserialize_wrapper';
+CREATE FUNCTION reco.top_k_final(internal)
+    RETURNS reco.scored_item[] LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'top_k_final_wrapper';
+
+CREATE AGGREGATE reco.top_k(item anyelement, score real, k integer) (
+    SFUNC = reco.top_k_accum, STYPE = internal, FINALFUNC = reco.top_k_final,
+    COMBINEFUNC = reco.top_k_combine, SERIALFUNC = reco.top_k_serialize,
+    DESERIALFUNC = reco.top_k_deserialize, PARALLEL = SAFE);
+COMMENT ON AGGREGATE reco.top_k(anyelement, real, integer) IS 'the k items with the highest scores, best first; unnest gives rows';

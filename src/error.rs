@@ -1,0 +1,184 @@
+//! Every cause a user can meet: its message, its SQLSTATE, its hint.
+
+/// One variant for each cause. Messages are in lower case and name the thing; hints say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller asked to stop. Never shown: the layer that talks to PostgreSQL raises PostgreSQL's own error instead.
+    #[error("canceled")]
+    Canceled,
+
+    #[error("{name} is {value}")]
+    InvalidArgument { name: String, value: String, hint: String },
+
+    #[error("unknown option \"{option}\" of {of}")]
+    UnknownOption { option: String, of: String, known: String },
+
+    #[error("unknown {what} \"{name}\"")]
+    UnknownName { what: &'static str, name: String, known: String },
+
+    #[error("the source has no column \"{column}\"")]
+    MissingColumn { column: &'static str, found: String },
+
+    #[error("column \"{column}\" has type {found}")]
+    ColumnType { column: String, found: String, expected: &'static str },
+
+    #[error("column \"{column}\" is null in row {row} of the source")]
+    NullColumn { column: String, row: usize },
+
+    #[error("the weight of user \"{user}\" and item \"{item}\" is {weight}")]
+    InvalidWeight { user: String, item: String, weight: f64 },
+
+    #[error("the source has no rows{}", if .0.is_empty() { String::new() } else { format!(" {}", .0) })]
+    EmptySource(String),
+
+    #[error("model \"{0}\" does not exist")]
+    UnknownModel(String),
+
+    #[error("model \"{name}\" has no version {version}")]
+    UnknownVersion { name: String, version: i32 },
+
+    #[error("permission denied for model \"{0}\"")]
+    ModelPermission(String),
+
+    #[error("only the owner of model \"{0}\" may do this")]
+    NotModelOwner(String),
+
+    #[error("model \"{name}\" is a model for {task}, not for {wanted}")]
+    WrongTask { name: String, task: String, wanted: String },
+
+    #[error("this is no ONNX model: {0}")]
+    NotOnnx(String),
+
+    #[error("this ONNX model cannot be used: {reason}")]
+    RefusedOnnx { reason: String, hint: String },
+
+    #[error("this is no tokenizer: {0}")]
+    NotTokenizer(String),
+
+    #[error("the image cannot be read: {0}")]
+    NotImage(String),
+
+    #[error("input \"{input}\" of model \"{model}\" {problem}")]
+    ModelInput { model: String, input: String, problem: String, hint: String },
+
+    #[error("model \"{model}\" failed: {reason}")]
+    ModelRun { model: String, reason: String },
+
+    #[error("vectors of {left} and of {right} dimensions cannot be combined")]
+    Dimensions { left: usize, right: usize },
+
+    #[error("{what} needs {needed}, and the limit is {limit}")]
+    TooLarge { what: String, needed: String, limit: String, hint: String },
+
+    #[error("{algorithm} has no {what}")]
+    Unsupported { algorithm: &'static str, what: &'static str, hint: String },
+
+    #[error("the stored model \"{model}\" is damaged: {reason}")]
+    DamagedModel { model: String, reason: String },
+
+    #[error("ONNX Runtime cannot be loaded from \"{path}\": {reason}")]
+    RuntimeMissing { path: String, reason: String },
+
+    #[error("CUDA cannot be used: {0}")]
+    CudaMissing(String),
+
+    #[error("out of resources: {0}")]
+    Resources(String),
+
+    #[error("cannot {action} \"{path}\": {source}")]
+    File { action: &'static str, path: String, source: std::io::Error },
+
+    /// A broken promise of this code, never of its caller.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An argument whose value cannot be used, with what would be right.
+    pub fn argument(name: impl Into<String>, value: impl ToString, hint: impl Into<String>) -> Self {
+        Self::InvalidArgument { name: name.into(), value: value.to_string(), hint: hint.into() }
+    }
+
+    /// The five characters of PostgreSQL's appendix A.
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Canceled => "57014",
+            Self::InvalidArgument { .. }
+            | Self::UnknownOption { .. }
+            | Self::UnknownName { .. }
+            | Self::InvalidWeight { .. }
+            | Self::EmptySource(_)
+            | Self::ModelInput { .. } => "22023",
+            Self::MissingColumn { .. } => "42703",
+            Self::ColumnType { .. } => "42804",
+            Self::NullColumn { .. } => "22004",
+            Self::UnknownModel(_) | Self::UnknownVersion { .. } => "42704",
+            Self::ModelPermission(_) | Self::NotModelOwner(_) => "42501",
+            Self::WrongTask { .. } => "42809",
+            Self::NotOnnx(_) | Self::NotTokenizer(_) | Self::NotImage(_) => "22P03",
+            Self::RefusedOnnx { .. } | Self::Unsupported { .. } => "0A000",
+            Self::Dimensions { .. } => "2202E",
+            Self::TooLarge { .. } => "54000",
+            Self::ModelRun { .. } => "38000",
+            Self::DamagedModel { .. } => "XX001",
+            Self::RuntimeMissing { .. } => "58P01",
+            Self::CudaMissing(_) => "55000",
+            Self::Resources(_) => "53000",
+            Self::File { .. } => "58030",
+            Self::Internal(_) => "XX000",
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Canceled | Self::Internal(_) => return None,
+            Self::InvalidArgument { hint, .. }
+            | Self::RefusedOnnx { hint, .. }
+            | Self::ModelInput { hint, .. }
+            | Self::TooLarge { hint, .. }
+            | Self::Unsupported { hint, .. } => hint.clone(),
+            Self::UnknownOption { known, .. } => format!("Known options: {known}."),
+            Self::UnknownName { known, .. } => format!("Known: {known}."),
+            Self::MissingColumn { column, found } => {
+                format!("Name the column in the source, as in SELECT … AS {column}. The source has: {found}.")
+            }
+            Self::ColumnType { column, expected, .. } => {
+                format!("It must be {expected}: cast it in the source, as in {column}::….")
+            }
+            Self::NullColumn { column, .. } => format!("Leave such rows out: … WHERE {column} IS NOT NULL."),
+            Self::InvalidWeight { .. } => "A weight is a finite number, 0 or greater.".into(),
+            Self::EmptySource(_) => "The query must give at least one row to the role that calls.".into(),
+            Self::UnknownModel(_) => "SELECT name FROM reco.models lists the models you may use.".into(),
+            Self::UnknownVersion { name, .. } => {
+                format!("SELECT version FROM reco.models WHERE name = '{name}' lists its versions.")
+            }
+            Self::ModelPermission(name) => format!("Its owner can grant it: SELECT reco.grant_model('{name}', role)."),
+            Self::NotModelOwner(_) => "Ask its owner, shown by reco.models, or a superuser.".into(),
+            Self::WrongTask { wanted, .. } => {
+                format!("SELECT name FROM reco.models WHERE task = '{wanted}' lists the models that fit.")
+            }
+            Self::NotOnnx(_) => "Give the whole bytes of an .onnx file.".into(),
+            Self::NotTokenizer(_) => "Give the whole bytes of a Hugging Face tokenizer.json.".into(),
+            Self::NotImage(_) => "Give the whole bytes of a PNG, JPEG or WebP file.".into(),
+            Self::ModelRun { model, .. } => {
+                format!("SELECT * FROM reco.describe_model('{model}') shows what the model takes.")
+            }
+            Self::Dimensions { .. } => "Both must come from the same model.".into(),
+            Self::DamagedModel { model, .. } => {
+                format!("Import or train \"{model}\" again, or restore it from a backup.")
+            }
+            Self::RuntimeMissing { .. } => {
+                "A superuser sets reco.onnxruntime_library to the path of libonnxruntime.so.".into()
+            }
+            Self::CudaMissing(_) => "SET reco.execution_provider = 'cpu' runs without CUDA.".into(),
+            Self::Resources(_) => {
+                "Lower reco.threads or reco.max_batch, or try again when the server is less busy.".into()
+            }
+            Self::File { .. } => "Check the space and the permissions of the data directory.".into(),
+        };
+        Some(hint)
+    }
+}

@@ -1,0 +1,146 @@
+//! Splitting interactions into a training part and a test part.
+//!
+//! Chance is drawn from a hash of seed, user, item and time, not from a sequence: which side an interaction falls on depends
+//! neither on the order of the rows nor on the number of threads.
+
+use crate::error::{Error, Result};
+use crate::linalg::mix;
+
+/// How to split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitMethod {
+    /// Each user's last interaction is the test; by chance where there are no times. Users with one interaction keep it.
+    LeaveOneOut,
+    /// Whatever is later than the `ratio` quantile of all times is the test.
+    ByTime,
+    /// Each interaction stays in training with probability `ratio`.
+    Random,
+}
+
+impl SplitMethod {
+    pub const ALL: [SplitMethod; 3] = [Self::LeaveOneOut, Self::ByTime, Self::Random];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LeaveOneOut => "leave_one_out",
+            Self::ByTime => "by_time",
+            Self::Random => "random",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|m| m.name() == name).ok_or_else(|| Error::UnknownName {
+            what: "split method",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// Which interactions are the test. `users`, `items` and `times` (any unit) are parallel; `ratio` is the share kept for
+/// training, between 0 and 1, and does not matter to `LeaveOneOut`.
+pub fn split(
+    method: SplitMethod,
+    users: &[u32],
+    items: &[u32],
+    times: Option<&[i64]>,
+    ratio: f64,
+    seed: u64,
+) -> Result<Vec<bool>> {
+    let n = users.len();
+    if items.len() != n || times.is_some_and(|t| t.len() != n) {
+        return Err(Error::Internal("the columns of a split differ in length".into()));
+    }
+    if !(ratio > 0.0 && ratio < 1.0) {
+        return Err(Error::argument("ratio", ratio, "It is the share kept for training, between 0 and 1: 0.8, say."));
+    }
+    let chance = |i: usize| {
+        let pair = u64::from(users[i]) << 32 | u64::from(items[i]);
+        mix(mix(mix(seed) ^ pair) ^ times.map_or(0, |t| t[i] as u64))
+    };
+    Ok(match (method, times) {
+        (SplitMethod::Random, _) => (0..n).map(|i| (chance(i) >> 11) as f64 / (1u64 << 53) as f64 >= ratio).collect(),
+        (SplitMethod::ByTime, None) => {
+            return Err(Error::MissingColumn { column: "ts", found: "user_id, item_id".into() });
+        }
+        (SplitMethod::ByTime, Some(times)) => {
+            let mut sorted = times.to_vec();
+            // The smallest time with at least `ratio` of the interactions at or before it.
+            let place = ((ratio * n as f64).ceil() as usize).clamp(1, n.max(1)) - 1;
+            if n == 0 {
+                return Ok(Vec::new());
+            }
+            let cut = *sorted.select_nth_unstable(place).1;
+            times.iter().map(|&t| t > cut).collect()
+        }
+        (SplitMethod::LeaveOneOut, _) => {
+            let known = users.iter().max().map_or(0, |&u| u as usize + 1);
+            let mut count = vec![0u32; known];
+            // Per user the interaction with the greatest (time, chance, row); the row decides only between equal rows.
+            let mut last: Vec<Option<(i64, u64, usize)>> = vec![None; known];
+            for (i, &user) in users.iter().enumerate() {
+                count[user as usize] += 1;
+                let key = (times.map_or(0, |t| t[i]), chance(i), i);
+                let slot = &mut last[user as usize];
+                *slot = (*slot).max(Some(key));
+            }
+            let mut is_test = vec![false; n];
+            for (last, count) in last.into_iter().zip(count) {
+                if let (Some((_, _, row)), true) = (last, count > 1) {
+                    is_test[row] = true;
+                }
+            }
+            is_test
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: [u32; 6] = [0, 0, 0, 1, 2, 2];
+    const ITEMS: [u32; 6] = [5, 6, 7, 5, 6, 7];
+
+    #[test]
+    fn leave_one_out_takes_the_last_of_each_user_and_never_the_only_one() {
+        let times = [3, 9, 1, 4, 2, 2];
+        let test = split(SplitMethod::LeaveOneOut, &USERS, &ITEMS, Some(&times), 0.8, 1).unwrap();
+        assert_eq!(test[..4], [false, true, false, false]);
+        assert_eq!(test[4..].iter().filter(|&&t| t).count(), 1);
+        let by_chance = split(SplitMethod::LeaveOneOut, &USERS, &ITEMS, None, 0.8, 1).unwrap();
+        assert_eq!(by_chance.iter().filter(|&&t| t).count(), 2);
+    }
+
+    #[test]
+    fn by_time_cuts_everyone_at_the_same_moment() {
+        let times = [10, 20, 30, 40, 50, 50];
+        let test = split(SplitMethod::ByTime, &USERS, &ITEMS, Some(&times), 0.5, 0).unwrap();
+        assert_eq!(test, [false, false, false, true, true, true]);
+        assert!(split(SplitMethod::ByTime, &USERS, &ITEMS, None, 0.5, 0).is_err());
+        assert!(split(SplitMethod::ByTime, &[], &[], Some(&[]), 0.5, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn chance_depends_on_the_seed_and_not_on_the_order_of_rows() {
+        let (users, items): (Vec<u32>, Vec<u32>) = (0..5000u32).map(|i| (i / 50, i * 7 % 50)).unzip();
+        for method in [SplitMethod::Random, SplitMethod::LeaveOneOut] {
+            let forward = split(method, &users, &items, None, 0.8, 7).unwrap();
+            let reversed = |x: &[u32]| x.iter().rev().copied().collect::<Vec<_>>();
+            let mut backward = split(method, &reversed(&users), &reversed(&items), None, 0.8, 7).unwrap();
+            backward.reverse();
+            assert_eq!(forward, backward);
+            assert_ne!(forward, split(method, &users, &items, None, 0.8, 8).unwrap());
+        }
+        let test = split(SplitMethod::Random, &users, &items, None, 0.8, 7).unwrap();
+        let share = test.iter().filter(|&&t| t).count() as f64 / 5000.0;
+        assert!((share - 0.2).abs() < 0.03, "{share}");
+    }
+
+    #[test]
+    fn a_ratio_that_is_no_share_is_refused() {
+        for ratio in [0.0, 1.0, -1.0, 80.0, f64::NAN] {
+            assert!(split(SplitMethod::Random, &USERS, &ITEMS, None, ratio, 0).is_err());
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! From rows in any order to [`Interactions`].
+
+use std::fmt::Write;
+use std::hash::Hash;
+
+use ahash::AHashMap;
+
+use super::{Csr, IdTable};
+use crate::error::{Error, Result};
+
+/// An id as its source has it. Its canonical text is what PostgreSQL's `::text` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Id<'a> {
+    Int(i64),
+    Text(&'a str),
+    Uuid(u128),
+}
+
+impl Id<'_> {
+    fn write(self, out: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = match self {
+            Self::Int(value) => write!(out, "{value}"),
+            Self::Text(text) => out.write_str(text),
+            Self::Uuid(v) => {
+                let low = v & 0xffff_ffff_ffff;
+                let (a, b, c, d) = (v >> 96, v >> 80 & 0xffff, v >> 64 & 0xffff, v >> 48 & 0xffff);
+                write!(out, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{low:012x}")
+            }
+        };
+    }
+
+    pub fn to_text(self) -> String {
+        let mut out = String::new();
+        self.write(&mut out);
+        out
+    }
+}
+
+/// Interactions with every (user, item) pair at most once; the same for every order of the rows they came from.
+#[derive(Clone, Debug)]
+pub struct Interactions {
+    pub user_ids: IdTable,
+    pub item_ids: IdTable,
+    /// [users, items]: summed weights, all above 0; items ascend within a user.
+    pub by_user: Csr,
+    /// The last time of each entry of `by_user`, in microseconds; `None` when no row had a time, `i64::MIN` where a pair had none.
+    pub last_times: Option<Vec<i64>>,
+}
+
+impl Interactions {
+    pub fn users(&self) -> usize {
+        self.user_ids.len()
+    }
+
+    pub fn items(&self) -> usize {
+        self.item_ids.len()
+    }
+}
+
+/// Gives ids dense numbers in order of appearance, hashing each in its own type.
+#[derive(Default)]
+struct Interner {
+    ints: AHashMap<i64, u32>,
+    texts: AHashMap<Box<str>, u32>,
+    uuids: AHashMap<u128, u32>,
+    len: u32,
+}
+
+impl Interner {
+    fn intern(&mut self, id: Id) -> Result<u32> {
+        fn entry<K: Hash + Eq>(map: &mut AHashMap<K, u32>, key: K, len: &mut u32) -> Result<u32> {
+            let next = *len;
+            let number = *map.entry(key).or_insert(next);
+            if number == next {
+                *len = next.checked_add(1).ok_or_else(too_many)?;
+            }
+            Ok(number)
+        }
+        match id {
+            Id::Int(value) => entry(&mut self.ints, value, &mut self.len),
+            Id::Uuid(value) => entry(&mut self.uuids, value, &mut self.len),
+            Id::Text(text) => match self.texts.get(text) {
+                Some(&number) => Ok(number),
+                None => entry(&mut self.texts, text.into(), &mut self.len),
+            },
+        }
+    }
+
+    /// The sorted table, and each number's index in it.
+    fn finish(self) -> (IdTable, Vec<u32>) {
+        let ints = self.ints.into_iter().map(|(id, n)| (Id::Int(id).to_text(), n));
+        let uuids = self.uuids.into_iter().map(|(id, n)| (Id::Uuid(id).to_text(), n));
+        let texts = self.texts.into_iter().map(|(id, n)| (String::from(id), n));
+        let mut all: Vec<(String, u32)> = ints.chain(uuids).chain(texts).collect();
+        all.sort_unstable();
+        let mut rank = vec![0; all.len()];
+        let mut sorted: Vec<&str> = Vec::with_capacity(all.len());
+        for (text, number) in &all {
+            // The integer 1 and the text '1' are one id.
+            if sorted.last() != Some(&text.as_str()) {
+                sorted.push(text);
+            }
+            rank[*number as usize] = sorted.len() as u32 - 1;
+        }
+        (IdTable::from_sorted(&sorted), rank)
+    }
+}
+
+fn too_many() -> Error {
+    Error::TooLarge {
+        what: "the source".into(),
+        needed: "more different ids".into(),
+        limit: format!("{}", u32::MAX),
+        hint: "Train on a part of the users or items.".into(),
+    }
+}
+
+/// Collects rows. See [`Interactions`] for what becomes of them.
+#[derive(Default)]
+pub struct InteractionsBuilder {
+    users: Interner,
+    items: Interner,
+    rows: Vec<Row>,
+    /// Empty until the first row with a time.
+    times: Vec<i64>,
+    /// Rows of weight 0 leave no interaction behind, but their ids.
+    pushed: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Row {
+    user: u32,
+    item: u32,
+    weight: f32,
+}
+
+impl InteractionsBuilder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a row. A weight of 0 is no interaction: the user and the item become known, no more. `time` is in microseconds.
+    pub fn push(&mut self, user: Id, item: Id, weight: f32, time: Option<i64>) -> Result<()> {
+        if !weight.is_finite() || weight < 0.0 {
+            return Err(Error::InvalidWeight { user: user.to_text(), item: item.to_text(), weight: weight.into() });
+        }
+        let row = Row { user: self.users.intern(user)?, item: self.items.intern(item)?, weight };
+        self.pushed += 1;
+        if weight == 0.0 {
+            return Ok(());
+        }
+        if time.is_some() && self.times.is_empty() {
+            self.times.resize(self.rows.len(), i64::MIN);
+        }
+        self.rows.push(row);
+        if time.is_some() || !self.times.is_empty() {
+            self.times.push(time.unwrap_or(i64::MIN));
+        }
+        Ok(())
+    }
+
+    /// Rows pushed so far.
+    pub fn rows(&self) -> usize {
+        self.pushed
+    }
+
+    /// Sorts, sums duplicates, and numbers ids by rank.
+    pub fn finish(self) -> Result<Interactions> {
+        if self.rows.is_empty() {
+            let condition = if self.pushed > 0 { "with a weight above 0" } else { "" };
+            return Err(Error::EmptySource(condition.into()));
+        }
+        let (user_ids, user_rank) = self.users.finish();
+        let (item_ids, item_rank) = self.items.finish();
+
+        // Counting sort by user, then a small sort within each.
+        let mut starts = vec![0usize; user_ids.len() + 1];
+        for row in &self.rows {
+            starts[user_rank[row.user as usize] as usize + 1] += 1;
+        }
+        for u in 0..user_ids.len() {
+            starts[u + 1] += starts[u];
+        }
+        let mut next = starts.clone();
+        let mut sorted = vec![(0u32, 0f32, i64::MIN); if self.times.is_empty() { 0 } else { self.rows.len() }];
+        let mut untimed = vec![(0u32, 0f32); if self.times.is_empty() { self.rows.len() } else { 0 }];
+        for (r, row) in self.rows.iter().enumerate() {
+            let to = &mut next[user_rank[row.user as usize] as usize];
+            let item = item_rank[row.item as usize];
+            match self.times.get(r) {
+                Some(&time) => sorted[*to] = (item, row.weight, time),
+                None => untimed[*to] = (item, row.weight),
+            }
+            *to += 1;
+        }
+        let times = !self.times.is_empty();
+        drop((self.rows, self.times, next));
+
+        let columns = item_ids.len();
+        let mut merged = Merged { indptr: vec![0], timed: times, ..Merged::default() };
+        for user in starts.windows(2) {
+            if times {
+                merged.user(&mut sorted[user[0]..user[1]], |row| *row);
+            } else {
+                merged.user(&mut untimed[user[0]..user[1]], |&(item, weight)| (item, weight, i64::MIN));
+            }
+        }
+        let by_user = Csr { indptr: merged.indptr, indices: merged.indices, values: merged.values, columns };
+        let bad = by_user.values.iter().position(|w| !w.is_finite());
+        if let Some(entry) = bad {
+            let user = by_user.indptr.partition_point(|&start| start as usize <= entry) - 1;
+            let name = |table: &IdTable, i: u32| table.get(i).unwrap_or_default().to_owned();
+            return Err(Error::InvalidWeight {
+                user: name(&user_ids, user as u32),
+                item: name(&item_ids, by_user.indices[entry]),
+                weight: f64::INFINITY,
+            });
+        }
+        Ok(Interactions { user_ids, item_ids, by_user, last_times: times.then_some(merged.times) })
+    }
+}
+
+#[derive(Default)]
+struct Merged {
+    indptr: Vec<u64>,
+    indices: Vec<u32>,
+    values: Vec<f32>,
+    times: Vec<i64>,
+    timed: bool,
+}
+
+impl Merged {
+    /// Appends one user's rows, summed by item. Weights are summed in ascending order, so that the sum does not
+    /// depend on the order of the rows.
+    fn user<R>(&mut self, rows: &mut [R], read: impl Fn(&R) -> (u32, f32, i64)) {
+        rows.sort_unstable_by(|a, b| {
+            let (a, b) = (read(a), read(b));
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
+        });
+        for same in rows.chunk_by(|a, b| read(a).0 == read(b).0) {
+            let sum: f64 = same.iter().map(|row| f64::from(read(row).1)).sum();
+            let Some(first) = same.first() else { continue };
+            self.indices.push(read(first).0);
+            self.values.push(sum as f32);
+            let last = same.iter().map(|row| read(row).2).max().unwrap_or(i64::MIN);
+            if self.timed {
+                self.times.push(last);
+            }
+        }
+        self.indptr.push(self.indices.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(rows: &[(&str, &str, f32, Option<i64>)]) -> Result<Interactions> {
+        let mut builder = InteractionsBuilder::new();
+        for &(user, item, weight, time) in rows {
+            builder.push(Id::Text(user), Id::Text(item), weight, time)?;
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn duplicates_are_summed_and_ids_sorted_whatever_the_order_of_rows() {
+        let mut rows = vec![
+            ("b", "y", 1.0, Some(5)),
+            ("a", "z", 0.1, None),
+            ("b", "x", 2.0, Some(1)),
+            ("a", "z", 1e8, Some(9)),
+            ("a", "z", 0.7, Some(2)),
+        ];
+        let expected = build(&rows).unwrap();
+        assert_eq!(expected.user_ids.iter().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(expected.item_ids.iter().collect::<Vec<_>>(), ["x", "y", "z"]);
+        assert_eq!(expected.by_user.row(1), (&[0, 1][..], &[2.0, 1.0][..]));
+        assert_eq!(expected.last_times.as_deref(), Some(&[9, 1, 5][..]));
+        for _ in 0..rows.len() {
+            rows.rotate_left(1);
+            let other = build(&rows).unwrap();
+            assert_eq!(other.by_user, expected.by_user);
+            assert_eq!(other.last_times, expected.last_times);
+        }
+    }
+
+    #[test]
+    fn a_weight_of_zero_is_no_interaction_but_the_ids_are_known() {
+        let i = build(&[("a", "x", 1.0, None), ("b", "y", 0.0, None), ("c", "x", -0.0, None)]).unwrap();
+        assert_eq!((i.users(), i.items(), i.by_user.entries()), (3, 2, 1));
+        assert!(i.last_times.is_none());
+    }
+
+    #[test]
+    fn weights_that_are_no_weights_name_the_user_and_the_item() {
+        for bad in [f32::NAN, f32::INFINITY, -1.0] {
+            let error = build(&[("u", "i", bad, None)]).unwrap_err();
+            assert!(matches!(error, Error::InvalidWeight { user, item, .. } if user == "u" && item == "i"));
+        }
+        let error = build(&[("u", "i", f32::MAX, None), ("u", "i", f32::MAX, None)]).unwrap_err();
+        assert!(matches!(error, Error::InvalidWeight { .. }));
+    }
+
+    #[test]
+    fn nothing_left_is_an_error_that_says_why() {
+        assert_eq!(build(&[]).unwrap_err().to_string(), "the source has no rows");
+        let zero = build(&[("u", "i", 0.0, None)]).unwrap_err();
+        assert_eq!(zero.to_string(), "the source has no rows with a weight above 0");
+    }
+
+    #[test]
+    fn ids_are_written_as_postgresql_writes_them() {
+        assert_eq!(Id::Int(-7).to_text(), "-7");
+        let uuid = Id::Uuid(0xa0eebc99_9c0b_4ef8_bb6d_6bb9bd380a11);
+        assert_eq!(uuid.to_text(), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11");
+        let mut builder = InteractionsBuilder::new();
+        builder.push(Id::Int(1), uuid, 1.0, None).unwrap();
+        builder.push(Id::Text("1"), uuid, 1.0, None).unwrap();
+        let i = builder.finish().unwrap();
+        assert_eq!((i.users(), i.by_user.entries(), i.by_user.values[0]), (1, 1, 2.0));
+    }
+}

@@ -1,0 +1,35 @@
+//! pg_reco: embedding, importance of training samples, synthetic rows and top-k recommendation inside PostgreSQL.
+
+pub mod embedding;
+pub mod error;
+pub mod evaluation;
+pub mod interactions;
+pub mod linalg;
+pub mod onnx;
+pub mod parallel;
+pub mod progress;
+pub mod recommendation;
+
+#[cfg(feature = "postgres")]
+mod pg;
+#[cfg(feature = "postgres")]
+mod sql;
+
+#[cfg(feature = "postgres")]
+mod extension {
+    use pgrx::prelude::*;
+
+    ::pgrx::pg_module_magic!(name, version);
+
+    extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
+    extension_sql_file!("../sql/models.sql", name = "models", requires = ["catalog"]);
+    extension_sql_file!("../sql/embedding.sql", name = "embedding", requires = ["catalog"]);
+    extension_sql_file!("../sql/recommendation.sql", name = "recommendation", requires = ["catalog"]);
+    extension_sql_file!("../sql/evaluation.sql", name = "evaluation", requires = ["recommendation"]);
+
+    /// Runs when the library is loaded. ONNX Runtime is not: a process loads it when it first runs a model.
+    #[pg_guard]
+    extern "C-unwind" fn _PG_init() {
+        crate::pg::settings::register();
+    }
+}

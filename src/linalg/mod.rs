@@ -1,0 +1,18 @@
+//! Dense `f32` kernels on the widest vectors the processor has, and the small decompositions the trainers need.
+//!
+//! Matrices are row-major slices. A kernel is written once over [`vector::Vector`] and compiled for AVX-512, AVX2 with
+//! FMA, and whatever the target guarantees (NEON on aarch64, SSE2 on x86-64); the choice is made at run time, per call,
+//! so a kernel should do at least a few hundred nanoseconds of work.
+
+pub mod decompose;
+pub mod dense;
+pub mod kernels;
+pub mod vector;
+
+/// SplitMix64's finaliser (Steele, Lea, Flood 2014): 64 well mixed bits.
+pub fn mix(x: u64) -> u64 {
+    let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,31 @@
+//! ONNX: writing graphs, checking them, running them. Knows nothing of PostgreSQL.
+
+pub mod graph;
+pub mod inspect;
+pub mod proto;
+pub mod session;
+pub mod tensor;
+
+/// The name ONNX gives an element type (`TensorProto.DataType`).
+pub fn type_name(element_type: i32) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "undefined",
+        "float",
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "int32",
+        "int64",
+        "string",
+        "bool",
+        "float16",
+        "double",
+        "uint32",
+        "uint64",
+        "complex64",
+        "complex128",
+        "bfloat16",
+    ];
+    usize::try_from(element_type).ok().and_then(|i| NAMES.get(i).copied()).unwrap_or("unknown")
+}

@@ -1,0 +1,201 @@
+//! Running graphs: ONNX Runtime's library, its sessions, its execution providers.
+//!
+//! The library is opened on first use by the process that uses it. Loading and running happen on a thread of their own,
+//! which the calling thread watches, so that both can be cancelled at any moment.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Mutex;
+
+use once_cell::sync::OnceCell;
+use ort::ep::{CUDA, ExecutionProvider};
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
+use ort::value::{DynValue, TensorElementType, ValueType};
+
+use crate::error::{Error, Result};
+use crate::onnx::tensor::{Tensor, Values};
+use crate::parallel;
+use crate::progress::Progress;
+
+/// Where graphs should run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// On CUDA where that works, else on the CPU.
+    Auto,
+    Cpu,
+    /// On CUDA or not at all.
+    Cuda,
+}
+
+/// Where a session does run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    Cpu,
+    Cuda,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Path of `libonnxruntime.so`.
+    pub library: String,
+    pub execution: Execution,
+    pub device_id: i32,
+    /// Threads of one run on the CPU.
+    pub threads: usize,
+}
+
+/// A graph made ready to run.
+pub struct Session {
+    inner: ort::session::Session,
+    name: String,
+    pub provider: Provider,
+    /// Why CUDA is not in use although `Execution::Auto` looked for it.
+    pub cuda_missing: Option<String>,
+}
+
+/// ONNX Runtime's process-wide state. Opened once; a failure may be tried again with another path.
+fn environment(library: &str) -> Result<&'static ort::environment::Environment> {
+    static ENVIRONMENT: OnceCell<ort::environment::Environment> = OnceCell::new();
+    ENVIRONMENT.get_or_try_init(|| {
+        let missing = |reason: String| Error::RuntimeMissing { path: library.to_owned(), reason };
+        if !Path::new(library).is_file() {
+            return Err(missing("no such file".into()));
+        }
+        ort::init_from(library)
+            .map_err(|e| missing(e.to_string()))?
+            .with_name("pg_reco")
+            .with_telemetry(false)
+            .build()
+            .map_err(|e| missing(e.to_string()))
+    })
+}
+
+impl Session {
+    /// Loads the graph in the file `path`. `name` is the model's, for messages.
+    pub fn load(name: &str, path: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
+        let canceler: Mutex<Option<ort::session::builder::LoadCanceler>> = Mutex::new(None);
+        let stop = || {
+            if let Ok(guard) = canceler.lock()
+                && let Some(canceler) = guard.as_ref()
+            {
+                // A load that has just ended needs no cancelling; nothing else can fail here.
+                let _ = canceler.cancel();
+            }
+        };
+        let load = |execution: Execution| -> Result<ort::session::Session> {
+            let failed = |e: String| match execution {
+                Execution::Cpu => Error::ModelRun { model: name.to_owned(), reason: e },
+                _ => Error::CudaMissing(e),
+            };
+            let mut builder = ort::session::Session::builder(environment(&options.library)?)
+                .and_then(|b| Ok(b.with_intra_threads(options.threads)?))
+                // Idle threads sleep: a backend that waits for its client must not hold a processor.
+                .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
+                .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Fatal)?))
+                .map_err(|e| failed(e.to_string()))?;
+            if execution != Execution::Cpu {
+                let cuda = CUDA::default().with_device_id(options.device_id);
+                cuda.register(&mut builder).map_err(|e| failed(e.to_string()))?;
+            }
+            if let Ok(mut guard) = canceler.lock() {
+                *guard = Some(builder.canceler());
+            }
+            builder.commit_from_file(path).map_err(|e| failed(e.to_string()))
+        };
+        parallel::watched(progress, stop, || {
+            let (inner, provider, cuda_missing) = match options.execution {
+                Execution::Cpu => (load(Execution::Cpu)?, Provider::Cpu, None),
+                Execution::Cuda => (load(Execution::Cuda)?, Provider::Cuda, None),
+                Execution::Auto => match load(Execution::Auto) {
+                    Ok(session) => (session, Provider::Cuda, None),
+                    Err(Error::CudaMissing(reason)) => (load(Execution::Cpu)?, Provider::Cpu, Some(reason)),
+                    Err(other) => return Err(other),
+                },
+            };
+            Ok(Self { inner, name: name.to_owned(), provider, cuda_missing })
+        })
+    }
+
+    /// Runs the graph on `inputs` and gives the outputs named in `wanted`, in that order.
+    pub fn run(
+        &mut self,
+        inputs: Vec<(&str, Tensor)>,
+        wanted: &[&str],
+        progress: &dyn Progress,
+    ) -> Result<Vec<Tensor>> {
+        let name = self.name.clone();
+        let failed = |reason: String| Error::ModelRun { model: name.clone(), reason };
+        let mut selector = OutputSelector::no_default();
+        for output in wanted {
+            selector = selector.with(*output);
+        }
+        let options = RunOptions::new().map_err(|e| failed(e.to_string()))?.with_outputs(selector);
+        let shared = Terminable(options);
+        let inner = &mut self.inner;
+        parallel::watched(
+            progress,
+            // A run that has just ended needs no terminating; nothing else can fail here.
+            || drop(shared.get().terminate()),
+            || {
+                let inputs = inputs
+                    .into_iter()
+                    .map(|(input, tensor)| Ok((Cow::from(input), value(tensor)?)))
+                    .collect::<ort::Result<Vec<(Cow<str>, SessionInputValue)>>>()
+                    .map_err(|e| failed(e.to_string()))?;
+                let outputs = inner.run_with_options(inputs, shared.get()).map_err(|e| failed(e.to_string()))?;
+                wanted
+                    .iter()
+                    .map(|&output| {
+                        let value =
+                            outputs.get(output).ok_or_else(|| failed(format!("it gave no output \"{output}\"")))?;
+                        tensor(value).map_err(failed)
+                    })
+                    .collect()
+            },
+        )
+    }
+}
+
+/// ONNX Runtime documents `RunOptionsSetTerminate` as callable from any thread while the options are in use by a run;
+/// `ort` leaves `Sync` off options that select outputs only because preallocated outputs might not be.
+struct Terminable(RunOptions<HasSelectedOutputs>);
+
+// SAFETY: no output is preallocated here, and the only use from a second thread is `terminate`.
+unsafe impl Sync for Terminable {}
+
+impl Terminable {
+    fn get(&self) -> &RunOptions<HasSelectedOutputs> {
+        &self.0
+    }
+}
+
+fn value(tensor: Tensor) -> ort::Result<SessionInputValue<'static>> {
+    use ort::value::Tensor as OrtTensor;
+    let shape = tensor.shape;
+    Ok(match tensor.values {
+        Values::F32(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::F64(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::I32(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::I64(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::Bool(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::Text(v) => OrtTensor::from_string_array((shape, v.as_slice()))?.into(),
+    })
+}
+
+fn tensor(value: &DynValue) -> std::result::Result<Tensor, String> {
+    let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
+        return Err("it gave an output that is no tensor".into());
+    };
+    let shape: Vec<usize> = shape.iter().map(|&d| d.max(0) as usize).collect();
+    let said = |e: ort::Error| e.to_string();
+    let values = match ty {
+        TensorElementType::Float32 => Values::F32(value.try_extract_tensor::<f32>().map_err(said)?.1.to_vec()),
+        TensorElementType::Float64 => Values::F64(value.try_extract_tensor::<f64>().map_err(said)?.1.to_vec()),
+        TensorElementType::Int32 => Values::I32(value.try_extract_tensor::<i32>().map_err(said)?.1.to_vec()),
+        TensorElementType::Int64 => Values::I64(value.try_extract_tensor::<i64>().map_err(said)?.1.to_vec()),
+        TensorElementType::Bool => Values::Bool(value.try_extract_tensor::<bool>().map_err(said)?.1.to_vec()),
+        TensorElementType::String => Values::Text(value.try_extract_strings().map_err(said)?.1),
+        other => return Err(format!("it gave an output of type {other:?}, which cannot be shown")),
+    };
+    Ok(Tensor { shape, values })
+}

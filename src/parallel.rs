@@ -1,0 +1,279 @@
+//! Threads for blocks of work, watched and cancellable.
+//!
+//! The calling thread does none of the work: it waits, calls [`Progress::check`] every few milliseconds and so sees a
+//! cancel request at once, however long a block takes. Threads live only as long as the call and have every signal
+//! blocked, so that PostgreSQL's signal handlers run on PostgreSQL's own thread alone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// How long the waiting thread sleeps between two looks at [`Progress::check`].
+const WATCH_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Number of threads to use when none was chosen: one for each processor.
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// Blocks every signal on the current thread while `body` runs: a thread started inside inherits that for its life.
+pub fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: both sets are plain data on this stack; pthread_sigmask only reads the first and writes the second.
+    let before = unsafe {
+        let mut all = std::mem::zeroed();
+        let mut before = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        before
+    };
+    struct Restore(libc::sigset_t);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: the mask was written by pthread_sigmask above.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+        }
+    }
+    let _restore = Restore(before);
+    body()
+}
+
+/// Starts a scoped thread with every signal blocked. A thread that cannot be started is an error, not a panic.
+pub fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    with_signals_blocked(|| {
+        std::thread::Builder::new()
+            .name("pg_reco".into())
+            .spawn_scoped(scope, body)
+            .map_err(|e| Error::Resources(format!("cannot start a thread: {e}")))
+    })
+}
+
+/// Runs `work` on a thread of its own while this one watches `progress`; on a cancel request calls `stop` (which must
+/// make `work` return soon), waits for `work`, and returns the request.
+pub fn watched<T: Send>(
+    progress: &dyn Progress,
+    stop: impl Fn(),
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let finished = Finished::default();
+    std::thread::scope(|scope| {
+        let thread = spawn(scope, || {
+            let _announce = finished.announce_on_drop();
+            work()
+        })?;
+        // A `check` that unwinds (PostgreSQL raised an error in it) must stop the thread too: the scope waits for it.
+        let stop_on_unwind = OnUnwind(&stop);
+        let watched = finished.wait(1, progress).inspect_err(|_| stop());
+        std::mem::forget(stop_on_unwind);
+        let result = thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
+        watched.and(result)
+    })
+}
+
+/// Splits `output` into chunks of `chunk` elements and fills them on `threads` threads.
+///
+/// `work` is given a thread's own scratch state (made by `init`), the chunk's number and the chunk. Each chunk's result
+/// must depend on its number alone, so that any number of threads gives the same output. Stops between chunks when
+/// `progress` says so; what was written by then is to be thrown away.
+pub fn for_each_chunk<T: Send, S>(
+    output: &mut [T],
+    chunk: usize,
+    threads: usize,
+    progress: &dyn Progress,
+    init: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize, &mut [T]) -> Result<()> + Sync,
+) -> Result<()> {
+    progress.check()?;
+    if output.is_empty() {
+        return Ok(());
+    }
+    let chunk = chunk.max(1);
+    let threads = threads.clamp(1, output.len().div_ceil(chunk));
+    let stop = AtomicBool::new(false);
+    let queue = Mutex::new(output.chunks_mut(chunk).enumerate());
+    let finished = Finished::default();
+
+    std::thread::scope(|scope| {
+        let mut handles = Vec::with_capacity(threads);
+        let mut outcome = Ok(());
+        for _ in 0..threads {
+            let thread = spawn(scope, || {
+                let _announce = finished.announce_on_drop();
+                let mut state = init();
+                while !stop.load(Ordering::Relaxed) {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((number, part)) = next else { break };
+                    work(&mut state, number, part).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                }
+                Ok(())
+            });
+            match thread {
+                Ok(thread) => handles.push(thread),
+                // Fewer threads than asked for still do the work.
+                Err(e) if handles.is_empty() => outcome = Err(e),
+                Err(_) => break,
+            }
+        }
+        let request_stop = || stop.store(true, Ordering::Relaxed);
+        let stop_on_unwind = OnUnwind(&request_stop);
+        if outcome.is_ok() {
+            outcome = finished.wait(handles.len(), progress);
+        }
+        std::mem::forget(stop_on_unwind);
+        if outcome.is_err() {
+            request_stop();
+        }
+        for thread in handles {
+            let result = thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
+            outcome = outcome.and(result);
+        }
+        outcome
+    })
+}
+
+/// Calls its function when dropped, which happens only while unwinding: the straight path forgets it.
+struct OnUnwind<'a>(&'a dyn Fn());
+
+impl Drop for OnUnwind<'_> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Counts threads that have ended and wakes the one that waits for them.
+#[derive(Default)]
+struct Finished {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Finished {
+    fn announce_on_drop(&self) -> impl Drop + '_ {
+        struct Announce<'a>(&'a Finished);
+        impl Drop for Announce<'_> {
+            fn drop(&mut self) {
+                *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                self.0.changed.notify_all();
+            }
+        }
+        Announce(self)
+    }
+
+    fn wait(&self, threads: usize, progress: &dyn Progress) -> Result<()> {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count < threads {
+            let waited = self.changed.wait_timeout(count, WATCH_INTERVAL);
+            count = waited.unwrap_or_else(PoisonError::into_inner).0;
+            progress.check()?;
+        }
+        Ok(())
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|s| s.to_string())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "unknown cause".into());
+    Error::Internal(format!("a helper thread failed: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Unwatched;
+    use std::cell::Cell;
+
+    struct CancelAfter(Cell<usize>);
+    impl Progress for CancelAfter {
+        fn check(&self) -> Result<()> {
+            let left = self.0.get();
+            self.0.set(left.saturating_sub(1));
+            if left == 0 { Err(Error::Canceled) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn every_chunk_is_filled_once_on_any_number_of_threads() {
+        for threads in [1, 2, 7, 100] {
+            let mut out = vec![0usize; 1003];
+            for_each_chunk(
+                &mut out,
+                10,
+                threads,
+                &Unwatched,
+                || (),
+                |_, number, part| {
+                    part.iter_mut().enumerate().for_each(|(i, x)| *x += number * 10 + i);
+                    Ok(())
+                },
+            )
+            .unwrap();
+            assert!(out.iter().enumerate().all(|(i, &x)| i == x));
+        }
+    }
+
+    #[test]
+    fn a_cancel_request_stops_work_that_takes_long() {
+        let mut out = vec![0u8; 1000];
+        let start = std::time::Instant::now();
+        let result = for_each_chunk(
+            &mut out,
+            1,
+            2,
+            &CancelAfter(Cell::new(3)),
+            || (),
+            |_, _, _| {
+                std::thread::sleep(Duration::from_millis(10));
+                Ok(())
+            },
+        );
+        assert!(matches!(result, Err(Error::Canceled)));
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn an_error_in_one_chunk_is_the_answer_of_all() {
+        let mut out = vec![0u8; 100];
+        let result = for_each_chunk(
+            &mut out,
+            1,
+            2,
+            &Unwatched,
+            || (),
+            |_, number, _| {
+                if number == 42 { Err(Error::Internal("chunk 42".into())) } else { Ok(()) }
+            },
+        );
+        assert!(matches!(result, Err(Error::Internal(m)) if m == "chunk 42"));
+    }
+
+    #[test]
+    fn a_panic_in_a_thread_becomes_an_error() {
+        let result: Result<()> = watched(&Unwatched, || (), || panic!("boom"));
+        assert!(matches!(result, Err(Error::Internal(m)) if m.contains("boom")));
+    }
+
+    #[test]
+    fn watched_work_is_asked_to_stop() {
+        let stop = AtomicBool::new(false);
+        let result = watched(
+            &CancelAfter(Cell::new(2)),
+            || stop.store(true, Ordering::Relaxed),
+            || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                Ok(())
+            },
+        );
+        assert!(matches!(result, Err(Error::Canceled)));
+    }
+}

@@ -1,0 +1,470 @@
+//! Models as rows: finding, reading, writing, granting.
+//!
+//! The tables belong to the extension's owner and nobody else may touch them: each function here checks what the caller
+//! may do, then reads or writes as that owner. Queries name every object and operator by schema, since the caller's
+//! `search_path` is in force.
+
+use std::cell::RefCell;
+
+use pgrx::spi::{OwnedPreparedStatement, SpiClient};
+use pgrx::{PgBuiltInOids, PgOid, Spi, pg_sys};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::pg::identity::{as_role, caller};
+use crate::progress::Progress;
+
+/// What a model is for; decides which functions take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    TextEmbedding,
+    ImageEmbedding,
+    Recommendation,
+    /// Any other graph: `reco.predict` runs it.
+    Predict,
+}
+
+impl Task {
+    const ALL: [Self; 4] = [Self::TextEmbedding, Self::ImageEmbedding, Self::Recommendation, Self::Predict];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TextEmbedding => "text_embedding",
+            Self::ImageEmbedding => "image_embedding",
+            Self::Recommendation => "recommendation",
+            Self::Predict => "predict",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| Error::UnknownName {
+            what: "task",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// Names of a version's files.
+pub const ONNX_FILE: &str = "model.onnx";
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+pub const DATA_FILE: &str = "data.safetensors";
+
+/// Bytes of a file kept in one row.
+const PART: usize = 4 << 20;
+
+#[derive(Clone, Debug)]
+pub struct FileEntry {
+    pub name: String,
+    pub sha256: String,
+    pub size: u64,
+}
+
+/// A version of a model, as the catalog describes it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub name: String,
+    pub stamp: Stamp,
+    pub owner: pg_sys::Oid,
+    pub task: Task,
+    pub algorithm: Option<String>,
+    pub config: Value,
+    pub source: Option<String>,
+    pub files: Vec<FileEntry>,
+}
+
+/// Which version a name stands for at the moment, and whether the caller may use it. Cheap: asked at each call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub version: i32,
+    /// Microseconds; tells a model from one made later under the same name and version.
+    pub created: i64,
+}
+
+/// A version to be stored.
+pub struct NewVersion<'a> {
+    pub name: &'a str,
+    pub task: Task,
+    pub algorithm: Option<&'a str>,
+    pub config: &'a Value,
+    pub source: Option<&'a str>,
+    pub metrics: Option<&'a Value>,
+    /// The ONNX file first.
+    pub files: &'a [(&'a str, &'a [u8])],
+}
+
+/// Runs `body` as the owner of the catalog tables.
+fn as_owner<T>(body: impl FnOnce() -> T) -> T {
+    as_role(owner(), body)
+}
+
+/// The role that owns the catalog tables. Looked up at each call: it can change.
+fn owner() -> pg_sys::Oid {
+    // SAFETY: look-ups in the system cache; the tuple is released after its only use.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"reco".as_ptr(), false);
+        let table = pg_sys::get_relname_relid(c"model".as_ptr(), schema);
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as _, table.into());
+        if tuple.is_null() {
+            // Without the table every query here fails by itself, under the caller's own rights.
+            return pg_sys::GetUserId();
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
+}
+
+/// True where the caller ($2) owns the model `m` or was granted it.
+const USABLE: &str = "(pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAGE') OR EXISTS (
+    SELECT FROM reco.model_grant g
+     WHERE g.name OPERATOR(pg_catalog.=) m.name
+       AND CASE WHEN g.grantee::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN true
+                ELSE pg_catalog.pg_has_role($2, g.grantee::pg_catalog.oid, 'USAGE') END))";
+
+/// When a version was made, in microseconds.
+const CREATED: &str = "(EXTRACT(epoch FROM v.created) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8";
+
+/// The version of `name` in use. An error where the caller may not use the model.
+pub fn stamp(name: &str) -> Result<Stamp> {
+    thread_local! {
+        static PLAN: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
+    }
+    let caller = caller();
+    as_owner(|| {
+        Spi::connect(|client| {
+            PLAN.with_borrow_mut(|plan| {
+                let plan = match plan {
+                    Some(plan) => plan,
+                    None => {
+                        let query = format!(
+                            "SELECT v.version,
+                                    {CREATED},
+                                    {USABLE}
+                               FROM reco.model m
+                               JOIN reco.model_version v
+                                 ON v.name OPERATOR(pg_catalog.=) m.name
+                                AND v.version OPERATOR(pg_catalog.=) m.version_in_use
+                              WHERE m.name OPERATOR(pg_catalog.=) $1"
+                        );
+                        let types = [PgOid::BuiltIn(PgBuiltInOids::TEXTOID), PgOid::BuiltIn(PgBuiltInOids::OIDOID)];
+                        plan.insert(client.prepare(query.as_str(), &types)?.keep())
+                    }
+                };
+                let row = client.select(&*plan, Some(1), &[name.into(), caller.into()])?.first();
+                if row.is_empty() {
+                    return Err(Error::UnknownModel(name.into()));
+                }
+                if row.get::<bool>(3)? != Some(true) {
+                    return Err(Error::ModelPermission(name.into()));
+                }
+                Ok(Stamp { version: required(row.get(1)?)?, created: required(row.get(2)?)? })
+            })
+        })
+    })
+}
+
+/// A version of `name`, or the one in use. An error where the caller may not use the model.
+pub fn find(name: &str, version: Option<i32>) -> Result<Entry> {
+    let caller = caller();
+    as_owner(|| {
+        Spi::connect(|client| {
+            let query = format!(
+                "SELECT {USABLE}, v.version, {CREATED}, m.owner::pg_catalog.oid, v.task, v.algorithm, v.config, v.source
+                   FROM reco.model m
+                   LEFT JOIN reco.model_version v
+                     ON v.name OPERATOR(pg_catalog.=) m.name
+                    AND v.version OPERATOR(pg_catalog.=) COALESCE($3, m.version_in_use)
+                  WHERE m.name OPERATOR(pg_catalog.=) $1"
+            );
+            let row = client.select(query.as_str(), Some(1), &[name.into(), caller.into(), version.into()])?.first();
+            if row.is_empty() {
+                return Err(Error::UnknownModel(name.into()));
+            }
+            if row.get::<bool>(1)? != Some(true) {
+                return Err(Error::ModelPermission(name.into()));
+            }
+            let Some(found) = row.get::<i32>(2)? else {
+                return Err(Error::UnknownVersion { name: name.into(), version: version.unwrap_or(0) });
+            };
+            Ok(Entry {
+                name: name.into(),
+                stamp: Stamp { version: found, created: required(row.get(3)?)? },
+                owner: required(row.get(4)?)?,
+                task: Task::from_name(&required::<String>(row.get(5)?)?)?,
+                algorithm: row.get(6)?,
+                config: row.get::<pgrx::JsonB>(7)?.map(|j| j.0).unwrap_or_default(),
+                source: row.get(8)?,
+                files: files(client, name, found)?,
+            })
+        })
+    })
+}
+
+fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>> {
+    client
+        .select(
+            "SELECT f.file, f.sha256, f.size FROM reco.model_file f
+              WHERE f.name OPERATOR(pg_catalog.=) $1 AND f.version OPERATOR(pg_catalog.=) $2 ORDER BY f.file",
+            None,
+            &[name.into(), version.into()],
+        )?
+        .map(|row| {
+            Ok(FileEntry {
+                name: required(row.get(1)?)?,
+                sha256: required(row.get(2)?)?,
+                size: required::<i64>(row.get(3)?)?.max(0) as u64,
+            })
+        })
+        .collect()
+}
+
+/// Hands the bytes of a file, part by part, to `sink`.
+pub fn read_file(
+    entry: &Entry,
+    file: &FileEntry,
+    progress: &dyn Progress,
+    mut sink: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let parts = file.size.div_ceil(PART as u64) as i32;
+    for part in 0..parts {
+        progress.check()?;
+        as_owner(|| {
+            Spi::connect(|client| {
+                let rows = client.select(
+                    "SELECT p.data FROM reco.model_part p
+                      WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.version OPERATOR(pg_catalog.=) $2
+                        AND p.file OPERATOR(pg_catalog.=) $3 AND p.part OPERATOR(pg_catalog.=) $4",
+                    Some(1),
+                    &[entry.name.as_str().into(), entry.stamp.version.into(), file.name.as_str().into(), part.into()],
+                )?;
+                let row = rows.first();
+                let bytes = if row.is_empty() { None } else { row.get::<&[u8]>(1)? };
+                match bytes {
+                    Some(bytes) => sink(bytes),
+                    None => Err(damaged(entry, format!("part {part} of {} is missing", file.name))),
+                }
+            })
+        })?;
+    }
+    Ok(())
+}
+
+pub fn damaged(entry: &Entry, reason: String) -> Error {
+    Error::DamagedModel { model: entry.name.clone(), reason }
+}
+
+/// Stores a new version of a model, which becomes the one in use. The caller becomes the owner of a new name; a name
+/// that exists takes versions from its owner alone.
+pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
+    if new.name.is_empty() || new.name.len() > 200 || new.name.chars().any(char::is_control) {
+        let hint = "Give 1 to 200 bytes without control characters.";
+        return Err(Error::argument("name", format!("\"{}\"", new.name.escape_debug()), hint));
+    }
+    let caller = caller();
+    let config = pgrx::JsonB(new.config.clone());
+    let metrics = new.metrics.map(|m| pgrx::JsonB(m.clone()));
+    let onnx = new.files.first().ok_or_else(|| Error::Internal("a version without files".into()))?.1;
+    let version = as_owner(|| {
+        Spi::connect_mut(|client| {
+            // The row is locked till the transaction ends, so that two new versions get two numbers.
+            client.update(
+                "INSERT INTO reco.model AS m (name, owner, version_in_use) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
+                None,
+                &[new.name.into(), caller.into()],
+            )?;
+            require_ownership(client, new.name, caller)?;
+            let version: i32 = required(
+                client
+                    .update(
+                        "INSERT INTO reco.model_version
+                             (name, version, task, algorithm, config, source, metrics, sha256, size)
+                         SELECT $1, COALESCE(pg_catalog.max(v.version), 0) OPERATOR(pg_catalog.+) 1,
+                                $2, $3, $4, $5, $6, $7, $8
+                           FROM reco.model_version v WHERE v.name OPERATOR(pg_catalog.=) $1
+                         RETURNING version",
+                        None,
+                        &[
+                            new.name.into(),
+                            new.task.name().into(),
+                            new.algorithm.into(),
+                            config.into(),
+                            new.source.into(),
+                            metrics.into(),
+                            sha256(onnx).into(),
+                            (onnx.len() as i64).into(),
+                        ],
+                    )?
+                    .first()
+                    .get(1)?,
+            )?;
+            set_in_use(client, new.name, version)?;
+            Ok::<_, Error>(version)
+        })
+    })?;
+    for (file, bytes) in new.files {
+        insert_file(new.name, version, file, bytes, progress)?;
+    }
+    Ok(version)
+}
+
+fn insert_file(name: &str, version: i32, file: &str, bytes: &[u8], progress: &dyn Progress) -> Result<()> {
+    as_owner(|| {
+        Spi::connect_mut(|client| {
+            client.update(
+                "INSERT INTO reco.model_file (name, version, file, sha256, size) VALUES ($1, $2, $3, $4, $5)",
+                None,
+                &[name.into(), version.into(), file.into(), sha256(bytes).into(), (bytes.len() as i64).into()],
+            )?;
+            Ok::<_, Error>(())
+        })
+    })?;
+    for (part, data) in bytes.chunks(PART).enumerate() {
+        progress.check()?;
+        // A connection for each part: what SPI copies of it is given back before the next.
+        as_owner(|| {
+            Spi::connect_mut(|client| {
+                client.update(
+                    "INSERT INTO reco.model_part (name, version, file, part, data) VALUES ($1, $2, $3, $4, $5)",
+                    None,
+                    &[name.into(), version.into(), file.into(), (part as i32).into(), data.into()],
+                )?;
+                Ok::<_, Error>(())
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes `version` the one in use.
+pub fn promote(name: &str, version: i32) -> Result<()> {
+    owned(name, |client| {
+        if files(client, name, version)?.is_empty() {
+            return Err(Error::UnknownVersion { name: name.into(), version });
+        }
+        set_in_use(client, name, version)
+    })
+}
+
+/// Removes one version, or the model with all of them. Gives the files of each version removed.
+pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
+    owned(name, |client| {
+        let Some(version) = version else {
+            let versions: Vec<i32> = client
+                .select(
+                    "SELECT version FROM reco.model_version WHERE name OPERATOR(pg_catalog.=) $1",
+                    None,
+                    &[name.into()],
+                )?
+                .map(|row| required(row.get(1)?))
+                .collect::<Result<_>>()?;
+            let gone = versions.into_iter().map(|v| files(client, name, v)).collect::<Result<_>>()?;
+            client.update("DELETE FROM reco.model WHERE name OPERATOR(pg_catalog.=) $1", None, &[name.into()])?;
+            return Ok(gone);
+        };
+        let in_use = client
+            .select("SELECT version_in_use FROM reco.model WHERE name OPERATOR(pg_catalog.=) $1", None, &[name.into()])?
+            .first()
+            .get::<i32>(1)?;
+        if in_use == Some(version) {
+            let hint = "Promote another version first, or drop the whole model by leaving version out.";
+            return Err(Error::argument("version", format!("{version}, the one in use"), hint));
+        }
+        let gone = files(client, name, version)?;
+        let deleted = client.update(
+            "DELETE FROM reco.model_version
+              WHERE name OPERATOR(pg_catalog.=) $1 AND version OPERATOR(pg_catalog.=) $2 RETURNING version",
+            None,
+            &[name.into(), version.into()],
+        )?;
+        if deleted.is_empty() { Err(Error::UnknownVersion { name: name.into(), version }) } else { Ok(vec![gone]) }
+    })
+}
+
+/// Lets `grantee` (0 for PUBLIC) use the model.
+pub fn grant(name: &str, grantee: pg_sys::Oid) -> Result<()> {
+    owned(name, |client| {
+        client.update(
+            "INSERT INTO reco.model_grant (name, grantee) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            None,
+            &[name.into(), grantee.into()],
+        )?;
+        Ok(())
+    })
+}
+
+/// Takes that back.
+pub fn revoke(name: &str, grantee: pg_sys::Oid) -> Result<()> {
+    owned(name, |client| {
+        client.update(
+            "DELETE FROM reco.model_grant
+              WHERE name OPERATOR(pg_catalog.=) $1
+                AND grantee::pg_catalog.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid",
+            None,
+            &[name.into(), grantee.into()],
+        )?;
+        Ok(())
+    })
+}
+
+/// The role of this name; `public` is everybody.
+pub fn role(name: &str) -> Result<pg_sys::Oid> {
+    if name == "public" {
+        return Ok(pg_sys::InvalidOid);
+    }
+    let c_name = std::ffi::CString::new(name).map_err(|_| Error::argument("role", "no name", "Give a role's name."))?;
+    // SAFETY: a look-up by a C string; an unknown role is PostgreSQL's own error.
+    Ok(unsafe { pg_sys::get_role_oid(c_name.as_ptr(), false) })
+}
+
+/// Runs `body` with write access to the model `name`, if the caller owns it.
+fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T>) -> Result<T> {
+    let caller = caller();
+    as_owner(|| {
+        Spi::connect_mut(|client| {
+            require_ownership(client, name, caller)?;
+            body(client)
+        })
+    })
+}
+
+fn require_ownership(client: &mut SpiClient, name: &str, caller: pg_sys::Oid) -> Result<()> {
+    let row = client
+        .update(
+            "SELECT pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAGE')
+               FROM reco.model m WHERE m.name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+            None,
+            &[name.into(), caller.into()],
+        )?
+        .first();
+    if row.is_empty() {
+        return Err(Error::UnknownModel(name.into()));
+    }
+    match row.get::<bool>(1)? {
+        Some(true) => Ok(()),
+        _ => Err(Error::NotModelOwner(name.into())),
+    }
+}
+
+fn set_in_use(client: &mut SpiClient, name: &str, version: i32) -> Result<()> {
+    client.update(
+        "UPDATE reco.model SET version_in_use = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+        None,
+        &[name.into(), version.into()],
+    )?;
+    Ok(())
+}
+
+/// The SHA-256 of `bytes`, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn required<T>(value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| Error::Internal("the catalog holds a NULL where none may be".into()))
+}

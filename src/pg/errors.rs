@@ -1,0 +1,65 @@
+//! The engine's errors as PostgreSQL's.
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+
+use crate::error::Error;
+use crate::pg::interrupts;
+
+/// What a SQL function gives: pgrx raises the report as `ERROR` with its SQLSTATE and hint.
+pub type SqlResult<T> = Result<T, ErrorReport>;
+
+impl From<Error> for ErrorReport {
+    #[track_caller]
+    fn from(error: Error) -> Self {
+        if matches!(error, Error::Canceled) {
+            // Every helper thread has ended by now: PostgreSQL may raise its own error, or end the process.
+            interrupts::raise_pending();
+        }
+        let report = ErrorReport::new(code(error.sqlstate()), sentence(&error), "pg_reco");
+        match error.hint() {
+            Some(hint) => report.set_hint(hint),
+            None => report,
+        }
+    }
+}
+
+fn sentence(error: &Error) -> String {
+    match error {
+        Error::Canceled => "canceling statement due to user request".into(),
+        other => other.to_string(),
+    }
+}
+
+/// PostgreSQL's enumeration of the codes that [`Error::sqlstate`] gives.
+fn code(sqlstate: &str) -> PgSqlErrorCode {
+    use PgSqlErrorCode::*;
+    match sqlstate {
+        "57014" => ERRCODE_QUERY_CANCELED,
+        "22023" => ERRCODE_INVALID_PARAMETER_VALUE,
+        "22004" => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+        "2202E" => ERRCODE_ARRAY_ELEMENT_ERROR,
+        "22P03" => ERRCODE_INVALID_BINARY_REPRESENTATION,
+        "0A000" => ERRCODE_FEATURE_NOT_SUPPORTED,
+        "38000" => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+        "42501" => ERRCODE_INSUFFICIENT_PRIVILEGE,
+        "42703" => ERRCODE_UNDEFINED_COLUMN,
+        "42704" => ERRCODE_UNDEFINED_OBJECT,
+        "42804" => ERRCODE_DATATYPE_MISMATCH,
+        "42809" => ERRCODE_WRONG_OBJECT_TYPE,
+        "53000" => ERRCODE_INSUFFICIENT_RESOURCES,
+        "54000" => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        "55000" => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "58030" => ERRCODE_IO_ERROR,
+        "58P01" => ERRCODE_UNDEFINED_FILE,
+        "XX001" => ERRCODE_DATA_CORRUPTED,
+        _ => ERRCODE_INTERNAL_ERROR,
+    }
+}
+
+/// What PostgreSQL's query interface reports is a broken promise here: its errors proper are raised, not returned.
+impl From<pgrx::spi::Error> for Error {
+    fn from(error: pgrx::spi::Error) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

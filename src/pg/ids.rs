@@ -1,0 +1,103 @@
+//! Ids of users and items as they come in SQL: `text`, `bigint`, `integer`, `uuid`.
+
+use std::ffi::CStr;
+
+use pgrx::datum::Uuid;
+use pgrx::{AnyElement, FromDatum, IntoDatum, pg_sys};
+
+use crate::error::{Error, Result};
+
+/// How ids are typed in a source; kept with the model, so that views and functions can give them back so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdType {
+    Bigint,
+    Integer,
+    Smallint,
+    Text,
+    Uuid,
+}
+
+impl IdType {
+    pub fn of(oid: pg_sys::Oid) -> Option<Self> {
+        Some(match oid {
+            pg_sys::INT8OID => Self::Bigint,
+            pg_sys::INT4OID => Self::Integer,
+            pg_sys::INT2OID => Self::Smallint,
+            pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Self::Text,
+            pg_sys::UUIDOID => Self::Uuid,
+            _ => return None,
+        })
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Bigint, Self::Integer, Self::Smallint, Self::Text, Self::Uuid].into_iter().find(|t| t.name() == name)
+    }
+
+    /// The SQL type's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bigint => "bigint",
+            Self::Integer => "integer",
+            Self::Smallint => "smallint",
+            Self::Text => "text",
+            Self::Uuid => "uuid",
+        }
+    }
+
+    pub fn oid(self) -> pg_sys::Oid {
+        match self {
+            Self::Bigint => pg_sys::INT8OID,
+            Self::Integer => pg_sys::INT4OID,
+            Self::Smallint => pg_sys::INT2OID,
+            Self::Text => pg_sys::TEXTOID,
+            Self::Uuid => pg_sys::UUIDOID,
+        }
+    }
+
+    /// The id as a value of this type; `None` for a text that can be none: no such user can exist.
+    pub fn datum(self, id: &str) -> Option<pg_sys::Datum> {
+        match self {
+            Self::Bigint => id.parse::<i64>().ok()?.into_datum(),
+            Self::Integer => id.parse::<i32>().ok()?.into_datum(),
+            Self::Smallint => id.parse::<i16>().ok()?.into_datum(),
+            Self::Text => id.into_datum(),
+            Self::Uuid => {
+                let digits: String = id.chars().filter(|c| *c != '-').collect();
+                let value = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
+                Uuid::from_bytes(value.to_be_bytes()).into_datum()
+            }
+        }
+    }
+}
+
+/// The text of an id given to a function that is overloaded on the id types.
+pub fn id_text(id: &AnyElement) -> Result<String> {
+    match IdType::of(id.oid()) {
+        Some(_) => any_text(id),
+        None => Err(Error::ColumnType {
+            column: "id".into(),
+            found: format!("with oid {}", id.oid().to_u32()),
+            expected: "text, bigint, integer or uuid",
+        }),
+    }
+}
+
+/// The text of any value, as `::text` gives it.
+pub fn any_text(value: &AnyElement) -> Result<String> {
+    let datum = value.datum();
+    // SAFETY: each datum is read as the type that PostgreSQL says it has; callers give no NULL.
+    let text = unsafe {
+        match IdType::of(value.oid()) {
+            Some(IdType::Bigint) => i64::from_datum(datum, false).map(|v| v.to_string()),
+            Some(IdType::Integer) => i32::from_datum(datum, false).map(|v| v.to_string()),
+            Some(IdType::Smallint) => i16::from_datum(datum, false).map(|v| v.to_string()),
+            Some(IdType::Text) => String::from_datum(datum, false),
+            Some(IdType::Uuid) | None => {
+                let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
+                pg_sys::getTypeOutputInfo(value.oid(), &mut output, &mut is_varlena);
+                CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, datum)).to_str().ok().map(str::to_owned)
+            }
+        }
+    };
+    text.ok_or_else(|| Error::argument("a text", "not valid UTF-8", "The database's encoding must be UTF8."))
+}

@@ -1,0 +1,15 @@
+//! PostgreSQL as this project needs it: errors, interrupts, settings, the model catalog, its cache on disk, queries as
+//! sources of rows. The only modules that call PostgreSQL besides `sql`.
+
+pub mod aggregate;
+pub mod arrays;
+pub mod cache;
+pub mod catalog;
+pub mod errors;
+pub mod history;
+pub mod identity;
+pub mod ids;
+pub mod interrupts;
+pub mod loaded;
+pub mod settings;
+pub mod source;

@@ -1,0 +1,150 @@
+//! The `reco.*` settings.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::pg_sys;
+
+use crate::onnx::session::{Execution, SessionOptions};
+use crate::parallel;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+#[allow(non_camel_case_types)]
+pub enum ExecutionProvider {
+    auto,
+    cpu,
+    cuda,
+}
+
+static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"$libdir/pg_reco/libonnxruntime.so"));
+static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
+    GucSetting::<ExecutionProvider>::new(ExecutionProvider::auto);
+static DEVICE_ID: GucSetting<i32> = GucSetting::<i32>::new(0);
+static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(32);
+static EMBEDDING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"all-minilm-l6-v2"));
+static IMAGE_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"efficientnet-lite0"));
+pub static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+/// Makes the settings known to PostgreSQL. Called once, when the library is loaded.
+pub fn register() {
+    let flags = GucFlags::default();
+    // A path to a library is code to be run: only a superuser may name one.
+    GucRegistry::define_string_guc(
+        c"reco.onnxruntime_library",
+        c"Path of ONNX Runtime's shared library.",
+        c"$libdir stands for PostgreSQL's library directory. Read by each connection when it first runs a model.",
+        &ONNXRUNTIME_LIBRARY,
+        GucContext::Suset,
+        flags,
+    );
+    GucRegistry::define_enum_guc(
+        c"reco.execution_provider",
+        c"Where models run: auto, cpu or cuda.",
+        c"auto takes CUDA where it works, else the CPU, and says so once; cuda is an error where CUDA does not work.",
+        &EXECUTION_PROVIDER,
+        GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.device_id",
+        c"Number of the CUDA device.",
+        c"As nvidia-smi counts them, from 0.",
+        &DEVICE_ID,
+        0,
+        1023,
+        GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.threads",
+        c"Threads that one statement may use for models and training.",
+        c"0 stands for the number of processors.",
+        &THREADS,
+        0,
+        1024,
+        GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.max_batch",
+        c"Texts that enter a model in one run, at most.",
+        c"Long texts are run in smaller batches, so that a run's memory stays bounded.",
+        &MAX_BATCH,
+        1,
+        4096,
+        GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_string_guc(
+        c"reco.embedding_model",
+        c"Model that embeds texts where a call names none.",
+        c"A model of task text_embedding in reco.models.",
+        &EMBEDDING_MODEL,
+        GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_string_guc(
+        c"reco.image_model",
+        c"Model that embeds images where a call names none.",
+        c"A model of task image_embedding in reco.models.",
+        &IMAGE_MODEL,
+        GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.progress_interval",
+        c"Seconds between two NOTICEs that say how far a long call is.",
+        c"0 switches them off.",
+        &PROGRESS_INTERVAL,
+        0,
+        86_400,
+        GucContext::Userset,
+        flags,
+    );
+    #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
+    // SAFETY: the prefix is a C string constant.
+    unsafe {
+        pg_sys::MarkGUCPrefixReserved(c"reco".as_ptr());
+    }
+}
+
+fn text(setting: &GucSetting<Option<CString>>) -> String {
+    setting.get().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+pub fn embedding_model() -> String {
+    text(&EMBEDDING_MODEL)
+}
+
+pub fn image_model() -> String {
+    text(&IMAGE_MODEL)
+}
+
+pub fn threads() -> usize {
+    match THREADS.get() {
+        0 => parallel::available_threads(),
+        n => n.max(1) as usize,
+    }
+}
+
+pub fn max_batch() -> usize {
+    MAX_BATCH.get().max(1) as usize
+}
+
+/// How a session is to be made under the current settings.
+pub fn session_options() -> SessionOptions {
+    // SAFETY: PostgreSQL fills this buffer with a C string before any extension is loaded.
+    let libdir = unsafe { CStr::from_ptr(std::ptr::addr_of!(pg_sys::pkglib_path).cast()) }.to_string_lossy();
+    SessionOptions {
+        library: text(&ONNXRUNTIME_LIBRARY).replace("$libdir", &libdir),
+        execution: match EXECUTION_PROVIDER.get() {
+            ExecutionProvider::auto => Execution::Auto,
+            ExecutionProvider::cpu => Execution::Cpu,
+            ExecutionProvider::cuda => Execution::Cuda,
+        },
+        device_id: DEVICE_ID.get(),
+        threads: threads(),
+    }
+}

@@ -1,0 +1,147 @@
+//! Serving iALS: stored or folded-in user factors against all item factors.
+
+use serde_json::Value;
+
+use super::{Parameters, stored_parameters};
+use crate::error::{Error, Result};
+use crate::interactions::mapped::Mapped;
+use crate::linalg::decompose::cholesky_solve;
+use crate::linalg::kernels::dot;
+use crate::progress::Progress;
+use crate::recommendation::Scored;
+use crate::recommendation::ranker::{Query, Ranker};
+use crate::recommendation::scan::{TILE_USERS, best_items, best_items_of_tile};
+use crate::recommendation::store::Files;
+use crate::recommendation::top_k::TopK;
+
+pub struct IalsRanker {
+    model: String,
+    parameters: Parameters,
+    /// [items, d], in the eigenbasis of its Gram matrix.
+    item_factors: Mapped<f32>,
+    /// [d]: the diagonal of that Gram matrix.
+    item_gram: Mapped<f32>,
+    /// [users, d]
+    user_factors: Mapped<f32>,
+    items: usize,
+}
+
+impl IalsRanker {
+    pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<Self> {
+        let parameters = stored_parameters(options).map_err(|e| files.damaged(e.to_string()))?;
+        let d = parameters.factors;
+        let (item_shape, item_factors) = files.initializer("item_factors")?;
+        let (gram_shape, item_gram) = files.initializer("item_gram")?;
+        let (user_shape, user_factors) = files.tensor("user_factors")?;
+        if item_shape != [items, d] || gram_shape != [d] || user_shape != [users, d] {
+            return Err(files.damaged("its factors do not fit its users and items"));
+        }
+        Ok(Self { model: files.model.into(), parameters, item_factors, item_gram, user_factors, items })
+    }
+
+    fn item(&self, item: u32) -> Result<&[f32]> {
+        let d = self.parameters.factors;
+        let start = item as usize * d;
+        self.item_factors.get(start..start + d).ok_or_else(|| self.damaged("an item has no factors"))
+    }
+
+    fn damaged(&self, reason: &str) -> Error {
+        Error::DamagedModel { model: self.model.clone(), reason: reason.into() }
+    }
+
+    /// The exact solution of one user's normal equations (Hu 2008, eq. 4) by Cholesky in `f64`.
+    fn fold_in(&self, items: &[u32], weights: &[f32], progress: &dyn Progress) -> Result<Vec<f32>> {
+        let d = self.parameters.factors;
+        let mut a = vec![0f64; d * d];
+        let mut b = vec![0f64; d];
+        let mut interactions = 0;
+        for (n, (&item, &weight)) in items.iter().zip(weights).enumerate() {
+            if n % 256 == 0 {
+                progress.check()?;
+            }
+            let c = f64::from(self.parameters.weighting.confidence(weight));
+            if c <= 0.0 {
+                continue;
+            }
+            interactions += 1;
+            let y = self.item(item)?;
+            for (k, row) in a.chunks_exact_mut(d).enumerate() {
+                let scaled = c * f64::from(y[k]);
+                b[k] += scaled;
+                row[..=k].iter_mut().zip(y).for_each(|(a, &y)| *a += scaled * f64::from(y));
+            }
+        }
+        let lambda = self.parameters.lambda(interactions, self.items);
+        for k in 0..d {
+            a[k * d + k] += f64::from(self.parameters.unobserved_weight * self.item_gram[k] + lambda);
+        }
+        progress.check()?;
+        if !cholesky_solve(&mut a, &mut b) {
+            return Err(self.damaged("a history cannot be folded into its factors"));
+        }
+        Ok(b.into_iter().map(|x| x as f32).collect())
+    }
+
+    fn stored(&self, user: u32) -> Result<&[f32]> {
+        let d = self.parameters.factors;
+        let start = user as usize * d;
+        self.user_factors.get(start..start + d).ok_or_else(|| self.damaged("a user has no factors"))
+    }
+}
+
+/// Whether there is anything to be personal about.
+fn has_history(query: &Query) -> bool {
+    query.weights.iter().any(|&w| w > 0.0)
+}
+
+impl Ranker for IalsRanker {
+    fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
+        if !has_history(query) {
+            return Ok(Vec::new());
+        }
+        let folded;
+        let user = match query.user {
+            Some(user) => self.stored(user)?,
+            None => {
+                folded = self.fold_in(query.items, query.weights, progress)?;
+                &folded
+            }
+        };
+        best_items(&self.item_factors, user, k, query, progress)
+    }
+
+    fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
+        let mut lists = vec![Vec::new(); queries.len()];
+        let known: Vec<usize> = (0..queries.len()).filter(|&q| has_history(&queries[q])).collect();
+        for part in known.chunks(TILE_USERS) {
+            let queries: Vec<Query> = part.iter().map(|&q| queries[q]).collect();
+            let users = queries.iter().map(|query| match query.user {
+                Some(user) => self.stored(user).map(<[f32]>::to_vec),
+                None => self.fold_in(query.items, query.weights, &crate::progress::Unwatched),
+            });
+            let users: Vec<Vec<f32>> = users.collect::<Result<_>>()?;
+            let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
+            let ranked = best_items_of_tile(&self.item_factors, &users, &queries, k);
+            part.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
+        }
+        Ok(lists)
+    }
+
+    /// By the cosine of item factors.
+    fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
+        let query = self.item(item)?;
+        let length = dot(query, query).sqrt();
+        let mut top = TopK::new(k);
+        for (other, y) in self.item_factors.chunks_exact(query.len()).enumerate() {
+            if other % 32_768 == 0 {
+                progress.check()?;
+            }
+            let product = length * dot(y, y).sqrt();
+            // Items without interactions have no direction.
+            if product > 0.0 && other != item as usize {
+                top.push(dot(query, y) / product, other as u32);
+            }
+        }
+        Ok(top.into_sorted().into_iter().map(|(score, item)| Scored { item, score }).collect())
+    }
+}

@@ -1,0 +1,283 @@
+//! A trained model, opened for serving from two mapped files.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::Algorithm;
+use super::ials::IalsRanker;
+use super::item_knn::ItemKnnRanker;
+use super::popularity::Popularity;
+use super::ranker::{Query, Ranker};
+use super::store::{Files, MappedCsr};
+use crate::error::{Error, Result};
+use crate::interactions::IdTable;
+use crate::interactions::mapped::Mapped;
+use crate::parallel::for_each_chunk;
+use crate::progress::Progress;
+
+/// Users whose items are ranked together in [`Model::recommend_block`].
+const TILE: usize = 64;
+
+/// Why an item stands in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The user's trained state.
+    Trained,
+    /// A history folded in now.
+    FoldedIn,
+    /// Nothing personal was left to rank by.
+    Popularity,
+}
+
+impl Reason {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trained => "trained",
+            Self::FoldedIn => "folded_in",
+            Self::Popularity => "popularity",
+        }
+    }
+}
+
+/// One place of a list. Scores compare within one reason: those of `Popularity` count users.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recommendation {
+    pub item: u32,
+    pub score: f32,
+    pub reason: Reason,
+}
+
+/// An item with its similarity to another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    pub item: u32,
+    pub score: f32,
+}
+
+/// Whom to recommend to.
+#[derive(Clone, Copy, Debug)]
+pub enum Who<'a> {
+    /// A user of the training, with the factors and the history of then.
+    User(u32),
+    /// A history given now, folded in.
+    History { items: &'a [u32], weights: &'a [f32] },
+}
+
+/// What not to recommend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exclude<'a> {
+    /// Everything in the history used.
+    pub seen: bool,
+    /// More items, in any order.
+    pub items: &'a [u32],
+}
+
+/// An opened model. Opening costs no more than reading the two headers; factors and ids stay in the map.
+pub struct Model {
+    name: String,
+    algorithm: Algorithm,
+    options: serde_json::Value,
+    user_ids: IdTable,
+    item_ids: IdTable,
+    history: MappedCsr,
+    popularity_order: Mapped<u32>,
+    popularity_scores: Mapped<f32>,
+    ranker: Box<dyn Ranker>,
+}
+
+impl Model {
+    /// `name` is for messages. A file that contradicts itself is `Error::DamagedModel`, here or at the first use of the damaged part.
+    pub fn open(name: &str, onnx: Bytes, data: Bytes) -> Result<Self> {
+        let files = Files::open(name, onnx, &data)?;
+        let algorithm = files.metadata("pg_reco.algorithm")?;
+        let algorithm =
+            Algorithm::from_name(algorithm).map_err(|_| files.damaged(format!("its algorithm is \"{algorithm}\"")))?;
+        let options: serde_json::Value = serde_json::from_str(files.metadata("pg_reco.options")?)
+            .map_err(|e| files.damaged(format!("its options cannot be read: {e}")))?;
+        let (user_ids, item_ids) = (files.ids("user_ids")?, files.ids("item_ids")?);
+        let (users, items) = (user_ids.len(), item_ids.len());
+        let history = files.matrix("history", users, items)?;
+        let ([ordered], popularity_order) = files.tensor("popularity.order")?;
+        let ([scored], popularity_scores) = files.tensor("popularity.scores")?;
+        if ordered != items || scored != items || u32::try_from(items.max(users)).is_err() {
+            return Err(files.damaged("its popularity does not fit its items"));
+        }
+        let ranker: Box<dyn Ranker> = match algorithm {
+            Algorithm::Popularity => Box::new(Popularity),
+            Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(&files, &options, items)?),
+            Algorithm::Ials => Box::new(IalsRanker::open(&files, &options, users, items)?),
+        };
+        let name = name.into();
+        Ok(Self { name, algorithm, options, user_ids, item_ids, history, popularity_order, popularity_scores, ranker })
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The options it was trained with, defaults included.
+    pub fn options(&self) -> &serde_json::Value {
+        &self.options
+    }
+
+    pub fn user_ids(&self) -> &IdTable {
+        &self.user_ids
+    }
+
+    pub fn item_ids(&self) -> &IdTable {
+        &self.item_ids
+    }
+
+    fn damaged(&self, reason: &str) -> Error {
+        Error::DamagedModel { model: self.name.clone(), reason: reason.into() }
+    }
+
+    /// The items, ascending, and weights that a user was trained on.
+    pub fn history(&self, user: u32) -> Result<(&[u32], &[f32])> {
+        let (items, weights) =
+            self.history.view().row(user as usize).ok_or_else(|| self.damaged("a user's history cannot be read"))?;
+        if items.iter().any(|&i| i as usize >= self.item_ids.len()) {
+            return Err(self.damaged("a user's history names an item that does not exist"));
+        }
+        Ok((items, weights))
+    }
+
+    /// The best `k` items, best first: those the algorithm ranks, then the most popular of the rest.
+    ///
+    /// Fewer than `k` only when no more items remain. Runs on the calling thread.
+    pub fn recommend(
+        &self,
+        who: Who,
+        k: usize,
+        exclude: Exclude,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Recommendation>> {
+        let (user, items, weights) = match who {
+            Who::User(user) => {
+                let (items, weights) = self.history(user)?;
+                (Some(user), items, weights)
+            }
+            Who::History { items, weights } => {
+                self.check_history(items, weights)?;
+                (None, items, weights)
+            }
+        };
+        let mut excluded = exclude.items.to_vec();
+        if exclude.seen {
+            // An item of weight 0 was not interacted with.
+            excluded.extend(items.iter().zip(weights).filter(|&(_, &w)| w > 0.0).map(|(&item, _)| item));
+        }
+        excluded.sort_unstable();
+        excluded.dedup();
+        let k = k.min(self.item_ids.len());
+        let query = Query { user, items, weights, excluded: &excluded };
+        let ranked = if k == 0 { Vec::new() } else { self.ranker.rank(&query, k, progress)? };
+        Ok(self.filled(&query, ranked, k))
+    }
+
+    /// [`recommend`](Self::recommend) for consecutive stored users, on `threads` threads; one list a user, in order.
+    pub fn recommend_block(
+        &self,
+        users: Range<u32>,
+        k: usize,
+        exclude_seen: bool,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<Recommendation>>> {
+        let users: Vec<u32> = users.collect();
+        self.recommend_users(&users, k, exclude_seen, threads, progress)
+    }
+
+    /// The same for any stored users.
+    pub fn recommend_users(
+        &self,
+        users: &[u32],
+        k: usize,
+        exclude_seen: bool,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<Recommendation>>> {
+        let k = k.min(self.item_ids.len());
+        let mut lists = vec![Vec::new(); users.len()];
+        // Small requests are shared out too.
+        let tile = users.len().div_ceil(threads.max(1)).clamp(1, TILE);
+        for_each_chunk(
+            &mut lists,
+            tile,
+            threads,
+            progress,
+            || (),
+            |(), number, lists| {
+                let users = &users[number * tile..][..lists.len()];
+                let queries = users.iter().map(|&user| {
+                    let (items, weights) = self.history(user)?;
+                    let excluded = if exclude_seen { items } else { &[] };
+                    Ok(Query { user: Some(user), items, weights, excluded })
+                });
+                let queries: Vec<Query> = queries.collect::<Result<_>>()?;
+                let ranked =
+                    if k == 0 { vec![Vec::new(); queries.len()] } else { self.ranker.rank_tile(&queries, k)? };
+                for ((list, query), ranked) in lists.iter_mut().zip(&queries).zip(ranked) {
+                    *list = self.filled(query, ranked, k);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(lists)
+    }
+
+    /// The `k` items most like `item`, best first, without itself.
+    pub fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
+        self.check_item(item)?;
+        self.ranker.similar_items(item, k.min(self.item_ids.len()), progress)
+    }
+
+    fn check_item(&self, item: u32) -> Result<()> {
+        if (item as usize) < self.item_ids.len() {
+            return Ok(());
+        }
+        Err(Error::argument("item index", item, format!("Model \"{}\" has {} items.", self.name, self.item_ids.len())))
+    }
+
+    fn check_history(&self, items: &[u32], weights: &[f32]) -> Result<()> {
+        if items.len() != weights.len() {
+            let hint = format!("There are {} items: give one weight for each.", items.len());
+            return Err(Error::argument("the number of weights", weights.len(), hint));
+        }
+        for (&item, &weight) in items.iter().zip(weights) {
+            self.check_item(item)?;
+            if !weight.is_finite() || weight < 0.0 {
+                let item = self.item_ids.get(item).unwrap_or_default();
+                return Err(Error::argument(
+                    format!("the weight of item \"{item}\""),
+                    weight,
+                    "A weight is a finite number, 0 or greater.",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ranked items, and the most popular of the others up to `k`.
+    fn filled(&self, query: &Query, ranked: Vec<(f32, u32)>, k: usize) -> Vec<Recommendation> {
+        let reason = if query.user.is_some() { Reason::Trained } else { Reason::FoldedIn };
+        let mut list: Vec<_> = ranked.into_iter().map(|(score, item)| Recommendation { item, score, reason }).collect();
+        if list.len() < k {
+            let mut ranked: Vec<u32> = list.iter().map(|r| r.item).collect();
+            ranked.sort_unstable();
+            let rest = self.popularity_order.iter().filter_map(|&item| {
+                // `None` only in a damaged file.
+                let score = *self.popularity_scores.get(item as usize)?;
+                (!query.excludes(item) && ranked.binary_search(&item).is_err()).then_some(Recommendation {
+                    item,
+                    score,
+                    reason: Reason::Popularity,
+                })
+            });
+            let missing = k - list.len();
+            list.extend(rest.take(missing));
+        }
+        list
+    }
+}

@@ -1,0 +1,128 @@
+//! Reading an algorithm's options from JSON, with the offending key named.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// The options given for one algorithm. Every `read` names its default; the values in effect are collected.
+pub struct Options<'a> {
+    given: Option<&'a Map<String, Value>>,
+    of: &'static str,
+    effective: Map<String, Value>,
+}
+
+impl<'a> Options<'a> {
+    /// `value` is an object or null.
+    pub fn new(of: &'static str, value: &'a Value) -> Result<Self> {
+        let given = match value {
+            Value::Null => None,
+            Value::Object(map) => Some(map),
+            other => {
+                return Err(Error::argument("options", other, "Options are a JSON object, as in {\"factors\": 64}."));
+            }
+        };
+        Ok(Self { given, of, effective: Map::new() })
+    }
+
+    fn value(&self, name: &str) -> Option<&'a Value> {
+        self.given.and_then(|map| map.get(name)).filter(|v| !v.is_null())
+    }
+
+    fn wrong(name: &str, value: &Value, expected: String) -> Error {
+        Error::argument(format!("option \"{name}\""), value, format!("It must be {expected}."))
+    }
+
+    /// A number from `least` to `most`.
+    pub fn float(&mut self, name: &str, default: f64, least: f64, most: f64) -> Result<f32> {
+        let number = match self.value(name) {
+            None => default,
+            Some(value) => value
+                .as_f64()
+                .filter(|x| (least..=most).contains(x))
+                .ok_or_else(|| Self::wrong(name, value, format!("a number from {least} to {most}")))?,
+        };
+        self.effective.insert(name.into(), number.into());
+        Ok(number as f32)
+    }
+
+    /// A whole number from `least` to `most`.
+    pub fn integer(&mut self, name: &str, default: u64, least: u64, most: u64) -> Result<u64> {
+        let number = match self.value(name) {
+            None => default,
+            Some(value) => value
+                .as_u64()
+                .or_else(|| value.as_f64().filter(|x| x.fract() == 0.0 && *x >= 0.0 && *x < 9e15).map(|x| x as u64))
+                .filter(|x| (least..=most).contains(x))
+                .ok_or_else(|| Self::wrong(name, value, format!("a whole number from {least} to {most}")))?,
+        };
+        self.effective.insert(name.into(), number.into());
+        Ok(number)
+    }
+
+    /// One of `choices`, the first of which is the default.
+    pub fn choice<T: Copy>(&mut self, name: &str, choices: &[(&'static str, T)]) -> Result<T> {
+        let wrong = |value: &Value| {
+            let known: Vec<_> = choices.iter().map(|(known, _)| format!("\"{known}\"")).collect();
+            Self::wrong(name, value, format!("one of {}", known.join(", ")))
+        };
+        let chosen = match self.value(name) {
+            None => choices.first(),
+            Some(value) => {
+                let found = choices.iter().find(|(known, _)| value.as_str() == Some(known));
+                Some(found.ok_or_else(|| wrong(value))?)
+            }
+        };
+        let (known, choice) = chosen.ok_or_else(|| Error::Internal(format!("option {name} has no choices")))?;
+        self.effective.insert(name.into(), (*known).into());
+        Ok(*choice)
+    }
+
+    /// The values in effect, once all were read; an option that nobody read is an error.
+    pub fn finish(self) -> Result<Value> {
+        let unknown = self.given.and_then(|map| map.keys().find(|key| !self.effective.contains_key(*key)));
+        if let Some(option) = unknown {
+            let known: Vec<_> = self.effective.keys().map(String::as_str).collect();
+            return Err(Error::UnknownOption {
+                option: option.clone(),
+                of: self.of.into(),
+                known: if known.is_empty() { "none".into() } else { known.join(", ") },
+            });
+        }
+        Ok(Value::Object(self.effective))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: &Value) -> Result<(f32, u64, bool, Value)> {
+        let mut options = Options::new("ials", value)?;
+        let a = options.float("alpha", 1.0, 0.0, 10.0)?;
+        let b = options.integer("factors", 64, 1, 100)?;
+        let c = options.choice("weighting", &[("none", false), ("log", true)])?;
+        Ok((a, b, c, options.finish()?))
+    }
+
+    #[test]
+    fn defaults_fill_in_and_the_values_in_effect_come_back() {
+        let (a, b, c, effective) = read(&json!({"factors": 8.0, "alpha": null})).unwrap();
+        assert_eq!((a, b, c), (1.0, 8, false));
+        assert_eq!(effective, json!({"alpha": 1.0, "factors": 8, "weighting": "none"}));
+        assert!(read(&Value::Null).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let message = |v: Value| read(&v).unwrap_err().to_string();
+        assert_eq!(message(json!({"facters": 8})), "unknown option \"facters\" of ials");
+        assert_eq!(message(json!({"factors": 0})), "option \"factors\" is 0");
+        assert_eq!(message(json!({"factors": 1.5})), "option \"factors\" is 1.5");
+        assert_eq!(message(json!({"alpha": "x"})), "option \"alpha\" is \"x\"");
+        assert_eq!(message(json!({"weighting": "loud"})), "option \"weighting\" is \"loud\"");
+        assert_eq!(message(json!([1])), "options is [1]");
+        let hint = read(&json!({"facters": 8})).unwrap_err().hint().unwrap();
+        assert!(hint.contains("alpha, factors, weighting"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Exact maximum inner product search over item factors: for one user a fused scan, for a tile of users a matrix product
+//! whose results never leave the registers unless they can enter a list.
+
+use super::ranker::Query;
+use super::top_k::TopK;
+use crate::error::Result;
+use crate::linalg::kernels::{dot, score_rows, tile_product};
+use crate::linalg::vector::{Vector, dispatch};
+use crate::progress::Progress;
+
+/// Items scored between two looks at the heap; their factors and scores stay in the first-level cache.
+const BLOCK: usize = 512;
+/// Blocks between two looks at `progress`: some milliseconds.
+const BLOCKS_PER_CHECK: usize = 64;
+/// Users in a tile at most.
+pub const TILE_USERS: usize = 64;
+/// A tile's sums are rounded in another order than a single user's: so many more are kept, scored again and cut.
+const SLACK: usize = 8;
+
+/// The best `k` of `factors` [items, d] by inner product with `user` [d], without those excluded. Bound by memory bandwidth.
+pub fn best_items(
+    factors: &[f32],
+    user: &[f32],
+    k: usize,
+    query: &Query,
+    progress: &dyn Progress,
+) -> Result<Vec<(f32, u32)>> {
+    let d = user.len();
+    let mut top = TopK::new(k);
+    let mut scores = [0f32; BLOCK];
+    for (b, block) in factors.chunks(BLOCK * d).enumerate() {
+        if b % BLOCKS_PER_CHECK == 0 {
+            progress.check()?;
+        }
+        let scores = &mut scores[..block.len() / d];
+        score_rows(block, user, scores);
+        let mut threshold = top.threshold();
+        for (i, &score) in scores.iter().enumerate() {
+            if score > threshold {
+                let item = (b * BLOCK + i) as u32;
+                if !query.excludes(item) {
+                    top.push(score, item);
+                    threshold = top.threshold();
+                }
+            }
+        }
+    }
+    Ok(top.into_sorted())
+}
+
+/// [`best_items`] for up to [`TILE_USERS`] users at once, with the same results.
+pub fn best_items_of_tile(factors: &[f32], users: &[&[f32]], queries: &[Query], k: usize) -> Vec<Vec<(f32, u32)>> {
+    let d = users.first().map_or(0, |user| user.len());
+    if d == 0 {
+        return vec![Vec::new(); users.len()];
+    }
+    let mut tile = Tile {
+        packed: vec![0.0; d * TILE_USERS],
+        thresholds: [f32::INFINITY; TILE_USERS],
+        tops: users.iter().map(|_| TopK::new(k.saturating_add(SLACK))).collect(),
+        queries,
+    };
+    for (u, user) in users.iter().enumerate() {
+        user.iter().enumerate().for_each(|(i, &x)| tile.packed[i * TILE_USERS + u] = x);
+        tile.thresholds[u] = f32::NEG_INFINITY;
+    }
+    scan_tile(factors, d, &mut tile);
+    let rescored = tile.tops.into_iter().zip(users).map(|(top, user)| {
+        let mut exact = TopK::new(k);
+        for (_, item) in top.into_sorted() {
+            exact.push(dot(&factors[item as usize * d..][..d], user), item);
+        }
+        exact.into_sorted()
+    });
+    rescored.collect()
+}
+
+struct Tile<'a> {
+    /// [d, TILE_USERS]: the users' factors by columns, zeros past the last user.
+    packed: Vec<f32>,
+    /// Each user's score to beat; infinite past the last user.
+    thresholds: [f32; TILE_USERS],
+    tops: Vec<TopK>,
+    queries: &'a [Query<'a>],
+}
+
+impl Tile<'_> {
+    /// Takes the scores of one item for the users from `first` on. Seldom called once the heaps are full.
+    #[inline(never)]
+    fn take(&mut self, item: u32, first: usize, scores: &[f32]) {
+        for (u, &score) in (first..).zip(scores) {
+            if score > self.thresholds[u] && !self.queries[u].excludes(item) {
+                self.tops[u].push(score, item);
+                self.thresholds[u] = self.tops[u].threshold();
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn scan_tile_body<V: Vector, const W: usize>(factors: &[f32], d: usize, tile: &mut Tile) {
+    let items = factors.len() / d;
+    let users = tile.tops.len();
+    assert_eq!(tile.packed.len(), d * TILE_USERS);
+    let mut scores = [0f32; 16];
+    for first in (0..items).step_by(4) {
+        let n = (items - first).min(4);
+        // SAFETY: the rows lie within `factors`, a short last group repeats its last one; the strips lie within `packed`.
+        unsafe {
+            let rows: [*const f32; 4] = std::array::from_fn(|r| factors.as_ptr().add((first + r.min(n - 1)) * d));
+            let mut j = 0;
+            while j < users {
+                let acc = tile_product::<V, 4, W>(rows, tile.packed.as_ptr().add(j), d, TILE_USERS);
+                for (r, row) in acc.iter().enumerate().take(n) {
+                    for (w, &v) in row.iter().enumerate() {
+                        let at = j + w * V::LANES;
+                        if v.any_greater(V::load(tile.thresholds.as_ptr().add(at))) {
+                            v.store(scores.as_mut_ptr());
+                            let count = V::LANES.min(users - at.min(users));
+                            tile.take((first + r) as u32, at, &scores[..count]);
+                        }
+                    }
+                }
+                j += W * V::LANES;
+            }
+        }
+    }
+}
+dispatch! {
+    fn scan_tile(factors: &[f32], d: usize, tile: &mut Tile) = scan_tile_body
+}

@@ -1,0 +1,95 @@
+//! Training any algorithm, and packing what it trained into the two files of a model.
+
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use super::options::Options;
+use super::store::DataWriter;
+use super::{Algorithm, ials, item_knn, popularity};
+use crate::error::Result;
+use crate::interactions::Interactions;
+use crate::onnx::graph::GraphBuilder;
+use crate::progress::Progress;
+
+/// A trained model, ready to be stored.
+pub struct Trained {
+    /// The graph: `item_index` int64 [n] and `weight` float32 [n] in, `scores` float32 [items] out.
+    pub onnx: Vec<u8>,
+    /// safetensors: ids, interactions, popularity, user factors.
+    pub data: Vec<u8>,
+    /// `algorithm`, `options` in effect, `users`, `items`, `interactions`, `seconds` by phase, `loss` where there is one.
+    pub metadata: Value,
+}
+
+/// What an algorithm's trainer is given.
+pub struct Training<'a> {
+    pub interactions: &'a Interactions,
+    pub threads: usize,
+    pub progress: &'a dyn Progress,
+}
+
+/// What it gives back.
+pub struct Parts {
+    /// Options in effect.
+    pub options: Value,
+    pub graph: GraphBuilder,
+    /// Tensors for the data file, besides those of every model.
+    pub data: DataWriter,
+    /// More for the metadata.
+    pub figures: Map<String, Value>,
+    /// Each item's score for whoever nothing is known of.
+    pub popularity: Vec<f32>,
+}
+
+/// Trains `algorithm` on `interactions` with `options` (a JSON object or null) on `threads` threads.
+///
+/// The same interactions and options give the same bytes on any number of threads.
+pub fn train(
+    interactions: &Interactions,
+    algorithm: Algorithm,
+    options: &Value,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Trained> {
+    let start = Instant::now();
+    let options = Options::new(algorithm.name(), options)?;
+    let training = Training { interactions, threads: threads.max(1), progress };
+    let parts = match algorithm {
+        Algorithm::Popularity => popularity::train(&training, options)?,
+        Algorithm::ItemKnn => item_knn::train(&training, options)?,
+        Algorithm::Ials => ials::train(&training, options)?,
+    };
+    let trained = start.elapsed().as_secs_f64();
+    progress.check()?;
+
+    let Parts { options, mut graph, mut data, figures, popularity } = parts;
+    graph.metadata("pg_reco.algorithm", algorithm.name().into());
+    graph.metadata("pg_reco.options", options.to_string());
+    let item_ids: Vec<&str> = interactions.item_ids.iter().collect();
+    graph.metadata("item_ids", json!(item_ids).to_string());
+    let onnx = graph.encode()?;
+    progress.check()?;
+
+    data.ids("user_ids", &interactions.user_ids);
+    data.ids("item_ids", &interactions.item_ids);
+    data.matrix("history", &interactions.by_user);
+    let mut order: Vec<u32> = (0..popularity.len() as u32).collect();
+    order.sort_by(|&a, &b| popularity[b as usize].total_cmp(&popularity[a as usize]).then(a.cmp(&b)));
+    data.tensor("popularity.order", &[order.len()], order);
+    data.tensor("popularity.scores", &[popularity.len()], popularity);
+    let data = data.finish()?;
+
+    let mut metadata = json!({
+        "algorithm": algorithm.name(),
+        "options": options,
+        "users": interactions.users(),
+        "items": interactions.items(),
+        "interactions": interactions.by_user.entries(),
+        "seconds": { "train": trained, "write": start.elapsed().as_secs_f64() - trained },
+    });
+    if let Some(map) = metadata.as_object_mut() {
+        map.extend(figures);
+    }
+    Ok(Trained { onnx, data, metadata })
+}

@@ -1,0 +1,58 @@
+//! How much a pair's weight counts: the confidence `c = f(weight)`.
+
+use crate::error::Result;
+use crate::onnx::graph::GraphBuilder;
+
+use super::options::Options;
+
+/// `c = 1`, `c = α w` (Hu, Koren, Volinsky 2008, eq. 4, without the constant, which `unobserved_weight` is here), or
+/// `c = α log₂(1 + w)` (their eq. 6, scaled so that a single interaction of weight 1 counts α).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weighting {
+    kind: Kind,
+    alpha: f32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    None,
+    Linear,
+    Log,
+}
+
+impl Weighting {
+    /// Reads the options `weighting` and `alpha`.
+    pub fn read(options: &mut Options) -> Result<Self> {
+        let kind =
+            options.choice("weighting", &[("log", Kind::Log), ("linear", Kind::Linear), ("none", Kind::None)])?;
+        Ok(Self { kind, alpha: options.float("alpha", 1.0, 1e-6, 1e6)? })
+    }
+
+    /// The confidence of a weight; 0 for a weight of 0.
+    pub fn confidence(self, weight: f32) -> f32 {
+        let positive = weight.max(0.0);
+        match self.kind {
+            Kind::None => f32::from(weight > 0.0),
+            Kind::Linear => self.alpha * positive,
+            Kind::Log => self.alpha * positive.ln_1p() * std::f32::consts::LOG2_E,
+        }
+    }
+
+    /// The same in a graph: from weights that are 0 or greater to confidences. `observed` is 1 where a weight is above 0.
+    pub fn write(self, graph: &mut GraphBuilder, weights: &str, observed: &str) -> String {
+        match self.kind {
+            Kind::None => graph.node("Identity", &[observed]),
+            Kind::Linear => {
+                let alpha = graph.float("alpha", self.alpha);
+                graph.node("Mul", &[weights, &alpha])
+            }
+            Kind::Log => {
+                let one = graph.float("log_offset", 1.0);
+                let scale = graph.float("log_scale", self.alpha * std::f32::consts::LOG2_E);
+                let sum = graph.node("Add", &[weights, &one]);
+                let log = graph.node("Log", &[&sum]);
+                graph.node("Mul", &[&log, &scale])
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Texts and images to vectors.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use pgrx::prelude::*;
+
+use super::{given, raise};
+use crate::embedding::text::Role;
+use crate::embedding::{ImageEmbedder, TextEmbedder};
+use crate::error::{Error, Result};
+use crate::interactions::Id;
+use crate::pg::catalog::Task;
+use crate::pg::errors::SqlResult;
+use crate::pg::interrupts::Statement;
+use crate::pg::loaded::{self, Ready};
+use crate::pg::settings;
+use crate::pg::source::{Kind, Source, required};
+
+/// Texts taken from a source, or out of an array, and sorted by length together: some hundred batches.
+const WINDOW: usize = 8192;
+
+/// A row of a source waiting for its vector: an id, and a text if it is not NULL.
+type Pending = (String, Option<String>);
+
+#[pg_extern(sql = false)]
+fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> SqlResult<Option<Vec<f32>>> {
+    let Some(text) = text else { return Ok(None) };
+    let vectors = with_text_model(&model_name(model), |m| run(m, &[text], role(input)?))?;
+    Ok(vectors.into_iter().next())
+}
+
+#[pg_extern(sql = false)]
+fn embed_array(
+    texts: Option<Array<&str>>,
+    model: Option<&str>,
+    input: Option<&str>,
+) -> SqlResult<TableIterator<'static, (i64, Option<Vec<f32>>)>> {
+    let texts: Vec<Option<&str>> = texts.iter().flat_map(Array::iter).collect();
+    let present: Vec<&str> = texts.iter().flatten().copied().collect();
+    let role = role(input)?;
+    let mut vectors = VecDeque::from(with_text_model(&model_name(model), |m| run(m, &present, role))?);
+    // A NULL text keeps its place and has no vector.
+    let present: Vec<bool> = texts.iter().map(Option::is_some).collect();
+    Ok(TableIterator::new(
+        (1..).zip(present).map(move |(ordinal, there)| (ordinal, if there { vectors.pop_front() } else { None })),
+    ))
+}
+
+#[pg_extern(sql = false)]
+fn embed_query(
+    source: Option<&str>,
+    model: Option<&str>,
+    input: Option<&str>,
+) -> SqlResult<TableIterator<'static, (String, Option<Vec<f32>>)>> {
+    let source = given(source, "source")?;
+    let model = model_name(model);
+    let role = role(input)?;
+    // The model is looked up before the query runs: a wrong name should not cost a scan.
+    with_text_model(&model, |_| Ok(()))?;
+    let mut source = Some(Source::open(source, &[required("id", Kind::Id), required("text", Kind::Text)])?);
+    let mut ready: VecDeque<(String, Option<Vec<f32>>)> = VecDeque::new();
+    Ok(TableIterator::new(std::iter::from_fn(move || {
+        while ready.is_empty() {
+            let open = source.as_mut()?;
+            let mut rows: Vec<Pending> = Vec::new();
+            let fetched = raise(open.fetch(WINDOW, |row| {
+                rows.push((row.id(0).map(Id::to_text)?, row.text(1)?.map(str::to_owned)));
+                Ok(())
+            }));
+            if fetched == 0 {
+                raise(source.take().map_or(Ok(()), Source::close));
+                return None;
+            }
+            ready = raise(with_text_model(&model, |m| embed_rows(m, rows, role)));
+        }
+        ready.pop_front()
+    })))
+}
+
+fn embed_rows(
+    model: &RefCell<TextEmbedder>,
+    rows: Vec<Pending>,
+    role: Role,
+) -> Result<VecDeque<(String, Option<Vec<f32>>)>> {
+    let texts: Vec<&str> = rows.iter().filter_map(|(_, text)| text.as_deref()).collect();
+    let mut vectors = run(model, &texts, role)?.into_iter();
+    Ok(rows.into_iter().map(|(id, text)| (id, text.and_then(|_| vectors.next()))).collect())
+}
+
+#[pg_extern(sql = false)]
+fn embed_image(image: Option<&[u8]>, model: Option<&str>) -> SqlResult<Option<Vec<f32>>> {
+    let Some(image) = image else { return Ok(None) };
+    let name = model.map_or_else(settings::image_model, str::to_owned);
+    let statement = Statement::new();
+    let ready = loaded::model(&name, &statement)?;
+    let model: &RefCell<ImageEmbedder> = match &*ready {
+        Ready::Image(model) => model,
+        other => return Err(wrong_task(&name, other, Task::ImageEmbedding).into()),
+    };
+    Ok(Some(model.borrow_mut().embed(image, &statement)?))
+}
+
+fn model_name(model: Option<&str>) -> String {
+    model.map_or_else(settings::embedding_model, str::to_owned)
+}
+
+fn role(input: Option<&str>) -> Result<Role> {
+    match input {
+        None | Some("passage") => Ok(Role::Passage),
+        Some("query") => Ok(Role::Query),
+        Some(other) => Err(Error::argument("input", format!("\"{other}\""), "Give 'passage' or 'query'.")),
+    }
+}
+
+fn with_text_model<T>(name: &str, body: impl FnOnce(&RefCell<TextEmbedder>) -> Result<T>) -> Result<T> {
+    let ready: Rc<Ready> = loaded::model(name, &Statement::new())?;
+    match &*ready {
+        Ready::Text(model) => body(model),
+        other => Err(wrong_task(name, other, Task::TextEmbedding)),
+    }
+}
+
+fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role) -> Result<Vec<Vec<f32>>> {
+    let statement = Statement::new();
+    let mut vectors = Vec::with_capacity(texts.len());
+    for window in texts.chunks(WINDOW) {
+        vectors.extend(model.borrow_mut().embed(
+            window,
+            role,
+            settings::max_batch(),
+            settings::threads(),
+            &statement,
+        )?);
+    }
+    Ok(vectors)
+}
+
+fn wrong_task(name: &str, found: &Ready, wanted: Task) -> Error {
+    Error::WrongTask { name: name.into(), task: found.task().name().into(), wanted: wanted.name().into() }
+}

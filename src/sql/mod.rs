@@ -1,0 +1,37 @@
+//! The SQL surface: arguments in, rows out. Each function is declared in `sql/*.sql`, with its defaults, labels, cost
+//! and comment, and only implemented here.
+
+mod embedding;
+mod evaluation;
+mod models;
+mod recommendation;
+mod top_k;
+mod training;
+mod vectors;
+
+use pgrx::PgLogLevel;
+use pgrx::pg_sys::panic::ErrorReport;
+
+use crate::error::{Error, Result};
+
+/// Raises an error out of an iterator, which can return rows only.
+fn raise<T>(result: Result<T>) -> T {
+    result.unwrap_or_else(|error| {
+        ErrorReport::from(error).report(PgLogLevel::ERROR);
+        // Reporting at ERROR does not return.
+        std::process::abort()
+    })
+}
+
+/// `k` of a list: 1 or more; more than there are items means all of them.
+fn list_length(k: i32) -> Result<usize> {
+    if k < 1 {
+        return Err(Error::argument("k", k, "Give the number of items wanted, 1 or more."));
+    }
+    Ok(k as usize)
+}
+
+/// An argument without a default, of a function that takes NULL for others.
+fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
+    argument.ok_or_else(|| Error::argument(name, "null", "This argument must be given."))
+}

@@ -1,0 +1,213 @@
+//! Models as objects: import, export, describe, promote, drop, grant, load, run.
+
+use bytes::Bytes;
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::{Map, Value};
+
+use super::given;
+use crate::embedding::text::Role;
+use crate::error::{Error, Result};
+use crate::onnx::inspect::Signature;
+use crate::onnx::proto::data_type;
+use crate::onnx::tensor::Tensor;
+use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, TOKENIZER_FILE, Task};
+use crate::pg::errors::SqlResult;
+use crate::pg::interrupts::Statement;
+use crate::pg::loaded::{self, Graph, Ready};
+use crate::pg::{cache, settings};
+use crate::progress::Progress;
+
+#[pg_extern(sql = false)]
+fn import_model(
+    name: Option<&str>,
+    onnx: Option<&[u8]>,
+    task: Option<&str>,
+    tokenizer: Option<&[u8]>,
+    config: Option<JsonB>,
+) -> SqlResult<i32> {
+    let (name, onnx) = (given(name, "name")?, given(onnx, "onnx")?);
+    let task = Task::from_name(given(task, "task")?)?;
+    let config = config.map_or_else(|| Value::Object(Map::new()), |c| c.0);
+    if task == Task::Recommendation {
+        let hint = "reco.train makes recommenders; import any other graph under task 'predict'.";
+        return Err(Error::argument("task", task.name(), hint).into());
+    }
+    Signature::read(Bytes::copy_from_slice(onnx))?;
+    let mut files = vec![(ONNX_FILE, onnx)];
+    match (task, tokenizer) {
+        (Task::TextEmbedding, None) => {
+            let hint = "Give the bytes of the model's tokenizer.json.";
+            return Err(Error::argument("tokenizer", "missing", hint).into());
+        }
+        (Task::TextEmbedding, Some(tokenizer)) => files.push((TOKENIZER_FILE, tokenizer)),
+        (_, Some(_)) => {
+            let hint = "Only text models have one: leave it out.";
+            return Err(Error::argument("tokenizer", "given", hint).into());
+        }
+        (_, None) => {}
+    }
+    let statement = Statement::new();
+    let new = NewVersion { name, task, algorithm: None, config: &config, source: None, metrics: None, files: &files };
+    let version = catalog::insert(&new, &statement)?;
+    // A model that cannot be loaded and run here is not kept: the error undoes the insert.
+    try_out(&catalog::find(name, Some(version))?, &statement)?;
+    Ok(version)
+}
+
+/// Loads the model and, where it is known what to feed it, runs it once.
+fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
+    match loaded::load(entry, &settings::session_options(), progress)? {
+        Ready::Text(model) => model.borrow_mut().embed(&["a"], Role::Passage, 1, 1, progress).map(drop),
+        Ready::Image(model) => {
+            let mut model = model.borrow_mut();
+            let side = model.config.crop as usize;
+            model.embed_pixels(vec![0.0; 3 * side * side], progress).map(drop)
+        }
+        Ready::Recommender(_) | Ready::Graph(_) => Ok(()),
+    }
+}
+
+#[pg_extern(sql = false)]
+fn export_model(name: Option<&str>, version: Option<i32>) -> SqlResult<Vec<u8>> {
+    Ok(onnx_bytes(&catalog::find(given(name, "name")?, version)?)?)
+}
+
+fn onnx_bytes(entry: &Entry) -> Result<Vec<u8>> {
+    let file = file(entry, ONNX_FILE)?;
+    let mut bytes = Vec::with_capacity(file.size as usize);
+    catalog::read_file(entry, file, &Statement::new(), |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+fn file<'a>(entry: &'a Entry, name: &str) -> Result<&'a FileEntry> {
+    entry.files.iter().find(|f| f.name == name).ok_or_else(|| catalog::damaged(entry, format!("{name} is missing")))
+}
+
+/// kind, name, type, value
+type Fact = (String, String, Option<String>, String);
+
+/// Metadata longer than this (a recommender's item ids) is cut in descriptions.
+const SHOWN: usize = 200;
+
+#[pg_extern(sql = false)]
+fn describe_model(name: Option<&str>, version: Option<i32>) -> SqlResult<TableIterator<'static, Fact>> {
+    let entry = catalog::find(given(name, "name")?, version)?;
+    let signature = Signature::read(onnx_bytes(&entry)?.into())?;
+    let mut rows: Vec<Fact> = Vec::new();
+    for (kind, ports) in [("input", &signature.inputs), ("output", &signature.outputs)] {
+        for port in ports {
+            let element_type = crate::onnx::type_name(port.element_type).to_owned();
+            rows.push((kind.into(), port.name.clone(), Some(element_type), format!("[{}]", port.describe_shape())));
+        }
+    }
+    let mut property = |name: &str, value: String| rows.push(("property".into(), name.into(), None, value));
+    property("task", entry.task.name().into());
+    property("version", entry.stamp.version.to_string());
+    if let Some(algorithm) = &entry.algorithm {
+        property("algorithm", algorithm.clone());
+    }
+    property("parameters", signature.parameters.to_string());
+    property("opset", signature.opset.to_string());
+    property("producer", signature.producer.clone());
+    for file in &entry.files {
+        property(&file.name, format!("{} bytes, SHA-256 {}", file.size, file.sha256));
+    }
+    property("config", entry.config.to_string());
+    for (key, value) in &signature.metadata {
+        let cut = value.char_indices().nth(SHOWN).map_or(value.len(), |(i, _)| i);
+        let shown =
+            if cut < value.len() { format!("{}… ({} bytes)", &value[..cut], value.len()) } else { value.clone() };
+        rows.push(("metadata".into(), key.clone(), None, shown));
+    }
+    Ok(TableIterator::new(rows))
+}
+
+#[pg_extern(sql = false)]
+fn promote_model(name: &str, version: i32) -> SqlResult<()> {
+    Ok(catalog::promote(name, version)?)
+}
+
+#[pg_extern(sql = false)]
+fn drop_model(name: Option<&str>, version: Option<i32>) -> SqlResult<()> {
+    let name = given(name, "name")?;
+    let files = catalog::drop(name, version)?;
+    for files in files {
+        cache::forget(&files)?;
+    }
+    loaded::unload(name);
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn grant_model(name: &str, role: &str) -> SqlResult<()> {
+    Ok(catalog::grant(name, catalog::role(role)?)?)
+}
+
+#[pg_extern(sql = false)]
+fn revoke_model(name: &str, role: &str) -> SqlResult<()> {
+    Ok(catalog::revoke(name, catalog::role(role)?)?)
+}
+
+#[pg_extern(sql = false)]
+fn warm(name: &str) -> SqlResult<()> {
+    loaded::model(name, &Statement::new())?;
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn unload(name: &str) -> bool {
+    loaded::unload(name)
+}
+
+#[pg_extern(sql = false)]
+fn predict(model: &str, inputs: JsonB) -> SqlResult<JsonB> {
+    let statement = Statement::new();
+    let ready = loaded::graph(model, &statement)?;
+    let Ready::Graph(graph) = &*ready else {
+        return Err(Error::Internal("a graph was asked for".into()).into());
+    };
+    Ok(JsonB(run_graph(model, &mut graph.borrow_mut(), &inputs.0, &statement)?))
+}
+
+/// Runs a graph on `{"input": nested arrays, …}` and gives `{"output": nested arrays, …}`.
+fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Progress) -> Result<Value> {
+    let takes = graph.signature.inputs.iter().map(|p| format!("\"{}\" {}", p.name, p.describe())).collect::<Vec<_>>();
+    let hint = format!("The model takes {}.", takes.join(", "));
+    let wrong = |input: &str, problem: String| Error::ModelInput {
+        model: model.into(),
+        input: input.into(),
+        problem,
+        hint: hint.clone(),
+    };
+    let Some(given) = inputs.as_object() else {
+        return Err(Error::argument("inputs", "no JSON object", hint));
+    };
+    if let Some(unknown) = given.keys().find(|k| graph.signature.input(k).is_none()) {
+        return Err(wrong(unknown, "does not exist".into()));
+    }
+    let mut tensors = Vec::new();
+    for port in &graph.signature.inputs {
+        let value = given.get(&port.name).ok_or_else(|| wrong(&port.name, "is missing".into()))?;
+        let tensor = Tensor::from_json(value, port.element_type).map_err(|problem| wrong(&port.name, problem))?;
+        if !port.accepts(&tensor.shape) {
+            let problem = format!("has shape {:?} where [{}] is taken", tensor.shape, port.describe_shape());
+            return Err(wrong(&port.name, problem));
+        }
+        tensors.push((port.name.as_str(), tensor));
+    }
+    let shown =
+        [data_type::FLOAT, data_type::DOUBLE, data_type::INT32, data_type::INT64, data_type::BOOL, data_type::STRING];
+    let wanted: Vec<&str> =
+        graph.signature.outputs.iter().filter(|o| shown.contains(&o.element_type)).map(|o| o.name.as_str()).collect();
+    let outputs = graph.session.run(tensors, &wanted, progress)?;
+    Ok(wanted
+        .iter()
+        .zip(outputs)
+        .map(|(name, tensor)| ((*name).to_owned(), tensor.to_json()))
+        .collect::<Map<_, _>>()
+        .into())
+}

@@ -1,0 +1,276 @@
+//! Serving: lists for a user, for a history, for everybody; similar items; typed views and functions.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use pgrx::prelude::*;
+use pgrx::{AnyElement, Spi};
+
+use super::{given, list_length, raise};
+use crate::error::{Error, Result};
+use crate::pg::catalog::Task;
+use crate::pg::errors::SqlResult;
+use crate::pg::history::{self, History};
+use crate::pg::ids::id_text;
+use crate::pg::interrupts::Statement;
+use crate::pg::loaded::{self, Ready, Recommender};
+use crate::pg::settings;
+use crate::recommendation::{Exclude, Recommendation, Who};
+
+/// rank, item_id, score, reason
+type Place = (i32, String, f32, String);
+
+/// user_id, rank, item_id, score
+type UserPlace = (String, i32, String, f32);
+
+#[pg_extern(sql = false)]
+fn recommend(
+    model: &str,
+    user_id: AnyElement,
+    k: i32,
+    exclude_seen: bool,
+    history: &str,
+) -> SqlResult<TableIterator<'static, Place>> {
+    let statement = Statement::new();
+    let k = list_length(k)?;
+    let live = match history {
+        "live" => true,
+        "trained" => false,
+        other => return Err(Error::argument("history", format!("\"{other}\""), "Give 'live' or 'trained'.").into()),
+    };
+    let user_id = id_text(&user_id)?;
+    let list = with_recommender(model, |recommender| {
+        let known = recommender.model.user_ids().find(&user_id);
+        let now = if live { history::now(recommender, &user_id)? } else { None };
+        let exclude = Exclude { seen: exclude_seen, items: &[] };
+        let nothing = History::default();
+        let who = match (known, &now) {
+            // Nothing has changed since training: the trained factors are what folding in would give.
+            (Some(user), Some(now)) if is_history(recommender, user, now)? => Who::User(user),
+            (Some(user), None) => Who::User(user),
+            (_, Some(now)) => Who::History { items: &now.items, weights: &now.weights },
+            (None, None) => Who::History { items: &nothing.items, weights: &nothing.weights },
+        };
+        let list = recommender.model.recommend(who, k, exclude, &statement)?;
+        places(recommender, &list)
+    })?;
+    Ok(TableIterator::new(list))
+}
+
+fn is_history(recommender: &Recommender, user: u32, now: &History) -> Result<bool> {
+    let (items, weights) = recommender.model.history(user)?;
+    Ok(items == now.items && weights == now.weights)
+}
+
+#[pg_extern(sql = false)]
+fn recommend_for_items(
+    model: Option<&str>,
+    item_ids: Option<Array<&str>>,
+    weights: Option<Array<f32>>,
+    k: Option<i32>,
+    exclude_seen: Option<bool>,
+) -> SqlResult<TableIterator<'static, Place>> {
+    let (model, item_ids) = (given(model, "model")?, given(item_ids, "item_ids")?);
+    let (k, exclude_seen) = (list_length(given(k, "k")?)?, given(exclude_seen, "exclude_seen")?);
+    let statement = Statement::new();
+    let weights: Option<Vec<Option<f32>>> = weights.map(|w| w.iter().collect());
+    if let Some(weights) = &weights
+        && weights.len() != item_ids.len()
+    {
+        let value = format!("{} long for {} items", weights.len(), item_ids.len());
+        return Err(Error::argument("weights", value, "Give one weight for each item, or leave weights out.").into());
+    }
+    let list = with_recommender(model, |recommender| {
+        let mut pairs: Vec<(u32, f64)> = Vec::new();
+        for (i, id) in item_ids.iter().enumerate() {
+            let hint = "Leave NULL out of the array.";
+            let id = id.ok_or_else(|| Error::argument(format!("item_ids[{}]", i + 1), "null", hint))?;
+            let weight = match &weights {
+                None => 1.0,
+                Some(weights) => weights[i].unwrap_or(f32::NAN),
+            };
+            if !weight.is_finite() || weight < 0.0 {
+                let hint = "A weight is a finite number, 0 or greater.";
+                return Err(Error::argument(format!("weights[{}]", i + 1), weight, hint));
+            }
+            // An item that is new to the model says nothing to it.
+            if let Some(item) = recommender.model.item_ids().find(id)
+                && weight > 0.0
+            {
+                pairs.push((item, weight.into()));
+            }
+        }
+        let history = History::sum(pairs);
+        let who = Who::History { items: &history.items, weights: &history.weights };
+        let list = recommender.model.recommend(who, k, Exclude { seen: exclude_seen, items: &[] }, &statement)?;
+        places(recommender, &list)
+    })?;
+    Ok(TableIterator::new(list))
+}
+
+/// Users whose lists are made together: one matrix product fills all cores for some milliseconds.
+const USERS_AT_ONCE: u32 = 512;
+
+#[pg_extern(sql = false)]
+fn recommend_all(model: &str, k: i32, exclude_seen: bool) -> SqlResult<TableIterator<'static, UserPlace>> {
+    let k = list_length(k)?;
+    let ready = recommender(model)?;
+    let mut next = 0u32;
+    let mut rows: VecDeque<UserPlace> = VecDeque::new();
+    Ok(TableIterator::new(std::iter::from_fn(move || {
+        while rows.is_empty() {
+            let block = raise(recommend_block(&ready, next, k, exclude_seen))?;
+            next += USERS_AT_ONCE;
+            rows = block;
+        }
+        rows.pop_front()
+    })))
+}
+
+/// The lists of the users from number `first` on; `None` past the last.
+fn recommend_block(ready: &Rc<Ready>, first: u32, k: usize, exclude_seen: bool) -> Result<Option<VecDeque<UserPlace>>> {
+    let recommender = as_recommender(ready)?;
+    let users = recommender.model.user_ids();
+    let end = (users.len() as u32).min(first.saturating_add(USERS_AT_ONCE));
+    if first >= end {
+        return Ok(None);
+    }
+    let lists =
+        recommender.model.recommend_block(first..end, k, exclude_seen, settings::threads(), &Statement::new())?;
+    let mut rows = VecDeque::new();
+    for (user, list) in (first..end).zip(lists) {
+        let user_id = id(recommender, users.get(user), user)?;
+        for (rank, item_id, score, _) in places(recommender, &list)? {
+            rows.push_back((user_id.clone(), rank, item_id, score));
+        }
+    }
+    Ok(Some(rows))
+}
+
+#[pg_extern(sql = false)]
+fn similar_items(model: &str, item_id: AnyElement, k: i32) -> SqlResult<TableIterator<'static, (i32, String, f32)>> {
+    let k = list_length(k)?;
+    let item_id = id_text(&item_id)?;
+    let rows = with_recommender(model, |recommender| {
+        let hint = "An item is known to the model if it was in the source that the model was trained on.";
+        let item =
+            recommender.model.item_ids().find(&item_id).ok_or_else(|| {
+                Error::argument("item_id", format!("\"{item_id}\", which the model does not know"), hint)
+            })?;
+        let similar = recommender.model.similar_items(item, k, &Statement::new())?;
+        (1..)
+            .zip(similar)
+            .map(|(rank, s)| Ok((rank, id(recommender, recommender.model.item_ids().get(s.item), s.item)?, s.score)))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    Ok(TableIterator::new(rows))
+}
+
+#[pg_extern(sql = false)]
+fn model_users(model: &str) -> SqlResult<SetOfIterator<'static, String>> {
+    let ready = recommender(model)?;
+    let mut next = 0u32;
+    Ok(SetOfIterator::new(std::iter::from_fn(move || {
+        let user = raise(as_recommender(&ready)).model.user_ids().get(next)?.to_owned();
+        next += 1;
+        Some(user)
+    })))
+}
+
+#[pg_extern(sql = false)]
+fn create_view(model: &str, view: &str, k: i32, history: &str) -> SqlResult<()> {
+    list_length(k)?;
+    let types = id_types(model)?;
+    let query = format!(
+        "CREATE VIEW {} AS
+         SELECT users.user_id::{} AS user_id, list.rank, list.item_id::{} AS item_id, list.score
+           FROM reco.model_users({model}) AS users(user_id)
+          CROSS JOIN LATERAL reco.recommend({model}, users.user_id, {k}, history => {}) AS list",
+        object_name(view)?,
+        types.0,
+        types.1,
+        pgrx::spi::quote_literal(history),
+        model = pgrx::spi::quote_literal(model),
+    );
+    Ok(Spi::run(&query).map_err(Error::from)?)
+}
+
+#[pg_extern(sql = false)]
+fn create_function(model: &str, function: &str, k: i32, history: &str) -> SqlResult<()> {
+    list_length(k)?;
+    let types = id_types(model)?;
+    let body = format!(
+        "SELECT list.rank, list.item_id::{}, list.score
+           FROM reco.recommend({}, user_id, k, history => {}) AS list",
+        types.1,
+        pgrx::spi::quote_literal(model),
+        pgrx::spi::quote_literal(history),
+    );
+    let query = format!(
+        "CREATE FUNCTION {}(user_id {}, k integer DEFAULT {k})
+         RETURNS TABLE (rank integer, item_id {}, score real)
+         LANGUAGE sql STABLE STRICT ROWS 10 AS {}",
+        object_name(function)?,
+        types.0,
+        types.1,
+        pgrx::spi::quote_literal(body),
+    );
+    Ok(Spi::run(&query).map_err(Error::from)?)
+}
+
+/// The SQL types of the model's user and item ids.
+fn id_types(model: &str) -> Result<(&'static str, &'static str)> {
+    with_recommender(model, |recommender| {
+        let type_of = |t: Option<crate::pg::ids::IdType>| t.map_or("text", |t| t.name());
+        Ok((type_of(history::user_id_type(recommender)), type_of(history::item_id_type(recommender))))
+    })
+}
+
+/// A name as the user writes it, perhaps with a schema, quoted where it must be.
+fn object_name(name: &str) -> Result<String> {
+    let quoted: Option<String> = Spi::get_one_with_args(
+        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(part), '.') FROM pg_catalog.unnest(pg_catalog.parse_ident($1)) AS part",
+        &[name.into()],
+    )?;
+    quoted.ok_or_else(|| Error::argument("name", format!("\"{name}\""), "Give a name, as in sales.top_items."))
+}
+
+fn recommender(model: &str) -> Result<Rc<Ready>> {
+    let ready = loaded::model(model, &Statement::new())?;
+    match &*ready {
+        Ready::Recommender(_) => Ok(ready),
+        other => Err(Error::WrongTask {
+            name: model.into(),
+            task: other.task().name().into(),
+            wanted: Task::Recommendation.name().into(),
+        }),
+    }
+}
+
+fn as_recommender(ready: &Rc<Ready>) -> Result<&Recommender> {
+    match &**ready {
+        Ready::Recommender(recommender) => Ok(recommender),
+        _ => Err(Error::Internal("a recommender was asked for".into())),
+    }
+}
+
+pub fn with_recommender<T>(model: &str, body: impl FnOnce(&Recommender) -> Result<T>) -> Result<T> {
+    body(as_recommender(&recommender(model)?)?)
+}
+
+fn places(recommender: &Recommender, list: &[Recommendation]) -> Result<Vec<Place>> {
+    (1..)
+        .zip(list)
+        .map(|(rank, r)| {
+            let item = id(recommender, recommender.model.item_ids().get(r.item), r.item)?;
+            Ok((rank, item, r.score, r.reason.name().to_owned()))
+        })
+        .collect()
+}
+
+fn id(recommender: &Recommender, text: Option<&str>, index: u32) -> Result<String> {
+    text.map(str::to_owned).ok_or_else(|| Error::DamagedModel {
+        model: recommender.entry.name.clone(),
+        reason: format!("id number {index} is missing"),
+    })
+}

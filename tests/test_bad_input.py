@@ -1,0 +1,199 @@
+"""What a user can get wrong: a clear error with its SQLSTATE and a hint, or a right answer; the connection goes on."""
+
+import onnx
+import psycopg
+import pytest
+from onnx import external_data_helper
+from psycopg import errors
+from reference import MODELS, onnx_bytes
+from test_models import linear
+
+GOOD = "SELECT * FROM (VALUES (1, 10), (1, 11), (2, 10), (2, 12)) AS t(user_id, item_id)"
+
+
+@pytest.fixture
+def fails(db):
+    """Asserts that a statement fails with this SQLSTATE, message and hint, and that the connection then works."""
+
+    def check(state, message, statement, *parameters, hint=""):
+        with pytest.raises(state, match=message) as error:
+            db.execute(statement, parameters or None)
+        assert error.value.sqlstate == state.sqlstate
+        assert error.value.diag.message_hint, error.value.diag.message_primary
+        assert hint in error.value.diag.message_hint
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+    return check
+
+
+def train(source, algorithm="ials", options="{}"):
+    return "SELECT reco.train('bad', %s, %s, %s::jsonb)", source, algorithm, options
+
+
+SOURCES = [
+    (errors.UndefinedColumn, 'no column "user_id"', "SELECT 1 AS user, 2 AS item_id", "user, item_id"),
+    (errors.UndefinedColumn, 'no column "item_id"', "SELECT 1 AS user_id", "AS item_id"),
+    (errors.InvalidParameterValue, "has no rows", f"{GOOD} WHERE false", "at least one row"),
+    (errors.NullValueNotAllowed, 'column "user_id" is null in row 2', "SELECT * FROM (VALUES (1, 1), (NULL, 1)) t(user_id, item_id)", "user_id IS NOT NULL"),
+    (errors.NullValueNotAllowed, 'column "item_id" is null in row 1', "SELECT 1 AS user_id, NULL::int AS item_id", ""),
+    (errors.NullValueNotAllowed, 'column "weight" is null', "SELECT 1 AS user_id, 1 AS item_id, NULL::real AS weight", ""),
+    (errors.InvalidParameterValue, 'user "7" and item "8" is NaN', "SELECT 7 AS user_id, 8 AS item_id, 'NaN'::float8 AS weight", "0 or greater"),
+    (errors.InvalidParameterValue, 'user "7" and item "8" is -1', "SELECT 7 AS user_id, 8 AS item_id, -1 AS weight", "0 or greater"),
+    (errors.InvalidParameterValue, "is inf", "SELECT 7 AS user_id, 8 AS item_id, 'Infinity'::numeric AS weight", ""),
+    (errors.InvalidParameterValue, "no rows with a weight above 0", "SELECT 7 AS user_id, 8 AS item_id, 0 AS weight", ""),
+    (errors.DatatypeMismatch, 'column "user_id" has type boolean', "SELECT true AS user_id, 8 AS item_id", "text, bigint"),
+    (errors.DatatypeMismatch, 'column "weight" has type text', "SELECT 1 AS user_id, 8 AS item_id, 'x'::text AS weight", "number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("state, message, source, hint", SOURCES)
+@pytest.mark.parametrize("algorithm", ["popularity", "item_knn", "ials"])
+def test_a_source_that_cannot_be_trained_on(fails, scalar, algorithm, state, message, source, hint):
+    fails(state, message, *train(source, algorithm), hint=hint)
+    assert scalar("SELECT count(*) FROM reco.model WHERE name = 'bad'") == 0
+
+
+@pytest.mark.parametrize("source", ["DELETE FROM nothing", "CREATE TABLE t (i int)", "SELECT 1; SELECT 2", "not sql", ""])
+def test_a_source_that_is_no_query(db, source):
+    with pytest.raises(psycopg.Error):
+        db.execute(*[train(source)[0], train(source)[1:]])
+    assert db.execute("SELECT 1").fetchone() == (1,)
+    assert db.execute("SELECT to_regclass('t')").fetchone() == (None,)
+
+
+def test_no_privilege_on_the_source(role, db):
+    db.execute("CREATE TABLE secret AS " + GOOD)
+    outsider = role("outsider")
+    for statement in [
+        "SELECT reco.train('bad', 'TABLE secret')",
+        "SELECT * FROM reco.embed_query('SELECT user_id AS id, ''x'' AS text FROM secret')",
+        "SELECT * FROM reco.split('TABLE secret', 'random')",
+    ]:
+        with pytest.raises(errors.InsufficientPrivilege, match="permission denied for table secret"):
+            outsider.execute(statement)
+        assert outsider.execute("SELECT 1").fetchone() == (1,)
+    db.execute("DROP TABLE secret")
+
+
+@pytest.mark.parametrize("algorithm", ["popularity", "item_knn", "ials"])
+def test_one_user_with_one_item_is_a_model(db, rows, algorithm):
+    db.execute("SELECT reco.train('tiny', 'SELECT 1 AS user_id, 2 AS item_id', %s)", [algorithm])
+    assert rows("SELECT * FROM reco.recommend('tiny', 1)") == []
+    assert rows("SELECT item_id FROM reco.recommend('tiny', 1, exclude_seen => false)") == [("2",)]
+    assert rows("SELECT item_id FROM reco.recommend('tiny', 5)") == [("2",)]
+    db.execute("SELECT reco.drop_model('tiny')")
+
+
+def test_options_and_names_that_do_not_exist(fails):
+    fails(errors.InvalidParameterValue, 'unknown algorithm "als"', *train(GOOD, "als"), hint="ials")
+    fails(errors.InvalidParameterValue, 'unknown option "factor"', *train(GOOD, "ials", '{"factor": 8}'), hint="factors")
+    fails(errors.InvalidParameterValue, "factors", *train(GOOD, "ials", '{"factors": 0}'))
+    fails(errors.InvalidParameterValue, "factors", *train(GOOD, "ials", '{"factors": "many"}'))
+    fails(errors.InvalidParameterValue, "options", *train(GOOD, "ials", "[1]"))
+    fails(errors.InvalidParameterValue, "name", "SELECT reco.train('', %s)", GOOD)
+    fails(errors.UndefinedObject, 'model "none" does not exist', "SELECT * FROM reco.recommend('none', 1)", hint="reco.models")
+    fails(errors.UndefinedObject, 'model "none" does not exist', "SELECT reco.embed('x', 'none')")
+    fails(errors.UndefinedObject, 'model "none" does not exist', "SELECT reco.drop_model('none')")
+    fails(errors.WrongObjectType, "not for recommendation", "SELECT * FROM reco.recommend('all-minilm-l6-v2', 1)")
+    fails(errors.WrongObjectType, "not for text_embedding", "SELECT reco.embed('x', 'efficientnet-lite0')")
+    fails(errors.InvalidParameterValue, "split method", "SELECT * FROM reco.split(%s, 'halves')", GOOD, hint="by_time")
+    fails(errors.InvalidParameterValue, "ratio", "SELECT * FROM reco.split(%s, 'random', 1.5)", GOOD)
+    fails(errors.UndefinedColumn, 'no column "ts"', "SELECT * FROM reco.split(%s, 'by_time')", GOOD)
+
+
+def test_k_is_at_least_one_and_may_be_huge(db, rows, fails):
+    db.execute("SELECT reco.train('small', %s)", [GOOD])
+    for k in (0, -1):
+        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT * FROM reco.recommend('small', 1, %s)", k, hint="1 or more")
+        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT * FROM reco.recommend_all('small', %s)", k)
+        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT * FROM reco.similar_items('small', 10, %s)", k)
+        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT reco.top_k(1, 1, %s::int)", k)
+        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT * FROM reco.evaluate('small', %s, %s::int)", GOOD, k)
+    assert len(rows("SELECT * FROM reco.recommend('small', 1, 2147483647)")) == 1
+    assert len(rows("SELECT * FROM reco.recommend('small', 9, 2147483647)")) == 3
+    assert len(rows("SELECT * FROM reco.similar_items('small', 10, 2147483647)")) == 2
+    fails(errors.InvalidParameterValue, "item_id", "SELECT * FROM reco.similar_items('small', 99)")
+    fails(errors.InvalidParameterValue, "history", "SELECT * FROM reco.recommend('small', 1, history => 'x')", hint="trained")
+    fails(errors.InvalidParameterValue, "null", "SELECT * FROM reco.recommend_for_items('small', ARRAY['a', NULL])")
+    fails(errors.InvalidParameterValue, "weights", "SELECT * FROM reco.recommend_for_items('small', ARRAY['a'], '{1,2}')")
+    fails(errors.InvalidParameterValue, "NaN", "SELECT * FROM reco.recommend_for_items('small', ARRAY['a'], '{NaN}')")
+    fails(errors.InvalidParameterValue, "without a pair", "SELECT * FROM reco.evaluate('small', %s)", GOOD)
+    db.execute("SELECT reco.drop_model('small')")
+
+
+def test_what_is_no_onnx_or_is_cut_short(fails):
+    import_model = "SELECT reco.import_model('bad', %b)"
+    whole = onnx_bytes("efficientnet-lite0")
+    for broken in [b"", b"this is no model", bytes(1000), whole[: len(whole) // 2], whole[:100], linear()[:-5]]:
+        fails(errors.InvalidBinaryRepresentation, "this is no ONNX model", import_model, broken, hint=".onnx")
+    fails(errors.InvalidParameterValue, 'unknown task "magic"', "SELECT reco.import_model('bad', %b, 'magic')", linear())
+
+
+def test_graphs_that_need_other_files_or_operators(fails):
+
+    import_model = "SELECT reco.import_model('bad', %b)"
+    fails(errors.FeatureNotSupported, "custom operators", import_model, linear(domain="my.operators"), hint="standard")
+    model = onnx.load_from_string(linear())
+    tensor = model.graph.initializer[0]
+    tensor.raw_data = tensor.raw_data or b"\0\0\0\0"
+    external_data_helper.set_external_data(tensor, "../../../../etc/passwd", 0, 4)
+    tensor.ClearField("raw_data")
+    fails(errors.FeatureNotSupported, "lies in another file", import_model, model.SerializeToString(), hint="one file")
+    fails(errors.ExternalRoutineException, "bad", import_model, linear(opset=9999))
+
+
+def test_a_text_model_that_cannot_be_fed(fails):
+    text = "SELECT reco.import_model('bad', %b, 'text_embedding', %b, %s::jsonb)"
+    tokenizer = MODELS / "all-minilm-l6-v2" / "tokenizer.json"
+    good = onnx_bytes("all-minilm-l6-v2")
+    fails(errors.FeatureNotSupported, "no input", text, linear(), tokenizer.read_bytes(), "{}")
+    fails(errors.InvalidBinaryRepresentation, "no tokenizer", text, good, b"{}", "{}")
+    fails(errors.InvalidParameterValue, "config", text, good, tokenizer.read_bytes(), '{"max_len": 3}')
+    fails(errors.FeatureNotSupported, "no output", text, good, tokenizer.read_bytes(), '{"output": "x"}')
+    fails(errors.InvalidParameterValue, "tokenizer", "SELECT reco.import_model('bad', %b, 'text_embedding')", good)
+
+
+def test_wrong_input_shapes(db, fails):
+    db.execute("SELECT reco.import_model('shapes', %b)", [linear()])
+    for inputs, message in [
+        ('{"x": [[1, 2, 3]]}', r"shape \[1, 3\]"),
+        ('{"x": [1, 2]}', "shape"),
+        ('{"x": [[1, 2], [3]]}', "different lengths"),
+        ('{"x": [["a", "b"]]}', "no number"),
+        ("{}", "is missing"),
+        ('{"x": [[1, 2]], "z": 1}', "does not exist"),
+        ("[]", "no JSON object"),
+    ]:
+        fails(errors.InvalidParameterValue, message, "SELECT reco.predict('shapes', %s::jsonb)", inputs, hint="float")
+    db.execute("SELECT reco.drop_model('shapes')")
+
+
+def test_a_text_of_a_megabyte_is_cut_and_embedded(scalar):
+    for text in ["wine " * 210_000, "x" * 1_050_000, "葡萄酒" * 350_000, " " * 1_050_000]:
+        for model in ("all-minilm-l6-v2", "use-multilingual-v3"):
+            assert len(scalar("SELECT reco.embed(%s, %s)", text, model)) in (384, 512)
+
+
+def test_an_image_that_is_none(fails):
+    for image in [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", bytes(10_000)]:
+        fails(errors.InvalidBinaryRepresentation, "the image cannot be read", "SELECT reco.embed_image(%b)", image, hint="PNG")
+
+
+def test_vectors_that_do_not_fit(fails):
+    fails(errors.lookup("2202E"), "2 and of 3 dimensions", "SELECT reco.cosine_similarity('{1,2}', '{1,2,3}')", hint="same model")
+    fails(errors.InvalidParameterValue, "NULL elements", "SELECT reco.dot_product('{1,NULL}', '{1,2}')")
+    fails(errors.InvalidParameterValue, "NaN", "SELECT reco.dot_product('{1,NaN}', '{1,2}')")
+    fails(errors.InvalidParameterValue, "without elements", "SELECT reco.dot_product('{}', '{}')")
+    fails(errors.lookup("2202E"), "", "SELECT reco.mean_embedding(e) FROM (VALUES ('{1}'::real[]), ('{1,2}')) t(e)")
+    fails(errors.InvalidParameterValue, "weights", "SELECT reco.fuse('{1}', '{2}', weights => '{1,-1}')")
+    fails(errors.InvalidParameterValue, "method", "SELECT reco.fuse('{1}', '{2}', method => 'blend')")
+    fails(errors.InvalidParameterValue, "score is NaN", "SELECT reco.top_k(1, 'NaN', 3)")
+    fails(errors.InvalidParameterValue, "k is", "SELECT reco.top_k(i, i, i) FROM generate_series(1, 3) i")
+
+
+def test_embed_query_without_its_columns(fails):
+    fails(errors.UndefinedColumn, 'no column "text"', "SELECT * FROM reco.embed_query('SELECT 1 AS id')", hint="AS text")
+    fails(errors.UndefinedColumn, 'no column "id"', "SELECT * FROM reco.embed_query('SELECT ''x'' AS text')")
+    fails(errors.DatatypeMismatch, 'column "text"', "SELECT * FROM reco.embed_query('SELECT 1 AS id, 2 AS text')")
+    fails(errors.NullValueNotAllowed, 'column "id"', "SELECT * FROM reco.embed_query('SELECT NULL::int AS id, ''x'' AS text')")
+    fails(errors.InvalidParameterValue, "input", "SELECT reco.embed('x', input => 'question')", hint="query")
