@@ -44,6 +44,8 @@ logged() { # NAME COMMAND...
 cause() { # LOG
     if grep -qE 'DO NOT MATCH THE HASHES|verify the checksum|checksum for|Hash Sum mismatch' "$1"; then
         echo "a download is not the file that was pinned; look for a proxy or mirror that alters files, then run this again (log: $1)"
+    elif grep -qiE 'certificate verify failed|certificate_verify_failed|SSL certificate problem' "$1"; then
+        echo "the package index's certificate is not trusted here; install your network's CA certificate (PIP_CERT and CARGO_HTTP_CAINFO name it), then run this again (log: $1)"
     elif grep -qE 'Could not resolve|Temporary failure|[Nn]etwork is unreachable|[Cc]onnection refused|[Cc]ould not connect|[Cc]onnection timed out|[Cc]onnect timeout|NewConnectionError|NameResolutionError|ProxyError|spurious network error|failed to download' "$1"; then
         echo "the network or the package index cannot be reached; connect or set the proxy, then run this again (log: $1)"
     elif grep -q 'No space left on device' "$1"; then

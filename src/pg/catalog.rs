@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 
+use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient};
 use pgrx::{PgBuiltInOids, PgOid, Spi, pg_sys};
 use serde_json::Value;
@@ -386,9 +387,9 @@ pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
 pub fn grant(name: &str, grantee: pg_sys::Oid) -> Result<()> {
     owned(name, |client| {
         client.update(
-            "INSERT INTO reco.model_grant (name, grantee) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            "INSERT INTO reco.model_grant (name, grantee) VALUES ($1, $2::pg_catalog.oid) ON CONFLICT DO NOTHING",
             None,
-            &[name.into(), grantee.into()],
+            &[name.into(), oid_number(grantee)],
         )?;
         Ok(())
     })
@@ -402,10 +403,15 @@ pub fn revoke(name: &str, grantee: pg_sys::Oid) -> Result<()> {
               WHERE name OPERATOR(pg_catalog.=) $1
                 AND grantee::pg_catalog.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid",
             None,
-            &[name.into(), grantee.into()],
+            &[name.into(), oid_number(grantee)],
         )?;
         Ok(())
     })
+}
+
+/// As a number: pgrx makes a NULL of oid 0, which here is PUBLIC.
+fn oid_number(oid: pg_sys::Oid) -> DatumWithOid<'static> {
+    i64::from(oid.to_u32()).into()
 }
 
 /// The role of this name; `public` is everybody.

@@ -6,8 +6,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use crate::error::Error;
 use crate::pg::interrupts;
 
-/// What a SQL function gives: pgrx raises the report as `ERROR` with its SQLSTATE and hint.
-pub type SqlResult<T> = Result<T, ErrorReport>;
+/// What a SQL function gives: pgrx raises the report as `ERROR` with its SQLSTATE and hint. Its name must be `Result`:
+/// pgrx's macro goes by it to find a set of rows inside.
+pub type Result<T> = std::result::Result<T, ErrorReport>;
 
 impl From<Error> for ErrorReport {
     #[track_caller]

@@ -45,6 +45,12 @@ impl<'a> Options<'a> {
         Ok(number as f32)
     }
 
+    /// A number from `least` to `most`, whose default is worked out from the data.
+    pub fn float_or(&mut self, name: &str, default: impl FnOnce() -> f64, least: f64, most: f64) -> Result<f32> {
+        let default = if self.value(name).is_some() { least } else { default().clamp(least, most) };
+        self.float(name, default, least, most)
+    }
+
     /// A whole number from `least` to `most`.
     pub fn integer(&mut self, name: &str, default: u64, least: u64, most: u64) -> Result<u64> {
         let number = match self.value(name) {

@@ -12,7 +12,7 @@ use crate::embedding::{ImageEmbedder, TextEmbedder};
 use crate::error::{Error, Result};
 use crate::interactions::Id;
 use crate::pg::catalog::Task;
-use crate::pg::errors::SqlResult;
+use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready};
 use crate::pg::settings;
@@ -25,7 +25,7 @@ const WINDOW: usize = 8192;
 type Pending = (String, Option<String>);
 
 #[pg_extern(sql = false)]
-fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> SqlResult<Option<Vec<f32>>> {
+fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> errors::Result<Option<Vec<f32>>> {
     let Some(text) = text else { return Ok(None) };
     let vectors = with_text_model(&model_name(model), |m| run(m, &[text], role(input)?))?;
     Ok(vectors.into_iter().next())
@@ -36,7 +36,7 @@ fn embed_array(
     texts: Option<Array<&str>>,
     model: Option<&str>,
     input: Option<&str>,
-) -> SqlResult<TableIterator<'static, (i64, Option<Vec<f32>>)>> {
+) -> errors::Result<TableIterator<'static, (i64, Option<Vec<f32>>)>> {
     let texts: Vec<Option<&str>> = texts.iter().flat_map(Array::iter).collect();
     let present: Vec<&str> = texts.iter().flatten().copied().collect();
     let role = role(input)?;
@@ -53,7 +53,7 @@ fn embed_query(
     source: Option<&str>,
     model: Option<&str>,
     input: Option<&str>,
-) -> SqlResult<TableIterator<'static, (String, Option<Vec<f32>>)>> {
+) -> errors::Result<TableIterator<'static, (String, Option<Vec<f32>>)>> {
     let source = given(source, "source")?;
     let model = model_name(model);
     let role = role(input)?;
@@ -90,7 +90,7 @@ fn embed_rows(
 }
 
 #[pg_extern(sql = false)]
-fn embed_image(image: Option<&[u8]>, model: Option<&str>) -> SqlResult<Option<Vec<f32>>> {
+fn embed_image(image: Option<&[u8]>, model: Option<&str>) -> errors::Result<Option<Vec<f32>>> {
     let Some(image) = image else { return Ok(None) };
     let name = model.map_or_else(settings::image_model, str::to_owned);
     let statement = Statement::new();

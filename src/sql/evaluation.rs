@@ -11,14 +11,11 @@ use super::training::{FETCH, INTERACTION};
 use crate::error::Error;
 use crate::evaluation::{SplitMethod, evaluate_model, split as split_interactions};
 use crate::interactions::Id;
-use crate::pg::errors::SqlResult;
+use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::settings;
 use crate::pg::source::{Kind, Source, required};
 use crate::progress::Progress;
-
-/// part, user_id, item_id, weight, ts
-type Part = (String, String, String, f32, Option<TimestampWithTimeZone>);
 
 struct Interaction {
     user: String,
@@ -29,7 +26,12 @@ struct Interaction {
 }
 
 #[pg_extern(sql = false)]
-fn split(source: &str, method: &str, ratio: f64, seed: i64) -> SqlResult<TableIterator<'static, Part>> {
+fn split(
+    source: &str,
+    method: &str,
+    ratio: f64,
+    seed: i64,
+) -> errors::Result<TableIterator<'static, (String, String, String, f32, Option<TimestampWithTimeZone>)>> {
     let statement = Statement::new();
     let method = SplitMethod::from_name(method)?;
     let mut rows = Vec::new();
@@ -76,7 +78,12 @@ fn numbered<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> Vec<u32> {
 }
 
 #[pg_extern(sql = false)]
-fn evaluate(model: &str, test: &str, k: i32, exclude_seen: bool) -> SqlResult<TableIterator<'static, (String, f64)>> {
+fn evaluate(
+    model: &str,
+    test: &str,
+    k: i32,
+    exclude_seen: bool,
+) -> errors::Result<TableIterator<'static, (String, f64)>> {
     let k = list_length(k)?;
     let statement = Statement::new();
     let rows = with_recommender(model, |recommender| {

@@ -12,7 +12,7 @@ use crate::onnx::inspect::Signature;
 use crate::onnx::proto::data_type;
 use crate::onnx::tensor::Tensor;
 use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, TOKENIZER_FILE, Task};
-use crate::pg::errors::SqlResult;
+use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Graph, Ready};
 use crate::pg::{cache, settings};
@@ -25,7 +25,7 @@ fn import_model(
     task: Option<&str>,
     tokenizer: Option<&[u8]>,
     config: Option<JsonB>,
-) -> SqlResult<i32> {
+) -> errors::Result<i32> {
     let (name, onnx) = (given(name, "name")?, given(onnx, "onnx")?);
     let task = Task::from_name(given(task, "task")?)?;
     let config = config.map_or_else(|| Value::Object(Map::new()), |c| c.0);
@@ -69,7 +69,7 @@ fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
 }
 
 #[pg_extern(sql = false)]
-fn export_model(name: Option<&str>, version: Option<i32>) -> SqlResult<Vec<u8>> {
+fn export_model(name: Option<&str>, version: Option<i32>) -> errors::Result<Vec<u8>> {
     Ok(onnx_bytes(&catalog::find(given(name, "name")?, version)?)?)
 }
 
@@ -94,7 +94,10 @@ type Fact = (String, String, Option<String>, String);
 const SHOWN: usize = 200;
 
 #[pg_extern(sql = false)]
-fn describe_model(name: Option<&str>, version: Option<i32>) -> SqlResult<TableIterator<'static, Fact>> {
+fn describe_model(
+    name: Option<&str>,
+    version: Option<i32>,
+) -> errors::Result<TableIterator<'static, (String, String, Option<String>, String)>> {
     let entry = catalog::find(given(name, "name")?, version)?;
     let signature = Signature::read(onnx_bytes(&entry)?.into())?;
     let mut rows: Vec<Fact> = Vec::new();
@@ -127,12 +130,12 @@ fn describe_model(name: Option<&str>, version: Option<i32>) -> SqlResult<TableIt
 }
 
 #[pg_extern(sql = false)]
-fn promote_model(name: &str, version: i32) -> SqlResult<()> {
+fn promote_model(name: &str, version: i32) -> errors::Result<()> {
     Ok(catalog::promote(name, version)?)
 }
 
 #[pg_extern(sql = false)]
-fn drop_model(name: Option<&str>, version: Option<i32>) -> SqlResult<()> {
+fn drop_model(name: Option<&str>, version: Option<i32>) -> errors::Result<()> {
     let name = given(name, "name")?;
     let files = catalog::drop(name, version)?;
     for files in files {
@@ -143,17 +146,17 @@ fn drop_model(name: Option<&str>, version: Option<i32>) -> SqlResult<()> {
 }
 
 #[pg_extern(sql = false)]
-fn grant_model(name: &str, role: &str) -> SqlResult<()> {
+fn grant_model(name: &str, role: &str) -> errors::Result<()> {
     Ok(catalog::grant(name, catalog::role(role)?)?)
 }
 
 #[pg_extern(sql = false)]
-fn revoke_model(name: &str, role: &str) -> SqlResult<()> {
+fn revoke_model(name: &str, role: &str) -> errors::Result<()> {
     Ok(catalog::revoke(name, catalog::role(role)?)?)
 }
 
 #[pg_extern(sql = false)]
-fn warm(name: &str) -> SqlResult<()> {
+fn warm(name: &str) -> errors::Result<()> {
     loaded::model(name, &Statement::new())?;
     Ok(())
 }
@@ -164,7 +167,7 @@ fn unload(name: &str) -> bool {
 }
 
 #[pg_extern(sql = false)]
-fn predict(model: &str, inputs: JsonB) -> SqlResult<JsonB> {
+fn predict(model: &str, inputs: JsonB) -> errors::Result<JsonB> {
     let statement = Statement::new();
     let ready = loaded::graph(model, &statement)?;
     let Ready::Graph(graph) = &*ready else {

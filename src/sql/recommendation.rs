@@ -9,7 +9,7 @@ use pgrx::{AnyElement, Spi};
 use super::{given, list_length, raise};
 use crate::error::{Error, Result};
 use crate::pg::catalog::Task;
-use crate::pg::errors::SqlResult;
+use crate::pg::errors;
 use crate::pg::history::{self, History};
 use crate::pg::ids::id_text;
 use crate::pg::interrupts::Statement;
@@ -30,7 +30,7 @@ fn recommend(
     k: i32,
     exclude_seen: bool,
     history: &str,
-) -> SqlResult<TableIterator<'static, Place>> {
+) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     let statement = Statement::new();
     let k = list_length(k)?;
     let live = match history {
@@ -69,7 +69,7 @@ fn recommend_for_items(
     weights: Option<Array<f32>>,
     k: Option<i32>,
     exclude_seen: Option<bool>,
-) -> SqlResult<TableIterator<'static, Place>> {
+) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     let (model, item_ids) = (given(model, "model")?, given(item_ids, "item_ids")?);
     let (k, exclude_seen) = (list_length(given(k, "k")?)?, given(exclude_seen, "exclude_seen")?);
     let statement = Statement::new();
@@ -112,7 +112,11 @@ fn recommend_for_items(
 const USERS_AT_ONCE: u32 = 512;
 
 #[pg_extern(sql = false)]
-fn recommend_all(model: &str, k: i32, exclude_seen: bool) -> SqlResult<TableIterator<'static, UserPlace>> {
+fn recommend_all(
+    model: &str,
+    k: i32,
+    exclude_seen: bool,
+) -> errors::Result<TableIterator<'static, (String, i32, String, f32)>> {
     let k = list_length(k)?;
     let ready = recommender(model)?;
     let mut next = 0u32;
@@ -148,7 +152,11 @@ fn recommend_block(ready: &Rc<Ready>, first: u32, k: usize, exclude_seen: bool) 
 }
 
 #[pg_extern(sql = false)]
-fn similar_items(model: &str, item_id: AnyElement, k: i32) -> SqlResult<TableIterator<'static, (i32, String, f32)>> {
+fn similar_items(
+    model: &str,
+    item_id: AnyElement,
+    k: i32,
+) -> errors::Result<TableIterator<'static, (i32, String, f32)>> {
     let k = list_length(k)?;
     let item_id = id_text(&item_id)?;
     let rows = with_recommender(model, |recommender| {
@@ -167,7 +175,7 @@ fn similar_items(model: &str, item_id: AnyElement, k: i32) -> SqlResult<TableIte
 }
 
 #[pg_extern(sql = false)]
-fn model_users(model: &str) -> SqlResult<SetOfIterator<'static, String>> {
+fn model_users(model: &str) -> errors::Result<SetOfIterator<'static, String>> {
     let ready = recommender(model)?;
     let mut next = 0u32;
     Ok(SetOfIterator::new(std::iter::from_fn(move || {
@@ -178,7 +186,7 @@ fn model_users(model: &str) -> SqlResult<SetOfIterator<'static, String>> {
 }
 
 #[pg_extern(sql = false)]
-fn create_view(model: &str, view: &str, k: i32, history: &str) -> SqlResult<()> {
+fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result<()> {
     list_length(k)?;
     let types = id_types(model)?;
     let query = format!(
@@ -196,7 +204,7 @@ fn create_view(model: &str, view: &str, k: i32, history: &str) -> SqlResult<()> 
 }
 
 #[pg_extern(sql = false)]
-fn create_function(model: &str, function: &str, k: i32, history: &str) -> SqlResult<()> {
+fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors::Result<()> {
     list_length(k)?;
     let types = id_types(model)?;
     let body = format!(

@@ -12,7 +12,7 @@ use pgrx::{AnyElement, Internal, pg_sys};
 use super::list_length;
 use crate::error::{Error, Result};
 use crate::pg::aggregate;
-use crate::pg::errors::SqlResult;
+use crate::pg::errors;
 use crate::pg::ids::any_text;
 
 /// Ordered from worse to better.
@@ -116,7 +116,7 @@ fn top_k_accum(
     score: Option<f32>,
     k: Option<i32>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> SqlResult<Internal> {
+) -> errors::Result<Internal> {
     Ok(aggregate::update(state, fcinfo, TopK::default, |top| {
         let k = k.ok_or_else(|| Error::argument("k", "null", "Give the number of items wanted, 1 or more."))?;
         top.set_k(list_length(k)?)?;
@@ -133,7 +133,7 @@ fn top_k_accum(
 }
 
 #[pg_extern(sql = false)]
-fn top_k_combine(state: Internal, other: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Internal> {
+fn top_k_combine(state: Internal, other: Internal, fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Internal> {
     Ok(aggregate::update(state, fcinfo, TopK::default, |top| {
         aggregate::read(&other).map_or(Ok(()), |other: &TopK| top.merge(other))
     })?)
@@ -145,13 +145,13 @@ fn top_k_serialize(state: Internal) -> Vec<u8> {
 }
 
 #[pg_extern(sql = false)]
-fn top_k_deserialize(bytes: &[u8], _internal: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Internal> {
+fn top_k_deserialize(bytes: &[u8], _internal: Internal, fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Internal> {
     Ok(aggregate::adopt(fcinfo, TopK::deserialize(bytes)?)?)
 }
 
 #[pg_extern(sql = false)]
 /// Gives a `reco.scored_item[]`, which has no Rust type: the datum is passed as it is.
-fn top_k_final(state: Internal) -> SqlResult<Option<Internal>> {
+fn top_k_final(state: Internal) -> errors::Result<Option<Internal>> {
     let Some(top) = aggregate::read::<TopK>(&state).filter(|t| !t.best.is_empty()) else { return Ok(None) };
     let rows = top.ranked().into_iter().map(|row| (row.item.0, row.score));
     Ok(Some(crate::pg::arrays::scored_items(rows)?))

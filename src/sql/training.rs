@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::interactions::InteractionsBuilder;
 use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
-use crate::pg::errors::SqlResult;
+use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::settings;
 use crate::pg::source::{Kind, Source, Wanted, optional, required};
@@ -26,7 +26,7 @@ pub const INTERACTION: [Wanted; 4] = [
 ];
 
 #[pg_extern(sql = false)]
-fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -> SqlResult<i32> {
+fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -> errors::Result<i32> {
     let statement = Statement::new();
     let algorithm = Algorithm::from_name(algorithm)?;
     let mut options = match options.0 {

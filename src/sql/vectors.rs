@@ -7,16 +7,16 @@ use crate::embedding::vector::{self, Fusion};
 use crate::error::{Error, Result};
 use crate::pg::aggregate;
 use crate::pg::arrays::vector as argument;
-use crate::pg::errors::SqlResult;
+use crate::pg::errors;
 
 #[pg_extern(sql = false)]
-fn cosine_similarity(a: Array<f32>, b: Array<f32>) -> SqlResult<f32> {
+fn cosine_similarity(a: Array<f32>, b: Array<f32>) -> errors::Result<f32> {
     let (a, b) = pair(&a, &b)?;
     Ok(vector::cosine(a, b))
 }
 
 #[pg_extern(sql = false)]
-fn dot_product(a: Array<f32>, b: Array<f32>) -> SqlResult<f32> {
+fn dot_product(a: Array<f32>, b: Array<f32>) -> errors::Result<f32> {
     let (a, b) = pair(&a, &b)?;
     Ok(vector::dot(a, b))
 }
@@ -30,12 +30,18 @@ fn pair<'a>(a: &'a Array<f32>, b: &'a Array<f32>) -> Result<(&'a [f32], &'a [f32
 }
 
 #[pg_extern(sql = false)]
-fn fuse(a: Array<f32>, b: Array<f32>, weights: Array<f32>, method: &str) -> SqlResult<Vec<f32>> {
+fn fuse(a: Array<f32>, b: Array<f32>, weights: Array<f32>, method: &str) -> errors::Result<Vec<f32>> {
     Ok(fused(&[argument(&a, "a")?, argument(&b, "b")?], &weights, method)?)
 }
 
 #[pg_extern(sql = false)]
-fn fuse_three(a: Array<f32>, b: Array<f32>, c: Array<f32>, weights: Array<f32>, method: &str) -> SqlResult<Vec<f32>> {
+fn fuse_three(
+    a: Array<f32>,
+    b: Array<f32>,
+    c: Array<f32>,
+    weights: Array<f32>,
+    method: &str,
+) -> errors::Result<Vec<f32>> {
     Ok(fused(&[argument(&a, "a")?, argument(&b, "b")?, argument(&c, "c")?], &weights, method)?)
 }
 
@@ -112,7 +118,7 @@ fn mean_embedding_accum(
     state: Internal,
     embedding: Option<Array<f32>>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> SqlResult<Internal> {
+) -> errors::Result<Internal> {
     mean_embedding_accum_weighted(state, embedding, Some(1.0), fcinfo)
 }
 
@@ -122,7 +128,7 @@ fn mean_embedding_accum_weighted(
     embedding: Option<Array<f32>>,
     weight: Option<f64>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> SqlResult<Internal> {
+) -> errors::Result<Internal> {
     Ok(aggregate::update(state, fcinfo, Mean::default, |mean| {
         // As with avg: rows with a NULL count for nothing.
         let (Some(embedding), Some(weight)) = (embedding, weight) else { return Ok(()) };
@@ -134,7 +140,11 @@ fn mean_embedding_accum_weighted(
 }
 
 #[pg_extern(sql = false)]
-fn mean_embedding_combine(state: Internal, other: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Internal> {
+fn mean_embedding_combine(
+    state: Internal,
+    other: Internal,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> errors::Result<Internal> {
     Ok(aggregate::update(state, fcinfo, Mean::default, |mean| {
         aggregate::read(&other).map_or(Ok(()), |other: &Mean| mean.merge(other))
     })?)
@@ -150,7 +160,7 @@ fn mean_embedding_deserialize(
     bytes: &[u8],
     _internal: Internal,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> SqlResult<Internal> {
+) -> errors::Result<Internal> {
     Ok(aggregate::adopt(fcinfo, Mean::deserialize(bytes)?)?)
 }
 
