@@ -49,8 +49,7 @@ def encoder(weights, settings):
     width = settings["hidden_size"]
     return graph.model(
         inputs=[
-            (name, INT64, ["batch", "sequence"])
-            for name in ("input_ids", "attention_mask", "token_type_ids")
+            (name, INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask", "token_type_ids")
         ],
         outputs=[
             ("last_hidden_state", FLOAT, ["batch", "sequence", width]),

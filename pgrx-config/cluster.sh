@@ -1,4 +1,5 @@
 # The private cluster: a copy of a PostgreSQL installation and one cluster of it, in a folder of their own. Sourced by setup.sh.
+# shellcheck shell=bash
 #
 # The extension is never installed into the machine's own PostgreSQL. PostgreSQL finds its libraries and its share folder
 # relative to its binary, so a copy that keeps the layout is an installation of its own:

@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use memmap2::Mmap;
-use pgrx::{PgLogLevel, PgSqlErrorCode, ereport};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use crate::embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder};
 use crate::error::{Error, Result};
@@ -149,12 +150,10 @@ fn session(entry: &Entry, folder: &Path, options: &SessionOptions, progress: &dy
     if let Some(reason) = &session.cuda_missing {
         CUDA_MISSING.set(true);
         let reason = reason.lines().next().unwrap_or_default();
-        ereport!(
-            PgLogLevel::NOTICE,
-            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-            format!("models run on the CPU, since CUDA does not work here: {reason}"),
-            "SET reco.execution_provider = 'cpu' to run on the CPU without this notice."
-        );
+        let message = format!("models run on the CPU, since CUDA does not work here: {reason}");
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "pg_reco")
+            .set_hint("SET reco.execution_provider = 'cpu' runs on the CPU without this notice.")
+            .report(PgLogLevel::NOTICE);
     }
     Ok(session)
 }

@@ -41,6 +41,11 @@ impl Algorithm {
         }
     }
 
+    /// Whether training draws at random, so that there is an option `seed`.
+    pub fn is_stochastic(self) -> bool {
+        matches!(self, Self::Ials)
+    }
+
     pub fn from_name(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| Error::UnknownName {
             what: "algorithm",

@@ -27,7 +27,7 @@ fn uneven() -> Vec<(i64, i64, f32)> {
         .map(|r| {
             let x = crate::linalg::mix(r as u64);
             let user = (x % 97) * (x >> 7 & 1) + x % 13;
-            ((user as i64), ((x >> 20) % 211 * ((x >> 40) % 211) / 211) as i64, 1.0 + ((x >> 50) % 4) as f32)
+            (user as i64, ((x >> 20) % 211 * ((x >> 40) % 211) / 211) as i64, 1.0 + ((x >> 50) % 4) as f32)
         })
         .collect()
 }

@@ -34,7 +34,10 @@ fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -
         Value::Null => Map::new(),
         other => return Err(Error::argument("options", other, "Give a JSON object, as in '{\"factors\": 64}'.").into()),
     };
-    options.entry("seed").or_insert(seed.into());
+    if algorithm.is_stochastic() {
+        // Any bigint is a seed.
+        options.entry("seed").or_insert((seed as u64).into());
+    }
 
     let mut rows = Source::open(source, &INTERACTION)?;
     let config = json!({

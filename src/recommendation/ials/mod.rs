@@ -31,7 +31,7 @@ use crate::interactions::Csr;
 pub use ranker::IalsRanker;
 
 /// Steps of conjugate gradients in a half-sweep: each starts from the last sweep's solution.
-const STEPS: usize = 3;
+const STEPS: usize = 2;
 /// The last half-sweep, over the users, runs until the residual's energy is this share of the solution's, so that a stored
 /// user's factors are those of the same history folded in.
 const TOLERANCE: f32 = 1e-11;

@@ -5,9 +5,12 @@
 //! `neighbours` most similar ones are kept. A history `H` with confidences `c` scores
 //! `score(j) = Σ_{i ∈ H} c_i sim(i, j)`, over the items `i` that count `j` among their neighbours.
 //!
-//! Sources: Deshpande, Karypis, "Item-based top-N recommendation algorithms" (ACM TOIS 2004), §4 for the cosine and the `k`
-//! neighbours; Robertson, Zaragoza (2009), eq. 3.15, for BM25 with users as documents: `W_ui = c_ui (k₁ + 1) / (k₁ (1 − b + b |u| / avg) + c_ui) · idf(i)`,
-//! `idf(i) = ln |U| − ln(1 + n_i)`, as the library `implicit` has it; TF-IDF: `W_ui = √c_ui · idf(i)`. The shrinkage is Bell and Koren's (2007).
+//! - `cosine`: `W_ui = c_ui`. Deshpande, Karypis, "Item-based top-N recommendation algorithms" (ACM TOIS 2004), §4.
+//! - `tfidf`: `W_ui = √c_ui · (ln |I| − ln(1 + n_u))`: who chooses everything says little about any of it.
+//! - `bm25`: `W_ui = c_ui (k₁ + 1) / (k₁ (1 − b + b |u| / avg) + c_ui) · (ln |U| − ln(1 + n_i))`, Robertson, Zaragoza (2009), eq. 3.15, with
+//!   users as documents and items as terms, so that both long histories and popular items count less.
+//!
+//! The shrinkage is Bell and Koren's (2007).
 //!
 //! The product `WᵀW` is made one row at a time with a dense accumulator a thread (Gustavson 1978) and cut to its best at once:
 //! O(Σ_u n_u²) time, O(items · (threads + neighbours)) memory, never the matrix of all pairs.
@@ -48,9 +51,9 @@ pub struct Parameters {
 
 impl Parameters {
     fn read(options: &mut Options) -> Result<Self> {
-        let similarities = [("cosine", Similarity::Cosine), ("tfidf", Similarity::TfIdf), ("bm25", Similarity::Bm25)];
+        let similarities = [("bm25", Similarity::Bm25), ("cosine", Similarity::Cosine), ("tfidf", Similarity::TfIdf)];
         Ok(Self {
-            neighbours: options.integer("neighbours", 200, 1, 10_000)? as usize,
+            neighbours: options.integer("neighbours", 100, 1, 10_000)? as usize,
             shrinkage: options.float("shrinkage", 0.0, 0.0, 1e9)?,
             similarity: options.choice("similarity", &similarities)?,
             weighting: Weighting::read(options)?,
@@ -61,26 +64,27 @@ impl Parameters {
 
     /// Values of `W`, from confidences.
     fn weigh(&self, matrix: &mut Csr) {
-        if self.similarity == Similarity::Cosine {
-            return;
-        }
-        let mut users_of = vec![0u32; matrix.columns];
+        // How little a row or column with `n` of `all` entries says. Never 0: an item that everyone has still has neighbours.
+        let rarity = |n: usize, all: usize| ((all as f32).ln() - (n as f32).ln_1p()).max(1e-3);
+        let (users, items) = (matrix.rows(), matrix.columns);
+        let mut users_of = vec![0usize; items];
         matrix.indices.iter().for_each(|&item| users_of[item as usize] += 1);
-        let users = matrix.rows() as f32;
-        // Never below a small positive number: an item that everyone has still has neighbours.
-        let idf: Vec<f32> = users_of.iter().map(|&n| (users.ln() - (n as f32).ln_1p()).max(1e-3)).collect();
         let total: f64 = matrix.values.iter().map(|&c| f64::from(c)).sum();
-        let average = (total / matrix.rows().max(1) as f64) as f32;
+        let average = (total / users.max(1) as f64) as f32;
         for user in matrix.indptr.windows(2) {
             let range = user[0] as usize..user[1] as usize;
-            let length: f32 = matrix.values[range.clone()].iter().sum();
+            let (values, columns) = (&mut matrix.values[range.clone()], &matrix.indices[range]);
+            let length: f32 = values.iter().sum();
             let norm = self.k1 * (1.0 - self.b + self.b * length / average);
-            for (value, &item) in matrix.values[range.clone()].iter_mut().zip(&matrix.indices[range]) {
-                let term = match self.similarity {
-                    Similarity::Bm25 => *value * (self.k1 + 1.0) / (norm + *value),
-                    _ => value.sqrt(),
+            let user_rarity = rarity(columns.len(), items);
+            for (value, &item) in values.iter_mut().zip(columns) {
+                *value = match self.similarity {
+                    Similarity::Cosine => *value,
+                    Similarity::TfIdf => value.sqrt() * user_rarity,
+                    Similarity::Bm25 => {
+                        *value * (self.k1 + 1.0) / (norm + *value) * rarity(users_of[item as usize], users)
+                    }
                 };
-                *value = term * idf[item as usize];
             }
         }
     }
