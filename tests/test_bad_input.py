@@ -184,7 +184,7 @@ def test_vectors_that_do_not_fit(fails):
     fails(errors.InvalidParameterValue, "NULL elements", "SELECT reco.dot_product('{1,NULL}', '{1,2}')")
     fails(errors.InvalidParameterValue, "NaN", "SELECT reco.dot_product('{1,NaN}', '{1,2}')")
     fails(errors.InvalidParameterValue, "without elements", "SELECT reco.dot_product('{}', '{}')")
-    fails(errors.lookup("2202E"), "", "SELECT reco.mean_embedding(e) FROM (VALUES ('{1}'::real[]), ('{1,2}')) t(e)")
+    fails(errors.lookup("2202E"), "1 and of 2", "SELECT reco.mean_embedding(e) FROM (VALUES ('{1}'::real[]), ('{1,2}')) t(e)")
     fails(errors.InvalidParameterValue, "weights", "SELECT reco.fuse('{1}', '{2}', weights => '{1,-1}')")
     fails(errors.InvalidParameterValue, "method", "SELECT reco.fuse('{1}', '{2}', method => 'blend')")
     fails(errors.InvalidParameterValue, "score is NaN", "SELECT reco.top_k(1, 'NaN', 3)")

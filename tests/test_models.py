@@ -138,10 +138,19 @@ def test_the_catalog_cannot_be_read_or_written_around_the_functions(role):
         "SELECT * FROM reco.model",
         "SELECT * FROM reco.model_part",
         "INSERT INTO reco.model_grant VALUES ('all-minilm-l6-v2', 'nosy'::regrole)",
-        "SET reco.onnxruntime_library = '/tmp/evil.so'",
     ]:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             other.execute(statement)
+
+
+def test_only_a_superuser_names_the_library(role):
+    other = role("library_setter")
+    # Before the extension's own library is loaded any name can be set; loading it throws that away with a warning.
+    other.execute("SET reco.onnxruntime_library = '/tmp/evil.so'")
+    assert other.execute("SELECT array_length(reco.embed('a'), 1)").fetchone() == (384,)
+    assert other.execute("SHOW reco.onnxruntime_library").fetchone() == ("$libdir/pg_reco/libonnxruntime.so",)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        other.execute("SET reco.onnxruntime_library = '/tmp/evil.so'")
 
 
 def test_unload_frees_and_the_next_call_loads_again(db, model):

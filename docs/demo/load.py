@@ -1,64 +1,37 @@
-"""The retail data into tables: Parquet → CSV in memory → COPY."""
+"""The retail data: Parquet files into COPY."""
 
 import io
-import os
-from pathlib import Path
 
-import psycopg
-import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
-# Table → file, and for each column of the table the column of the file.
-TABLES = {
+# For each table its file, and the file's columns in the order in which demo.sql copies them.
+FILES = {
     "demo.product": (
         "products.parquet",
-        {
-            "product_id": "product_id",
-            "department": "department",
-            "category": "product_category",
-            "type": "product_type",
-            "brand": "brand",
-            "size": "package_size",
-        },
+        ["product_id", "department", "product_category", "product_type", "brand", "package_size"],
     ),
     "demo.purchase": (
         "transactions.parquet",
-        {
-            "household_id": "household_id",
-            "product_id": "product_id",
-            "basket_id": "basket_id",
-            "quantity": "quantity",
-            "sales_value": "sales_value",
-            "week": "week",
-            "bought_at": "transaction_timestamp",
-        },
+        ["household_id", "product_id", "basket_id", "quantity", "sales_value", "week", "transaction_timestamp"],
     ),
     "demo.household": (
         "demographics.parquet",
-        {
-            "household_id": "household_id",
-            "age": "age",
-            "income": "income",
-            "household_size": "household_size",
-            "kids": "kids_count",
-        },
+        ["household_id", "age", "income", "household_size", "kids_count"],
     ),
 }
-# Rows turned into CSV at a time.
-BATCH = 200_000
+# Rows that are CSV in memory at a time.
+BATCH = 100_000
+WITHOUT_HEADER = pyarrow.csv.WriteOptions(include_header=False)
 
 
-def copy(connection, table, folder):
-    """Fills `table` from its file and returns the number of rows."""
-    file, columns = TABLES[table]
-    rows = pyarrow.parquet.read_table(folder / file, columns=list(columns.values()))
-    rows = rows.rename_columns(list(columns)) if False else rows.select(list(columns.values()))
-    without_header = pyarrow.csv.WriteOptions(include_header=False)
-    with connection.cursor() as cursor:
-        with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT csv)") as stream:
-            for batch in rows.to_batches(BATCH):
-                buffer = io.BytesIO()
-                pyarrow.csv.write_csv(batch, buffer, without_header)
-                stream.write(buffer.getbuffer())
-    return rows.num_rows
+def copy(cursor, statement, table, folder):
+    """Runs `statement`, a COPY … FROM STDIN as CSV, on the file that belongs to `table`."""
+    name, columns = FILES[table]
+    file = pyarrow.parquet.ParquetFile(folder / name)
+    with cursor.copy(statement) as stream:
+        for batch in file.iter_batches(BATCH, columns=columns):
+            text = io.BytesIO()
+            # Parquet gives its own order; CSV has only the order.
+            pyarrow.csv.write_csv(batch.select(columns), text, WITHOUT_HEADER)
+            stream.write(text.getbuffer())

@@ -5,8 +5,10 @@ use std::hash::Hash;
 
 use ahash::AHashMap;
 
+use super::csr::CHECK_EVERY;
 use super::{Csr, IdTable};
 use crate::error::{Error, Result};
+use crate::progress::{Progress, Unwatched};
 
 /// An id as its source has it. Its canonical text is what PostgreSQL's `::text` gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,12 +169,19 @@ impl InteractionsBuilder {
 
     /// Sorts, sums duplicates, and numbers ids by rank.
     pub fn finish(self) -> Result<Interactions> {
+        self.finish_watched(&Unwatched)
+    }
+
+    /// [`finish`](Self::finish) with a look at `progress` every few milliseconds: many million rows take seconds.
+    pub fn finish_watched(self, progress: &dyn Progress) -> Result<Interactions> {
         if self.rows.is_empty() {
             let condition = if self.pushed > 0 { "with a weight above 0" } else { "" };
             return Err(Error::EmptySource(condition.into()));
         }
         let (user_ids, user_rank) = self.users.finish();
+        progress.check()?;
         let (item_ids, item_rank) = self.items.finish();
+        progress.check()?;
 
         // Counting sort by user, then a small sort within each.
         let mut starts = vec![0usize; user_ids.len() + 1];
@@ -186,6 +195,9 @@ impl InteractionsBuilder {
         let mut sorted = vec![(0u32, 0f32, i64::MIN); if self.times.is_empty() { 0 } else { self.rows.len() }];
         let mut untimed = vec![(0u32, 0f32); if self.times.is_empty() { self.rows.len() } else { 0 }];
         for (r, row) in self.rows.iter().enumerate() {
+            if (r as u64).is_multiple_of(CHECK_EVERY) {
+                progress.check()?;
+            }
             let to = &mut next[user_rank[row.user as usize] as usize];
             let item = item_rank[row.item as usize];
             match self.times.get(r) {
@@ -199,7 +211,12 @@ impl InteractionsBuilder {
 
         let columns = item_ids.len();
         let mut merged = Merged { indptr: vec![0], timed: times, ..Merged::default() };
+        let mut next_check = 0;
         for user in starts.windows(2) {
+            if user[0] as u64 >= next_check {
+                progress.check()?;
+                next_check = user[0] as u64 + CHECK_EVERY / 8;
+            }
             if times {
                 merged.user(&mut sorted[user[0]..user[1]], |row| *row);
             } else {

@@ -1,5 +1,11 @@
 //! Sparse matrices by rows.
 
+use crate::error::Result;
+use crate::progress::Progress;
+
+/// Entries handled between two looks at [`Progress`].
+pub(super) const CHECK_EVERY: u64 = 1 << 18;
+
 /// A sparse matrix [rows, columns] by rows: row `r` holds `indices[indptr[r]..indptr[r + 1]]`, ascending, with `values`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Csr {
@@ -38,8 +44,8 @@ impl Csr {
         CsrView { indptr: &self.indptr, indices: &self.indices, values: &self.values, columns: self.columns }
     }
 
-    /// The same matrix by columns. O(entries).
-    pub fn transpose(&self) -> Csr {
+    /// The same matrix by columns. O(entries), with a look at `progress` every few milliseconds.
+    pub fn transpose(&self, progress: &dyn Progress) -> Result<Csr> {
         let mut indptr = vec![0u64; self.columns + 1];
         for &column in &self.indices {
             indptr[column as usize + 1] += 1;
@@ -50,7 +56,12 @@ impl Csr {
         let mut next = indptr.clone();
         let mut indices = vec![0u32; self.entries()];
         let mut values = vec![0f32; self.entries()];
+        let mut next_check = 0;
         for row in 0..self.rows() {
+            if self.indptr[row] >= next_check {
+                progress.check()?;
+                next_check = self.indptr[row] + CHECK_EVERY;
+            }
             let (columns, weights) = self.row(row);
             for (&column, &value) in columns.iter().zip(weights) {
                 let to = &mut next[column as usize];
@@ -59,7 +70,7 @@ impl Csr {
                 *to += 1;
             }
         }
-        Csr { indptr, indices, values, columns: self.rows() }
+        Ok(Csr { indptr, indices, values, columns: self.rows() })
     }
 }
 
@@ -80,6 +91,7 @@ impl<'a> CsrView<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Unwatched;
 
     #[test]
     fn transposing_twice_gives_the_matrix_back() {
@@ -89,11 +101,11 @@ mod tests {
             values: vec![1.0, 2.0, 3.0, 4.0, 5.0],
             columns: 5,
         };
-        let t = m.transpose();
+        let t = m.transpose(&Unwatched).unwrap();
         assert_eq!(t.row(0), (&[0, 2][..], &[1.0, 3.0][..]));
         assert_eq!(t.row(3), (&[0, 2][..], &[2.0, 5.0][..]));
         assert_eq!(t.row(4), (&[][..], &[][..]));
-        assert_eq!(t.transpose(), m);
+        assert_eq!(t.transpose(&Unwatched).unwrap(), m);
     }
 
     #[test]

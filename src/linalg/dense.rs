@@ -135,4 +135,21 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_portable_kernels_agree_with_those_of_this_processor() {
+        use crate::linalg::vector::Portable;
+        let (x, q) = (matrix(11, 48), matrix(48, 48));
+        let (mut a, mut b) = (x.clone(), x.clone());
+        multiply_in_place(&mut a, &q, 48);
+        // SAFETY: `Portable` needs no particular instructions.
+        unsafe { multiply_in_place_body::<Portable, 2>(&mut b, &q, 48) };
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4));
+        let (mut a, mut b) = (vec![0.0; 48 * 48], vec![0.0; 48 * 48]);
+        add_gram(&x, 48, &mut a);
+        // SAFETY: as above.
+        unsafe { add_gram_body::<Portable, 2>(&x, 48, &mut b) };
+        let upper = (0..48).flat_map(|i| (i..48).map(move |j| i * 48 + j));
+        assert!(upper.into_iter().all(|i| (a[i] - b[i]).abs() < 1e-4));
+    }
 }

@@ -27,13 +27,6 @@ pub unsafe trait Vector: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn sum(self) -> f32;
-    /// The sums of four registers, in fewer instructions than four times [`sum`](Self::sum), and in another order.
-    /// # Safety
-    /// See the trait.
-    #[inline(always)]
-    unsafe fn sum_four(v: [Self; 4]) -> [f32; 4] {
-        unsafe { [v[0].sum(), v[1].sum(), v[2].sum(), v[3].sum()] }
-    }
     /// Whether any lane is greater than the same lane of `other`; false for NaN.
     /// # Safety
     /// See the trait.
@@ -76,19 +69,6 @@ unsafe impl Vector for __m512 {
         unsafe { _mm512_reduce_add_ps(self) }
     }
     #[inline(always)]
-    unsafe fn sum_four([a, b, c, d]: [Self; 4]) -> [f32; 4] {
-        unsafe {
-            // A transposition in each 128-bit lane, adding on the way: every lane ends as (Σa, Σb, Σc, Σd) of its quarter.
-            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-            let all = _mm512_add_ps(_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd));
-            let high = _mm512_shuffle_f32x4::<0x4e>(all, all);
-            let half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_castps512_ps256(high));
-            let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
-            std::mem::transmute(quarter)
-        }
-    }
-    #[inline(always)]
     unsafe fn any_greater(self, other: Self) -> bool {
         unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, other) != 0 }
     }
@@ -120,14 +100,6 @@ unsafe impl Vector for __m256 {
             let half = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
             let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_add_ss(quarter, _mm_shuffle_ps::<1>(quarter, quarter)))
-        }
-    }
-    #[inline(always)]
-    unsafe fn sum_four([a, b, c, d]: [Self; 4]) -> [f32; 4] {
-        unsafe {
-            let all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-            let quarter = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
-            std::mem::transmute(quarter)
         }
     }
     #[inline(always)]
@@ -232,41 +204,3 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[inline(always)]
-    unsafe fn sums_body<V: Vector, const TILE: usize>(rows: &[f32; 64]) -> [f32; 8] {
-        unsafe {
-            let v: [V; 4] = std::array::from_fn(|i| V::load(rows.as_ptr().add(16 * i)));
-            let four = V::sum_four(v);
-            std::array::from_fn(|i| if i < 4 { four[i] } else { v[i - 4].sum() })
-        }
-    }
-    dispatch! {
-        fn sums(rows: &[f32; 64]) -> [f32; 8] = sums_body
-    }
-
-    #[test]
-    fn four_sums_at_once_are_the_four_sums() {
-        let rows = std::array::from_fn(|i| (i * i % 29) as f32);
-        let found = sums(&rows);
-        assert_eq!(found[..4], found[4..]);
-        // SAFETY: plain Rust.
-        let portable = unsafe { sums_body::<Portable, 2>(&rows) };
-        assert_eq!(portable[..4], portable[4..]);
-        #[cfg(target_arch = "x86_64")]
-        if level() != Level::Portable {
-            #[target_feature(enable = "avx2,fma")]
-            fn avx2(rows: &[f32; 64]) -> [f32; 8] {
-                // SAFETY: this function has the instructions.
-                unsafe { sums_body::<__m256, 2>(rows) }
-            }
-            // SAFETY: `level` found the instructions.
-            let narrow = unsafe { avx2(&rows) };
-            assert_eq!(narrow[..4], narrow[4..]);
-        }
-    }
-}

@@ -2,6 +2,7 @@
 
 pub mod graph;
 pub mod inspect;
+mod prepared;
 pub mod proto;
 pub mod session;
 pub mod tensor;

@@ -6,13 +6,16 @@
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use once_cell::sync::OnceCell;
 use ort::ep::{CUDA, ExecutionProvider};
+use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{DynValue, TensorElementType, ValueType};
 
 use crate::error::{Error, Result};
+use crate::onnx::prepared;
 use crate::onnx::tensor::{Tensor, Values};
 use crate::parallel;
 use crate::progress::Progress;
@@ -71,49 +74,33 @@ fn environment(library: &str) -> Result<&'static ort::environment::Environment> 
 }
 
 impl Session {
-    /// Loads the graph in the file `path`. `name` is the model's, for messages.
-    pub fn load(name: &str, path: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
-        let canceler: Mutex<Option<ort::session::builder::LoadCanceler>> = Mutex::new(None);
-        let stop = || {
-            if let Ok(guard) = canceler.lock()
-                && let Some(canceler) = guard.as_ref()
-            {
-                // A load that has just ended needs no cancelling; nothing else can fail here.
-                let _ = canceler.cancel();
-            }
-        };
-        let load = |execution: Execution| -> Result<ort::session::Session> {
-            let failed = |e: String| match execution {
-                Execution::Cpu => Error::ModelRun { model: name.to_owned(), reason: e },
-                _ => Error::CudaMissing(e),
-            };
-            let mut builder = ort::session::Session::builder(environment(&options.library)?)
-                .and_then(|b| Ok(b.with_intra_threads(options.threads)?))
-                // Idle threads sleep: a backend that waits for its client must not hold a processor.
-                .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
-                .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Fatal)?))
-                .map_err(|e| failed(e.to_string()))?;
-            if execution != Execution::Cpu {
-                let cuda = CUDA::default().with_device_id(options.device_id);
-                cuda.register(&mut builder).map_err(|e| failed(e.to_string()))?;
-            }
-            if let Ok(mut guard) = canceler.lock() {
-                *guard = Some(builder.canceler());
-            }
-            builder.commit_from_file(path).map_err(|e| failed(e.to_string()))
-        };
-        parallel::watched(progress, stop, || {
-            let (inner, provider, cuda_missing) = match options.execution {
-                Execution::Cpu => (load(Execution::Cpu)?, Provider::Cpu, None),
-                Execution::Cuda => (load(Execution::Cuda)?, Provider::Cuda, None),
-                Execution::Auto => match load(Execution::Auto) {
-                    Ok(session) => (session, Provider::Cuda, None),
-                    Err(Error::CudaMissing(reason)) => (load(Execution::Cpu)?, Provider::Cpu, Some(reason)),
-                    Err(other) => return Err(other),
-                },
-            };
-            Ok(Self { inner, name: name.to_owned(), provider, cuda_missing })
-        })
+    /// Loads the graph `<folder>/<file>`. `name` is the model's, for messages. What is prepared of it for this processor is
+    /// kept in `folder`.
+    pub fn load(
+        name: &str,
+        folder: &Path,
+        file: &str,
+        options: &SessionOptions,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let loader = Loader { name, options, canceled: AtomicBool::new(false), canceler: Mutex::new(None) };
+        parallel::watched(
+            progress,
+            || loader.cancel(),
+            || {
+                let source = folder.join(file);
+                let (inner, provider, cuda_missing) = match options.execution {
+                    Execution::Cpu => (loader.cpu(folder, &source)?, Provider::Cpu, None),
+                    Execution::Cuda => (loader.cuda(&source)?, Provider::Cuda, None),
+                    Execution::Auto => match loader.cuda(&source) {
+                        Ok(session) => (session, Provider::Cuda, None),
+                        Err(Error::CudaMissing(reason)) => (loader.cpu(folder, &source)?, Provider::Cpu, Some(reason)),
+                        Err(other) => return Err(other),
+                    },
+                };
+                Ok(Self { inner, name: name.to_owned(), provider, cuda_missing })
+            },
+        )
     }
 
     /// Runs the graph on `inputs` and gives the outputs named in `wanted`, in that order.
@@ -153,6 +140,75 @@ impl Session {
                     .collect()
             },
         )
+    }
+}
+
+/// Makes sessions, one after the other, until one is right or the caller cancels.
+struct Loader<'a> {
+    name: &'a str,
+    options: &'a SessionOptions,
+    canceled: AtomicBool,
+    /// Of the load that is under way.
+    canceler: Mutex<Option<LoadCanceler>>,
+}
+
+impl Loader<'_> {
+    fn cancel(&self) {
+        self.canceled.store(true, Ordering::SeqCst);
+        if let Ok(guard) = self.canceler.lock()
+            && let Some(canceler) = guard.as_ref()
+        {
+            // A load that has just ended needs no cancelling; nothing else can fail here.
+            let _ = canceler.cancel();
+        }
+    }
+
+    /// From the prepared graph; from the graph itself where that cannot be written or read.
+    fn cpu(&self, folder: &Path, source: &Path) -> Result<ort::session::Session> {
+        let failed = |e: ort::Error| Error::ModelRun { model: self.name.to_owned(), reason: e.to_string() };
+        environment(&self.options.library)?;
+        let prepared = prepared::graph(folder, |target, entries| {
+            let mut builder = self.builder()?.with_optimized_model_path(target).map_err(|e| failed(e.into()))?;
+            for (key, value) in entries {
+                builder = builder.with_config_entry(key, value).map_err(|e| failed(e.into()))?;
+            }
+            self.commit(builder, source).map(drop).map_err(failed)
+        });
+        let loaded = prepared.and_then(|path| {
+            let builder = self
+                .builder()?
+                .with_optimization_level(GraphOptimizationLevel::Disable)
+                .map_err(|e| failed(e.into()))?;
+            self.commit(builder, &path).map_err(failed)
+        });
+        loaded.or_else(|_| self.commit(self.builder()?, source).map_err(failed))
+    }
+
+    fn cuda(&self, source: &Path) -> Result<ort::session::Session> {
+        let failed = |e: ort::Error| Error::CudaMissing(e.to_string());
+        let mut builder = self.builder()?;
+        CUDA::default().with_device_id(self.options.device_id).register(&mut builder).map_err(failed)?;
+        self.commit(builder, source).map_err(failed)
+    }
+
+    fn builder(&self) -> Result<SessionBuilder> {
+        let failed = |e: String| Error::ModelRun { model: self.name.to_owned(), reason: e };
+        ort::session::Session::builder(environment(&self.options.library)?)
+            .and_then(|b| Ok(b.with_intra_threads(self.options.threads)?))
+            // Idle threads sleep: a backend that waits for its client must not hold a processor.
+            .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
+            .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Fatal)?))
+            .map_err(|e| failed(e.to_string()))
+    }
+
+    fn commit(&self, mut builder: SessionBuilder, path: &Path) -> ort::Result<ort::session::Session> {
+        if let Ok(mut guard) = self.canceler.lock() {
+            *guard = Some(builder.canceler());
+        }
+        if self.canceled.load(Ordering::SeqCst) {
+            return Err(ort::Error::new("the load was canceled"));
+        }
+        builder.commit_from_file(path)
     }
 }
 

@@ -146,7 +146,7 @@ fn session(entry: &Entry, folder: &Path, options: &SessionOptions, progress: &dy
     if options.execution == Execution::Auto && CUDA_MISSING.with_borrow(|m| *m) {
         options.execution = Execution::Cpu;
     }
-    let session = Session::load(&entry.name, &folder.join(ONNX_FILE), &options, progress)?;
+    let session = Session::load(&entry.name, folder, ONNX_FILE, &options, progress)?;
     if let Some(reason) = &session.cuda_missing {
         CUDA_MISSING.set(true);
         let reason = reason.lines().next().unwrap_or_default();

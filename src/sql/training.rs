@@ -61,7 +61,7 @@ fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -
     }
     rows.close()?;
 
-    let interactions = builder.finish()?;
+    let interactions = builder.finish_watched(&statement)?;
     let trained =
         recommendation::train(&interactions, algorithm, &Value::Object(options), settings::threads(), &statement)?;
     drop(interactions);

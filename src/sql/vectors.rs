@@ -5,6 +5,7 @@ use pgrx::{Internal, pg_sys};
 
 use crate::embedding::vector::{self, Fusion};
 use crate::error::{Error, Result};
+use crate::linalg::kernels::dot;
 use crate::pg::aggregate;
 use crate::pg::arrays::vector as argument;
 use crate::pg::errors;
@@ -18,7 +19,7 @@ fn cosine_similarity(a: Array<f32>, b: Array<f32>) -> errors::Result<f32> {
 #[pg_extern(sql = false)]
 fn dot_product(a: Array<f32>, b: Array<f32>) -> errors::Result<f32> {
     let (a, b) = pair(&a, &b)?;
-    Ok(vector::dot(a, b))
+    Ok(dot(a, b))
 }
 
 fn pair<'a>(a: &'a Array<f32>, b: &'a Array<f32>) -> Result<(&'a [f32], &'a [f32])> {

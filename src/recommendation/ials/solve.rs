@@ -77,9 +77,10 @@ unsafe fn add_terms<V: Vector, const RESIDUAL: bool>(
                 }
                 k += V::LANES;
             }
-            let t = V::sum_four(acc);
-            let coefficient: [V; 4] =
-                std::array::from_fn(|i| V::splat(if RESIDUAL { c[i] * (1.0 - t[i]) } else { c[i] * t[i] }));
+            let coefficient: [V; 4] = std::array::from_fn(|i| {
+                let t = acc[i].sum();
+                V::splat(if RESIDUAL { c[i] * (1.0 - t) } else { c[i] * t })
+            });
             let weight: [V; 4] = std::array::from_fn(|i| V::splat(c[i]));
             let mut k = 0;
             while k < d {

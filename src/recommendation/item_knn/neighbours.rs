@@ -22,7 +22,7 @@ type List = Vec<(f32, u32)>;
 
 /// Finds the neighbours of every column of `by_user`.
 pub fn find(by_user: &Csr, parameters: &Parameters, threads: usize, progress: &dyn Progress) -> Result<Neighbours> {
-    let by_item = by_user.transpose();
+    let by_item = by_user.transpose(progress)?;
     let items = by_item.rows();
     let norms: Vec<f32> = (0..items)
         .map(|item| by_item.row(item).1.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt() as f32)

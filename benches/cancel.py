@@ -1,0 +1,101 @@
+"""How long a statement goes on after it was told to stop."""
+
+import random
+import threading
+import time
+
+import psycopg
+
+from common import machine, milliseconds, quantile, table
+from data import CATALOGUE_SOURCE, catalogue
+
+TITLE = "Cancelling"
+STATEMENTS = {
+    "`reco.embed_query`, texts of 250 words": """
+        SELECT count(*) FROM reco.embed_query('SELECT i AS id, repeat(''word '', 250) || i AS text FROM generate_series(1, 5000) i')""",
+    "`reco.train`, ials, reading and storing included": f"SELECT reco.train('cancelled', '{CATALOGUE_SOURCE}', 'ials')",
+}
+# Seconds: moments are drawn from 0 to where the statement ends, but not later than this.
+LATEST = 2.0
+
+
+def measure(context):
+    moments = context.size(100, 10)
+    with context.connect() as connection:
+        catalogue(context, connection)
+        connection.execute("SELECT reco.warm('all-minilm-l6-v2')")
+        lines = []
+        for name, statement in STATEMENTS.items():
+            longest = duration(connection, statement)
+            for how, stop in (("cancel request", by_request), ("statement_timeout", by_timeout)):
+                latencies, over = stopped(connection, statement, stop, moments, longest)
+                figures = quantile(latencies, 0.5), quantile(latencies, 0.99), max(latencies)
+                lines.append([f"{name}, {how}", f"{longest:.2f}", *map(milliseconds, figures), over])
+    return "\n\n".join(
+        [
+            f"{moments} moments each, drawn evenly from 0 to the end of the statement or to {LATEST:.0f} s. From the client's request to the error "
+            "at the client, the connection that the request takes included; or from when `statement_timeout` was due to the error. "
+            "A moment that came after the statement's end is drawn anew.",
+            table(["", "drawn up to, s", "median ms", "p99 ms", "max ms", "drawn anew"], lines),
+            machine(context, "psycopg"),
+        ]
+    )
+
+
+def duration(connection, statement):
+    """Seconds that the statement runs, or LATEST."""
+    start = time.perf_counter()
+    by_timeout(connection, statement, LATEST)
+    return min(time.perf_counter() - start, LATEST)
+
+
+def stopped(connection, statement, stop, moments, longest):
+    """Seconds that each of `moments` stops took, and how many more came too late."""
+    chance = random.Random(1)
+    latencies, late = [], 0
+    while len(latencies) < moments:
+        latency = stop(connection, statement, chance.uniform(0.01, longest))
+        if latency is None:
+            late += 1
+        else:
+            latencies.append(latency)
+    return latencies, late
+
+
+def by_timeout(connection, statement, moment):
+    """Seconds from the moment to the error; None if the statement ended before."""
+    milliseconds = round(moment * 1000)
+    connection.execute(f"SET statement_timeout = {milliseconds}")
+    start = time.perf_counter()
+    outcome = run(connection, statement)
+    connection.execute("RESET statement_timeout")
+    return outcome and outcome - start - milliseconds / 1000
+
+
+def by_request(connection, statement, moment):
+    """Seconds from a cancel request at the moment to the error; None if the statement ended before."""
+    requested = []
+
+    def request():
+        requested.append(time.perf_counter())
+        connection.cancel()
+
+    timer = threading.Timer(moment, request)
+    timer.start()
+    outcome = run(connection, statement)
+    timer.cancel()
+    timer.join()
+    if not outcome:
+        # A request that came late may still hit the next statement.
+        run(connection, "SELECT pg_sleep(0.05)")
+    return outcome and outcome - requested[0]
+
+
+def run(connection, statement):
+    """When the statement was cancelled; None if it ended by itself, in which case what it made is undone."""
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(statement)
+    except psycopg.errors.QueryCanceled:
+        return time.perf_counter()
+    return None
