@@ -39,10 +39,8 @@ class Context:
 
     def connect(self):
         """A connection to the run's database, with the settings that both sides share."""
-        connection = psycopg.connect(self.dsn, dbname=DATABASE, autocommit=True)
-        connection.execute(f"SET reco.threads = {THREADS}")
-        connection.execute("SET reco.execution_provider = cpu")
-        return connection
+        options = f"-c reco.threads={THREADS} -c reco.execution_provider=cpu"
+        return psycopg.connect(self.dsn, dbname=DATABASE, autocommit=True, options=options)
 
 
 def from_environment(name):

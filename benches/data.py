@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
-from common import ROOT, Unavailable, from_environment
+from common import ROOT, Unavailable, from_environment, scalar
 
 SQL_TYPES = {"int64": "bigint", "float": "real", "string": "text"}
 
@@ -77,9 +77,9 @@ class Interactions:
 def interactions(quick):
     """Complete Journey always; the others where their files are. Gives the data sets and a line for each missing one."""
     found, missing = [retail(quick)], []
-    for read in (movielens, gowalla):
+    for read in () if quick else (movielens, gowalla):
         try:
-            found += [] if quick else [read()]
+            found.append(read())
         except Unavailable as reason:
             missing.append(str(reason))
     return found, missing
@@ -163,10 +163,10 @@ def catalogue(context, connection):
     household = numpy.concatenate([household, numpy.zeros(len(known), numpy.int64)])
     weight = numpy.concatenate([numpy.ones(len(product), numpy.float32), numpy.zeros(len(known), numpy.float32)])
     product = numpy.concatenate([product, known])
-    if not connection.execute("SELECT FROM pg_class WHERE oid = to_regclass('purchase')").fetchone():
+    if scalar(connection, "SELECT to_regclass('purchase') IS NULL"):
         load(connection, "purchase", {"household_id": household, "product_id": product, "weight": weight})
         connection.execute("CREATE INDEX purchase_by_household ON purchase (household_id)")
-    if not connection.execute("SELECT FROM reco.models WHERE name = %s", [CATALOGUE_MODEL]).fetchone():
+    if not scalar(connection, "SELECT EXISTS (SELECT FROM reco.models WHERE name = %s)", CATALOGUE_MODEL):
         options = f'{{"factors": 64, "iterations": {context.size(15, 2)}}}'
         train = "SELECT reco.train(%s, %s, 'ials', %s)"
         connection.execute(train, [CATALOGUE_MODEL, CATALOGUE_SOURCE, options])

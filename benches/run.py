@@ -10,9 +10,11 @@ from pathlib import Path
 
 # Before NumPy is loaded: implicit's own threads and BLAS's would get into each other's way.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ.setdefault("RAYON_NUM_THREADS", "2")
 
 import common
+
+# Before tokenizers is loaded.
+os.environ["RAYON_NUM_THREADS"] = str(common.THREADS)
 
 FIGURES = ["embed", "ials", "recommend", "first_call", "cancel"]
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -20,8 +22,8 @@ HEAD = """# Results
 
 Measured by `make bench`, which needs nothing but what it installs itself. `make bench ARGS='ials cancel'` runs some of the figures
 (embed, ials, recommend, first_call, cancel), `ARGS=--quick` runs small ones in a few minutes, `ARGS='--record ials'` also writes
-the figure into this file. Let the machine be idle: the two sides take turns within one run, so that their ratio holds on a busy
-machine too, but not their times. Complete Journey comes with the set-up; iALS is also measured on MovieLens 1M and Gowalla where
+the figure into this file. The sides take turns within one run, so that whatever else the machine does falls on all of them; times
+are only good of an idle one. Complete Journey comes with the set-up; iALS is also measured on MovieLens 1M and Gowalla where
 `RECO_DATASETS` names a folder with `ncf/` and `gowalla/` in their authors' formats, gzipped.
 """
 
@@ -30,7 +32,7 @@ def main():
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"{', '.join(FIGURES)}; all of them by default")
     parser.add_argument("--quick", action="store_true", help="small sizes: to see that it works, not how fast it is")
-    parser.add_argument("--rounds", type=int, help="turns that each side takes")
+    parser.add_argument("--rounds", type=int, help="turns that each side takes; 3 by default")
     parser.add_argument("--record", action="store_true", help=f"write the figures into {RESULTS.name} as well")
     arguments = parser.parse_args()
     unknown = set(arguments.figures) - set(FIGURES)
@@ -38,7 +40,7 @@ def main():
         parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
     if arguments.quick and arguments.record:
         parser.error("--quick figures are none to record")
-    rounds = arguments.rounds or (2 if arguments.quick else 5)
+    rounds = arguments.rounds or (2 if arguments.quick else 3)
     if rounds < 1:
         parser.error("--rounds is 1 or more")
 

@@ -163,7 +163,7 @@ def test_unload_frees_and_the_next_call_loads_again(db, model):
 
 def test_models_survive_dump_and_restore(server, database, db, model):
     dump = subprocess.run(
-        ["pg_dump", "--dbname", f"{server} dbname={database}", "--format=custom"], capture_output=True, check=True
+        ["pg_dump", "--dbname", f"{server} dbname={database}", "--format=custom", "--compress=0"], capture_output=True, check=True
     )
     with psycopg.connect(server, dbname="postgres", autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS pg_reco_restored WITH (FORCE)")

@@ -55,14 +55,16 @@ ANALYZE demo.product, demo.purchase, demo.household;
 -- them. The query gives an id and a text; a text that occurs again is not computed again.
 CREATE TABLE demo.product_embedding AS
 SELECT id::bigint AS product_id, embedding
-  FROM reco.embed_query('SELECT product_id AS id, name AS text FROM demo.product ORDER BY name', 'use-multilingual-v3');
+  FROM reco.embed_query('SELECT product_id AS id, name AS text FROM demo.product ORDER BY name',
+                        'use-multilingual-v3');
 
 SELECT count(*) AS products, count(DISTINCT name) AS different_names FROM demo.product;
 
 -- A search is an ORDER BY. The phrase stands in a sub-query of its own, so that it is embedded once and not for each row.
 -- Products of the same name are shown as one row.
 SELECT name, count(*) AS products,
-       max(reco.cosine_similarity(embedding, (SELECT reco.embed('something for a cold', 'use-multilingual-v3')))) AS similarity
+       max(reco.cosine_similarity(
+           embedding, (SELECT reco.embed('something for a cold', 'use-multilingual-v3')))) AS similarity
   FROM demo.product JOIN demo.product_embedding USING (product_id)
  GROUP BY name
  ORDER BY similarity DESC
@@ -70,7 +72,8 @@ SELECT name, count(*) AS products,
 
 -- The same in Chinese, on the same English catalogue: "baby diapers".
 SELECT name, count(*) AS products,
-       max(reco.cosine_similarity(embedding, (SELECT reco.embed('婴儿纸尿裤', 'use-multilingual-v3')))) AS similarity
+       max(reco.cosine_similarity(
+           embedding, (SELECT reco.embed('婴儿纸尿裤', 'use-multilingual-v3')))) AS similarity
   FROM demo.product JOIN demo.product_embedding USING (product_id)
  GROUP BY name
  ORDER BY similarity DESC
@@ -79,21 +82,22 @@ SELECT name, count(*) AS products,
 -- Several phrases in one statement, embedded in one run; the best two names for each.
 WITH phrase AS (
     SELECT phrase, ordinal
-      FROM unnest(ARRAY['food for my cat', '猫粮', 'coffee', '咖啡', 'shampoo', '洗发水', 'red wine', '红酒', 'seafood', '海鲜'])
-           WITH ORDINALITY AS p(phrase, ordinal)
+      FROM unnest(ARRAY['food for my cat', '猫粮', 'coffee', '咖啡', 'shampoo', '洗发水',
+                        'red wine', '红酒', 'seafood', '海鲜']) WITH ORDINALITY AS p(phrase, ordinal)
 ), named AS MATERIALIZED (
     SELECT DISTINCT ON (name) name, embedding
       FROM demo.product JOIN demo.product_embedding USING (product_id)
 )
 SELECT phrase, found.name, found.similarity
   FROM phrase
-  JOIN reco.embed((SELECT array_agg(phrase ORDER BY ordinal) FROM phrase), 'use-multilingual-v3') AS vector USING (ordinal)
+  JOIN reco.embed((SELECT array_agg(phrase ORDER BY ordinal) FROM phrase), 'use-multilingual-v3') AS vector
+    ON vector.ordinal = phrase.ordinal
  CROSS JOIN LATERAL (
     SELECT name, reco.cosine_similarity(vector.embedding, named.embedding) AS similarity
       FROM named
      ORDER BY similarity DESC
      LIMIT 2) AS found
- ORDER BY ordinal, found.similarity DESC;
+ ORDER BY phrase.ordinal, found.similarity DESC;
 
 -- # Learn from behaviour
 --
@@ -118,17 +122,21 @@ SELECT reco.train('demo_ials', 'TABLE demo.earlier', 'ials', '{"factors": 128}')
 
 SELECT reco.train('demo_popularity', 'TABLE demo.earlier', 'popularity');
 
--- First question: of 20 products that the household has not bought before, how many does it buy in the weeks held out?
-SELECT metric, ials.value AS ials, popularity.value AS popularity, ials.value / nullif(popularity.value, 0) AS ratio
+-- First question: of 20 products that a household has not bought before, which does it buy in the weeks held out? The last
+-- lines count what was asked: purchases of what was bought before (rows_seen_in_training) are no answer to this question.
+SELECT metric, ials.value AS ials, popularity.value AS popularity,
+       ials.value / nullif(popularity.value, 0) AS ratio
   FROM reco.evaluate('demo_ials', 'TABLE demo.later', k => 20) WITH ORDINALITY AS ials(metric, value, line)
   JOIN reco.evaluate('demo_popularity', 'TABLE demo.later', k => 20) AS popularity USING (metric)
  ORDER BY line;
 
 -- Second question: the same with products it buys again, which is most of what a household takes home from a grocer.
-SELECT metric, ials.value AS ials, popularity.value AS popularity, ials.value / nullif(popularity.value, 0) AS ratio
+SELECT metric, ials.value AS ials, popularity.value AS popularity,
+       ials.value / nullif(popularity.value, 0) AS ratio
   FROM reco.evaluate('demo_ials', 'TABLE demo.later', k => 20, exclude_seen => false)
        WITH ORDINALITY AS ials(metric, value, line)
-  JOIN reco.evaluate('demo_popularity', 'TABLE demo.later', k => 20, exclude_seen => false) AS popularity USING (metric)
+  JOIN reco.evaluate('demo_popularity', 'TABLE demo.later', k => 20, exclude_seen => false) AS popularity
+ USING (metric)
  WHERE metric IN ('precision', 'recall', 'ndcg', 'map', 'hit_rate', 'coverage')
  ORDER BY line;
 
@@ -136,8 +144,8 @@ SELECT metric, ials.value AS ials, popularity.value AS popularity, ials.value / 
 -- and reco.promote_model would bring it back.
 SELECT reco.train('demo_ials', 'SELECT user_id, item_id FROM demo.interaction', 'ials', '{"factors": 128}');
 
-SELECT name, version, in_use, algorithm, pg_size_pretty(size) AS size, metrics->'users' AS users, metrics->'items' AS items,
-       metrics->'interactions' AS interactions
+SELECT name, version, in_use, algorithm, pg_size_pretty(size) AS size,
+       metrics->'users' AS users, metrics->'items' AS items, metrics->'interactions' AS interactions
   FROM reco.models WHERE name LIKE 'demo%' ORDER BY name, version;
 
 -- # Recommend
@@ -150,14 +158,16 @@ SELECT category, count(*) AS purchases
  ORDER BY purchases DESC
  LIMIT 6;
 
--- ... and what it has never bought and would probably like.
+-- ... and what it has never bought and would probably like. (The catalogue has an entry for each packaging and supplier, so
+-- the same name can come twice.)
 SELECT rank, name, brand, size, score
   FROM reco.recommend('demo_ials', 2176, k => 8) JOIN demo.product ON product_id = item_id::bigint
  ORDER BY rank;
 
 -- What it will probably put into its next basket, products that it knows included.
 SELECT rank, name, brand, size, score
-  FROM reco.recommend('demo_ials', 2176, k => 8, exclude_seen => false) JOIN demo.product ON product_id = item_id::bigint
+  FROM reco.recommend('demo_ials', 2176, k => 8, exclude_seen => false)
+  JOIN demo.product ON product_id = item_id::bigint
  ORDER BY rank;
 
 -- A household of which nothing is known gets what is popular ...
@@ -201,28 +211,28 @@ SELECT reco.create_view('demo_ials', 'demo.recommended', k => 20);
 
 SELECT * FROM demo.recommended WHERE user_id = 2176 LIMIT 3;
 
--- What a dashboard would ask: which categories are recommended to families of each size more often than to all households?
--- It goes over the lists of the 801 households with demographics.
+-- What a dashboard would ask: which categories are recommended to an age group more often than to all households? It goes
+-- over the lists of the 801 households with demographics.
 WITH place AS (
-    SELECT h.kids, p.category
+    SELECT h.age, p.category
       FROM demo.recommended AS r
       JOIN demo.household AS h ON h.household_id = r.user_id
       JOIN demo.product AS p ON p.product_id = r.item_id
 ), share AS (
-    SELECT kids, category, count(*) AS places,
-           100.0 * count(*) / sum(count(*)) OVER (PARTITION BY kids) AS percent,
+    SELECT age, category, count(*) AS places,
+           100.0 * count(*) / sum(count(*)) OVER (PARTITION BY age) AS percent,
            100.0 * sum(count(*)) OVER (PARTITION BY category) / sum(count(*)) OVER () AS percent_of_all
       FROM place
-     GROUP BY kids, category
+     GROUP BY age, category
 ), ranked AS (
-    SELECT *, row_number() OVER (PARTITION BY kids ORDER BY percent / percent_of_all DESC) AS line
+    SELECT *, row_number() OVER (PARTITION BY age ORDER BY percent / percent_of_all DESC) AS line
       FROM share
      WHERE places >= 20
 )
-SELECT kids, category, places, round(percent, 1) AS percent, round(percent_of_all, 1) AS percent_of_all
+SELECT age, category, places, round(percent, 1) AS percent, round(percent_of_all, 1) AS percent_of_all
   FROM ranked
- WHERE line <= 3
- ORDER BY kids, line;
+ WHERE line <= 2
+ ORDER BY age, line;
 
 -- A function for a service that holds a connection: it takes and gives ids in their own types.
 SELECT reco.create_function('demo_ials', 'demo.recommend', k => 5);
