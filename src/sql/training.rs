@@ -1,5 +1,7 @@
 //! Training a recommender from a query.
 
+use std::time::Instant;
+
 use pgrx::prelude::*;
 use pgrx::{JsonB, Spi};
 use serde_json::{Map, Value, json};
@@ -27,6 +29,7 @@ pub const INTERACTION: [Wanted; 4] = [
 
 #[pg_extern(sql = false)]
 fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -> errors::Result<i32> {
+    let start = Instant::now();
     let statement = Statement::new();
     let algorithm = Algorithm::from_name(algorithm)?;
     let mut options = match options.0 {
@@ -62,9 +65,11 @@ fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -
     rows.close()?;
 
     let interactions = builder.finish_watched(&statement)?;
-    let trained =
+    let read = start.elapsed().as_secs_f64();
+    let mut trained =
         recommendation::train(&interactions, algorithm, &Value::Object(options), settings::threads(), &statement)?;
     drop(interactions);
+    trained.metadata["seconds"]["read"] = read.into();
     let new = NewVersion {
         name,
         task: Task::Recommendation,

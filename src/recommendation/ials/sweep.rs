@@ -27,6 +27,8 @@ pub struct Side {
     /// Columns of `factors` in use; those up to `stride` stay 0.
     pub width: usize,
     pub stride: usize,
+    /// Nothing was written to `factors` yet.
+    untouched: bool,
     /// Rows in runs of about equal work.
     blocks: Vec<Range<usize>>,
     /// [blocks, stride, stride]: each block's own Gram matrix, upper triangle.
@@ -53,7 +55,7 @@ impl Side {
         let blocks = balanced_blocks(&matrix.indptr, (GRAM_BYTES / (4 * stride * stride)).clamp(32, 256));
         let grams = vec![0.0; blocks.len() * stride * stride];
         let factors = vec![0.0; matrix.rows() * stride];
-        Self { matrix, lambda, factors, width, stride, blocks, grams }
+        Self { matrix, lambda, factors, width, stride, untouched: true, blocks, grams }
     }
 
     /// Runs `work` on every block, on all threads.
@@ -87,6 +89,7 @@ impl Side {
     /// Factors uniform in ± `scale`, from the seed and each one's place alone.
     pub fn randomize(&mut self, scale: f32, seed: u64, threads: usize, progress: &dyn Progress) -> Result<()> {
         let (width, stride) = (self.width, self.stride);
+        self.untouched = false;
         self.each_block(threads, progress, |matrix, _, block| {
             for (row, x) in block.rows.clone().zip(block.factors.chunks_exact_mut(stride)) {
                 if matrix.indptr[row] == matrix.indptr[row + 1] {
@@ -104,8 +107,15 @@ impl Side {
     /// Moves `self` into `basis`, then improves every row given the other side's factors, which are in that basis.
     pub fn solve(&mut self, problem: &Problem, basis: &Basis, threads: usize, progress: &dyn Progress) -> Result<()> {
         let stride = self.stride;
+        let untouched = std::mem::replace(&mut self.untouched, false);
         self.each_block(threads, progress, |matrix, lambda, block| {
-            multiply_in_place(block.factors, &basis.rotation, stride);
+            if untouched {
+                // Zeros stay zeros. Writing them first gives each page to this process at once; reading first would map
+                // the shared zero page, and every later write would copy it while the other threads are interrupted.
+                block.factors.fill(0.0);
+            } else {
+                multiply_in_place(block.factors, &basis.rotation, stride);
+            }
             let rows = Rows {
                 indptr: &matrix.indptr[block.rows.start..=block.rows.end],
                 indices: &matrix.indices,
