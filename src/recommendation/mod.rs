@@ -14,6 +14,7 @@ mod scan;
 mod store;
 mod top_k;
 mod train;
+mod trainer;
 mod weighting;
 
 pub use model::{Exclude, Model, Reason, Recommendation, Scored, Who};

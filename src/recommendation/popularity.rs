@@ -8,19 +8,10 @@ use super::Scored;
 use super::options::Options;
 use super::ranker::{Query, Ranker};
 use super::store::DataWriter;
-use super::train::{Parts, Training};
+use super::trainer::{Parts, Training, history_graph, user_counts};
 use crate::error::{Error, Result};
 use crate::interactions::Interactions;
-use crate::onnx::graph::{Axis, GraphBuilder};
-use crate::onnx::proto::data_type;
 use crate::progress::Progress;
-
-/// Users of each item.
-pub fn user_counts(interactions: &Interactions) -> Vec<f32> {
-    let mut counts = vec![0u32; interactions.items()];
-    interactions.by_user.indices.iter().for_each(|&item| counts[item as usize] += 1);
-    counts.into_iter().map(|n| n as f32).collect()
-}
 
 fn weight_sums(interactions: &Interactions) -> Vec<f32> {
     let mut sums = vec![0f64; interactions.items()];
@@ -40,15 +31,6 @@ pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
     let scores = graph.floats("popularity", &[popularity.len()], &popularity);
     graph.node_to("Mul", &[&scores, &scale], Vec::new(), &["scores"]);
     Ok(Parts { options, graph, data: DataWriter::default(), figures: Map::new(), popularity })
-}
-
-/// A graph with the inputs and the output that every recommender's has.
-pub fn history_graph(algorithm: &str, items: usize) -> GraphBuilder {
-    let mut graph = GraphBuilder::new(algorithm);
-    graph.input("item_index", data_type::INT64, &[Axis::Named("n")]);
-    graph.input("weight", data_type::FLOAT, &[Axis::Named("n")]);
-    graph.output("scores", data_type::FLOAT, &[Axis::Fixed(items)]);
-    graph
 }
 
 /// Has nothing personal to say: whatever it leaves open is filled by popularity, which is all of it.

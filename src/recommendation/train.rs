@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::options::Options;
-use super::store::DataWriter;
+use super::trainer::{Parts, Training};
 use super::{Algorithm, ials, item_knn, popularity};
 use crate::error::Result;
 use crate::interactions::Interactions;
-use crate::onnx::graph::GraphBuilder;
 use crate::progress::Progress;
 
 /// A trained model, ready to be stored.
@@ -20,26 +19,6 @@ pub struct Trained {
     pub data: Vec<u8>,
     /// `algorithm`, `options` in effect, `users`, `items`, `interactions`, `seconds` by phase, `loss` where there is one.
     pub metadata: Value,
-}
-
-/// What an algorithm's trainer is given.
-pub struct Training<'a> {
-    pub interactions: &'a Interactions,
-    pub threads: usize,
-    pub progress: &'a dyn Progress,
-}
-
-/// What it gives back.
-pub struct Parts {
-    /// Options in effect.
-    pub options: Value,
-    pub graph: GraphBuilder,
-    /// Tensors for the data file, besides those of every model.
-    pub data: DataWriter,
-    /// More for the metadata.
-    pub figures: Map<String, Value>,
-    /// Each item's score for whoever nothing is known of.
-    pub popularity: Vec<f32>,
 }
 
 /// Trains `algorithm` on `interactions` with `options` (a JSON object or null) on `threads` threads.

@@ -5,7 +5,7 @@
 use super::Parameters;
 use crate::onnx::graph::{Axis, GraphBuilder, int_attribute};
 use crate::onnx::proto::data_type;
-use crate::recommendation::popularity::history_graph;
+use crate::recommendation::trainer::history_graph;
 
 /// The loop ends when the preconditioned residual's energy has fallen by this factor.
 const TOLERANCE: f32 = 1e-13;

@@ -4,7 +4,7 @@ use super::Parameters;
 use super::neighbours::Neighbours;
 use crate::onnx::graph::{GraphBuilder, int_attribute, string_attribute};
 use crate::onnx::proto::data_type;
-use crate::recommendation::popularity::history_graph;
+use crate::recommendation::trainer::history_graph;
 
 pub fn write(parameters: &Parameters, found: &Neighbours) -> GraphBuilder {
     let width = found.width;

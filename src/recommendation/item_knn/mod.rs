@@ -22,9 +22,8 @@ mod ranker;
 use serde_json::{Map, Value};
 
 use super::options::Options;
-use super::popularity::user_counts;
 use super::store::DataWriter;
-use super::train::{Parts, Training};
+use super::trainer::{Parts, Training, user_counts};
 use super::weighting::Weighting;
 use crate::error::Result;
 use crate::interactions::Csr;

@@ -1,0 +1,45 @@
+//! What every algorithm's training is given and gives back, and what several of them need.
+
+use serde_json::{Map, Value};
+
+use super::store::DataWriter;
+use crate::interactions::Interactions;
+use crate::onnx::graph::{Axis, GraphBuilder};
+use crate::onnx::proto::data_type;
+use crate::progress::Progress;
+
+/// What an algorithm's trainer is given.
+pub struct Training<'a> {
+    pub interactions: &'a Interactions,
+    pub threads: usize,
+    pub progress: &'a dyn Progress,
+}
+
+/// What it gives back.
+pub struct Parts {
+    /// Options in effect.
+    pub options: Value,
+    pub graph: GraphBuilder,
+    /// Tensors for the data file, besides those of every model.
+    pub data: DataWriter,
+    /// More for the metadata.
+    pub figures: Map<String, Value>,
+    /// Each item's score for whoever nothing is known of.
+    pub popularity: Vec<f32>,
+}
+
+/// Users of each item.
+pub fn user_counts(interactions: &Interactions) -> Vec<f32> {
+    let mut counts = vec![0u32; interactions.items()];
+    interactions.by_user.indices.iter().for_each(|&item| counts[item as usize] += 1);
+    counts.into_iter().map(|n| n as f32).collect()
+}
+
+/// A graph with the inputs and the output that every recommender's has.
+pub fn history_graph(algorithm: &str, items: usize) -> GraphBuilder {
+    let mut graph = GraphBuilder::new(algorithm);
+    graph.input("item_index", data_type::INT64, &[Axis::Named("n")]);
+    graph.input("weight", data_type::FLOAT, &[Axis::Named("n")]);
+    graph.output("scores", data_type::FLOAT, &[Axis::Fixed(items)]);
+    graph
+}
