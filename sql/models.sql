@@ -3,6 +3,8 @@
 CREATE FUNCTION reco.import_model(name text, onnx bytea, task text DEFAULT 'predict', tokenizer bytea DEFAULT NULL, config jsonb DEFAULT '{}')
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
     AS 'MODULE_PATHNAME', 'import_model_wrapper';
+-- A graph is code that runs inside the server.
+REVOKE ALL ON FUNCTION reco.import_model FROM PUBLIC;
 COMMENT ON FUNCTION reco.import_model IS 'adds an ONNX graph as a new version of a model, checks that it runs, and gives the version';
 
 CREATE FUNCTION reco.export_model(name text, version integer DEFAULT NULL)

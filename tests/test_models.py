@@ -108,6 +108,9 @@ def test_an_import_that_is_rolled_back_leaves_nothing(connect, scalar):
 
 def test_a_model_is_its_owners_until_granted(role, db, scalar):
     owner, other = role("model_owner"), role("model_reader")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="import_model"):
+        owner.execute("SELECT reco.import_model('private', %b)", [linear()])
+    db.execute("GRANT EXECUTE ON FUNCTION reco.import_model TO model_owner, model_reader")
     owner.execute("SELECT reco.import_model('private', %b)", [linear()])
     assert scalar("SELECT owner FROM reco.models WHERE name = 'private'") == "model_owner"
     predict = "SELECT reco.predict('private', '{\"x\": [[1, 1]]}')"

@@ -116,8 +116,8 @@ def main(arguments):
         chapters = show(connection, data)
     print(f"{'=' * 100}\n")
     print(table(["chapter", "seconds"], [*chapters, ["all", sum(seconds for _, seconds in chapters)]]))
-    print("\nAll of it is still there: make psql opens the database, the tables are in the schema demo. The same statements")
-    print("without the words: docs/demo/demo.sql. To take it away: make demo ARGS=--drop.")
+    print("\nAll of it is still there: `make psql` opens the database, the tables are in the schema demo.")
+    print("The statements are in docs/demo/demo.sql. `make demo ARGS=--drop` takes all of it away.")
 
 
 if __name__ == "__main__":

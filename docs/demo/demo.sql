@@ -8,8 +8,8 @@ SELECT reco.drop_model(name) FROM reco.models WHERE name IN ('demo_ials', 'demo_
 
 CREATE SCHEMA demo;
 
--- The catalogue shouts in capitals. Language models read lower case better, so a product's name is made of its type and its
--- category in lower case: "ice cream sandwiches, frzn novelties/wtr ice".
+-- The catalogue shouts in capitals. Language models read lower case better, so a product's name is made of its type and
+-- its category in lower case: "ice cream sandwiches, frzn novelties/wtr ice".
 CREATE TABLE demo.product (
     product_id bigint PRIMARY KEY,
     department text,
@@ -51,8 +51,8 @@ ANALYZE demo.product, demo.purchase, demo.household;
 
 -- # Search by meaning
 --
--- Each product's name becomes a vector of 512 numbers, made by a language model for 16 languages, English and Chinese among
--- them. The query gives an id and a text; a text that occurs again is not computed again.
+-- Each product's name becomes a vector of 512 numbers, made by a language model for 16 languages, English and Chinese
+-- among them. The query gives an id and a text; a text that occurs again is not computed again.
 CREATE TABLE demo.product_embedding AS
 SELECT id::bigint AS product_id, embedding
   FROM reco.embed_query('SELECT product_id AS id, name AS text FROM demo.product ORDER BY name',
@@ -60,8 +60,8 @@ SELECT id::bigint AS product_id, embedding
 
 SELECT count(*) AS products, count(DISTINCT name) AS different_names FROM demo.product;
 
--- A search is an ORDER BY. The phrase stands in a sub-query of its own, so that it is embedded once and not for each row.
--- Products of the same name are shown as one row.
+-- A search is an ORDER BY. The phrase stands in a sub-query of its own, so that it is embedded once and not for each
+-- row. Products of the same name are shown as one row.
 SELECT name, count(*) AS products,
        max(reco.cosine_similarity(
            embedding, (SELECT reco.embed('something for a cold', 'use-multilingual-v3')))) AS similarity
@@ -101,9 +101,9 @@ SELECT phrase, found.name, found.similarity
 
 -- # Learn from behaviour
 --
--- What counts as behaviour is a view: a line of a purchase is an interaction, fuel and bookkeeping articles are none. Lines of
--- the same household and product add up, so a product bought in ten baskets weighs 10; by default training takes the
--- logarithm of that.
+-- What counts as behaviour is a view: a line of a purchase is an interaction, fuel and bookkeeping articles are none.
+-- Lines of the same household and product add up, so a product bought in ten baskets weighs 10; by default training
+-- takes the logarithm of that.
 CREATE VIEW demo.interaction AS
 SELECT household_id AS user_id, product_id AS item_id, week
   FROM demo.purchase JOIN demo.product USING (product_id)
@@ -122,8 +122,9 @@ SELECT reco.train('demo_ials', 'TABLE demo.earlier', 'ials', '{"factors": 128}')
 
 SELECT reco.train('demo_popularity', 'TABLE demo.earlier', 'popularity');
 
--- First question: of 20 products that a household has not bought before, which does it buy in the weeks held out? The last
--- lines count what was asked: purchases of what was bought before (rows_seen_in_training) are no answer to this question.
+-- First question: of 20 products that a household has not bought before, which does it buy in the weeks held out? The
+-- last lines count what was asked: purchases of what was bought before (rows_seen_in_training) are no answer to this
+-- question.
 SELECT metric, ials.value AS ials, popularity.value AS popularity,
        ials.value / nullif(popularity.value, 0) AS ratio
   FROM reco.evaluate('demo_ials', 'TABLE demo.later', k => 20) WITH ORDINALITY AS ials(metric, value, line)
@@ -140,8 +141,8 @@ SELECT metric, ials.value AS ials, popularity.value AS popularity,
  WHERE metric IN ('precision', 'recall', 'ndcg', 'map', 'hit_rate', 'coverage')
  ORDER BY line;
 
--- The model is good enough to serve: train it again on the whole year. The new version is in use at once; the old one stays,
--- and reco.promote_model would bring it back.
+-- The model is good enough to serve: train it again on the whole year. The new version is in use at once; the old one
+-- stays, and reco.promote_model would bring it back.
 SELECT reco.train('demo_ials', 'SELECT user_id, item_id FROM demo.interaction', 'ials', '{"factors": 128}');
 
 SELECT name, version, in_use, algorithm, pg_size_pretty(size) AS size,
@@ -158,8 +159,8 @@ SELECT category, count(*) AS purchases
  ORDER BY purchases DESC
  LIMIT 6;
 
--- ... and what it has never bought and would probably like. (The catalogue has an entry for each packaging and supplier, so
--- the same name can come twice.)
+-- ... and what it has never bought and would probably like. (The catalogue has an entry for each packaging and
+-- supplier, so the same name can come twice.)
 SELECT rank, name, brand, size, score
   FROM reco.recommend('demo_ials', 2176, k => 8) JOIN demo.product ON product_id = item_id::bigint
  ORDER BY rank;
@@ -177,7 +178,8 @@ SELECT rank, name, brand, size, reason
   FROM reco.recommend('demo_ials', 999999, k => 3) JOIN demo.product ON product_id = item_id::bigint
  ORDER BY rank;
 
--- ... and what suits it as soon as it has bought something. An order placed a second ago counts; nothing is trained again.
+-- ... and what suits it as soon as it has bought something. An order placed a second ago counts; nothing is trained
+-- again.
 INSERT INTO demo.purchase
 SELECT 999999, product_id, 1, 1, 9.99, 53, now()
   FROM demo.product
@@ -211,8 +213,8 @@ SELECT reco.create_view('demo_ials', 'demo.recommended', k => 20);
 
 SELECT * FROM demo.recommended WHERE user_id = 2176 LIMIT 3;
 
--- What a dashboard would ask: which categories are recommended to an age group more often than to all households? It goes
--- over the lists of the 801 households with demographics.
+-- What a dashboard would ask: which categories are recommended to an age group more often than to all households? It
+-- goes over the lists of the 801 households with demographics.
 WITH place AS (
     SELECT h.age, p.category
       FROM demo.recommended AS r

@@ -8,10 +8,10 @@ WIDEST = 64
 
 
 def table(columns, rows):
-    """`columns` and `rows` as aligned text, numbers to the right, wide characters (Chinese) counted as two."""
+    """`columns` and `rows`, at least one, as aligned text: numbers to the right, wide characters (Chinese) as two."""
     cells = [[cell(value) for value in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(columns, *cells)]
-    to_right = [all(isinstance(row[i], (int, float, Decimal)) or row[i] is None for row in rows) for i in range(len(columns))]
+    to_right = [all(value is None or isinstance(value, (int, float, Decimal)) for value in column) for column in zip(*rows)]
 
     def line(values):
         return " | ".join(padded(*value) for value in zip(values, widths, to_right)).rstrip()

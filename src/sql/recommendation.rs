@@ -33,11 +33,7 @@ fn recommend(
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     let statement = Statement::new();
     let k = list_length(k)?;
-    let live = match history {
-        "live" => true,
-        "trained" => false,
-        other => return Err(Error::argument("history", format!("\"{other}\""), "Give 'live' or 'trained'.").into()),
-    };
+    let live = is_live(history)?;
     let user_id = id_text(&user_id)?;
     let list = with_recommender(model, |recommender| {
         let known = recommender.model.user_ids().find(&user_id);
@@ -55,6 +51,15 @@ fn recommend(
         places(recommender, &list)
     })?;
     Ok(TableIterator::new(list))
+}
+
+/// Which history a list is made from: what the source holds now, or what the model was trained on.
+fn is_live(history: &str) -> Result<bool> {
+    match history {
+        "live" => Ok(true),
+        "trained" => Ok(false),
+        other => Err(Error::argument("history", format!("\"{other}\""), "Give 'live' or 'trained'.")),
+    }
 }
 
 fn is_history(recommender: &Recommender, user: u32, now: &History) -> Result<bool> {
@@ -188,6 +193,7 @@ fn model_users(model: &str) -> errors::Result<SetOfIterator<'static, String>> {
 #[pg_extern(sql = false)]
 fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result<()> {
     list_length(k)?;
+    is_live(history)?;
     let types = id_types(model)?;
     let query = format!(
         "CREATE VIEW {} AS
@@ -206,6 +212,7 @@ fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result
 #[pg_extern(sql = false)]
 fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors::Result<()> {
     list_length(k)?;
+    is_live(history)?;
     let types = id_types(model)?;
     let body = format!(
         "SELECT list.rank, list.item_id::{}, list.score
