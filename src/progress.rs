@@ -9,7 +9,7 @@ pub trait Progress {
     /// `Err(Error::Canceled)` when the work should stop; it is passed up unchanged.
     fn check(&self) -> Result<()>;
 
-    /// `done` of `total` units of `phase` are finished.
+    /// `done` of `total` units of `phase` are finished; a total of 0 is not known.
     fn report(&self, _phase: &str, _done: usize, _total: usize) {}
 }
 

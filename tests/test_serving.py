@@ -69,6 +69,9 @@ def test_a_long_training_says_how_far_it_is_when_asked(db):
     db.execute("SET reco.progress_interval = 1")
     db.execute("BEGIN; " + train + "; ROLLBACK")
     assert notices and all(" of 60" in notice or "rows" in notice for notice in notices)
+    notices.clear()
+    db.execute("SELECT count(*) FROM reco.embed_query('SELECT i AS id, ''word '' || i AS text FROM generate_series(1, 20000) i')")
+    assert [notice for notice in notices if notice.startswith("rows embedded: ")]
 
 
 def test_functions_that_run_models_stay_in_the_leader(db):

@@ -52,7 +52,10 @@ impl Progress for Statement {
         let interval = Duration::from_secs(settings::PROGRESS_INTERVAL.get().max(0) as u64);
         if !interval.is_zero() && self.last_notice.get().elapsed() >= interval {
             self.last_notice.set(Instant::now());
-            notice!("{phase}: {done} of {total}");
+            match total {
+                0 => notice!("{phase}: {done}"),
+                total => notice!("{phase}: {done} of {total}"),
+            }
         }
     }
 }

@@ -67,12 +67,9 @@ impl Source {
             // SAFETY: SPI is connected; SPI_prepare and SPI_cursor_open raise errors of their own.
             let portal = unsafe {
                 let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
-                if plan.is_null() {
-                    return Err(Error::argument(
-                        "source",
-                        "no query that can be run",
-                        "Give a query, as in TABLE orders.",
-                    ));
+                if plan.is_null() || !only_reads(plan) {
+                    let hint = "Give one SELECT, VALUES or TABLE statement that writes nothing.";
+                    return Err(Error::argument("source", "no query that only reads", hint));
                 }
                 pg_sys::SPI_cursor_open(std::ptr::null(), plan, std::ptr::null_mut(), std::ptr::null(), true)
             };
@@ -298,6 +295,23 @@ unsafe fn text<'a>(datum: pg_sys::Datum, column: &str) -> Result<&'a str> {
         let hint = "The database's encoding must be UTF8.";
         Error::argument(format!("column \"{column}\""), "not valid UTF-8", hint)
     })
+}
+
+/// Whether a plan is one query, and no part of it writes.
+unsafe fn only_reads(plan: pg_sys::SPIPlanPtr) -> bool {
+    // SAFETY: the caller gives a plan that SPI_prepare made. Its sources are a list, and each has a list of queries.
+    unsafe {
+        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+        if sources.is_null() || (*sources).length != 1 {
+            return false;
+        }
+        let queries = (*pg_sys::list_nth(sources, 0).cast::<pg_sys::CachedPlanSource>()).query_list;
+        if queries.is_null() || (*queries).length != 1 {
+            return false;
+        }
+        let query = pg_sys::list_nth(queries, 0).cast::<pg_sys::Query>();
+        (*query).commandType == pg_sys::CmdType::CMD_SELECT && !(*query).hasModifyingCTE
+    }
 }
 
 struct Described {

@@ -17,6 +17,7 @@ use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready};
 use crate::pg::settings;
 use crate::pg::source::{Kind, Source, required};
+use crate::progress::Progress;
 
 /// Texts taken from a source, or out of an array, and sorted by length together: some hundred batches.
 const WINDOW: usize = 8192;
@@ -27,7 +28,8 @@ type Pending = (String, Option<String>);
 #[pg_extern(sql = false)]
 fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> errors::Result<Option<Vec<f32>>> {
     let Some(text) = text else { return Ok(None) };
-    let vectors = with_text_model(&model_name(model), |m| run(m, &[text], role(input)?))?;
+    let statement = Statement::new();
+    let vectors = with_text_model(&model_name(model), &statement, |m| run(m, &[text], role(input)?, &statement))?;
     Ok(vectors.into_iter().next())
 }
 
@@ -40,7 +42,9 @@ fn embed_array(
     let texts: Vec<Option<&str>> = texts.iter().flat_map(Array::iter).collect();
     let present: Vec<&str> = texts.iter().flatten().copied().collect();
     let role = role(input)?;
-    let mut vectors = VecDeque::from(with_text_model(&model_name(model), |m| run(m, &present, role))?);
+    let statement = Statement::new();
+    let vectors = with_text_model(&model_name(model), &statement, |m| run(m, &present, role, &statement))?;
+    let mut vectors = VecDeque::from(vectors);
     // A NULL text keeps its place and has no vector.
     let present: Vec<bool> = texts.iter().map(Option::is_some).collect();
     Ok(TableIterator::new(
@@ -58,9 +62,11 @@ fn embed_query(
     let model = model_name(model);
     let role = role(input)?;
     // The model is looked up before the query runs: a wrong name should not cost a scan.
-    with_text_model(&model, |_| Ok(()))?;
+    let statement = Statement::new();
+    with_text_model(&model, &statement, |_| Ok(()))?;
     let mut source = Some(Source::open(source, &[required("id", Kind::Id), required("text", Kind::Text)])?);
     let mut ready: VecDeque<(String, Option<Vec<f32>>)> = VecDeque::new();
+    let mut done = 0;
     Ok(TableIterator::new(std::iter::from_fn(move || {
         while ready.is_empty() {
             let open = source.as_mut()?;
@@ -73,7 +79,9 @@ fn embed_query(
                 raise(source.take().map_or(Ok(()), Source::close));
                 return None;
             }
-            ready = raise(with_text_model(&model, |m| embed_rows(m, rows, role)));
+            ready = raise(with_text_model(&model, &statement, |m| embed_rows(m, rows, role, &statement)));
+            done += fetched;
+            statement.report("rows embedded", done, 0);
         }
         ready.pop_front()
     })))
@@ -83,9 +91,10 @@ fn embed_rows(
     model: &RefCell<TextEmbedder>,
     rows: Vec<Pending>,
     role: Role,
+    statement: &Statement,
 ) -> Result<VecDeque<(String, Option<Vec<f32>>)>> {
     let texts: Vec<&str> = rows.iter().filter_map(|(_, text)| text.as_deref()).collect();
-    let mut vectors = run(model, &texts, role)?.into_iter();
+    let mut vectors = run(model, &texts, role, statement)?.into_iter();
     Ok(rows.into_iter().map(|(id, text)| (id, text.and_then(|_| vectors.next()))).collect())
 }
 
@@ -114,16 +123,19 @@ fn role(input: Option<&str>) -> Result<Role> {
     }
 }
 
-fn with_text_model<T>(name: &str, body: impl FnOnce(&RefCell<TextEmbedder>) -> Result<T>) -> Result<T> {
-    let ready: Rc<Ready> = loaded::model(name, &Statement::new())?;
+fn with_text_model<T>(
+    name: &str,
+    statement: &Statement,
+    body: impl FnOnce(&RefCell<TextEmbedder>) -> Result<T>,
+) -> Result<T> {
+    let ready: Rc<Ready> = loaded::model(name, statement)?;
     match &*ready {
         Ready::Text(model) => body(model),
         other => Err(wrong_task(name, other, Task::TextEmbedding)),
     }
 }
 
-fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role) -> Result<Vec<Vec<f32>>> {
-    let statement = Statement::new();
+fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, statement: &Statement) -> Result<Vec<Vec<f32>>> {
     let mut vectors = Vec::with_capacity(texts.len());
     for window in texts.chunks(WINDOW) {
         vectors.extend(model.borrow_mut().embed(
@@ -131,7 +143,7 @@ fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role) -> Result<Vec<
             role,
             settings::max_batch(),
             settings::threads(),
-            &statement,
+            statement,
         )?);
     }
     Ok(vectors)

@@ -60,7 +60,7 @@ fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -
             break;
         }
         statement.check()?;
-        statement.report("reading the source, rows", builder.rows(), builder.rows());
+        statement.report("rows read from the source", builder.rows(), 0);
     }
     rows.close()?;
 
