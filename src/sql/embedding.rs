@@ -19,8 +19,10 @@ use crate::pg::settings;
 use crate::pg::source::{Kind, Source, required};
 use crate::progress::Progress;
 
-/// Texts taken from a source, or out of an array, and sorted by length together: some hundred batches.
-const WINDOW: usize = 8192;
+/// Texts sorted by length together, equal ones run once: a thousand batches, and some 60 MB of vectors.
+const WINDOW: usize = 32_768;
+/// Of a source, the first: whoever reads only the beginning should not wait for a whole window.
+const FIRST_WINDOW: usize = 1024;
 
 /// A row of a source waiting for its vector: an id, and a text if it is not NULL.
 type Pending = (String, Option<String>);
@@ -66,15 +68,16 @@ fn embed_query(
     with_text_model(&model, &statement, |_| Ok(()))?;
     let mut source = Some(Source::open(source, &[required("id", Kind::Id), required("text", Kind::Text)])?);
     let mut ready: VecDeque<(String, Option<Vec<f32>>)> = VecDeque::new();
-    let mut done = 0;
+    let (mut done, mut window) = (0, FIRST_WINDOW);
     Ok(TableIterator::new(std::iter::from_fn(move || {
         while ready.is_empty() {
             let open = source.as_mut()?;
             let mut rows: Vec<Pending> = Vec::new();
-            let fetched = raise(open.fetch(WINDOW, |row| {
+            let fetched = raise(open.fetch(window, |row| {
                 rows.push((row.id(0).map(Id::to_text)?, row.text(1)?.map(str::to_owned)));
                 Ok(())
             }));
+            window = WINDOW;
             if fetched == 0 {
                 raise(source.take().map_or(Ok(()), Source::close));
                 return None;
