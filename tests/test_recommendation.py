@@ -339,3 +339,28 @@ def test_a_source_that_is_gone_leaves_the_trained_model_serving(db, rows):
     assert len(items(rows, "reco.recommend('left', 999)")) == 10
     assert len(notices) == 1 and "passing" in notices[0]
     db.execute("SELECT reco.drop_model('left')")
+
+
+def test_an_error_in_the_source_can_be_caught_and_the_transaction_goes_on(connect, db):
+    db.execute("CREATE VIEW ratio AS SELECT user_id, item_id, 1.0 AS weight FROM purchase")
+    db.execute("SELECT reco.train('caught', 'TABLE ratio', 'popularity')")
+    db.execute("CREATE OR REPLACE VIEW ratio AS SELECT user_id, item_id, 1.0 / (item_id - item_id) AS weight FROM purchase")
+    connection = connect(autocommit=False)
+    connection.execute("CREATE TEMP TABLE done (what text)")
+    connection.execute(
+        """DO $$ BEGIN
+               INSERT INTO done VALUES ('before');
+               BEGIN
+                   INSERT INTO done VALUES ('undone');
+                   PERFORM * FROM reco.recommend('caught', 3);
+               EXCEPTION WHEN division_by_zero THEN
+                   INSERT INTO done VALUES ('handled');
+               END;
+               INSERT INTO done VALUES ('after');
+           END $$"""
+    )
+    assert connection.execute("SELECT what FROM done").fetchall() == [("before",), ("handled",), ("after",)]
+    connection.commit()
+    assert connection.execute("SELECT count(*) FROM done").fetchone() == (3,)
+    connection.close()
+    db.execute("SELECT reco.drop_model('caught'); DROP VIEW ratio")

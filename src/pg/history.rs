@@ -101,10 +101,19 @@ fn first(
             pg_sys::MemoryContextSwitchTo(context);
             pg_sys::CurrentResourceOwner = owner;
         };
-        let unreadable = |error: CaughtError| {
+        // Whatever went wrong, the subtransaction ends here: left open, it would be taken for the caller's own.
+        let failed = |error: CaughtError| {
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             restore();
-            Ok(Err(message(&error)))
+            let (CaughtError::PostgresError(report)
+            | CaughtError::ErrorReport(report)
+            | CaughtError::RustPanic { ereport: report, .. }) = &error;
+            match report.sql_error_code() {
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
+                | PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
+                | PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN => Ok(Err(report.message().to_owned())),
+                _ => error.rethrow(),
+            }
         };
         PgTryBuilder::new(AssertUnwindSafe(|| {
             let wanted = [required("item_id", Kind::Id), optional("weight", Kind::Number)];
@@ -117,17 +126,9 @@ fn first(
             restore();
             found.map(Ok)
         }))
-        .catch_when(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, unreadable)
-        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, unreadable)
-        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, unreadable)
+        .catch_others(failed)
+        .catch_rust_panic(failed)
         .execute()
-    }
-}
-
-fn message(error: &CaughtError) -> String {
-    match error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report.message().to_owned(),
-        CaughtError::RustPanic { ereport, .. } => ereport.message().to_owned(),
     }
 }
 
