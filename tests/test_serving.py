@@ -63,12 +63,12 @@ def test_a_long_training_says_how_far_it_is_when_asked(db):
     db.add_notice_handler(lambda notice: notices.append(notice.message_primary))
     train = """SELECT reco.train('long', 'SELECT u AS user_id, (u * 7919 + i * i) % 5003 AS item_id
                                             FROM generate_series(1, 5000) u, generate_series(1, 40) i',
-                                 'ials', '{"factors": 128, "iterations": 60}')"""
+                                 'ials', '{"factors": 128, "iterations": 500}')"""
     db.execute("BEGIN; " + train + "; ROLLBACK")
     assert notices == []
     db.execute("SET reco.progress_interval = 1")
     db.execute("BEGIN; " + train + "; ROLLBACK")
-    assert notices and all(" of 60" in notice or "rows" in notice for notice in notices)
+    assert notices and all(" of 500" in notice or "rows" in notice for notice in notices)
     notices.clear()
     db.execute("SELECT count(*) FROM reco.embed_query('SELECT i AS id, ''word '' || i AS text FROM generate_series(1, 20000) i')")
     assert [notice for notice in notices if notice.startswith("rows embedded: ")]
