@@ -40,7 +40,7 @@ test:
 lint:
 	@$(SETUP) system postgres
 	cargo fmt --check
-	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	cargo clippy --locked --workspace --all-targets --no-default-features -- -D warnings
 	@$(SETUP) run sh -c 'set -x; cargo clippy --locked --all-targets --no-default-features --features "$$PG_FEATURE" -- -D warnings'
 
 setup models start:

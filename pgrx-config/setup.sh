@@ -324,10 +324,11 @@ step_extension() {
     export_build_environment
     build_extension
     place_onnxruntime
+    place_preparer
 }
 
 build_extension() {
-    local stamp=$PG_HOME/install/extension-built sources=(src sql Cargo.toml Cargo.lock pg_reco.control) source
+    local stamp=$PG_HOME/install/extension-built sources=(src prepare sql Cargo.toml Cargo.lock pg_reco.control) source
     for source in build.rs .cargo rust-toolchain.toml; do
         [ ! -e "$source" ] || sources+=("$source")
     done
@@ -340,6 +341,7 @@ build_extension() {
     "$BUILD/cargo-pgrx/bin/cargo-pgrx" pgrx install --release --no-default-features --features "$PG_FEATURE" \
         --pg-config "$PRIVATE_PG_CONFIG" 2>&1 </dev/null | tee "$log" >&2 ||
         die "build of the extension failed: $(cause "$log")"
+    logged "build of the preparing program" cargo build --release --locked --package pg_reco_prepare
     mv "$BUILD/build-began" "$stamp"
 }
 
@@ -348,10 +350,19 @@ place_onnxruntime() {
     local source target
     source=$(onnxruntime_folder)
     target=$("$PRIVATE_PG_CONFIG" --pkglibdir)/pg_reco
-    diff --brief --recursive "$source" "$target" >/dev/null 2>&1 && return
+    diff --brief --recursive --exclude pg_reco_prepare "$source" "$target" >/dev/null 2>&1 && return
     # Never written in place: a backend may have the old file mapped.
     rm -rf "$target"
     cp -R "$source" "$target"
+}
+
+# The program that prepares graphs stands beside it.
+place_preparer() {
+    local built=${CARGO_TARGET_DIR:-target}/release/pg_reco_prepare target
+    target=$("$PRIVATE_PG_CONFIG" --pkglibdir)/pg_reco/pg_reco_prepare
+    cmp --silent "$built" "$target" && return
+    cp "$built" "$target.new"
+    mv "$target.new" "$target"
 }
 
 step_install() {
@@ -374,7 +385,7 @@ step_install() {
     "${privileged[@]}" install -m 755 "$source_libraries"/pg_reco*.so "$libraries/"
     "${privileged[@]}" install -m 644 "$source_share"/extension/pg_reco* "$extensions/"
     "${privileged[@]}" install -d -m 755 "$libraries/pg_reco"
-    "${privileged[@]}" install -m 755 "$source_libraries"/pg_reco/*.so* "$libraries/pg_reco/"
+    "${privileged[@]}" install -m 755 "$source_libraries"/pg_reco/*.so* "$source_libraries"/pg_reco/pg_reco_prepare "$libraries/pg_reco/"
     say "installed into $("$PG_CONFIG" --version); in your database run: CREATE EXTENSION pg_reco;"
 }
 

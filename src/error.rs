@@ -1,5 +1,7 @@
 //! Every cause a user can meet: its message, its SQLSTATE, its hint.
 
+use std::io::ErrorKind;
+
 /// One variant for each cause. Messages are in lower case and name the thing; hints say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -76,6 +78,13 @@ pub enum Error {
     #[error("the stored model \"{model}\" is damaged: {reason}")]
     DamagedModel { model: String, reason: String },
 
+    #[error("pg_reco's library is version {library} and its SQL objects are version {objects}")]
+    VersionMismatch { library: &'static str, objects: String },
+
+    /// Files do not hold what was recorded of them; the layer that knows the model's name says it.
+    #[error("{0}")]
+    Damaged(String),
+
     #[error("ONNX Runtime cannot be loaded from \"{path}\": {reason}")]
     RuntimeMissing { path: String, reason: String },
 
@@ -122,10 +131,11 @@ impl Error {
             Self::Dimensions { .. } => "2202E",
             Self::TooLarge { .. } => "54000",
             Self::ModelRun { .. } => "38000",
-            Self::DamagedModel { .. } => "XX001",
+            Self::DamagedModel { .. } | Self::Damaged(_) => "XX001",
             Self::RuntimeMissing { .. } => "58P01",
-            Self::CudaMissing(_) => "55000",
+            Self::CudaMissing(_) | Self::VersionMismatch { .. } => "55000",
             Self::Resources(_) => "53000",
+            Self::File { source, .. } if source.kind() == ErrorKind::StorageFull => "53100",
             Self::File { .. } => "58030",
             Self::Internal(_) => "XX000",
         }
@@ -134,7 +144,7 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Canceled | Self::Internal(_) => return None,
+            Self::Canceled | Self::Damaged(_) | Self::Internal(_) => return None,
             Self::InvalidArgument { hint, .. }
             | Self::RefusedOnnx { hint, .. }
             | Self::ModelInput { hint, .. }
@@ -172,6 +182,10 @@ impl Error {
             }
             Self::RuntimeMissing { .. } => {
                 "A superuser sets reco.onnxruntime_library to the path of libonnxruntime.so.".into()
+            }
+            Self::VersionMismatch { library, .. } => {
+                let update = format!("ALTER EXTENSION pg_reco UPDATE TO '{library}'");
+                format!("Run {update}; if the SQL objects are the newer, install their library and connect anew.")
             }
             Self::CudaMissing(_) => "SET reco.execution_provider = 'cpu' runs without CUDA.".into(),
             Self::Resources(_) => {

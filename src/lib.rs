@@ -9,6 +9,7 @@ pub mod onnx;
 pub mod parallel;
 pub mod progress;
 pub mod recommendation;
+mod sealed;
 
 #[cfg(feature = "postgres")]
 mod pg;
@@ -31,5 +32,6 @@ mod extension {
     #[pg_guard]
     extern "C-unwind" fn _PG_init() {
         crate::pg::settings::register();
+        crate::pg::preload::register();
     }
 }

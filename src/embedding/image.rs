@@ -8,7 +8,7 @@ use image::{DynamicImage, ImageReader, Limits, RgbImage};
 use crate::embedding::config::ImageConfig;
 use crate::embedding::vector::normalize;
 use crate::error::{Error, Result};
-use crate::onnx::session::Session;
+use crate::onnx::session::{RunMemory, Session};
 use crate::onnx::tensor::Tensor;
 use crate::parallel;
 use crate::progress::Progress;
@@ -44,7 +44,8 @@ impl ImageEmbedder {
         let config = &self.config;
         let side = config.crop as usize;
         let input = Tensor::f32([1, 3, side, side], pixels);
-        let outputs = self.session.run(vec![(config.input.as_str(), input)], &[&config.output], progress)?;
+        let outputs =
+            self.session.run(vec![(config.input.as_str(), input)], &[&config.output], RunMemory::Keep, progress)?;
         let output = outputs.into_iter().next().ok_or_else(|| Error::Internal("one output was asked for".into()))?;
         let (mut vector, _) = output.into_rows(1)?;
         if self.config.normalize {

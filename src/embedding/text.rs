@@ -5,13 +5,16 @@ use crate::embedding::tokenize::TextTokenizer;
 use crate::embedding::vector::normalize;
 use crate::error::{Error, Result};
 use crate::onnx::inspect::Signature;
-use crate::onnx::session::Session;
+use crate::onnx::session::{RunMemory, Session};
 use crate::onnx::tensor::{Tensor, Values};
 use crate::progress::Progress;
 
 /// Tokens, padding included, of one run: it bounds a run's memory (about 100 MB for a 384-wide BERT) and the time
 /// until a run sees that it was cancelled.
 const MAX_TOKENS_PER_RUN: usize = 4096;
+
+/// A call of more tokens than this gives the memory of its runs back: what one text needs is kept for the next.
+const MOST_TOKENS_KEPT: usize = 512;
 
 pub struct TextEmbedder {
     tokenizer: TextTokenizer,
@@ -62,13 +65,19 @@ impl TextEmbedder {
         let same_tokens: Vec<&[usize]> = order.chunk_by(|&a, &b| tokens[a] == tokens[b]).collect();
 
         let mut vectors = vec![Vec::new(); texts.len()];
+        let mut tokens_run = 0;
         let mut rest = same_tokens.as_slice();
         while !rest.is_empty() {
             let fits = |n: usize| n * tokens[rest[n - 1][0]].len() <= MAX_TOKENS_PER_RUN;
             let rows = (1..=rest.len().min(max_batch.max(1))).take_while(|&n| n == 1 || fits(n)).count();
             let (batch, later) = rest.split_at(rows);
             let batch_tokens: Vec<&[u32]> = batch.iter().map(|texts| tokens[texts[0]].as_slice()).collect();
-            for (texts, vector) in batch.iter().zip(self.run(&batch_tokens, progress)?) {
+            tokens_run += batch_tokens.iter().map(|t| t.len()).sum::<usize>();
+            let memory = match later.is_empty() && tokens_run > MOST_TOKENS_KEPT {
+                true => RunMemory::GiveBack,
+                false => RunMemory::Keep,
+            };
+            for (texts, vector) in batch.iter().zip(self.run(&batch_tokens, memory, progress)?) {
                 texts.iter().for_each(|&text| vectors[text] = vector.clone());
             }
             rest = later;
@@ -76,13 +85,13 @@ impl TextEmbedder {
         Ok(vectors)
     }
 
-    fn run(&mut self, batch: &[&[u32]], progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
+    fn run(&mut self, batch: &[&[u32]], memory: RunMemory, progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
         let rows = batch.len();
         let inputs = match self.config.layout {
             Layout::Padded => padded(batch, self.config.pad_id, self.with_token_types),
             Layout::Ragged => ragged(batch),
         };
-        let [output] = &mut self.session.run(inputs, &[&self.config.output], progress)?[..] else {
+        let [output] = &mut self.session.run(inputs, &[&self.config.output], memory, progress)?[..] else {
             return Err(Error::Internal("one output was asked for".into()));
         };
         let output = std::mem::replace(output, Tensor::f32([0], vec![]));

@@ -5,7 +5,8 @@ use prost::Message;
 
 use crate::error::{Error, Result};
 use crate::onnx::proto::{
-    AttributeProto, DimensionValue, EXTERNAL, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+    AttributeProto, DimensionValue, EXTERNAL, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
+    ValueInfoProto,
 };
 
 /// Operator sets that ONNX Runtime itself implements; anything else would need a library of custom operators.
@@ -13,6 +14,16 @@ const KNOWN_DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 
 /// Subgraphs (If, Loop, Scan) nested deeper than this are not written by any exporter.
 const MAX_NESTING: usize = 32;
+
+/// An operator of com.microsoft that loads what another program has compiled.
+const CONTEXT_OPERATOR: &str = "EPContext";
+
+/// No operator takes a tensor of more dimensions or elements than this.
+const MOST_DIMENSIONS: usize = 16;
+const MOST_ELEMENTS: u64 = 1 << 31;
+
+/// Two numbers of 4 bits to a byte, eight to the 32-bit field of a tensor that is not stored raw.
+const MOST_ELEMENTS_PER_VALUE: u64 = 8;
 
 /// One input or output of a graph.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +70,10 @@ impl Signature {
         let local_functions: Vec<&str> = model.functions.iter().map(|f| f.domain.as_str()).collect();
         let check = Check { local_functions };
         check.graph(graph, 0)?;
-        model.functions.iter().try_for_each(|f| check.nodes(&f.node, 0))?;
+        for function in &model.functions {
+            check.nodes(&function.node, 0)?;
+            function.attribute_proto.iter().try_for_each(|a| check.attribute(a, 0))?;
+        }
 
         let initializers: Vec<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
         Ok(Self {
@@ -131,9 +145,8 @@ struct Check<'a> {
 impl Check<'_> {
     fn graph(&self, graph: &GraphProto, depth: usize) -> Result<()> {
         graph.initializer.iter().try_for_each(tensor)?;
-        for sparse in &graph.sparse_initializer {
-            sparse.values.iter().chain(&sparse.indices).try_for_each(tensor)?;
-        }
+        graph.sparse_initializer.iter().try_for_each(sparse)?;
+        graph.input.iter().chain(&graph.output).try_for_each(shape)?;
         self.nodes(&graph.node, depth)
     }
 
@@ -155,6 +168,14 @@ impl Check<'_> {
                     hint: "Export the model with the standard ONNX operators only.".into(),
                 });
             }
+            if node.op_type == CONTEXT_OPERATOR {
+                return Err(Error::RefusedOnnx {
+                    reason: format!(
+                        "operator {CONTEXT_OPERATOR} refers to a file that a hardware vendor's compiler wrote"
+                    ),
+                    hint: "Export the model before it is compiled.".into(),
+                });
+            }
             node.attribute.iter().try_for_each(|a| self.attribute(a, depth))?;
         }
         Ok(())
@@ -162,9 +183,7 @@ impl Check<'_> {
 
     fn attribute(&self, attribute: &AttributeProto, depth: usize) -> Result<()> {
         attribute.t.iter().chain(&attribute.tensors).try_for_each(tensor)?;
-        for sparse in attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors) {
-            sparse.values.iter().chain(&sparse.indices).try_for_each(tensor)?;
-        }
+        attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors).try_for_each(sparse)?;
         attribute.g.iter().chain(&attribute.graphs).try_for_each(|g| self.graph(g, depth + 1))
     }
 }
@@ -176,5 +195,52 @@ fn tensor(tensor: &TensorProto) -> Result<()> {
             hint: "Save the model as one file: onnx.save(onnx.load(path), one_file).".into(),
         });
     }
-    Ok(())
+    let values = tensor.raw_data.len()
+        + tensor.float_data.len()
+        + tensor.int32_data.len()
+        + tensor.string_data.len()
+        + tensor.int64_data.len()
+        + tensor.double_data.len()
+        + tensor.uint64_data.len();
+    match elements(&tensor.dims) {
+        Some(n) if n <= (values as u64).saturating_mul(MOST_ELEMENTS_PER_VALUE) => Ok(()),
+        _ => Err(absurd(&format!("tensor \"{}\"", tensor.name), &tensor.dims)),
+    }
+}
+
+fn sparse(tensor: &SparseTensorProto) -> Result<()> {
+    tensor.values.iter().chain(&tensor.indices).try_for_each(self::tensor)?;
+    match elements(&tensor.dims) {
+        Some(n) if n <= MOST_ELEMENTS => Ok(()),
+        _ => Err(absurd("a sparse tensor", &tensor.dims)),
+    }
+}
+
+/// The least that a tensor of this shape holds: what is not fixed counts as one.
+fn shape(value: &ValueInfoProto) -> Result<()> {
+    let port = port(value);
+    let fixed: Vec<i64> =
+        port.shape.iter().filter_map(|d| if let Dimension::Fixed(n) = d { Some(*n) } else { None }).collect();
+    // Some exporters write -1 for a dimension of any length.
+    let known: Vec<i64> = fixed.iter().copied().filter(|&n| n != -1).collect();
+    match elements(&known) {
+        Some(n) if n <= MOST_ELEMENTS && port.shape.len() <= MOST_DIMENSIONS => Ok(()),
+        _ => Err(absurd(&format!("\"{}\"", port.name), &fixed)),
+    }
+}
+
+/// Number of elements of a tensor; `None` for no shape that a tensor can have.
+fn elements(dims: &[i64]) -> Option<u64> {
+    if dims.len() > MOST_DIMENSIONS {
+        return None;
+    }
+    dims.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))
+}
+
+fn absurd(what: &str, dims: &[i64]) -> Error {
+    let shown: Vec<String> = dims.iter().take(MOST_DIMENSIONS).map(i64::to_string).collect();
+    Error::RefusedOnnx {
+        reason: format!("{what} has the absurd shape [{}]", shown.join(",")),
+        hint: "The file is damaged or was not made by an exporter: export the model anew.".into(),
+    }
 }

@@ -1,5 +1,6 @@
 //! ONNX: writing graphs, checking them, running them. Knows nothing of PostgreSQL.
 
+pub mod environment;
 pub mod graph;
 pub mod inspect;
 mod prepared;

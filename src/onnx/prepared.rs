@@ -3,66 +3,121 @@
 //!
 //! ONNX Runtime writes both: the optimised graph, and beside it one file of weights, prepacked ones included. What it
 //! writes holds for its own version and this processor only, so the folder's name has both.
+//!
+//! It does so in a process of its own (`prepare/`), which also tries the graph out: a graph that ONNX Runtime crashes on,
+//! or that asks for more memory than the machine has, ends that process and not the caller's.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::sealed::{self, failed};
 
+/// Names that `prepare/` gives its files.
 const GRAPH: &str = "model.onnx";
-const WEIGHTS: &str = "weights";
 
-/// Weights smaller than this stay in the graph.
-const SMALLEST_SHARED: &str = "1024";
+/// What a graph may take in memory and on disk while it is prepared, beside a multiple of its own size.
+const FREE_BYTES: u64 = 1 << 30;
+const BYTES_PER_BYTE: u64 = 8;
 
-/// The graph prepared from `<folder>/<file>`, made by `prepare` if it is not there: `prepare` gets the path of the graph
-/// to write and the session's configuration entries that make ONNX Runtime write it.
-pub fn graph(folder: &Path, prepare: impl FnOnce(&Path, &[(&str, &str)]) -> Result<()>) -> Result<PathBuf> {
-    let key = key();
-    let prepared = folder.join(&key);
-    let path = prepared.join(GRAPH);
-    if path.is_file() {
-        return Ok(path);
-    }
-    let aside = folder.join(format!("{key}.{}", std::process::id()));
-    let made = make(&aside, prepare).and_then(|()| match fs::rename(&aside, &prepared) {
-        Ok(()) => Ok(()),
-        // Another process was first.
-        Err(_) if path.is_file() => Ok(()),
-        Err(source) => Err(Error::File { action: "rename", path: aside.display().to_string(), source }),
-    });
-    if aside.exists() {
-        remove(&aside)?;
-    }
-    made.map(|()| path)
+const LONGEST_WAIT: Duration = Duration::from_millis(5);
+
+/// Where the preparing program and the library that it loads are.
+pub struct Tools<'a> {
+    pub preparer: &'a Path,
+    pub library: &'a Path,
 }
 
-fn make(aside: &Path, prepare: impl FnOnce(&Path, &[(&str, &str)]) -> Result<()>) -> Result<()> {
-    if aside.exists() {
-        remove(aside)?;
-    }
-    fs::create_dir(aside).map_err(failed("create", aside))?;
-    let entries = [
-        ("session.optimized_model_external_initializers_file_name", WEIGHTS),
-        ("session.optimized_model_external_initializers_min_size_in_bytes", SMALLEST_SHARED),
-        ("session.save_external_prepacked_constant_initializers", "1"),
-    ];
-    prepare(&aside.join(GRAPH), &entries)?;
-    // A graph whose weights did not reach the disk must not survive a crash under its final name.
-    for entry in fs::read_dir(aside).map_err(failed("read", aside))? {
-        let path = entry.map_err(failed("read", aside))?.path();
-        File::open(&path).and_then(|f| f.sync_all()).map_err(failed("sync", &path))?;
-    }
-    File::open(aside).and_then(|f| f.sync_all()).map_err(failed("sync", aside))
+/// The folder with the graph prepared from `source`, beside which it is kept.
+pub fn folder(model: &str, source: &Path, tools: &Tools, progress: &dyn Progress) -> Result<PathBuf> {
+    let folder = source.with_file_name(key(tools.library));
+    sealed::ensure(&folder, None, progress, |aside| prepare(model, source, aside, tools, progress))?;
+    Ok(folder)
 }
 
-/// ONNX Runtime's build and this processor's instruction sets.
-fn key() -> String {
+/// The prepared graph in a prepared folder.
+pub fn graph(folder: &Path) -> PathBuf {
+    folder.join(GRAPH)
+}
+
+fn prepare(model: &str, source: &Path, target: &Path, tools: &Tools, progress: &dyn Progress) -> Result<()> {
+    let size = fs::metadata(source).map_err(failed("read", source))?.len();
+    let limit = FREE_BYTES.saturating_add(size.saturating_mul(BYTES_PER_BYTE));
+    let said = target.join("said");
+    let child = Command::new(tools.preparer)
+        .args([tools.library, source, &target.join(GRAPH)])
+        .arg(limit.to_string())
+        .env_clear()
+        .current_dir(target)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(&said).map_err(failed("create", &said))?)
+        .spawn()
+        .map_err(failed("run", tools.preparer))?;
+    let status = wait(child, progress, tools.preparer)?;
+    let reason = String::from_utf8_lossy(&fs::read(&said).map_err(failed("read", &said))?).trim().to_owned();
+    fs::remove_file(&said).map_err(failed("remove", &said))?;
+    if status.success() {
+        return Ok(());
+    }
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    if free_space(target).is_some_and(|free| free < size) {
+        return Err(failed("write", &target.join(GRAPH))(full));
+    }
+    Err(match status.signal() {
+        None => Error::ModelRun { model: model.to_owned(), reason },
+        Some(libc::SIGXCPU | libc::SIGKILL) => Error::Resources(format!("preparing model \"{model}\" was killed")),
+        Some(signal) => Error::RefusedOnnx {
+            reason: format!("ONNX Runtime crashes on it (signal {signal})"),
+            hint: "Check the file with onnx.checker and onnxruntime, then export it anew.".into(),
+        },
+    })
+}
+
+/// Waits for the child; kills it when the caller is to stop.
+fn wait(child: Child, progress: &dyn Progress, program: &Path) -> Result<ExitStatus> {
+    struct Killed(Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            // A child that has ended cannot be killed, and has been waited for.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let mut child = Killed(child);
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.0.try_wait().map_err(failed("wait for", program))? {
+            return Ok(status);
+        }
+        progress.check()?;
+        std::thread::sleep((started.elapsed() / 16).clamp(Duration::from_micros(200), LONGEST_WAIT));
+    }
+}
+
+fn free_space(folder: &Path) -> Option<u64> {
+    let path = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: the path is a C string and the result plain data, which is read only where the call filled it.
+    unsafe {
+        let mut space: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut space) == 0).then(|| space.f_bavail * space.f_frsize)
+    }
+}
+
+/// ONNX Runtime's library and this processor's instruction sets.
+fn key(library: &Path) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let mut hash = DefaultHasher::new();
-    ort::info().hash(&mut hash);
+    library.hash(&mut hash);
+    if let Ok(file) = fs::metadata(library) {
+        file.len().hash(&mut hash);
+        file.modified().ok().hash(&mut hash);
+    }
     std::env::consts::ARCH.hash(&mut hash);
     for line in processor.lines().take_while(|l| !l.is_empty()) {
         // x86 says "flags", Arm "Features"; the model name tells apart what those leave out.
@@ -71,12 +126,4 @@ fn key() -> String {
         }
     }
     format!("prepared-{:016x}", hash.finish())
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    fs::remove_dir_all(folder).map_err(failed("remove", folder))
-}
-
-fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Error + 'a {
-    move |source| Error::File { action, path: path.display().to_string(), source }
 }

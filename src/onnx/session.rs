@@ -1,24 +1,26 @@
-//! Running graphs: ONNX Runtime's library, its sessions, its execution providers.
+//! Running graphs: ONNX Runtime's sessions and execution providers.
 //!
-//! The library is opened on first use by the process that uses it. Loading and running happen on a thread of their own,
-//! which the calling thread watches, so that both can be cancelled at any moment.
+//! Loading and running happen on a thread of their own, which the calling thread watches, so that both can be cancelled at
+//! any moment.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use once_cell::sync::OnceCell;
 use ort::ep::{CUDA, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{DynValue, TensorElementType, ValueType};
 
 use crate::error::{Error, Result};
+use crate::onnx::environment::{EnvironmentOptions, check_library, environment};
 use crate::onnx::prepared;
 use crate::onnx::tensor::{Tensor, Values};
 use crate::parallel;
 use crate::progress::Progress;
+use crate::sealed;
 
 /// Where graphs should run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +41,24 @@ pub enum Provider {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Path of `libonnxruntime.so`.
-    pub library: String,
+    pub environment: EnvironmentOptions,
+    /// Path of the program `pg_reco_prepare`.
+    pub preparer: PathBuf,
     pub execution: Execution,
     pub device_id: i32,
+    /// Bytes that a session may take on the CUDA device.
+    pub gpu_memory_limit: Option<usize>,
     /// Threads of one run on the CPU.
     pub threads: usize,
+}
+
+/// What becomes of the memory that a run took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunMemory {
+    /// The next run takes it.
+    Keep,
+    /// It goes back to the system, which costs a few milliseconds for each 100 MB.
+    GiveBack,
 }
 
 /// A graph made ready to run.
@@ -52,53 +66,38 @@ pub struct Session {
     inner: ort::session::Session,
     name: String,
     pub provider: Provider,
+    /// Of the graph and its weights.
+    pub bytes: u64,
     /// Why CUDA is not in use although `Execution::Auto` looked for it.
     pub cuda_missing: Option<String>,
 }
 
-/// ONNX Runtime's process-wide state. Opened once; a failure may be tried again with another path.
-fn environment(library: &str) -> Result<&'static ort::environment::Environment> {
-    static ENVIRONMENT: OnceCell<ort::environment::Environment> = OnceCell::new();
-    ENVIRONMENT.get_or_try_init(|| {
-        let missing = |reason: String| Error::RuntimeMissing { path: library.to_owned(), reason };
-        if !Path::new(library).is_file() {
-            return Err(missing("no such file".into()));
-        }
-        ort::init_from(library)
-            .map_err(|e| missing(e.to_string()))?
-            .with_name("pg_reco")
-            .with_telemetry(false)
-            .build()
-            .map_err(|e| missing(e.to_string()))
-    })
-}
-
 impl Session {
-    /// Loads the graph `<folder>/<file>`. `name` is the model's, for messages. What is prepared of it for this processor is
-    /// kept in `folder`.
-    pub fn load(
-        name: &str,
-        folder: &Path,
-        file: &str,
-        options: &SessionOptions,
-        progress: &dyn Progress,
-    ) -> Result<Self> {
+    /// Loads the graph in the file `source`. `name` is the model's, for messages. What is prepared of it for this
+    /// processor is kept beside it; nothing is loaded here that was not tried out while it was prepared.
+    pub fn load(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
+        let tools = prepared::Tools { preparer: &options.preparer, library: &options.environment.library };
+        check_library(&options.environment.library)?;
+        let prepared = prepared::folder(name, source, &tools, progress)?;
         let loader = Loader { name, options, canceled: AtomicBool::new(false), canceler: Mutex::new(None) };
         parallel::watched(
             progress,
             || loader.cancel(),
             || {
-                let source = folder.join(file);
                 let (inner, provider, cuda_missing) = match options.execution {
-                    Execution::Cpu => (loader.cpu(folder, &source)?, Provider::Cpu, None),
-                    Execution::Cuda => (loader.cuda(&source)?, Provider::Cuda, None),
-                    Execution::Auto => match loader.cuda(&source) {
+                    Execution::Cpu => (loader.cpu(&prepared)?, Provider::Cpu, None),
+                    Execution::Cuda => (loader.cuda(source)?, Provider::Cuda, None),
+                    Execution::Auto => match loader.cuda(source) {
                         Ok(session) => (session, Provider::Cuda, None),
-                        Err(Error::CudaMissing(reason)) => (loader.cpu(folder, &source)?, Provider::Cpu, Some(reason)),
+                        Err(Error::CudaMissing(reason)) => (loader.cpu(&prepared)?, Provider::Cpu, Some(reason)),
                         Err(other) => return Err(other),
                     },
                 };
-                Ok(Self { inner, name: name.to_owned(), provider, cuda_missing })
+                let bytes = match provider {
+                    Provider::Cpu => sealed::size(&prepared),
+                    Provider::Cuda => fs::metadata(source).map_or(0, |m| m.len()),
+                };
+                Ok(Self { inner, name: name.to_owned(), provider, bytes, cuda_missing })
             },
         )
     }
@@ -108,6 +107,7 @@ impl Session {
         &mut self,
         inputs: Vec<(&str, Tensor)>,
         wanted: &[&str],
+        memory: RunMemory,
         progress: &dyn Progress,
     ) -> Result<Vec<Tensor>> {
         let name = self.name.clone();
@@ -116,7 +116,10 @@ impl Session {
         for output in wanted {
             selector = selector.with(*output);
         }
-        let options = RunOptions::new().map_err(|e| failed(e.to_string()))?.with_outputs(selector);
+        let mut options = RunOptions::new().map_err(|e| failed(e.to_string()))?.with_outputs(selector);
+        if memory == RunMemory::GiveBack {
+            options.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(|e| failed(e.to_string()))?;
+        }
         let shared = Terminable(options);
         let inner = &mut self.inner;
         parallel::watched(
@@ -163,42 +166,37 @@ impl Loader<'_> {
         }
     }
 
-    /// From the prepared graph; from the graph itself where that cannot be written or read.
-    fn cpu(&self, folder: &Path, source: &Path) -> Result<ort::session::Session> {
-        let failed = |e: ort::Error| Error::ModelRun { model: self.name.to_owned(), reason: e.to_string() };
-        environment(&self.options.library)?;
-        let prepared = prepared::graph(folder, |target, entries| {
-            let mut builder = self.builder()?.with_optimized_model_path(target).map_err(|e| failed(e.into()))?;
-            for (key, value) in entries {
-                builder = builder.with_config_entry(key, value).map_err(|e| failed(e.into()))?;
-            }
-            self.commit(builder, source).map(drop).map_err(failed)
-        });
-        let loaded = prepared.and_then(|path| {
-            let builder = self
-                .builder()?
-                .with_optimization_level(GraphOptimizationLevel::Disable)
-                .map_err(|e| failed(e.into()))?;
-            self.commit(builder, &path).map_err(failed)
-        });
-        loaded.or_else(|_| self.commit(self.builder()?, source).map_err(failed))
+    /// From the prepared graph.
+    fn cpu(&self, prepared: &Path) -> Result<ort::session::Session> {
+        let failed = |e: ort::Error| self.failed(e.to_string());
+        let builder =
+            self.builder()?.with_optimization_level(GraphOptimizationLevel::Disable).map_err(|e| failed(e.into()))?;
+        self.commit(builder, &prepared::graph(prepared)).map_err(failed)
+    }
+
+    fn failed(&self, reason: String) -> Error {
+        Error::ModelRun { model: self.name.to_owned(), reason }
     }
 
     fn cuda(&self, source: &Path) -> Result<ort::session::Session> {
         let failed = |e: ort::Error| Error::CudaMissing(e.to_string());
         let mut builder = self.builder()?;
-        CUDA::default().with_device_id(self.options.device_id).register(&mut builder).map_err(failed)?;
+        let mut cuda = CUDA::default().with_device_id(self.options.device_id);
+        if let Some(limit) = self.options.gpu_memory_limit {
+            cuda = cuda.with_memory_limit(limit);
+        }
+        cuda.register(&mut builder).map_err(failed)?;
         self.commit(builder, source).map_err(failed)
     }
 
     fn builder(&self) -> Result<SessionBuilder> {
-        let failed = |e: String| Error::ModelRun { model: self.name.to_owned(), reason: e };
-        ort::session::Session::builder(environment(&self.options.library)?)
+        ort::session::Session::builder(environment(&self.options.environment)?)
             .and_then(|b| Ok(b.with_intra_threads(self.options.threads)?))
+            .and_then(|b| Ok(b.with_env_allocators()?))
             // Idle threads sleep: a backend that waits for its client must not hold a processor.
             .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
             .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Fatal)?))
-            .map_err(|e| failed(e.to_string()))
+            .map_err(|e| self.failed(e.to_string()))
     }
 
     fn commit(&self, mut builder: SessionBuilder, path: &Path) -> ort::Result<ort::session::Session> {

@@ -4,7 +4,7 @@
 //! may do, then reads or writes as that owner. Queries name every object and operator by schema, since the caller's
 //! `search_path` is in force.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient};
@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::pg::identity::{as_role, caller};
 use crate::progress::Progress;
+use crate::sealed::hex;
 
 /// What a model is for; decides which functions take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,15 +97,46 @@ pub struct NewVersion<'a> {
 }
 
 /// Runs `body` as the owner of the catalog tables.
-fn as_owner<T>(body: impl FnOnce() -> T) -> T {
-    as_role(owner(), body)
+fn as_owner<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: a look-up in the system cache; a missing schema is PostgreSQL's own error.
+    let schema = unsafe { pg_sys::get_namespace_oid(c"reco".as_ptr(), false) };
+    as_role(owner(schema), || {
+        check_version(schema)?;
+        body()
+    })
+}
+
+/// The SQL objects must be those of this library: after an update of the one without the other, nothing else would say why
+/// things fail. Asked once for each schema that the extension lives in, and again until it is right.
+fn check_version(schema: pg_sys::Oid) -> Result<()> {
+    thread_local! {
+        static CHECKED: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    }
+    if CHECKED.get() == schema {
+        return Ok(());
+    }
+    let library = env!("CARGO_PKG_VERSION");
+    let objects = Spi::connect(|client| {
+        let query =
+            "SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname OPERATOR(pg_catalog.=) 'pg_reco'";
+        let row = client.select(query, Some(1), &[])?.first();
+        Ok::<_, Error>(if row.is_empty() { None } else { row.get::<String>(1)? })
+    })?;
+    match objects {
+        // Without the extension there is a schema of that name with tables of somebody else's.
+        None => Err(Error::VersionMismatch { library, objects: "none".into() }),
+        Some(objects) if objects != library => Err(Error::VersionMismatch { library, objects }),
+        Some(_) => {
+            CHECKED.set(schema);
+            Ok(())
+        }
+    }
 }
 
 /// The role that owns the catalog tables. Looked up at each call: it can change.
-fn owner() -> pg_sys::Oid {
+fn owner(schema: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: look-ups in the system cache; the tuple is released after its only use.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(c"reco".as_ptr(), false);
         let table = pg_sys::get_relname_relid(c"model".as_ptr(), schema);
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as _, table.into());
         if tuple.is_null() {
@@ -465,10 +497,6 @@ fn set_in_use(client: &mut SpiClient, name: &str, version: i32) -> Result<()> {
 /// The SHA-256 of `bytes`, in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn required<T>(value: Option<T>) -> Result<T> {

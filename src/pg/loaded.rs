@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -20,6 +21,7 @@ use crate::pg::catalog::{self, DATA_FILE, Entry, ONNX_FILE, Stamp, TOKENIZER_FIL
 use crate::pg::settings;
 use crate::progress::Progress;
 use crate::recommendation;
+use crate::sealed;
 
 /// A model ready for use. What a run changes is in a cell: a backend runs one thing at a time.
 pub enum Ready {
@@ -55,10 +57,47 @@ struct Slot {
     /// Sessions are made anew when a setting that shapes them has changed; recommenders need none.
     options: Option<SessionOptions>,
     ready: Rc<Ready>,
+    /// Of the files that it holds.
+    bytes: u64,
+    /// Greater than that of every slot used before.
+    used: u64,
+}
+
+/// What this backend has loaded, within the budget `reco.cache_size`.
+#[derive(Default)]
+struct Slots {
+    by_key: HashMap<String, Slot>,
+    uses: u64,
+}
+
+impl Slots {
+    fn find(&mut self, key: &str, stamp: &Stamp, options: &SessionOptions) -> Option<Rc<Ready>> {
+        let slot = self.by_key.get_mut(key)?;
+        if slot.stamp != *stamp || slot.options.as_ref().is_some_and(|o| o != options) {
+            return None;
+        }
+        self.uses += 1;
+        slot.used = self.uses;
+        Some(slot.ready.clone())
+    }
+
+    fn insert(&mut self, key: String, mut slot: Slot) {
+        self.uses += 1;
+        slot.used = self.uses;
+        self.by_key.insert(key, slot);
+    }
+
+    /// Unloads the least recently used until the rest keeps to `budget`. The last used stays, whatever its size.
+    fn keep_to(&mut self, budget: u64) {
+        while self.by_key.len() > 1 && self.by_key.values().map(|s| s.bytes).sum::<u64>() > budget {
+            let oldest = self.by_key.iter().min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone());
+            oldest.and_then(|key| self.by_key.remove(&key));
+        }
+    }
 }
 
 thread_local! {
-    static SLOTS: RefCell<HashMap<String, Slot>> = RefCell::new(HashMap::new());
+    static SLOTS: RefCell<Slots> = RefCell::default();
 }
 
 /// The version of `name` in use, ready to run. An error where the caller may not use it.
@@ -70,22 +109,31 @@ fn slot(
     key: String,
     name: &str,
     progress: &dyn Progress,
-    load: impl FnOnce(&Entry, &SessionOptions, &dyn Progress) -> Result<Ready>,
+    load: impl Fn(&Entry, &SessionOptions, &dyn Progress) -> Result<(Ready, u64)>,
 ) -> Result<Rc<Ready>> {
     let stamp = catalog::stamp(name)?;
     let options = settings::session_options();
-    let found = SLOTS.with_borrow(|slots| {
-        let slot = slots.get(&key).filter(|s| s.stamp == stamp && s.options.as_ref().is_none_or(|o| *o == options))?;
-        Some(slot.ready.clone())
+    let found = SLOTS.with_borrow_mut(|slots| {
+        let found = slots.find(&key, &stamp, &options);
+        slots.keep_to(settings::cache_size());
+        found
     });
     if let Some(ready) = found {
         return Ok(ready);
     }
     let entry = catalog::find(name, Some(stamp.version))?;
-    let ready = Rc::new(load(&entry, &options, progress)?);
-    let keeps_options = !matches!(*ready, Ready::Recommender(_));
-    let slot = Slot { stamp, options: keeps_options.then_some(options), ready: ready.clone() };
-    SLOTS.with_borrow_mut(|slots| slots.insert(key, slot));
+    let (ready, bytes) = match load(&entry, &options, progress) {
+        // Another backend has just removed the files, as reco.drop_model does: they are made anew.
+        Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => load(&entry, &options, progress)?,
+        other => other?,
+    };
+    let keeps_options = !matches!(ready, Ready::Recommender(_));
+    let ready = Rc::new(ready);
+    let slot = Slot { stamp, options: keeps_options.then_some(options), ready: ready.clone(), bytes, used: 0 };
+    SLOTS.with_borrow_mut(|slots| {
+        slots.insert(key, slot);
+        slots.keep_to(settings::cache_size());
+    });
     Ok(ready)
 }
 
@@ -99,45 +147,49 @@ pub fn graph(name: &str, progress: &dyn Progress) -> Result<Rc<Ready>> {
 /// Gives this backend's memory for `name` back.
 pub fn unload(name: &str) -> bool {
     SLOTS.with_borrow_mut(|slots| {
-        let graph = slots.remove(&format!("{name}\0graph"));
-        slots.remove(name).or(graph).is_some()
+        let graph = slots.by_key.remove(&format!("{name}\0graph"));
+        slots.by_key.remove(name).or(graph).is_some()
     })
 }
 
-/// Loads `entry` without keeping it: also the check that an imported model works.
-pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<Ready> {
+/// Loads `entry` without keeping it: also the check that an imported model works. Gives the bytes of the files that are
+/// held too.
+pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
     let folder = cache::folder(entry, progress)?;
-    let onnx = map(&folder.join(ONNX_FILE))?;
+    let source = folder.join(ONNX_FILE);
+    let onnx = map(&source)?;
     match entry.task {
         Task::Recommendation => {
             let model = recommendation::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?)?;
-            Ok(Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model })))
+            let ready = Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model }));
+            Ok((ready, sealed::size(&folder)))
         }
         Task::TextEmbedding => {
             let signature = Signature::read(onnx)?;
             let config = TextConfig::read(&entry.config, &signature)?;
             let path = folder.join(TOKENIZER_FILE);
-            let tokenizer = fs::read(&path).map_err(|source| Error::File {
-                action: "read",
-                path: path.display().to_string(),
-                source,
-            })?;
-            let session = session(entry, &folder, options, progress)?;
+            let tokenizer = fs::read(&path).map_err(sealed::failed("read", &path))?;
+            let session = session(entry, &source, options, progress)?;
+            let bytes = session.bytes + tokenizer.len() as u64;
             let model = TextEmbedder::new(&tokenizer, session, config, &signature)?;
-            Ok(Ready::Text(Box::new(RefCell::new(model))))
+            Ok((Ready::Text(Box::new(RefCell::new(model))), bytes))
         }
         Task::ImageEmbedding => {
             let config = ImageConfig::read(&entry.config, &Signature::read(onnx)?)?;
-            Ok(Ready::Image(RefCell::new(ImageEmbedder::new(session(entry, &folder, options, progress)?, config))))
+            let session = session(entry, &source, options, progress)?;
+            let bytes = session.bytes;
+            Ok((Ready::Image(RefCell::new(ImageEmbedder::new(session, config))), bytes))
         }
         Task::Predict => {
             let signature = Signature::read(onnx)?;
-            Ok(Ready::Graph(RefCell::new(Graph { session: session(entry, &folder, options, progress)?, signature })))
+            let session = session(entry, &source, options, progress)?;
+            let bytes = session.bytes;
+            Ok((Ready::Graph(RefCell::new(Graph { session, signature })), bytes))
         }
     }
 }
 
-fn session(entry: &Entry, folder: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Session> {
+fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Session> {
     thread_local! {
         /// Why CUDA did not work, once that is known and was said: it is not looked for again.
         static CUDA_MISSING: RefCell<bool> = const { RefCell::new(false) };
@@ -146,7 +198,7 @@ fn session(entry: &Entry, folder: &Path, options: &SessionOptions, progress: &dy
     if options.execution == Execution::Auto && CUDA_MISSING.with_borrow(|m| *m) {
         options.execution = Execution::Cpu;
     }
-    let session = Session::load(&entry.name, folder, ONNX_FILE, &options, progress)?;
+    let session = Session::load(&entry.name, source, &options, progress)?;
     if let Some(reason) = &session.cuda_missing {
         CUDA_MISSING.set(true);
         let reason = reason.lines().next().unwrap_or_default();
@@ -160,8 +212,8 @@ fn session(entry: &Entry, folder: &Path, options: &SessionOptions, progress: &dy
 
 /// Maps a file of the cache. The pages are shared with every process that maps it.
 fn map(path: &Path) -> Result<Bytes> {
-    let failed = |source| Error::File { action: "map", path: path.display().to_string(), source };
-    let file = File::open(path).map_err(failed)?;
+    let failed = sealed::failed("map", path);
+    let file = File::open(path).map_err(&failed)?;
     // SAFETY: files of the cache are renamed into place whole and never written again.
     let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
     Ok(Bytes::from_owner(map))

@@ -11,5 +11,6 @@ pub mod identity;
 pub mod ids;
 pub mod interrupts;
 pub mod loaded;
+pub mod preload;
 pub mod settings;
 pub mod source;

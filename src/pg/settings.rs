@@ -1,10 +1,12 @@
 //! The `reco.*` settings.
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 
+use crate::onnx::environment::EnvironmentOptions;
 use crate::onnx::session::{Execution, SessionOptions};
 use crate::parallel;
 
@@ -21,6 +23,11 @@ static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> =
 static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::auto);
 static DEVICE_ID: GucSetting<i32> = GucSetting::<i32>::new(0);
+static GPU_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
+static RUN_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+static MAX_MODEL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+static PRELOAD_MODELS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(32);
 static EMBEDDING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"all-minilm-l6-v2"));
@@ -54,6 +61,54 @@ pub fn register() {
         &DEVICE_ID,
         0,
         1023,
+        GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.gpu_memory_limit",
+        c"Memory that one model may take on the CUDA device.",
+        c"In kB where no unit is given; 0 sets no limit. A model loaded after a change keeps to it.",
+        &GPU_MEMORY_LIMIT,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.run_memory_limit",
+        c"Memory that the runs of a connection's models may take on the CPU, weights not counted.",
+        c"In kB where no unit is given; 0 sets no limit. Read by each connection when it first runs a model.",
+        &RUN_MEMORY_LIMIT,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.cache_size",
+        c"Models that a connection keeps loaded, by the size of their files.",
+        c"In kB where no unit is given. Above it the least recently used are unloaded; the one in use always stays.",
+        &CACHE_SIZE,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.max_model_size",
+        c"Size of a model, its tokenizer included, above which an import is refused.",
+        c"In kB where no unit is given.",
+        &MAX_MODEL_SIZE,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_string_guc(
+        c"reco.preload_models",
+        c"Models that a new connection loads before its first statement, separated by commas.",
+        c"Works where shared_preload_libraries or session_preload_libraries has pg_reco.",
+        &PRELOAD_MODELS,
         GucContext::Userset,
         flags,
     );
@@ -122,6 +177,29 @@ pub fn image_model() -> String {
     text(&IMAGE_MODEL)
 }
 
+/// The names in `reco.preload_models`.
+pub fn preload_models() -> Vec<String> {
+    text(&PRELOAD_MODELS).split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+}
+
+/// Bytes.
+pub fn cache_size() -> u64 {
+    bytes(&CACHE_SIZE) as u64
+}
+
+/// Bytes.
+pub fn max_model_size() -> u64 {
+    bytes(&MAX_MODEL_SIZE) as u64
+}
+
+fn bytes(kilobytes: &GucSetting<i32>) -> usize {
+    (kilobytes.get().max(0) as usize).saturating_mul(1024)
+}
+
+fn limit(kilobytes: &GucSetting<i32>) -> Option<usize> {
+    Some(bytes(kilobytes)).filter(|&b| b > 0)
+}
+
 pub fn threads() -> usize {
     match THREADS.get() {
         0 => parallel::available_threads(),
@@ -138,13 +216,18 @@ pub fn session_options() -> SessionOptions {
     // SAFETY: PostgreSQL fills this buffer with a C string before any extension is loaded.
     let libdir = unsafe { CStr::from_ptr(std::ptr::addr_of!(pg_sys::pkglib_path).cast()) }.to_string_lossy();
     SessionOptions {
-        library: text(&ONNXRUNTIME_LIBRARY).replace("$libdir", &libdir),
+        environment: EnvironmentOptions {
+            library: text(&ONNXRUNTIME_LIBRARY).replace("$libdir", &libdir).into(),
+            run_memory_limit: limit(&RUN_MEMORY_LIMIT),
+        },
+        preparer: Path::new(&*libdir).join("pg_reco/pg_reco_prepare"),
         execution: match EXECUTION_PROVIDER.get() {
             ExecutionProvider::auto => Execution::Auto,
             ExecutionProvider::cpu => Execution::Cpu,
             ExecutionProvider::cuda => Execution::Cuda,
         },
         device_id: DEVICE_ID.get(),
+        gpu_memory_limit: limit(&GPU_MEMORY_LIMIT),
         threads: threads(),
     }
 }

@@ -10,6 +10,7 @@ use crate::embedding::text::Role;
 use crate::error::{Error, Result};
 use crate::onnx::inspect::Signature;
 use crate::onnx::proto::data_type;
+use crate::onnx::session::RunMemory;
 use crate::onnx::tensor::Tensor;
 use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, TOKENIZER_FILE, Task};
 use crate::pg::errors;
@@ -27,6 +28,16 @@ fn import_model(
     config: Option<JsonB>,
 ) -> errors::Result<i32> {
     let (name, onnx) = (given(name, "name")?, given(onnx, "onnx")?);
+    let size = (onnx.len() + tokenizer.map_or(0, <[u8]>::len)) as u64;
+    if size > settings::max_model_size() {
+        return Err(Error::TooLarge {
+            what: format!("model \"{name}\""),
+            needed: format!("{size} bytes"),
+            limit: format!("{} bytes", settings::max_model_size()),
+            hint: "A superuser can raise reco.max_model_size.".into(),
+        }
+        .into());
+    }
     let task = Task::from_name(given(task, "task")?)?;
     let config = config.map_or_else(|| Value::Object(Map::new()), |c| c.0);
     if task == Task::Recommendation {
@@ -57,7 +68,7 @@ fn import_model(
 
 /// Loads the model and, where it is known what to feed it, runs it once.
 fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
-    match loaded::load(entry, &settings::session_options(), progress)? {
+    match loaded::load(entry, &settings::session_options(), progress)?.0 {
         Ready::Text(model) => model.borrow_mut().embed(&["a"], Role::Passage, 1, 1, progress).map(drop),
         Ready::Image(model) => {
             let mut model = model.borrow_mut();
@@ -206,7 +217,7 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
         [data_type::FLOAT, data_type::DOUBLE, data_type::INT32, data_type::INT64, data_type::BOOL, data_type::STRING];
     let wanted: Vec<&str> =
         graph.signature.outputs.iter().filter(|o| shown.contains(&o.element_type)).map(|o| o.name.as_str()).collect();
-    let outputs = graph.session.run(tensors, &wanted, progress)?;
+    let outputs = graph.session.run(tensors, &wanted, RunMemory::GiveBack, progress)?;
     Ok(wanted
         .iter()
         .zip(outputs)

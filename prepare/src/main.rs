@@ -1,0 +1,140 @@
+//! Prepares one ONNX graph for this processor, in a process of its own:
+//!
+//!     pg_reco_prepare LIBRARY SOURCE TARGET LIMIT
+//!
+//! loads ONNX Runtime from LIBRARY, writes the graph SOURCE, optimised, to TARGET with its weights, prepacked, in a file
+//! `weights` beside it, then loads what it has written and runs it once on zeros. Status 0: done. Status 1: it cannot be
+//! done, and why is on stderr. Ended by a signal: the graph crashes ONNX Runtime. LIMIT is how many bytes of memory, and
+//! of files, the process may take; it is the first to go when the machine runs out of memory.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use ort::environment::Environment;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Tensor, TensorElementType, ValueType};
+
+const WEIGHTS: &str = "weights";
+
+/// Weights smaller than this stay in the graph, bytes.
+const SMALLEST_SHARED: &str = "1024";
+
+/// An input of more elements than this is not made up.
+const MOST_ELEMENTS: usize = 1 << 24;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let [library, source, target, limit] = arguments.as_slice() else {
+        eprintln!("usage: pg_reco_prepare LIBRARY SOURCE TARGET LIMIT");
+        return ExitCode::FAILURE;
+    };
+    match run(Path::new(library), Path::new(source), Path::new(target), &limit.to_string_lossy()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(library: &Path, source: &Path, target: &Path, limit: &str) -> Result<()> {
+    confine(limit.parse()?)?;
+    let environment = ort::init_from(library)?.with_name("pg_reco").with_telemetry(false).build()?;
+    let mut builder = builder(&environment)?.with_optimized_model_path(target).map_err(ort::Error::<()>::from)?;
+    for (key, value) in [
+        ("session.optimized_model_external_initializers_file_name", WEIGHTS),
+        ("session.optimized_model_external_initializers_min_size_in_bytes", SMALLEST_SHARED),
+        ("session.save_external_prepacked_constant_initializers", "1"),
+    ] {
+        builder = builder.with_config_entry(key, value).map_err(ort::Error::<()>::from)?;
+    }
+    drop(builder.commit_from_file(source)?);
+    let builder = self::builder(&environment)?.with_optimization_level(GraphOptimizationLevel::Disable);
+    try_out(builder.map_err(ort::Error::<()>::from)?.commit_from_file(target)?)
+}
+
+/// One thread: what is prepared does not depend on their number, and many would only wait for each other here.
+fn builder(environment: &Environment) -> Result<SessionBuilder> {
+    let builder = Session::builder(environment)?.with_intra_threads(1).map_err(ort::Error::<()>::from)?;
+    Ok(builder.with_log_level(ort::logging::LogLevel::Fatal).map_err(ort::Error::<()>::from)?)
+}
+
+/// Runs the graph on zeros. It may well refuse them; what matters is that the process lives on.
+fn try_out(mut session: Session) -> Result<()> {
+    let inputs: Option<Vec<(Cow<str>, SessionInputValue)>> = session
+        .inputs()
+        .iter()
+        .map(|input| Some((Cow::from(input.name().to_owned()), zeros(input.dtype())?)))
+        .collect();
+    let Some(inputs) = inputs else { return Ok(()) };
+    match session.run(inputs) {
+        // How ONNX Runtime says that there is no more memory.
+        Err(refused)
+            if ["bad_alloc", "bad allocation", "Failed to allocate"].iter().any(|s| refused.message().contains(s)) =>
+        {
+            Err(format!("it asks for too much memory: {}", refused.message()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A tensor of zeros of the type that an input takes, one long where it may be of any length.
+fn zeros(input: &ValueType) -> Option<SessionInputValue<'static>> {
+    let ValueType::Tensor { ty, shape, .. } = input else { return None };
+    let shape: Vec<usize> = shape.iter().map(|&d| usize::try_from(d).unwrap_or(1)).collect();
+    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS)?;
+    macro_rules! of {
+        ($t:ty) => {
+            Tensor::<$t>::from_array((shape, vec![<$t>::default(); elements])).ok()?.into()
+        };
+    }
+    Some(match ty {
+        TensorElementType::Float32 => of!(f32),
+        TensorElementType::Float64 => of!(f64),
+        TensorElementType::Int8 => of!(i8),
+        TensorElementType::Int16 => of!(i16),
+        TensorElementType::Int32 => of!(i32),
+        TensorElementType::Int64 => of!(i64),
+        TensorElementType::Uint8 => of!(u8),
+        TensorElementType::Uint16 => of!(u16),
+        TensorElementType::Uint32 => of!(u32),
+        TensorElementType::Uint64 => of!(u64),
+        TensorElementType::Bool => of!(bool),
+        TensorElementType::String => {
+            Tensor::from_string_array((shape, vec![String::new(); elements].as_slice())).ok()?.into()
+        }
+        _ => return None,
+    })
+}
+
+/// Bounds what this process can do to others: memory, disk, what it holds open, how long it may outlive its parent.
+fn confine(limit: u64) -> Result<()> {
+    // SAFETY: system calls on this process itself with plain arguments, before any thread is started.
+    unsafe {
+        // The connection to the client is the parent's alone.
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // A write beyond the limit is then an error and not the end.
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        for (resource, most) in [(libc::RLIMIT_DATA, limit), (libc::RLIMIT_FSIZE, limit), (libc::RLIMIT_CORE, 0)] {
+            let wanted = libc::rlimit { rlim_cur: most, rlim_max: most };
+            if libc::setrlimit(resource, &wanted) != 0 {
+                let mut found = std::mem::zeroed();
+                libc::getrlimit(resource, &mut found);
+                // A lower limit than this that was set from outside stays.
+                if found.rlim_max > most {
+                    return Err(std::io::Error::last_os_error().into());
+                }
+            }
+        }
+    }
+    // Where there is no such file, nothing chooses by it.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    Ok(())
+}

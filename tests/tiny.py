@@ -1,0 +1,129 @@
+"""Models small enough to be imported in milliseconds, and a shop small enough to be trained on as fast."""
+
+import json
+
+import numpy
+
+import tokenizers
+from onnx import TensorProto, helper, numpy_helper
+from reference import MODELS, ROOT
+
+WORDS = "red white green wine coffee tea bread milk of the and with dry sweet dark light".split()
+
+PURCHASES = """
+    CREATE TABLE purchase AS
+    SELECT u::bigint AS user_id, ((u * 7 + i * i * 3 + u * i) % 50)::int AS item_id, 1 + (u + i) % 3 AS weight
+      FROM generate_series(1, 60) u, generate_series(1, 9) i;
+    CREATE INDEX ON purchase (user_id)"""
+
+
+def model_bytes(nodes, inputs, outputs, initializers=(), opset=17, domains=()):
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(initializers))
+    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 3 if domain == "ai.onnx.ml" else 1) for domain in domains)]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name="test")
+    model.ir_version = 8
+    return model.SerializeToString()
+
+
+def port(name, element_type, shape):
+    return helper.make_tensor_value_info(name, element_type, shape)
+
+
+def constant(name, array):
+    return numpy_helper.from_array(numpy.asarray(array), name)
+
+
+def text_model(seed=1, dimension=8):
+    """A vector for each token: a table of embeddings, pooled by the extension."""
+    table = numpy.random.default_rng(seed).standard_normal((len(WORDS) + 3, dimension)).astype(numpy.float32)
+    return model_bytes(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]),
+            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask", "last"], ["wide"]),
+            helper.make_node("Mul", ["looked_up", "wide"], ["tokens"]),
+        ],
+        [port("input_ids", TensorProto.INT64, ["batch", "length"]), port("attention_mask", TensorProto.INT64, ["batch", "length"])],
+        [port("tokens", TensorProto.FLOAT, ["batch", "length", dimension])],
+        [constant("table", table), constant("last", numpy.array([2], numpy.int64))],
+    )
+
+
+def tokenizer():
+    vocabulary = {token: index for index, token in enumerate(["[PAD]", "[UNK]", *WORDS, "##s"])}
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return made.to_str().encode()
+
+
+def import_text(connection, name="tiny", seed=1):
+    """Imports the tiny text model; the same seed gives the same vectors."""
+    connection.execute(
+        "SELECT reco.import_model(%s, %b, 'text_embedding', %b, '{\"max_length\": 32}')", [name, text_model(seed), tokenizer()]
+    )
+
+
+def import_kept(connection, name):
+    """Imports one of the set-up's own models."""
+    config = json.loads((ROOT / "models" / f"{name}.json").read_text())
+    files = MODELS / name
+    tokens = (files / "tokenizer.json").read_bytes() if (files / "tokenizer.json").exists() else None
+    connection.execute(
+        "SELECT reco.import_model(%s, %b, %s, %b, %s::jsonb)",
+        [name, (files / "model.onnx").read_bytes(), config["task"], tokens, json.dumps(config["config"])],
+    )
+
+
+def linear_model(weight=2.0):
+    """y = weight · x for x [rows, 2]."""
+    return model_bytes(
+        [helper.make_node("Mul", ["x", "w"], ["y"])],
+        [port("x", TensorProto.FLOAT, ["rows", 2])],
+        [port("y", TensorProto.FLOAT, ["rows", 2])],
+        [constant("w", numpy.float32(weight))],
+    )
+
+
+def large_model(values=1_500_000):
+    """The largest of x · w for x [rows, 2]: weights of 12 MB, so that the stored file has several parts."""
+    weights = numpy.random.default_rng(5).standard_normal((2, values)).astype(numpy.float32)
+    return model_bytes(
+        [helper.make_node("MatMul", ["x", "w"], ["all"]), helper.make_node("ReduceMax", ["all"], ["y"], axes=[1], keepdims=0)],
+        [port("x", TensorProto.FLOAT, ["rows", 2])],
+        [port("y", TensorProto.FLOAT, ["rows"])],
+        [constant("w", weights)],
+    )
+
+
+def train(connection, name="shop", algorithm="ials", source="TABLE purchase", options=None):
+    given = options or ({"factors": 8, "iterations": 3} if algorithm == "ials" else {})
+    return connection.execute("SELECT reco.train(%s, %s, %s, %s::jsonb)", [name, source, algorithm, json.dumps(given)]).fetchone()[0]
+
+
+def prepare(connection):
+    """The extension, small models, the shop and a recommender of each kind."""
+    connection.execute("CREATE EXTENSION IF NOT EXISTS pg_reco")
+    connection.execute(PURCHASES)
+    import_text(connection)
+    connection.execute("SELECT reco.import_model('linear', %b)", [linear_model()])
+    connection.execute("SELECT reco.import_model('large', %b)", [large_model()])
+    for algorithm in ("ials", "item_knn", "popularity"):
+        train(connection, f"shop_{algorithm}", algorithm)
+
+
+ANSWERS = {
+    "embed": "SELECT reco.embed('red wine', 'tiny')",
+    "predict": """SELECT reco.predict('linear', '{"x": [[1, 2]]}')""",
+    "large": """SELECT reco.predict('large', '{"x": [[1, 2], [-3, 0.5]]}')""",
+    "ials": "SELECT array_agg(r::text ORDER BY rank) FROM reco.recommend('shop_ials', 7, 5) r",
+    "item_knn": "SELECT array_agg(r::text ORDER BY rank) FROM reco.recommend('shop_item_knn', 7, 5) r",
+    "popularity": "SELECT array_agg(r::text ORDER BY rank) FROM reco.recommend('shop_popularity', 7, 5) r",
+    "similar": "SELECT array_agg(r::text ORDER BY rank) FROM reco.similar_items('shop_ials', 3, 5) r",
+    "basket": "SELECT array_agg(r::text ORDER BY rank) FROM reco.recommend_for_items('shop_ials', ARRAY[3, 4], k => 5) r",
+    "describe": "SELECT array_agg(r::text ORDER BY r) FROM reco.describe_model('shop_ials') r",
+}
+
+
+def answers(connection):
+    """What the models say: equal before and after whatever was done to the server."""
+    return {name: connection.execute(query).fetchone() for name, query in ANSWERS.items()}
