@@ -45,6 +45,9 @@ fn main() -> ExitCode {
 
 fn run(library: &Path, source: &Path, target: &Path, limit: &str) -> Result<()> {
     confine(limit.parse()?)?;
+    // Microsoft's builds keep a database of what they were used for, and a thread that uploads it.
+    // SAFETY: this is the process's only thread.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     let environment = ort::init_from(library)?.with_name("pg_reco").with_telemetry(false).build()?;
     let mut builder = builder(&environment)?.with_optimized_model_path(target).map_err(ort::Error::<()>::from)?;
     for (key, value) in [

@@ -4,8 +4,9 @@ use crate::embedding::config::{Layout, Pooling, TextConfig};
 use crate::embedding::tokenize::TextTokenizer;
 use crate::embedding::vector::normalize;
 use crate::error::{Error, Result};
+use crate::onnx::environment;
 use crate::onnx::inspect::Signature;
-use crate::onnx::session::{RunMemory, Session};
+use crate::onnx::session::Session;
 use crate::onnx::tensor::{Tensor, Values};
 use crate::progress::Progress;
 

@@ -19,12 +19,39 @@ pub struct EnvironmentOptions {
     pub run_memory_limit: Option<usize>,
 }
 
+static ENVIRONMENT: OnceCell<Environment> = OnceCell::new();
+
+/// To be called on the process's own thread before any other calls [`environment`].
+pub fn prepare(options: &EnvironmentOptions) -> Result<()> {
+    if ENVIRONMENT.get().is_none() {
+        check_library(&options.library)?;
+        // Microsoft's builds keep a database of what they were used for under the home directory, and a thread that uploads
+        // it. Switching that off through the API comes too late: both are there by then.
+        // SAFETY: no other thread of ours runs, and none of ONNX Runtime's before its environment is made.
+        unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+        give_memory_back();
+    }
+    Ok(())
+}
+
+/// Has the C library return what is freed to the system. Left to itself it raises these thresholds to tens of megabytes when
+/// it sees a large block freed, and every connection would keep that much which it no longer uses.
+#[cfg(target_env = "gnu")]
+fn give_memory_back() {
+    // SAFETY: both set a number; a value that is refused changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_memory_back() {}
+
 /// The environment; a failure may be tried again with another path.
 pub fn environment(options: &EnvironmentOptions) -> Result<&'static Environment> {
-    static ENVIRONMENT: OnceCell<Environment> = OnceCell::new();
     ENVIRONMENT.get_or_try_init(|| {
         let library = &options.library;
-        check_library(library)?;
         let environment = ort::init_from(library)
             .map_err(|e| missing(library, e.to_string()))?
             .with_name("pg_reco")
@@ -36,7 +63,7 @@ pub fn environment(options: &EnvironmentOptions) -> Result<&'static Environment>
     })
 }
 
-pub fn check_library(library: &Path) -> Result<()> {
+fn check_library(library: &Path) -> Result<()> {
     if library.is_file() { Ok(()) } else { Err(missing(library, "no such file".into())) }
 }
 
@@ -46,16 +73,14 @@ fn missing(library: &Path, reason: String) -> Error {
 
 /// Makes the one arena out of which every session's runs take their memory, so that one limit holds for all.
 fn register_arena(environment: &Environment, limit: Option<usize>) -> ort::Result<()> {
-    // 1 is kSameAsRequested: the arena grows by what a run needs, not to the next power of two.
-    let entries = [(c"max_mem", limit.unwrap_or(0)), (c"arena_extend_strategy", 1)];
-    let (keys, values): (Vec<_>, Vec<_>) = entries.iter().map(|(key, value)| (key.as_ptr(), *value)).unzip();
+    let (key, value) = (c"max_mem".as_ptr(), limit.unwrap_or(0));
     let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default)?;
     let api = ort::api();
-    // SAFETY: keys and values are as many as said and outlive the call; the configuration made is given back once, after
+    // SAFETY: the one key and its value outlive the call; the configuration made is given back once, after
     // its only use; environment and memory are live objects of this library.
     unsafe {
         let mut arena = std::ptr::null_mut();
-        let made = (api.CreateArenaCfgV2)(keys.as_ptr(), values.as_ptr(), keys.len(), &mut arena);
+        let made = (api.CreateArenaCfgV2)(&key, &value, 1, &mut arena);
         ort::Error::<()>::result_from_status(made)?;
         let registered = (api.CreateAndRegisterAllocator)(environment.ptr().cast_mut(), memory.ptr(), arena);
         (api.ReleaseArenaCfg)(arena);

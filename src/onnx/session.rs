@@ -15,7 +15,7 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputV
 use ort::value::{DynValue, TensorElementType, ValueType};
 
 use crate::error::{Error, Result};
-use crate::onnx::environment::{EnvironmentOptions, check_library, environment};
+use crate::onnx::environment::{self, EnvironmentOptions, environment};
 use crate::onnx::prepared;
 use crate::onnx::tensor::{Tensor, Values};
 use crate::parallel;
@@ -57,7 +57,7 @@ pub struct SessionOptions {
 pub enum RunMemory {
     /// The next run takes it.
     Keep,
-    /// It goes back to the system, which costs a few milliseconds for each 100 MB.
+    /// It goes back to the system, which costs some milliseconds for each 100 MB.
     GiveBack,
 }
 
@@ -77,7 +77,7 @@ impl Session {
     /// processor is kept beside it; nothing is loaded here that was not tried out while it was prepared.
     pub fn load(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
         let tools = prepared::Tools { preparer: &options.preparer, library: &options.environment.library };
-        check_library(&options.environment.library)?;
+        environment::prepare(&options.environment)?;
         let prepared = prepared::folder(name, source, &tools, progress)?;
         let loader = Loader { name, options, canceled: AtomicBool::new(false), canceler: Mutex::new(None) };
         parallel::watched(
@@ -193,6 +193,8 @@ impl Loader<'_> {
         ort::session::Session::builder(environment(&self.options.environment)?)
             .and_then(|b| Ok(b.with_intra_threads(self.options.threads)?))
             .and_then(|b| Ok(b.with_env_allocators()?))
+            // A plan of the memory for each shape that was ever run would be one more block of the size of a run.
+            .and_then(|b| Ok(b.with_memory_pattern(false)?))
             // Idle threads sleep: a backend that waits for its client must not hold a processor.
             .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
             .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Fatal)?))

@@ -1,0 +1,152 @@
+"""Updates: from every version that was published to this one, and what is said when library and SQL do not fit together.
+
+`versions/` holds the SQL of each version as it was published; a new version adds its own.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+import tiny
+from psycopg import sql as identifiers
+
+PUBLISHED = sorted(path.stem.split("--")[1] for path in Path(__file__).parent.glob("versions/pg_reco--*.sql"))
+ROOT = Path(__file__).parents[1]
+CURRENT = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+
+# Everything that belongs to the extension, each object as one text.
+MEMBERS = {
+    "objects": "SELECT pg_describe_object(classid, objid, objsubid) FROM members",
+    "comments": """SELECT pg_describe_object(m.classid, m.objid, 0) || ' ' || d.objsubid || ': ' || d.description
+                     FROM members m JOIN pg_description d ON (d.classoid, d.objoid) = (m.classid, m.objid)""",
+    "functions": """SELECT CASE WHEN prokind = 'a' THEN
+                                (a.aggfnoid, aggkind, aggtransfn, aggfinalfn, aggcombinefn, aggserialfn, aggdeserialfn, aggtranstype::regtype,
+                                 aggtransspace, aggfinalmodify, agginitval, proparallel, prosupport)::text
+                           ELSE pg_get_functiondef(p.oid) END
+                      FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+                      LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid""",
+    "rights": """SELECT pg_describe_object(classid, objid, 0) || ' ' || acl::text
+                   FROM members m, LATERAL (SELECT proacl FROM pg_proc WHERE oid = objid AND classid = 'pg_proc'::regclass UNION ALL
+                                            SELECT relacl FROM pg_class WHERE oid = objid AND classid = 'pg_class'::regclass UNION ALL
+                                            SELECT typacl FROM pg_type WHERE oid = objid AND classid = 'pg_type'::regclass) AS a (acl)
+                  WHERE acl IS NOT NULL""",
+    "columns": """SELECT (attrelid::regclass, attname, attnum, format_type(atttypid, atttypmod), attnotnull, attstorage,
+                          pg_get_expr(adbin, adrelid))::text
+                    FROM members m JOIN pg_attribute a ON m.classid = 'pg_class'::regclass AND attrelid = m.objid AND attnum > 0
+                    LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum) WHERE NOT attisdropped""",
+    "relations": """SELECT (m.objid::regclass, relkind, reloptions, CASE WHEN relkind = 'v' THEN pg_get_viewdef(m.objid) END)::text
+                      FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid""",
+    "indexes": """SELECT pg_get_indexdef(indexrelid) FROM members JOIN pg_index ON classid = 'pg_class'::regclass AND indrelid = objid""",
+    "constraints": """SELECT (conrelid::regclass, conname, pg_get_constraintdef(c.oid))::text
+                        FROM members m JOIN pg_constraint c ON m.classid = 'pg_class'::regclass AND conrelid = m.objid""",
+    "triggers": """SELECT pg_get_triggerdef(t.oid) FROM members m JOIN pg_trigger t
+                       ON m.classid = 'pg_class'::regclass AND tgrelid = m.objid AND NOT tgisinternal""",
+    "dumped": """SELECT (t.oid::regclass, t.condition)::text FROM pg_extension, unnest(extconfig, extcondition) AS t (oid, condition)
+                  WHERE extname = 'pg_reco'""",
+}
+
+
+def objects(connection):
+    members = """WITH members AS (SELECT classid, objid, 0 AS objsubid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                                   WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'pg_reco')"""
+    with connection.transaction():
+        # Every name is then written out in full.
+        connection.execute("SET LOCAL search_path = ''")
+        return {kind: sorted(row[0] for row in connection.execute(members.replace("pg_", "pg_catalog.pg_") + query)) for kind, query in MEMBERS.items()}
+
+
+@pytest.fixture(scope="module")
+def published_scripts():
+    """The published versions' SQL, where CREATE EXTENSION … VERSION finds it."""
+    share = subprocess.run(["pg_config", "--sharedir"], check=True, capture_output=True, text=True).stdout.strip()
+    placed = []
+    for version in PUBLISHED:
+        target = Path(share, "extension", f"pg_reco--{version}.sql")
+        if not target.exists():
+            shutil.copy(Path(__file__).parent / "versions" / target.name, target)
+            placed.append(target)
+    yield
+    for target in placed:
+        target.unlink()
+
+
+@pytest.fixture
+def fresh(server, published_scripts):
+    """Connections to a database of their own, without the extension."""
+    name = identifiers.Identifier("pg_reco_upgrade")
+    opened = []
+    with psycopg.connect(server, dbname="postgres", autocommit=True) as connection:
+        connection.execute(identifiers.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        connection.execute(identifiers.SQL("CREATE DATABASE {}").format(name))
+
+        def connect():
+            opened.append(psycopg.connect(server, dbname="pg_reco_upgrade", autocommit=True))
+            return opened[-1]
+
+        yield connect
+        for each in opened:
+            each.close()
+        connection.execute(identifiers.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def test_every_published_version_has_its_sql_kept():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    released = re.findall(r"^## (\d+\.\d+\.\d+)", changelog, re.MULTILINE)
+    assert released[0] == CURRENT, "CHANGELOG.md begins with another version than Cargo.toml's"
+    assert set(released[1:]) == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_an_update_gives_the_objects_of_a_fresh_install(fresh, db, version):
+    connection = fresh()
+    connection.execute(f"CREATE EXTENSION pg_reco VERSION '{version}'")
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    assert connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'pg_reco'").fetchone() == (CURRENT,)
+    updated, installed = objects(connection), objects(db)
+    for kind in MEMBERS:
+        assert updated[kind] == installed[kind], kind
+    assert len(installed["functions"]) > 30
+
+
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_models_outlive_an_update(fresh, db, version):
+    connection = fresh()
+    connection.execute(f"CREATE EXTENSION pg_reco VERSION '{version}'")
+    db.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
+    tables = {"model": "model", "model_version": "model_version", "model_file": "model_file", "model_part": "model_part"}
+    try:
+        for table in tables:
+            condition = "WHERE name = 'linear'"
+            with db.cursor().copy(f"COPY (SELECT * FROM reco.{table} {condition}) TO STDOUT") as source:
+                data = b"".join(source)
+            with connection.cursor().copy(f"COPY reco.{table} FROM STDIN") as target:
+                target.write(data)
+    finally:
+        db.execute("SELECT reco.drop_model('linear')")
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    assert connection.execute("""SELECT reco.predict('linear', '{"x": [[1, 2]]}')""").fetchone() == ({"y": [[2.0, 4.0]]},)
+
+
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_a_newer_library_says_that_the_objects_are_older(fresh, version):
+    connection = fresh()
+    connection.execute(f"CREATE EXTENSION pg_reco VERSION '{version}'")
+    said = f"library is version {CURRENT} and its SQL objects are version {version}"
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=re.escape(said)) as error:
+        connection.execute("SELECT reco.embed('x')")
+    assert f"ALTER EXTENSION pg_reco UPDATE TO '{CURRENT}'" in error.value.diag.message_hint
+    # The same connection goes on after the update.
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    with pytest.raises(psycopg.errors.UndefinedObject, match="does not exist"):
+        connection.execute("SELECT reco.embed('x')")
+
+
+def test_an_older_library_says_that_the_objects_are_newer(fresh):
+    connection = fresh()
+    connection.execute("CREATE EXTENSION pg_reco")
+    connection.execute("UPDATE pg_extension SET extversion = '99.0' WHERE extname = 'pg_reco'")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="its SQL objects are version 99.0"):
+        connection.execute("SELECT reco.recommend('any', 1)")
