@@ -6,9 +6,10 @@
 pub mod config;
 pub mod image;
 pub mod text;
-pub mod tokenize;
+pub mod tokenizer;
 pub mod vector;
 
 pub use config::{ImageConfig, TextConfig};
 pub use image::ImageEmbedder;
 pub use text::TextEmbedder;
+pub use tokenizer::TextTokenizer;

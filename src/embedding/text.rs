@@ -1,7 +1,7 @@
 //! Batches of texts through a text model.
 
 use crate::embedding::config::{Layout, Pooling, TextConfig};
-use crate::embedding::tokenize::TextTokenizer;
+use crate::embedding::tokenizer::TextTokenizer;
 use crate::embedding::vector::normalize;
 use crate::error::{Error, Result};
 use crate::onnx::environment;
@@ -32,13 +32,9 @@ pub enum Role {
 }
 
 impl TextEmbedder {
-    pub fn new(tokenizer: &[u8], session: Session, config: TextConfig, graph: &Signature) -> Result<Self> {
-        Ok(Self {
-            tokenizer: TextTokenizer::new(tokenizer, config.max_length)?,
-            session,
-            with_token_types: graph.input("token_type_ids").is_some(),
-            config,
-        })
+    /// `tokenizer` is opened with `config.max_length`.
+    pub fn new(tokenizer: TextTokenizer, session: Session, config: TextConfig, graph: &Signature) -> Self {
+        Self { tokenizer, session, with_token_types: graph.input("token_type_ids").is_some(), config }
     }
 
     pub fn session(&self) -> &Session {
