@@ -79,6 +79,9 @@ pub enum Error {
     #[error("ONNX Runtime cannot be loaded from \"{path}\": {reason}")]
     RuntimeMissing { path: String, reason: String },
 
+    #[error("{0} needs shared memory")]
+    NotPreloaded(&'static str),
+
     #[error("CUDA cannot be used: {0}")]
     CudaMissing(String),
 
@@ -124,7 +127,7 @@ impl Error {
             Self::ModelRun { .. } => "38000",
             Self::DamagedModel { .. } => "XX001",
             Self::RuntimeMissing { .. } => "58P01",
-            Self::CudaMissing(_) => "55000",
+            Self::NotPreloaded(_) | Self::CudaMissing(_) => "55000",
             Self::Resources(_) => "53000",
             Self::File { .. } => "58030",
             Self::Internal(_) => "XX000",
@@ -173,6 +176,7 @@ impl Error {
             Self::RuntimeMissing { .. } => {
                 "A superuser sets reco.onnxruntime_library to the path of libonnxruntime.so.".into()
             }
+            Self::NotPreloaded(_) => "Add pg_reco to shared_preload_libraries and restart the server.".into(),
             Self::CudaMissing(_) => "SET reco.execution_provider = 'cpu' runs without CUDA.".into(),
             Self::Resources(_) => {
                 "Lower reco.threads or reco.max_batch, or try again when the server is less busy.".into()

@@ -37,6 +37,15 @@ pub enum Provider {
     Cuda,
 }
 
+impl Provider {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
     /// Path of `libonnxruntime.so`.
@@ -50,7 +59,8 @@ pub struct SessionOptions {
 /// A graph made ready to run.
 pub struct Session {
     inner: ort::session::Session,
-    name: String,
+    /// The model's.
+    pub name: String,
     pub provider: Provider,
     /// Why CUDA is not in use although `Execution::Auto` looked for it.
     pub cuda_missing: Option<String>,

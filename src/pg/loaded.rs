@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -18,7 +19,8 @@ use crate::onnx::session::{Execution, Session, SessionOptions};
 use crate::pg::cache;
 use crate::pg::catalog::{self, DATA_FILE, Entry, ONNX_FILE, Stamp, TOKENIZER_FILE, Task};
 use crate::pg::settings;
-use crate::progress::Progress;
+use crate::pg::shared::models;
+use crate::progress::{Progress, SCAN};
 use crate::recommendation;
 
 /// A model ready for use. What a run changes is in a cell: a backend runs one thing at a time.
@@ -36,6 +38,16 @@ impl Ready {
             Self::Image(_) => Task::ImageEmbedding,
             Self::Recommender(_) => Task::Recommendation,
             Self::Graph(_) => Task::Predict,
+        }
+    }
+
+    /// What it runs on, as `reco.stat_models` names it.
+    pub fn provider(&self) -> &'static str {
+        match self {
+            Self::Text(model) => model.borrow().session().provider.name(),
+            Self::Image(model) => model.borrow().session().provider.name(),
+            Self::Recommender(_) => SCAN,
+            Self::Graph(graph) => graph.borrow().session.provider.name(),
         }
     }
 }
@@ -82,7 +94,10 @@ fn slot(
         return Ok(ready);
     }
     let entry = catalog::find(name, Some(stamp.version))?;
+    progress.report("loading the model", 0, 0);
+    let began = Instant::now();
     let ready = Rc::new(load(&entry, &options, progress)?);
+    models::loaded(name, ready.provider(), began.elapsed(), entry.files.iter().map(|f| f.size).sum());
     let keeps_options = !matches!(*ready, Ready::Recommender(_));
     let slot = Slot { stamp, options: keeps_options.then_some(options), ready: ready.clone() };
     SLOTS.with_borrow_mut(|slots| slots.insert(key, slot));

@@ -12,4 +12,5 @@ pub mod ids;
 pub mod interrupts;
 pub mod loaded;
 pub mod settings;
+pub mod shared;
 pub mod source;
