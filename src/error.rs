@@ -88,6 +88,9 @@ pub enum Error {
     #[error("ONNX Runtime cannot be loaded from \"{path}\": {reason}")]
     RuntimeMissing { path: String, reason: String },
 
+    #[error("{0} needs shared memory")]
+    NotPreloaded(&'static str),
+
     #[error("CUDA cannot be used: {0}")]
     CudaMissing(String),
 
@@ -133,7 +136,7 @@ impl Error {
             Self::ModelRun { .. } => "38000",
             Self::DamagedModel { .. } | Self::Damaged(_) => "XX001",
             Self::RuntimeMissing { .. } => "58P01",
-            Self::CudaMissing(_) | Self::VersionMismatch { .. } => "55000",
+            Self::CudaMissing(_) | Self::VersionMismatch { .. } | Self::NotPreloaded(_) => "55000",
             Self::Resources(_) => "53000",
             Self::File { source, .. } if source.kind() == ErrorKind::StorageFull => "53100",
             Self::File { .. } => "58030",
@@ -187,6 +190,7 @@ impl Error {
                 let update = format!("ALTER EXTENSION pg_reco UPDATE TO '{library}'");
                 format!("Run {update}; if the SQL objects are the newer, install their library and connect anew.")
             }
+            Self::NotPreloaded(_) => "Add pg_reco to shared_preload_libraries and restart the server.".into(),
             Self::CudaMissing(_) => "SET reco.execution_provider = 'cpu' runs without CUDA.".into(),
             Self::Resources(_) => {
                 "Lower reco.threads or reco.max_batch, or try again when the server is less busy.".into()

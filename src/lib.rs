@@ -3,6 +3,8 @@
 pub mod embedding;
 pub mod error;
 pub mod evaluation;
+pub mod fixed_text;
+pub mod histogram;
 pub mod interactions;
 pub mod linalg;
 pub mod onnx;
@@ -27,11 +29,13 @@ mod extension {
     extension_sql_file!("../sql/embedding.sql", name = "embedding", requires = ["catalog"]);
     extension_sql_file!("../sql/recommendation.sql", name = "recommendation", requires = ["catalog"]);
     extension_sql_file!("../sql/evaluation.sql", name = "evaluation", requires = ["recommendation"]);
+    extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["catalog"]);
 
     /// Runs when the library is loaded. ONNX Runtime is not: a process loads it when it first runs a model.
     #[pg_guard]
     extern "C-unwind" fn _PG_init() {
         crate::pg::settings::register();
         crate::pg::preload::register();
+        crate::pg::shared::register();
     }
 }

@@ -68,7 +68,7 @@ def test_a_long_training_says_how_far_it_is_when_asked(db):
     assert notices == []
     db.execute("SET reco.progress_interval = 1")
     db.execute("BEGIN; " + train + "; ROLLBACK")
-    assert notices and all(" of 500" in notice or "rows" in notice for notice in notices)
+    assert notices and all(" of 500" in notice or "rows" in notice or "bytes" in notice for notice in notices)
     notices.clear()
     db.execute("SELECT count(*) FROM reco.embed_query('SELECT i AS id, ''word '' || i AS text FROM generate_series(1, 20000) i')")
     assert [notice for notice in notices if notice.startswith("rows embedded: ")]

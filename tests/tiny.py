@@ -127,3 +127,8 @@ ANSWERS = {
 def answers(connection):
     """What the models say: equal before and after whatever was done to the server."""
     return {name: connection.execute(query).fetchone() for name, query in ANSWERS.items()}
+
+
+def config(name):
+    """The config of one of the set-up's own models, as JSON."""
+    return json.dumps(json.loads((ROOT / "models" / f"{name}.json").read_text())["config"])

@@ -1,6 +1,7 @@
 //! Images to vectors: decode, resize the shorter side (bicubic), cut the middle, scale, run.
 
 use std::io::Cursor;
+use std::time::Instant;
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageReader, Limits, RgbImage};
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::onnx::session::{RunMemory, Session};
 use crate::onnx::tensor::Tensor;
 use crate::parallel;
-use crate::progress::Progress;
+use crate::progress::{Progress, Run};
 
 /// A small file can claim to be a huge picture: decoding stops at this many bytes of pixels, and at this side length.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
@@ -44,8 +45,16 @@ impl ImageEmbedder {
         let config = &self.config;
         let side = config.crop as usize;
         let input = Tensor::f32([1, 3, side, side], pixels);
+        let begun = Instant::now();
         let outputs =
             self.session.run(vec![(config.input.as_str(), input)], &[&config.output], RunMemory::Keep, progress)?;
+        progress.ran(&Run {
+            model: &self.session.name,
+            provider: self.session.provider.name(),
+            rows: 1,
+            tokens: None,
+            took: begun.elapsed(),
+        });
         let output = outputs.into_iter().next().ok_or_else(|| Error::Internal("one output was asked for".into()))?;
         let (mut vector, _) = output.into_rows(1)?;
         if self.config.normalize {

@@ -1,14 +1,15 @@
 //! Batches of texts through a text model.
 
+use std::time::Instant;
+
 use crate::embedding::config::{Layout, Pooling, TextConfig};
 use crate::embedding::tokenizer::TextTokenizer;
 use crate::embedding::vector::normalize;
 use crate::error::{Error, Result};
-use crate::onnx::environment;
 use crate::onnx::inspect::Signature;
-use crate::onnx::session::Session;
+use crate::onnx::session::{RunMemory, Session};
 use crate::onnx::tensor::{Tensor, Values};
-use crate::progress::Progress;
+use crate::progress::{Progress, Run};
 
 /// Tokens, padding included, of one run: it bounds a run's memory (about 100 MB for a 384-wide BERT) and the time
 /// until a run sees that it was cancelled.
@@ -62,22 +63,38 @@ impl TextEmbedder {
         let same_tokens: Vec<&[usize]> = order.chunk_by(|&a, &b| tokens[a] == tokens[b]).collect();
 
         let mut vectors = vec![Vec::new(); texts.len()];
-        let mut tokens_run = 0;
+        let mut tokens_run: usize = 0;
         let mut rest = same_tokens.as_slice();
+        let mut done = 0;
         while !rest.is_empty() {
             let fits = |n: usize| n * tokens[rest[n - 1][0]].len() <= MAX_TOKENS_PER_RUN;
             let rows = (1..=rest.len().min(max_batch.max(1))).take_while(|&n| n == 1 || fits(n)).count();
             let (batch, later) = rest.split_at(rows);
             let batch_tokens: Vec<&[u32]> = batch.iter().map(|texts| tokens[texts[0]].as_slice()).collect();
-            tokens_run += batch_tokens.iter().map(|t| t.len()).sum::<usize>();
+            let run_tokens: usize = batch_tokens.iter().map(|tokens| tokens.len()).sum();
+            tokens_run += run_tokens;
             let memory = match later.is_empty() && tokens_run > MOST_TOKENS_KEPT {
                 true => RunMemory::GiveBack,
                 false => RunMemory::Keep,
             };
-            for (texts, vector) in batch.iter().zip(self.run(&batch_tokens, memory, progress)?) {
+            let begun = Instant::now();
+            let batch_vectors = self.run(&batch_tokens, memory, progress)?;
+            let answered = batch.iter().map(|texts| texts.len()).sum();
+            progress.ran(&Run {
+                model: &self.session.name,
+                provider: self.session.provider.name(),
+                rows: answered,
+                tokens: Some(run_tokens),
+                took: begun.elapsed(),
+            });
+            for (texts, vector) in batch.iter().zip(batch_vectors) {
                 texts.iter().for_each(|&text| vectors[text] = vector.clone());
             }
             rest = later;
+            done += answered;
+            if !rest.is_empty() {
+                progress.report("texts embedded", done, vectors.len());
+            }
         }
         Ok(vectors)
     }

@@ -39,6 +39,15 @@ pub enum Provider {
     Cuda,
 }
 
+impl Provider {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
     pub environment: EnvironmentOptions,
@@ -64,7 +73,8 @@ pub enum RunMemory {
 /// A graph made ready to run.
 pub struct Session {
     inner: ort::session::Session,
-    name: String,
+    /// The model's.
+    pub name: String,
     pub provider: Provider,
     /// Of the graph and its weights.
     pub bytes: u64,

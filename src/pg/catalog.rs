@@ -5,6 +5,7 @@
 //! `search_path` is in force.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient};
@@ -235,6 +236,23 @@ pub fn find(name: &str, version: Option<i32>) -> Result<Entry> {
     })
 }
 
+/// The models whose statistics the caller may see: those that it may use, or all of them.
+pub fn with_visible_statistics() -> Result<HashSet<String>> {
+    let caller = caller();
+    as_owner(|| {
+        Spi::connect(|client| {
+            let query = format!(
+                "SELECT m.name FROM reco.model m
+                  WHERE pg_catalog.pg_has_role($2, $1::pg_catalog.name, 'USAGE') OR {USABLE}"
+            );
+            client
+                .select(query.as_str(), None, &["pg_read_all_stats".into(), caller.into()])?
+                .map(|row| required(row.get(1)?))
+                .collect()
+        })
+    })
+}
+
 fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>> {
     client
         .select(
@@ -261,8 +279,10 @@ pub fn read_file(
     mut sink: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let parts = file.size.div_ceil(PART as u64) as i32;
+    let phase = format!("bytes read of {}", file.name);
     for part in 0..parts {
         progress.check()?;
+        progress.report(&phase, part as usize * PART, file.size as usize);
         as_owner(|| {
             Spi::connect(|client| {
                 let rows = client.select(
@@ -353,8 +373,10 @@ fn insert_file(name: &str, version: i32, file: &str, bytes: &[u8], progress: &dy
             Ok::<_, Error>(())
         })
     })?;
+    let phase = format!("bytes stored of {file}");
     for (part, data) in bytes.chunks(PART).enumerate() {
         progress.check()?;
+        progress.report(&phase, part * PART, bytes.len());
         // A connection for each part: what SPI copies of it is given back before the next.
         as_owner(|| {
             Spi::connect_mut(|client| {

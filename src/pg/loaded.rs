@@ -4,22 +4,24 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use memmap2::Mmap;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
-use crate::embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder};
+use crate::embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
 use crate::error::{Error, Result};
 use crate::onnx::inspect::Signature;
 use crate::onnx::session::{Execution, Session, SessionOptions};
 use crate::pg::cache;
 use crate::pg::catalog::{self, DATA_FILE, Entry, ONNX_FILE, Stamp, TOKENIZER_FILE, Task};
 use crate::pg::settings;
-use crate::progress::Progress;
+use crate::pg::shared::models;
+use crate::progress::{Progress, SCAN};
 use crate::recommendation;
 use crate::sealed;
 
@@ -38,6 +40,16 @@ impl Ready {
             Self::Image(_) => Task::ImageEmbedding,
             Self::Recommender(_) => Task::Recommendation,
             Self::Graph(_) => Task::Predict,
+        }
+    }
+
+    /// What it runs on, as `reco.stat_models` names it.
+    pub fn provider(&self) -> &'static str {
+        match self {
+            Self::Text(model) => model.borrow().session().provider.name(),
+            Self::Image(model) => model.borrow().session().provider.name(),
+            Self::Recommender(_) => SCAN,
+            Self::Graph(graph) => graph.borrow().session.provider.name(),
         }
     }
 }
@@ -122,11 +134,14 @@ fn slot(
         return Ok(ready);
     }
     let entry = catalog::find(name, Some(stamp.version))?;
+    progress.report("loading the model", 0, 0);
+    let began = Instant::now();
     let (ready, bytes) = match load(&entry, &options, progress) {
         // Another backend has just removed the files, as reco.drop_model does: they are made anew.
         Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => load(&entry, &options, progress)?,
         other => other?,
     };
+    models::loaded(name, ready.provider(), began.elapsed(), bytes);
     let keeps_options = !matches!(ready, Ready::Recommender(_));
     let ready = Rc::new(ready);
     let slot = Slot { stamp, options: keeps_options.then_some(options), ready: ready.clone(), bytes, used: 0 };
@@ -167,11 +182,11 @@ pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) ->
         Task::TextEmbedding => {
             let signature = Signature::read(onnx)?;
             let config = TextConfig::read(&entry.config, &signature)?;
-            let path = folder.join(TOKENIZER_FILE);
-            let tokenizer = fs::read(&path).map_err(sealed::failed("read", &path))?;
             let session = session(entry, &source, options, progress)?;
-            let bytes = session.bytes + tokenizer.len() as u64;
-            let model = TextEmbedder::new(&tokenizer, session, config, &signature)?;
+            let tokenizer = prepared_tokenizer(&folder, progress)?;
+            let bytes = session.bytes + sealed::size(&tokenizer);
+            let tokenizer = TextTokenizer::open(&tokenizer, config.max_length)?;
+            let model = TextEmbedder::new(tokenizer, session, config, &signature);
             Ok((Ready::Text(Box::new(RefCell::new(model))), bytes))
         }
         Task::ImageEmbedding => {
@@ -187,6 +202,24 @@ pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) ->
             Ok((Ready::Graph(RefCell::new(Graph { session, signature })), bytes))
         }
     }
+}
+
+/// The folder with what is mapped of a tokenizer, made from its published form when that is first needed.
+fn prepared_tokenizer(folder: &Path, progress: &dyn Progress) -> Result<PathBuf> {
+    let prepared = folder.join(TextTokenizer::PREPARED);
+    sealed::ensure(&prepared, None, progress, |aside| {
+        let path = folder.join(TOKENIZER_FILE);
+        let json = fs::read(&path).map_err(sealed::failed("read", &path))?;
+        TextTokenizer::prepare(&json, aside)?;
+        // Parsing took ten times the memory of what it leaves.
+        // SAFETY: safe to call at any time.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0)
+        };
+        Ok(())
+    })?;
+    Ok(prepared)
 }
 
 fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Session> {

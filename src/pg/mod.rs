@@ -13,4 +13,5 @@ pub mod interrupts;
 pub mod loaded;
 pub mod preload;
 pub mod settings;
+pub mod shared;
 pub mod source;

@@ -72,7 +72,7 @@ fn load(name: &str) {
         };
         let failed = PgTryBuilder::new(|| {
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-            let loaded: errors::Result<_> = loaded::model(name, &Statement::new()).map_err(Into::into);
+            let loaded: errors::Result<_> = loaded::model(name, &Statement::new("preload", name)).map_err(Into::into);
             pg_sys::PopActiveSnapshot();
             loaded.err().map(|report| report.message().to_owned())
         })

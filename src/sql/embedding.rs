@@ -17,7 +17,7 @@ use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready};
 use crate::pg::settings;
 use crate::pg::source::{Kind, Source, required};
-use crate::progress::Progress;
+use crate::progress::{Part, Progress};
 
 /// Texts sorted by length together, equal ones run once: a thousand batches, and some 60 MB of vectors.
 const WINDOW: usize = 32_768;
@@ -30,8 +30,9 @@ type Pending = (String, Option<String>);
 #[pg_extern(sql = false)]
 fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> errors::Result<Option<Vec<f32>>> {
     let Some(text) = text else { return Ok(None) };
-    let statement = Statement::new();
-    let vectors = with_text_model(&model_name(model), &statement, |m| run(m, &[text], role(input)?, &statement))?;
+    let model = model_name(model);
+    let statement = Statement::new("embed", &model);
+    let vectors = with_text_model(&model, &statement, |m| run(m, &[text], role(input)?, &statement))?;
     Ok(vectors.into_iter().next())
 }
 
@@ -44,8 +45,9 @@ fn embed_array(
     let texts: Vec<Option<&str>> = texts.iter().flat_map(Array::iter).collect();
     let present: Vec<&str> = texts.iter().flatten().copied().collect();
     let role = role(input)?;
-    let statement = Statement::new();
-    let vectors = with_text_model(&model_name(model), &statement, |m| run(m, &present, role, &statement))?;
+    let model = model_name(model);
+    let statement = Statement::new("embed", &model);
+    let vectors = with_text_model(&model, &statement, |m| run(m, &present, role, &statement))?;
     let mut vectors = VecDeque::from(vectors);
     // A NULL text keeps its place and has no vector.
     let present: Vec<bool> = texts.iter().map(Option::is_some).collect();
@@ -64,25 +66,29 @@ fn embed_query(
     let model = model_name(model);
     let role = role(input)?;
     // The model is looked up before the query runs: a wrong name should not cost a scan.
-    let statement = Statement::new();
+    let statement = Statement::new("embed_query", &model);
     with_text_model(&model, &statement, |_| Ok(()))?;
-    let mut source = Some(Source::open(source, &[required("id", Kind::Id), required("text", Kind::Text)])?);
+    let source = Source::open(source, &[required("id", Kind::Id), required("text", Kind::Text)])?;
     let mut ready: VecDeque<(String, Option<Vec<f32>>)> = VecDeque::new();
-    let (mut done, mut window) = (0, FIRST_WINDOW);
+    let (mut done, mut at_once) = (0, FIRST_WINDOW);
+    statement.report("rows embedded", done, 0);
+    // Given back at the source's end: whoever called may keep the iterator for longer.
+    let mut under_way = Some((source, statement));
     Ok(TableIterator::new(std::iter::from_fn(move || {
         while ready.is_empty() {
-            let open = source.as_mut()?;
+            let (source, statement) = under_way.as_mut()?;
             let mut rows: Vec<Pending> = Vec::new();
-            let fetched = raise(open.fetch(window, |row| {
+            let fetched = raise(source.fetch(at_once, |row| {
                 rows.push((row.id(0).map(Id::to_text)?, row.text(1)?.map(str::to_owned)));
                 Ok(())
             }));
-            window = WINDOW;
+            at_once = WINDOW;
             if fetched == 0 {
-                raise(source.take().map_or(Ok(()), Source::close));
+                raise(under_way.take().map_or(Ok(()), |(source, _)| source.close()));
                 return None;
             }
-            ready = raise(with_text_model(&model, &statement, |m| embed_rows(m, rows, role, &statement)));
+            let window = Part { whole: &*statement, phase: "rows embedded", before: done, total: 0 };
+            ready = raise(with_text_model(&model, &*statement, |m| embed_rows(m, rows, role, &window)));
             done += fetched;
             statement.report("rows embedded", done, 0);
         }
@@ -94,10 +100,10 @@ fn embed_rows(
     model: &RefCell<TextEmbedder>,
     rows: Vec<Pending>,
     role: Role,
-    statement: &Statement,
+    progress: &dyn Progress,
 ) -> Result<VecDeque<(String, Option<Vec<f32>>)>> {
     let texts: Vec<&str> = rows.iter().filter_map(|(_, text)| text.as_deref()).collect();
-    let mut vectors = run(model, &texts, role, statement)?.into_iter();
+    let mut vectors = run(model, &texts, role, progress)?.into_iter();
     Ok(rows.into_iter().map(|(id, text)| (id, text.and_then(|_| vectors.next()))).collect())
 }
 
@@ -105,7 +111,7 @@ fn embed_rows(
 fn embed_image(image: Option<&[u8]>, model: Option<&str>) -> errors::Result<Option<Vec<f32>>> {
     let Some(image) = image else { return Ok(None) };
     let name = model.map_or_else(settings::image_model, str::to_owned);
-    let statement = Statement::new();
+    let statement = Statement::new("embed_image", &name);
     let ready = loaded::model(&name, &statement)?;
     let model: &RefCell<ImageEmbedder> = match &*ready {
         Ready::Image(model) => model,
@@ -128,26 +134,22 @@ fn role(input: Option<&str>) -> Result<Role> {
 
 fn with_text_model<T>(
     name: &str,
-    statement: &Statement,
+    progress: &dyn Progress,
     body: impl FnOnce(&RefCell<TextEmbedder>) -> Result<T>,
 ) -> Result<T> {
-    let ready: Rc<Ready> = loaded::model(name, statement)?;
+    let ready: Rc<Ready> = loaded::model(name, progress)?;
     match &*ready {
         Ready::Text(model) => body(model),
         other => Err(wrong_task(name, other, Task::TextEmbedding)),
     }
 }
 
-fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, statement: &Statement) -> Result<Vec<Vec<f32>>> {
+fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
     let mut vectors = Vec::with_capacity(texts.len());
     for window in texts.chunks(WINDOW) {
-        vectors.extend(model.borrow_mut().embed(
-            window,
-            role,
-            settings::max_batch(),
-            settings::threads(),
-            statement,
-        )?);
+        let part = Part { whole: progress, phase: "texts embedded", before: vectors.len(), total: texts.len() };
+        let mut model = model.borrow_mut();
+        vectors.extend(model.embed(window, role, settings::max_batch(), settings::threads(), &part)?);
     }
     Ok(vectors)
 }

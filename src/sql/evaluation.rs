@@ -32,7 +32,7 @@ fn split(
     ratio: f64,
     seed: i64,
 ) -> errors::Result<TableIterator<'static, (String, String, String, f32, Option<TimestampWithTimeZone>)>> {
-    let statement = Statement::new();
+    let statement = Statement::new("split", "");
     let method = SplitMethod::from_name(method)?;
     let mut rows = Vec::new();
     let mut source = Source::open(source, &INTERACTION)?;
@@ -51,6 +51,7 @@ fn split(
             break;
         }
         statement.check()?;
+        statement.report("rows read from the source", rows.len(), 0);
     }
     source.close()?;
     if rows.is_empty() {
@@ -85,8 +86,8 @@ fn evaluate(
     exclude_seen: bool,
 ) -> errors::Result<TableIterator<'static, (String, f64)>> {
     let k = list_length(k)?;
-    let statement = Statement::new();
-    let rows = with_recommender(model, |recommender| {
+    let statement = Statement::new("evaluate", model);
+    let rows = with_recommender(model, &statement, |recommender| {
         let model = &recommender.model;
         let mut counts = Counts::default();
         let mut relevant: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
@@ -111,6 +112,7 @@ fn evaluate(
         })? > 0
         {
             statement.check()?;
+            statement.report("rows read from the test", counts.rows, 0);
         }
         source.close()?;
         if counts.rows == 0 {

@@ -5,6 +5,7 @@ mod embedding;
 mod evaluation;
 mod models;
 mod recommendation;
+mod statistics;
 mod top_k;
 mod training;
 mod vectors;

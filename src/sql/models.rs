@@ -1,5 +1,7 @@
 //! Models as objects: import, export, describe, promote, drop, grant, load, run.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -16,8 +18,9 @@ use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, TOKENIZE
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Graph, Ready};
+use crate::pg::shared::models;
 use crate::pg::{cache, settings};
-use crate::progress::Progress;
+use crate::progress::{Progress, Run, Trial};
 
 #[pg_extern(sql = false)]
 fn import_model(
@@ -58,11 +61,11 @@ fn import_model(
         }
         (_, None) => {}
     }
-    let statement = Statement::new();
+    let statement = Statement::new("import_model", name);
     let new = NewVersion { name, task, algorithm: None, config: &config, source: None, metrics: None, files: &files };
     let version = catalog::insert(&new, &statement)?;
     // A model that cannot be loaded and run here is not kept: the error undoes the insert.
-    try_out(&catalog::find(name, Some(version))?, &statement)?;
+    try_out(&catalog::find(name, Some(version))?, &Trial(&statement))?;
     Ok(version)
 }
 
@@ -81,13 +84,14 @@ fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn export_model(name: Option<&str>, version: Option<i32>) -> errors::Result<Vec<u8>> {
-    Ok(onnx_bytes(&catalog::find(given(name, "name")?, version)?)?)
+    Ok(onnx_bytes(&catalog::find(given(name, "name")?, version)?, "export_model")?)
 }
 
-fn onnx_bytes(entry: &Entry) -> Result<Vec<u8>> {
+/// The ONNX file of a version, for the function `asked_by`.
+fn onnx_bytes(entry: &Entry, asked_by: &'static str) -> Result<Vec<u8>> {
     let file = file(entry, ONNX_FILE)?;
     let mut bytes = Vec::with_capacity(file.size as usize);
-    catalog::read_file(entry, file, &Statement::new(), |part| {
+    catalog::read_file(entry, file, &Statement::new(asked_by, &entry.name), |part| {
         bytes.extend_from_slice(part);
         Ok(())
     })?;
@@ -110,7 +114,7 @@ fn describe_model(
     version: Option<i32>,
 ) -> errors::Result<TableIterator<'static, (String, String, Option<String>, String)>> {
     let entry = catalog::find(given(name, "name")?, version)?;
-    let signature = Signature::read(onnx_bytes(&entry)?.into())?;
+    let signature = Signature::read(onnx_bytes(&entry, "describe_model")?.into())?;
     let mut rows: Vec<Fact> = Vec::new();
     for (kind, ports) in [("input", &signature.inputs), ("output", &signature.outputs)] {
         for port in ports {
@@ -149,6 +153,9 @@ fn promote_model(name: &str, version: i32) -> errors::Result<()> {
 fn drop_model(name: Option<&str>, version: Option<i32>) -> errors::Result<()> {
     let name = given(name, "name")?;
     let files = catalog::drop(name, version)?;
+    if version.is_none() {
+        models::forget(name);
+    }
     for files in files {
         cache::forget(&files)?;
     }
@@ -168,7 +175,7 @@ fn revoke_model(name: &str, role: &str) -> errors::Result<()> {
 
 #[pg_extern(sql = false)]
 fn warm(name: &str) -> errors::Result<()> {
-    loaded::model(name, &Statement::new())?;
+    loaded::model(name, &Statement::new("warm", name))?;
     Ok(())
 }
 
@@ -179,7 +186,7 @@ fn unload(name: &str) -> bool {
 
 #[pg_extern(sql = false)]
 fn predict(model: &str, inputs: JsonB) -> errors::Result<JsonB> {
-    let statement = Statement::new();
+    let statement = Statement::new("predict", model);
     let ready = loaded::graph(model, &statement)?;
     let Ready::Graph(graph) = &*ready else {
         return Err(Error::Internal("a graph was asked for".into()).into());
@@ -217,7 +224,17 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
         [data_type::FLOAT, data_type::DOUBLE, data_type::INT32, data_type::INT64, data_type::BOOL, data_type::STRING];
     let wanted: Vec<&str> =
         graph.signature.outputs.iter().filter(|o| shown.contains(&o.element_type)).map(|o| o.name.as_str()).collect();
+    // The first dimension of an input is that of its rows.
+    let rows = tensors.first().and_then(|(_, tensor)| tensor.shape.first()).map_or(1, |&rows| rows);
+    let began = Instant::now();
     let outputs = graph.session.run(tensors, &wanted, RunMemory::GiveBack, progress)?;
+    progress.ran(&Run {
+        model: &graph.session.name,
+        provider: graph.session.provider.name(),
+        rows,
+        tokens: None,
+        took: began.elapsed(),
+    });
     Ok(wanted
         .iter()
         .zip(outputs)

@@ -1,7 +1,9 @@
 //! Serving: lists for a user, for a history, for everybody; similar items; typed views and functions.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Spi};
@@ -15,6 +17,7 @@ use crate::pg::ids::id_text;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready, Recommender};
 use crate::pg::settings;
+use crate::progress::{Progress, Run, SCAN};
 use crate::recommendation::{Exclude, Recommendation, Who};
 
 /// rank, item_id, score, reason
@@ -31,11 +34,11 @@ fn recommend(
     exclude_seen: bool,
     history: &str,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
-    let statement = Statement::new();
+    let statement = Statement::new("recommend", model);
     let k = list_length(k)?;
     let live = is_live(history)?;
     let user_id = id_text(&user_id)?;
-    let list = with_recommender(model, |recommender| {
+    let list = served(model, &statement, |recommender| {
         let known = recommender.model.user_ids().find(&user_id);
         let now = if live { history::now(recommender, &user_id)? } else { None };
         let exclude = Exclude { seen: exclude_seen, items: &[] };
@@ -77,7 +80,7 @@ fn recommend_for_items(
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     let (model, item_ids) = (given(model, "model")?, given(item_ids, "item_ids")?);
     let (k, exclude_seen) = (list_length(given(k, "k")?)?, given(exclude_seen, "exclude_seen")?);
-    let statement = Statement::new();
+    let statement = Statement::new("recommend_for_items", model);
     let weights: Option<Vec<Option<f32>>> = weights.map(|w| w.iter().collect());
     if let Some(weights) = &weights
         && weights.len() != item_ids.len()
@@ -85,7 +88,7 @@ fn recommend_for_items(
         let value = format!("{} long for {} items", weights.len(), item_ids.len());
         return Err(Error::argument("weights", value, "Give one weight for each item, or leave weights out.").into());
     }
-    let list = with_recommender(model, |recommender| {
+    let list = served(model, &statement, |recommender| {
         let mut pairs: Vec<(u32, f64)> = Vec::new();
         for (i, id) in item_ids.iter().enumerate() {
             let hint = "Leave NULL out of the array.";
@@ -123,37 +126,50 @@ fn recommend_all(
     exclude_seen: bool,
 ) -> errors::Result<TableIterator<'static, (String, i32, String, f32)>> {
     let k = list_length(k)?;
-    let ready = recommender(model)?;
-    let mut next = 0u32;
+    let statement = Statement::new("recommend_all", model);
+    let ready = recommender(model, &statement)?;
+    let users = as_recommender(&ready)?.model.user_ids().len() as u32;
+    let (mut next, mut took) = (0u32, Duration::ZERO);
     let mut rows: VecDeque<UserPlace> = VecDeque::new();
+    // Given back with the last user's list: whoever called may keep the iterator for longer.
+    let mut under_way = Some(statement);
     Ok(TableIterator::new(std::iter::from_fn(move || {
         while rows.is_empty() {
-            let block = raise(recommend_block(&ready, next, k, exclude_seen))?;
-            next += USERS_AT_ONCE;
-            rows = block;
+            let statement = under_way.as_ref()?;
+            let recommender = raise(as_recommender(&ready));
+            let end = users.min(next.saturating_add(USERS_AT_ONCE));
+            statement.report("users", next as usize, users as usize);
+            let began = Instant::now();
+            rows = raise(recommend_block(recommender, next..end, k, exclude_seen, statement));
+            // Without the time in which the caller does something with the rows.
+            took += began.elapsed();
+            next = end;
+            if next == users {
+                statement.ran(&scan(recommender, users as usize, took));
+                under_way = None;
+            }
         }
         rows.pop_front()
     })))
 }
 
-/// The lists of the users from number `first` on; `None` past the last.
-fn recommend_block(ready: &Rc<Ready>, first: u32, k: usize, exclude_seen: bool) -> Result<Option<VecDeque<UserPlace>>> {
-    let recommender = as_recommender(ready)?;
-    let users = recommender.model.user_ids();
-    let end = (users.len() as u32).min(first.saturating_add(USERS_AT_ONCE));
-    if first >= end {
-        return Ok(None);
-    }
-    let lists =
-        recommender.model.recommend_block(first..end, k, exclude_seen, settings::threads(), &Statement::new())?;
+/// The lists of the users of these numbers.
+fn recommend_block(
+    recommender: &Recommender,
+    users: Range<u32>,
+    k: usize,
+    exclude_seen: bool,
+    statement: &Statement,
+) -> Result<VecDeque<UserPlace>> {
+    let lists = recommender.model.recommend_block(users.clone(), k, exclude_seen, settings::threads(), statement)?;
     let mut rows = VecDeque::new();
-    for (user, list) in (first..end).zip(lists) {
-        let user_id = id(recommender, users.get(user), user)?;
+    for (user, list) in users.zip(lists) {
+        let user_id = id(recommender, recommender.model.user_ids().get(user), user)?;
         for (rank, item_id, score, _) in places(recommender, &list)? {
             rows.push_back((user_id.clone(), rank, item_id, score));
         }
     }
-    Ok(Some(rows))
+    Ok(rows)
 }
 
 #[pg_extern(sql = false)]
@@ -164,13 +180,14 @@ fn similar_items(
 ) -> errors::Result<TableIterator<'static, (i32, String, f32)>> {
     let k = list_length(k)?;
     let item_id = id_text(&item_id)?;
-    let rows = with_recommender(model, |recommender| {
+    let statement = Statement::new("similar_items", model);
+    let rows = served(model, &statement, |recommender| {
         let hint = "An item is known to the model if it was in the source that the model was trained on.";
         let item =
             recommender.model.item_ids().find(&item_id).ok_or_else(|| {
                 Error::argument("item_id", format!("\"{item_id}\", which the model does not know"), hint)
             })?;
-        let similar = recommender.model.similar_items(item, k, &Statement::new())?;
+        let similar = recommender.model.similar_items(item, k, &statement)?;
         (1..)
             .zip(similar)
             .map(|(rank, s)| Ok((rank, id(recommender, recommender.model.item_ids().get(s.item), s.item)?, s.score)))
@@ -181,7 +198,7 @@ fn similar_items(
 
 #[pg_extern(sql = false)]
 fn model_users(model: &str) -> errors::Result<SetOfIterator<'static, String>> {
-    let ready = recommender(model)?;
+    let ready = recommender(model, &Statement::new("model_users", model))?;
     let mut next = 0u32;
     Ok(SetOfIterator::new(std::iter::from_fn(move || {
         let user = raise(as_recommender(&ready)).model.user_ids().get(next)?.to_owned();
@@ -235,7 +252,7 @@ fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors
 
 /// The SQL types of the model's user and item ids.
 fn id_types(model: &str) -> Result<(&'static str, &'static str)> {
-    with_recommender(model, |recommender| {
+    with_recommender(model, &Statement::new("create_view", model), |recommender| {
         let type_of = |t: Option<crate::pg::ids::IdType>| t.map_or("text", |t| t.name());
         Ok((type_of(history::user_id_type(recommender)), type_of(history::item_id_type(recommender))))
     })
@@ -250,8 +267,8 @@ fn object_name(name: &str) -> Result<String> {
     quoted.ok_or_else(|| Error::argument("name", format!("\"{name}\""), "Give a name, as in sales.top_items."))
 }
 
-fn recommender(model: &str) -> Result<Rc<Ready>> {
-    let ready = loaded::model(model, &Statement::new())?;
+fn recommender(model: &str, statement: &Statement) -> Result<Rc<Ready>> {
+    let ready = loaded::model(model, statement)?;
     match &*ready {
         Ready::Recommender(_) => Ok(ready),
         other => Err(Error::WrongTask {
@@ -269,8 +286,27 @@ fn as_recommender(ready: &Rc<Ready>) -> Result<&Recommender> {
     }
 }
 
-pub fn with_recommender<T>(model: &str, body: impl FnOnce(&Recommender) -> Result<T>) -> Result<T> {
-    body(as_recommender(&recommender(model)?)?)
+pub fn with_recommender<T>(
+    model: &str,
+    statement: &Statement,
+    body: impl FnOnce(&Recommender) -> Result<T>,
+) -> Result<T> {
+    body(as_recommender(&recommender(model, statement)?)?)
+}
+
+/// One list made by `body`, counted as a run of the model.
+fn served<T>(model: &str, statement: &Statement, body: impl FnOnce(&Recommender) -> Result<T>) -> Result<T> {
+    with_recommender(model, statement, |recommender| {
+        let began = Instant::now();
+        let list = body(recommender)?;
+        statement.ran(&scan(recommender, 1, began.elapsed()));
+        Ok(list)
+    })
+}
+
+/// A run that made lists for `rows` users, baskets or items.
+fn scan(recommender: &Recommender, rows: usize, took: Duration) -> Run<'_> {
+    Run { model: &recommender.entry.name, provider: SCAN, rows, tokens: None, took }
 }
 
 fn places(recommender: &Recommender, list: &[Recommendation]) -> Result<Vec<Place>> {

@@ -30,7 +30,7 @@ pub const INTERACTION: [Wanted; 4] = [
 #[pg_extern(sql = false)]
 fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -> errors::Result<i32> {
     let start = Instant::now();
-    let statement = Statement::new();
+    let statement = Statement::new("train", name);
     let algorithm = Algorithm::from_name(algorithm)?;
     let mut options = match options.0 {
         Value::Object(options) => options,

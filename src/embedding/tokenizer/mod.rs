@@ -52,6 +52,9 @@ enum Kind {
 }
 
 impl TextTokenizer {
+    /// Name for the folder that [`Self::prepare`] fills; with the number of the form of its files.
+    pub const PREPARED: &str = "tokenizer-1";
+
     /// Checks a `tokenizer.json` and writes to `folder`, which is there and empty, what [`Self::open`] reads: the same
     /// bytes each time. Nothing is synced to disk.
     pub fn prepare(json: &[u8], folder: &Path) -> Result<()> {

@@ -1,10 +1,12 @@
 //! The most similar items of each item.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::{Parameters, Similarity};
 use crate::error::Result;
 use crate::interactions::Csr;
 use crate::parallel::for_each_chunk;
-use crate::progress::Progress;
+use crate::progress::{Counted, Progress};
 use crate::recommendation::top_k::TopK;
 
 /// Items whose neighbours are found between two looks for more work.
@@ -29,11 +31,12 @@ pub fn find(by_user: &Csr, parameters: &Parameters, threads: usize, progress: &d
         .collect();
     let most = parameters.neighbours.min(items.saturating_sub(1)).max(1);
     let mut lists: Vec<List> = vec![Vec::new(); items];
+    let done = AtomicUsize::new(0);
     for_each_chunk(
         &mut lists,
         BLOCK,
         threads,
-        progress,
+        &Counted { whole: progress, phase: "items compared", done: &done, total: items },
         || Accumulator { sums: vec![0.0; items], touched: Vec::new() },
         |accumulator, block, lists| {
             for (i, list) in lists.iter_mut().enumerate() {
@@ -56,6 +59,7 @@ pub fn find(by_user: &Csr, parameters: &Parameters, threads: usize, progress: &d
                 }
                 *list = top.into_sorted();
             }
+            done.fetch_add(lists.len(), Ordering::Relaxed);
             Ok(())
         },
     )?;

@@ -1,0 +1,74 @@
+//! What the server's processes know of each other: counters of models, and how far long calls are.
+//!
+//! Shared memory is set aside when the server starts, which a library takes part in only where `shared_preload_libraries`
+//! names it. Elsewhere there is none: nothing is counted, and only who asks for the counts gets an error.
+
+pub mod models;
+pub mod progress;
+mod region;
+
+use std::sync::OnceLock;
+
+use pgrx::pg_sys;
+#[cfg(not(any(feature = "pg13", feature = "pg14")))]
+use pgrx::pg_sys::submodules::ffi::pg_guard_ffi_boundary as guarded;
+use pgrx::prelude::*;
+
+type Hook = Option<unsafe extern "C-unwind" fn()>;
+
+/// Asks for the memory. Called once, when the library is loaded.
+pub fn register() {
+    static PREVIOUS_STARTUP: OnceLock<Hook> = OnceLock::new();
+
+    #[pg_guard]
+    unsafe extern "C-unwind" fn startup() {
+        // SAFETY: PostgreSQL calls this once it has made its shared memory; the hook that was there first goes first.
+        unsafe {
+            if let Some(Some(previous)) = PREVIOUS_STARTUP.get() {
+                pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous());
+            }
+            models::TABLE.start();
+            progress::TABLE.start();
+        }
+    }
+
+    // SAFETY: hooks are plain pointers, which the postmaster's one thread reads and writes while it loads libraries.
+    unsafe {
+        if !pg_sys::process_shared_preload_libraries_in_progress {
+            return;
+        }
+        #[cfg(any(feature = "pg13", feature = "pg14"))]
+        request();
+        #[cfg(not(any(feature = "pg13", feature = "pg14")))]
+        {
+            static PREVIOUS_REQUEST: OnceLock<Hook> = OnceLock::new();
+
+            #[pg_guard]
+            unsafe extern "C-unwind" fn on_request() {
+                // SAFETY: as in `startup`, at the moment when memory may be asked for.
+                unsafe {
+                    if let Some(Some(previous)) = PREVIOUS_REQUEST.get() {
+                        guarded(|| previous());
+                    }
+                    request();
+                }
+            }
+
+            PREVIOUS_REQUEST.get_or_init(|| pg_sys::shmem_request_hook);
+            pg_sys::shmem_request_hook = Some(on_request);
+        }
+        PREVIOUS_STARTUP.get_or_init(|| pg_sys::shmem_startup_hook);
+        pg_sys::shmem_startup_hook = Some(startup);
+    }
+}
+
+/// # Safety
+/// Only while PostgreSQL takes requests for shared memory.
+unsafe fn request() {
+    // SAFETY: the caller's. Both settings are read from the configuration before any library is preloaded.
+    unsafe {
+        models::TABLE.request(models::ROWS);
+        // A row for each process that can run SQL.
+        progress::TABLE.request((pg_sys::MaxConnections + pg_sys::max_worker_processes).max(1) as usize);
+    }
+}

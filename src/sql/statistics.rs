@@ -1,0 +1,77 @@
+//! What the server's processes know of each other: the functions behind `reco.stat_models` and `reco.stat_progress`.
+
+use std::time::Duration;
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::pg::catalog;
+use crate::pg::errors;
+use crate::pg::shared::{models, progress};
+
+#[pg_extern(sql = false)]
+fn stat_models() -> errors::Result<
+    TableIterator<
+        'static,
+        (String, String, i64, f64, i64, i64, Option<i64>, Option<f64>, Option<f64>, i64, TimestampWithTimeZone),
+    >,
+> {
+    let counts = models::read()?;
+    let visible = catalog::with_visible_statistics()?;
+    let rows = counts.into_iter().filter(|counts| visible.contains(&counts.model)).map(|counts| {
+        let mean = (counts.runs > 0).then(|| milliseconds(counts.run_time) / counts.runs as f64);
+        Ok((
+            counts.model,
+            counts.provider,
+            counts.loads as i64,
+            milliseconds(counts.load_time),
+            counts.runs as i64,
+            counts.rows as i64,
+            (counts.tokens > 0).then_some(counts.tokens as i64),
+            mean,
+            counts.p99.map(milliseconds),
+            counts.bytes as i64,
+            time(counts.since)?,
+        ))
+    });
+    Ok(TableIterator::new(rows.collect::<Result<Vec<_>>>()?))
+}
+
+#[pg_extern(sql = false)]
+fn stat_progress() -> errors::Result<
+    TableIterator<
+        'static,
+        (i32, pg_sys::Oid, pg_sys::Oid, String, Option<String>, String, i64, Option<i64>, TimestampWithTimeZone),
+    >,
+> {
+    let rows = progress::read()?.into_iter().map(|row| {
+        let model = Some(row.model.as_str()).filter(|model| !model.is_empty());
+        Ok((
+            row.pid,
+            row.database,
+            row.user,
+            row.function.as_str().to_owned(),
+            model.map(str::to_owned),
+            row.phase.as_str().to_owned(),
+            row.done as i64,
+            (row.total > 0).then_some(row.total as i64),
+            time(row.started)?,
+        ))
+    });
+    Ok(TableIterator::new(rows.collect::<Result<Vec<_>>>()?))
+}
+
+#[pg_extern(sql = false)]
+fn reset_stat_models(model: Option<&str>) -> errors::Result<i64> {
+    Ok(models::reset(model)? as i64)
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn time(microseconds: i64) -> Result<TimestampWithTimeZone> {
+    TimestampWithTimeZone::try_from(microseconds)
+        .map_err(|_| Error::Internal(format!("{microseconds} µs since 2000 is no time")))
+}
