@@ -3,6 +3,7 @@
 #   PG_VERSION=16              another major version of PostgreSQL than the newest installed
 #   PG_CONFIG=/path/pg_config  another PostgreSQL than Debian's
 #   ORT=cuda                   ONNX Runtime with its CUDA provider
+#   VERSIONS="17 18"           the versions of PostgreSQL for test-versions
 #   ARGS='…'                   for pytest, the demonstration or the benchmarks
 
 SETUP := pgrx-config/setup.sh
@@ -10,13 +11,14 @@ PYTHON := .build/venv/bin/python
 
 # A statement reaches psql through the environment as it was typed: neither make nor a shell reads its dollars and quotes.
 override SQL := $(value SQL)
-export SQL PG_VERSION PG_CONFIG ORT
+export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test lint setup models start stop restart psql install bench clean
+.PHONY: help demo test test-versions lint setup models start stop restart psql install bench clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
 	@echo "make test                     all tests, from nothing"
+	@echo "make test-versions            the server's tests on PostgreSQL 17 and 18 with pgvector, as root"
 	@echo "make start                    the private cluster with the extension and the models, ready for psql"
 	@echo "make psql [SQL='…']           psql on it; with SQL, one statement and bare rows"
 	@echo "make stop                     stops it"
@@ -36,6 +38,10 @@ test:
 	@$(SETUP) all python-tests demo-data
 	cargo test --locked --no-default-features
 	@$(SETUP) run $(PYTHON) -m pytest tests $(ARGS)
+
+# Other releases of Debian, in chroots: root, and debootstrap.
+test-versions:
+	@pgrx-config/test-versions.sh $(ARGS)
 
 lint:
 	@$(SETUP) system postgres

@@ -59,7 +59,9 @@ SELECT pg_catalog.pg_extension_config_dump('reco.model', '');
 SELECT pg_catalog.pg_extension_config_dump('reco.model_version', '');
 SELECT pg_catalog.pg_extension_config_dump('reco.model_file', '');
 SELECT pg_catalog.pg_extension_config_dump('reco.model_part', '');
-SELECT pg_catalog.pg_extension_config_dump('reco.model_grant', '');
+-- A role that was dropped is a number here, which may be another role's where the dump is restored.
+SELECT pg_catalog.pg_extension_config_dump('reco.model_grant',
+    'WHERE grantee = 0::pg_catalog.oid OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = grantee)');
 
 CREATE VIEW reco.models WITH (security_barrier) AS
 SELECT v.name,

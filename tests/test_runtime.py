@@ -159,15 +159,15 @@ def test_limits_and_paths_are_the_superusers(role, setting, value):
         analyst.execute(f"SET {setting} = '{value}'")
 
 
-def test_models_named_in_a_setting_are_loaded_when_a_connection_begins(connect, role):
-    options = "-c session_preload_libraries=pg_reco -c reco.execution_provider=cpu -c reco.preload_models="
-    connection = connect(options=options + "all-minilm-l6-v2")
-    assert len(mapped(connection)) == 1
+@pytest.mark.parametrize("library", ["", "-c session_preload_libraries=pg_reco "])
+def test_models_named_in_a_setting_are_loaded_when_a_connection_begins(connect, library):
+    options = f"{library}-c reco.execution_provider=cpu -c reco.preload_models="
+    assert len(mapped(connect(options=options + "all-minilm-l6-v2"))) == 1
     # One that cannot be loaded costs a line in the log, not the connection.
     connection = connect(options=options + "none,all-minilm-l6-v2")
     assert len(mapped(connection)) == 1
     assert connection.execute("SELECT array_length(reco.embed('x'), 1)").fetchone() == (384,)
-    assert mapped(connect(options="-c reco.preload_models=all-minilm-l6-v2")) == set()
+    assert mapped(connect(options=library)) == set()
 
 
 def test_onnx_runtime_reports_to_nobody(connect):

@@ -51,7 +51,9 @@ def test_texts_runs_and_tokens_are_counted_over_all_connections(fresh, connect):
         "SELECT load_time, mean_latency, p99_latency, bytes, stats_reset FROM reco.stat_models WHERE model = 'all-minilm-l6-v2'"
     ).fetchone()
     assert load_time > 0 and 0 < mean < 10_000 and p99 > mean / 2
-    assert size == fresh.execute("SELECT size FROM reco.models WHERE name = 'all-minilm-l6-v2'").fetchone()[0]
+    # What is mapped is laid out for this processor: somewhat more than what is stored.
+    (stored,) = fresh.execute("SELECT size FROM reco.models WHERE name = 'all-minilm-l6-v2'").fetchone()
+    assert stored < size < 2 * stored
     assert fresh.execute("SELECT %s BETWEEN now() - interval '1 hour' AND now()", [since]).fetchone() == (True,)
 
 

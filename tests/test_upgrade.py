@@ -55,7 +55,7 @@ def objects(connection):
     with connection.transaction():
         # Every name is then written out in full.
         connection.execute("SET LOCAL search_path = ''")
-        return {kind: sorted(row[0] for row in connection.execute(members.replace("pg_", "pg_catalog.pg_") + query)) for kind, query in MEMBERS.items()}
+        return {kind: sorted(row[0] for row in connection.execute(members + query)) for kind, query in MEMBERS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def fresh(server, published_scripts):
 
 def test_every_published_version_has_its_sql_kept():
     changelog = (ROOT / "CHANGELOG.md").read_text()
-    released = re.findall(r"^## (\d+\.\d+\.\d+)", changelog, re.MULTILINE)
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changelog, re.MULTILINE)
     assert released[0] == CURRENT, "CHANGELOG.md begins with another version than Cargo.toml's"
     assert set(released[1:]) == set(PUBLISHED)
 

@@ -15,6 +15,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use crate::embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
 use crate::error::{Error, Result};
+use crate::onnx::environment;
 use crate::onnx::inspect::Signature;
 use crate::onnx::session::{Execution, Session, SessionOptions};
 use crate::pg::cache;
@@ -141,6 +142,7 @@ fn slot(
         Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => load(&entry, &options, progress)?,
         other => other?,
     };
+    environment::trim_memory();
     models::loaded(name, ready.provider(), began.elapsed(), bytes);
     let keeps_options = !matches!(ready, Ready::Recommender(_));
     let ready = Rc::new(ready);
@@ -210,14 +212,7 @@ fn prepared_tokenizer(folder: &Path, progress: &dyn Progress) -> Result<PathBuf>
     sealed::ensure(&prepared, None, progress, |aside| {
         let path = folder.join(TOKENIZER_FILE);
         let json = fs::read(&path).map_err(sealed::failed("read", &path))?;
-        TextTokenizer::prepare(&json, aside)?;
-        // Parsing took ten times the memory of what it leaves.
-        // SAFETY: safe to call at any time.
-        #[cfg(target_env = "gnu")]
-        unsafe {
-            libc::malloc_trim(0)
-        };
-        Ok(())
+        TextTokenizer::prepare(&json, aside)
     })?;
     Ok(prepared)
 }

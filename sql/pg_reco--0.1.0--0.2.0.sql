@@ -1,0 +1,50 @@
+-- 0.1.0 → 0.2.0: statistics of models, progress of long calls. A test holds the result against a fresh install.
+
+-- A role that was dropped is a number here, which may be another role's where the dump is restored.
+SELECT pg_catalog.pg_extension_config_dump('reco.model_grant',
+    'WHERE grantee = 0::pg_catalog.oid OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = grantee)');
+
+-- What the server's processes know of each other. The functions choose the rows that their caller may see: a function in a
+-- view runs with the rights of whoever reads the view.
+
+CREATE FUNCTION reco.stat_models()
+    RETURNS TABLE (model text, provider text, loads bigint, load_time double precision, runs bigint, rows bigint, tokens bigint,
+                   mean_latency double precision, p99_latency double precision, bytes bigint, stats_reset timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 ROWS 10
+    AS 'MODULE_PATHNAME', 'stat_models_wrapper';
+COMMENT ON FUNCTION reco.stat_models IS 'the rows of the view reco.stat_models';
+
+CREATE VIEW reco.stat_models AS
+SELECT model, provider, loads, load_time, runs, rows, tokens, mean_latency, p99_latency, bytes, stats_reset
+  FROM reco.stat_models();
+COMMENT ON VIEW reco.stat_models IS 'loads and runs of the models the current role may use, over all connections; times in milliseconds';
+GRANT SELECT ON reco.stat_models TO PUBLIC;
+
+CREATE FUNCTION reco.reset_stat_models(model text DEFAULT NULL)
+    RETURNS bigint LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'reset_stat_models_wrapper';
+-- What one role counts on, another must not set to 0.
+REVOKE ALL ON FUNCTION reco.reset_stat_models FROM PUBLIC;
+COMMENT ON FUNCTION reco.reset_stat_models IS 'sets the counts of one model of this database, or of all, to 0 and gives the number of rows';
+
+CREATE FUNCTION reco.stat_progress()
+    RETURNS TABLE (pid integer, datid oid, usesysid oid, function text, model text, phase text, done bigint, total bigint,
+                   started timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 ROWS 10
+    AS 'MODULE_PATHNAME', 'stat_progress_wrapper';
+COMMENT ON FUNCTION reco.stat_progress IS 'the rows of the view reco.stat_progress';
+
+CREATE VIEW reco.stat_progress AS
+SELECT p.pid,
+       d.datname,
+       pg_catalog.pg_get_userbyid(p.usesysid) AS usename,
+       p.function,
+       p.model,
+       p.phase,
+       p.done,
+       p.total,
+       p.started
+  FROM reco.stat_progress() p
+  LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
+COMMENT ON VIEW reco.stat_progress IS 'the long calls under way in this server, and how far each is; those the current role may see';
+GRANT SELECT ON reco.stat_progress TO PUBLIC;
