@@ -1,6 +1,7 @@
 """What the model runtime keeps to: its budget, its limits, what it refuses to load, what it leaves alone."""
 
 import os
+import threading
 from pathlib import Path
 
 import numpy
@@ -94,6 +95,33 @@ def test_a_run_that_asks_for_more_memory_than_allowed_is_an_error(models, connec
     resident = Path(f"/proc/{connection.info.backend_pid}/status").read_text()
     private = next(int(line.split()[1]) for line in resident.splitlines() if line.startswith("RssAnon"))
     assert private < 40_000, "the memory of a large run was not given back"
+
+
+def test_a_million_texts_stream_in_constant_memory(db, connect):
+    tiny.import_text(db)
+    connection = connect()
+    connection.execute("SET work_mem = '4MB'")
+    connection.execute("SELECT reco.embed('red wine', 'tiny')")
+    samples, stop = [], threading.Event()
+
+    def watch():
+        status = Path(f"/proc/{connection.info.backend_pid}/status")
+        while not stop.wait(0.05):
+            samples.append(next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("RssAnon")))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        texts = "SELECT i AS id, ''red wine and '' || i || '' dark breads'' AS text FROM generate_series(1, 1000000) i"
+        rows, vectors = connection.execute(f"SELECT count(*), count(embedding) FROM reco.embed_query('{texts}', 'tiny')").fetchone()
+    finally:
+        stop.set()
+        watcher.join()
+        db.execute("SELECT reco.drop_model('tiny')")
+    assert (rows, vectors) == (1_000_000, 1_000_000)
+    # Kilobytes. The first tenth has filled what a window of texts takes; the rest takes it again and again.
+    first, rest = max(samples[: len(samples) // 10]), max(samples[len(samples) // 10 :])
+    assert rest < 120_000 and rest < first + 40_000
 
 
 def test_a_graph_that_asks_for_more_memory_than_there_is_is_refused(db):

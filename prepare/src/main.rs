@@ -34,6 +34,8 @@ fn main() -> ExitCode {
         eprintln!("usage: pg_reco_prepare LIBRARY SOURCE TARGET LIMIT");
         return ExitCode::FAILURE;
     };
+    // Bindings that meet what they thought impossible, as a shape of -2, say so and no more.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{}", panic.payload_as_str().unwrap_or("it makes no sense"))));
     match run(Path::new(library), Path::new(source), Path::new(target), &limit.to_string_lossy()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
