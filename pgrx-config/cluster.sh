@@ -18,6 +18,8 @@ FALLBACK=/var/tmp/pg_reco-$(id -u)-$(printf %s "$ROOT" | cksum | cut -d ' ' -f 1
 # sun_path of a Unix socket's address holds 108 bytes with the closing zero.
 LONGEST_SOCKET_PATH=107
 PROGRAMS="postgres initdb pg_ctl pg_config psql pg_isready pg_dump pg_dumpall pg_restore pg_basebackup pgbench"
+# What the tests of upgrades need.
+PROGRAMS+=" pg_upgrade pg_controldata pg_resetwal vacuumdb"
 
 # --------------------------------------------------------------------------------------------------- which PostgreSQL
 
@@ -113,7 +115,7 @@ relative_bin() {
 source_signature() {
     local bin
     bin=$("$PG_SOURCE" --bindir)
-    echo "$bin $("$PG_SOURCE" --version) $(stat -c %Y "$bin/postgres")"
+    echo "$bin $("$PG_SOURCE" --version) $(stat -c %Y "$bin/postgres") $PROGRAMS"
 }
 
 step_postgres() {

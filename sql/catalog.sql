@@ -2,15 +2,34 @@
 
 GRANT USAGE ON SCHEMA reco TO PUBLIC;
 
+-- A role as rows name it. Unlike regrole, a dump with a role that is not there can be restored, and the number of a role that was
+-- dropped never becomes another's.
+CREATE TYPE reco.role;
+CREATE FUNCTION reco.role_in(cstring)
+    RETURNS reco.role LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'role_in_wrapper';
+COMMENT ON FUNCTION reco.role_in IS 'the role of this name; public is everybody; nobody, with a warning, where there is none';
+CREATE FUNCTION reco.role_out(reco.role)
+    RETURNS cstring LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'role_out_wrapper';
+COMMENT ON FUNCTION reco.role_out IS 'the name of a role; empty where there is no such role any more';
+CREATE TYPE reco.role (INPUT = reco.role_in, OUTPUT = reco.role_out, LIKE = oid);
+COMMENT ON TYPE reco.role IS 'a role by name, also one that is not there';
+CREATE CAST (reco.role AS oid) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (oid AS reco.role) WITHOUT FUNCTION AS ASSIGNMENT;
+
 CREATE TABLE reco.model (
     name text PRIMARY KEY CHECK (name <> ''),
-    owner regrole NOT NULL,
+    owner reco.role NOT NULL,
     version_in_use integer NOT NULL
 );
 COMMENT ON TABLE reco.model IS 'a row for each model name';
 
+-- No foreign keys between these tables: a parallel pg_restore would load rows before those that they refer to. Only functions of
+-- this extension write them.
+
 CREATE TABLE reco.model_version (
-    name text NOT NULL REFERENCES reco.model ON DELETE CASCADE,
+    name text NOT NULL,
     version integer NOT NULL CHECK (version > 0),
     task text NOT NULL CHECK (task IN ('text_embedding', 'image_embedding', 'recommendation', 'predict')),
     algorithm text,
@@ -30,8 +49,7 @@ CREATE TABLE reco.model_file (
     file text NOT NULL,
     sha256 text NOT NULL,
     size bigint NOT NULL,
-    PRIMARY KEY (name, version, file),
-    FOREIGN KEY (name, version) REFERENCES reco.model_version ON DELETE CASCADE
+    PRIMARY KEY (name, version, file)
 );
 COMMENT ON TABLE reco.model_file IS 'the files of a version: the ONNX graph, a tokenizer, a recommender''s data';
 
@@ -41,27 +59,24 @@ CREATE TABLE reco.model_part (
     file text NOT NULL,
     part integer NOT NULL,
     data bytea NOT NULL,
-    PRIMARY KEY (name, version, file, part),
-    FOREIGN KEY (name, version, file) REFERENCES reco.model_file ON DELETE CASCADE
+    PRIMARY KEY (name, version, file, part)
 );
 COMMENT ON TABLE reco.model_part IS 'the bytes of a file, in parts of 4 MiB';
 -- Weights do not compress: trying would only cost time, and a slice could not be read without the whole.
 ALTER TABLE reco.model_part ALTER COLUMN data SET STORAGE EXTERNAL;
 
 CREATE TABLE reco.model_grant (
-    name text NOT NULL REFERENCES reco.model ON DELETE CASCADE,
-    grantee regrole NOT NULL,
+    name text NOT NULL,
+    grantee reco.role NOT NULL,
     PRIMARY KEY (name, grantee)
 );
-COMMENT ON TABLE reco.model_grant IS 'who besides its owner may use a model; grantee 0 is PUBLIC';
+COMMENT ON TABLE reco.model_grant IS 'who besides its owner may use a model; grantee public is everybody';
 
 SELECT pg_catalog.pg_extension_config_dump('reco.model', '');
 SELECT pg_catalog.pg_extension_config_dump('reco.model_version', '');
 SELECT pg_catalog.pg_extension_config_dump('reco.model_file', '');
 SELECT pg_catalog.pg_extension_config_dump('reco.model_part', '');
--- A role that was dropped is a number here, which may be another role's where the dump is restored.
-SELECT pg_catalog.pg_extension_config_dump('reco.model_grant',
-    'WHERE grantee = 0::pg_catalog.oid OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = grantee)');
+SELECT pg_catalog.pg_extension_config_dump('reco.model_grant', '');
 
 CREATE VIEW reco.models WITH (security_barrier) AS
 SELECT v.name,
@@ -72,7 +87,7 @@ SELECT v.name,
        (SELECT pg_catalog.sum(f.size)::bigint FROM reco.model_file f
          WHERE f.name = v.name AND f.version = v.version) AS size,
        v.sha256,
-       m.owner::regrole::text AS owner,
+       m.owner::text AS owner,
        v.created,
        v.source,
        v.config,

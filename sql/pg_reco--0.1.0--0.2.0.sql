@@ -1,8 +1,54 @@
--- 0.1.0 → 0.2.0: statistics of models, progress of long calls. A test holds the result against a fresh install.
+-- 0.1.0 → 0.2.0: roles that a dump may name without their being there, no foreign keys in the way of a parallel pg_restore,
+-- statistics of models, progress of long calls. A test holds the result against a fresh install.
 
--- A role that was dropped is a number here, which may be another role's where the dump is restored.
-SELECT pg_catalog.pg_extension_config_dump('reco.model_grant',
-    'WHERE grantee = 0::pg_catalog.oid OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = grantee)');
+-- A role as rows name it. Unlike regrole, a dump with a role that is not there can be restored, and the number of a role that was
+-- dropped never becomes another's.
+CREATE TYPE reco.role;
+CREATE FUNCTION reco.role_in(cstring)
+    RETURNS reco.role LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'role_in_wrapper';
+COMMENT ON FUNCTION reco.role_in IS 'the role of this name; public is everybody; nobody, with a warning, where there is none';
+CREATE FUNCTION reco.role_out(reco.role)
+    RETURNS cstring LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'role_out_wrapper';
+COMMENT ON FUNCTION reco.role_out IS 'the name of a role; empty where there is no such role any more';
+CREATE TYPE reco.role (INPUT = reco.role_in, OUTPUT = reco.role_out, LIKE = oid);
+COMMENT ON TYPE reco.role IS 'a role by name, also one that is not there';
+CREATE CAST (reco.role AS oid) WITHOUT FUNCTION AS IMPLICIT;
+CREATE CAST (oid AS reco.role) WITHOUT FUNCTION AS ASSIGNMENT;
+
+DROP VIEW reco.models;
+ALTER TABLE reco.model ALTER COLUMN owner TYPE reco.role USING owner::oid::reco.role;
+ALTER TABLE reco.model_grant ALTER COLUMN grantee TYPE reco.role USING grantee::oid::reco.role;
+COMMENT ON TABLE reco.model_grant IS 'who besides its owner may use a model; grantee public is everybody';
+ALTER TABLE reco.model_version DROP CONSTRAINT model_version_name_fkey;
+ALTER TABLE reco.model_file DROP CONSTRAINT model_file_name_version_fkey;
+ALTER TABLE reco.model_part DROP CONSTRAINT model_part_name_version_file_fkey;
+ALTER TABLE reco.model_grant DROP CONSTRAINT model_grant_name_fkey;
+
+CREATE VIEW reco.models WITH (security_barrier) AS
+SELECT v.name,
+       v.version,
+       v.version = m.version_in_use AS in_use,
+       v.task,
+       v.algorithm,
+       (SELECT pg_catalog.sum(f.size)::bigint FROM reco.model_file f
+         WHERE f.name = v.name AND f.version = v.version) AS size,
+       v.sha256,
+       m.owner::text AS owner,
+       v.created,
+       v.source,
+       v.config,
+       v.metrics
+  FROM reco.model_version v
+  JOIN reco.model m ON m.name = v.name
+ WHERE pg_catalog.pg_has_role(current_user, m.owner, 'USAGE')
+    OR EXISTS (SELECT FROM reco.model_grant g
+                WHERE g.name = m.name
+                  AND CASE WHEN g.grantee = 0::oid THEN true
+                           ELSE pg_catalog.pg_has_role(current_user, g.grantee, 'USAGE') END);
+COMMENT ON VIEW reco.models IS 'the models the current role may use: every version, and which one is in use';
+GRANT SELECT ON reco.models TO PUBLIC;
 
 -- What the server's processes know of each other. The functions choose the rows that their caller may see: a function in a
 -- view runs with the rights of whoever reads the view.

@@ -7,6 +7,7 @@ pub mod fixed_text;
 pub mod histogram;
 pub mod interactions;
 pub mod linalg;
+pub mod memory;
 pub mod onnx;
 pub mod parallel;
 pub mod progress;
@@ -35,6 +36,7 @@ mod extension {
     #[pg_guard]
     extern "C-unwind" fn _PG_init() {
         crate::pg::settings::register();
+        crate::pg::memory::register();
         crate::pg::preload::register();
         crate::pg::shared::register();
     }

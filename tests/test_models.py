@@ -140,7 +140,7 @@ def test_the_catalog_cannot_be_read_or_written_around_the_functions(role):
     for statement in [
         "SELECT * FROM reco.model",
         "SELECT * FROM reco.model_part",
-        "INSERT INTO reco.model_grant VALUES ('all-minilm-l6-v2', 'nosy'::regrole)",
+        "INSERT INTO reco.model_grant VALUES ('all-minilm-l6-v2', 'nosy')",
     ]:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             other.execute(statement)

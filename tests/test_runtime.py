@@ -54,7 +54,7 @@ def models(db):
 def mapped(connection):
     """The folders of the cache that the connection's process has mapped, which is what it has loaded."""
     maps = Path(f"/proc/{connection.info.backend_pid}/maps").read_text()
-    return {line.split("/pg_reco/")[1].split("/")[0] for line in maps.splitlines() if "/data/pg_reco/" in line}
+    return {line.split("/data/pg_reco/")[1].split("/")[0] for line in maps.splitlines() if "/data/pg_reco/" in line}
 
 
 def test_a_connection_keeps_to_its_budget_and_lets_the_least_recently_used_go(models, connect):

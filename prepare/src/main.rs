@@ -23,6 +23,9 @@ const WEIGHTS: &str = "weights";
 /// Weights smaller than this stay in the graph, bytes.
 const SMALLEST_SHARED: &str = "1024";
 
+/// Seconds of computing, after which the graph is taken for one that never ends.
+const LONGEST: libc::rlim_t = 300;
+
 /// An input of more elements than this is not made up.
 const MOST_ELEMENTS: usize = 1 << 24;
 
@@ -127,8 +130,15 @@ fn confine(limit: u64) -> Result<()> {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         // A write beyond the limit is then an error and not the end.
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-        for (resource, most) in [(libc::RLIMIT_DATA, limit), (libc::RLIMIT_FSIZE, limit), (libc::RLIMIT_CORE, 0)] {
-            let wanted = libc::rlimit { rlim_cur: most, rlim_max: most };
+        for (resource, most) in [
+            (libc::RLIMIT_DATA, limit),
+            (libc::RLIMIT_FSIZE, limit),
+            (libc::RLIMIT_CPU, LONGEST),
+            (libc::RLIMIT_CORE, 0),
+        ] {
+            // What is beyond the first is a signal that says why, where there is one; beyond the second the end.
+            let wanted =
+                libc::rlimit { rlim_cur: most, rlim_max: most + libc::rlim_t::from(resource == libc::RLIMIT_CPU) };
             if libc::setrlimit(resource, &wanted) != 0 {
                 let mut found = std::mem::zeroed();
                 libc::getrlimit(resource, &mut found);

@@ -30,6 +30,7 @@ pub fn prepare(options: &EnvironmentOptions) -> Result<()> {
         // SAFETY: no other thread of ours runs, and none of ONNX Runtime's before its environment is made.
         unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
         give_memory_back();
+        load_unwinder();
     }
     Ok(())
 }
@@ -48,6 +49,18 @@ fn give_memory_back() {
 #[cfg(not(target_env = "gnu"))]
 fn give_memory_back() {}
 
+/// Has the C library load what it unwinds threads with. It does so when a thread first ends early, and aborts where there is
+/// no memory for it by then.
+#[cfg(target_env = "gnu")]
+fn load_unwinder() {
+    let mut frames = [std::ptr::null_mut(); 1];
+    // SAFETY: writes at most as many frames as there is room for.
+    unsafe { libc::backtrace(frames.as_mut_ptr(), 1) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn load_unwinder() {}
+
 /// Returns to the system what lies free between blocks in use: loading takes several times what it leaves.
 pub fn trim_memory() {
     // SAFETY: safe to call at any time, from any thread.
@@ -57,17 +70,24 @@ pub fn trim_memory() {
     };
 }
 
-/// The environment; a failure may be tried again with another path.
+/// The environment. A path that is no library may be tried again with another; what went wrong within the library stays so.
 pub fn environment(options: &EnvironmentOptions) -> Result<&'static Environment> {
+    static SPOILT: OnceCell<String> = OnceCell::new();
     ENVIRONMENT.get_or_try_init(|| {
+        if let Some(reason) = SPOILT.get() {
+            return Err(missing(&options.library, format!("{reason} (connect anew to try again)")));
+        }
         let library = &options.library;
         let environment = ort::init_from(library)
             .map_err(|e| missing(library, e.to_string()))?
             .with_name("pg_reco")
             .with_telemetry(false)
             .build()
-            .map_err(|e| missing(library, e.to_string()))?;
-        register_arena(&environment, options.run_memory_limit).map_err(|e| missing(library, e.to_string()))?;
+            .and_then(|environment| {
+                register_arena(&environment, options.run_memory_limit)?;
+                Ok(environment)
+            })
+            .map_err(|e| missing(library, SPOILT.get_or_init(|| e.to_string()).clone()))?;
         Ok(environment)
     })
 }

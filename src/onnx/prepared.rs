@@ -9,7 +9,7 @@
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -53,6 +53,8 @@ fn prepare(model: &str, source: &Path, target: &Path, tools: &Tools, progress: &
         .args([tools.library, source, &target.join(GRAPH)])
         .arg(limit.to_string())
         .env_clear()
+        // PostgreSQL signals a backend's whole process group: a cancel request is to be seen here, not there.
+        .process_group(0)
         .current_dir(target)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -60,6 +62,7 @@ fn prepare(model: &str, source: &Path, target: &Path, tools: &Tools, progress: &
         .spawn()
         .map_err(failed("run", tools.preparer))?;
     let status = wait(child, progress, tools.preparer)?;
+    progress.check()?;
     let reason = String::from_utf8_lossy(&fs::read(&said).map_err(failed("read", &said))?).trim().to_owned();
     fs::remove_file(&said).map_err(failed("remove", &said))?;
     if status.success() {
@@ -71,7 +74,11 @@ fn prepare(model: &str, source: &Path, target: &Path, tools: &Tools, progress: &
     }
     Err(match status.signal() {
         None => Error::ModelRun { model: model.to_owned(), reason },
-        Some(libc::SIGXCPU | libc::SIGKILL) => Error::Resources(format!("preparing model \"{model}\" was killed")),
+        Some(libc::SIGXCPU) => Error::RefusedOnnx {
+            reason: "it was tried out and did not come to an end".into(),
+            hint: "Look for a loop that never ends.".into(),
+        },
+        Some(libc::SIGKILL) => Error::Resources(format!("preparing model \"{model}\" was killed")),
         Some(signal) => Error::RefusedOnnx {
             reason: format!("ONNX Runtime crashes on it (signal {signal})"),
             hint: "Check the file with onnx.checker and onnxruntime, then export it anew.".into(),

@@ -1,7 +1,8 @@
-//! A model's files on disk, made from the catalog when first needed: `<data directory>/pg_reco/<sha256>/<file>`.
+//! A model's files on disk, made from the catalog when first needed: `<data directory>/pg_reco/<hash>/<file>`.
 //!
 //! A version's folder is named after its content, so that every backend maps the same files and a new version never
-//! changes an old one's. It can be deleted or damaged at any moment; the catalog has it all (see [`sealed`]).
+//! changes an old one's: by half of a SHA-256, since a base backup takes no path of more than 99 bytes. It can be deleted
+//! or damaged at any moment; the catalog has it all (see [`sealed`]).
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -35,17 +36,13 @@ pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Takes the folder of a version away. Backends that have it mapped keep what they have.
-pub fn forget(files: &[FileEntry]) -> Result<()> {
-    sealed::remove(&path(files))
-}
-
-fn path(files: &[FileEntry]) -> PathBuf {
+/// The folder for `files`, whether it is there or not.
+pub fn path(files: &[FileEntry]) -> PathBuf {
     // SAFETY: PostgreSQL sets the data directory before it starts any backend.
     let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
     let mut hash = Sha256::new();
     for file in files {
         hash.update(format!("{} {}\n", file.sha256, file.name));
     }
-    Path::new(&*data.to_string_lossy()).join("pg_reco").join(hex(&hash.finalize()))
+    Path::new(&*data.to_string_lossy()).join("pg_reco").join(hex(&hash.finalize()[..16]))
 }

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::pg::identity::{as_role, caller};
+use crate::pg::{cache, transaction};
 use crate::progress::Progress;
 use crate::sealed::hex;
 
@@ -222,6 +223,11 @@ pub fn find(name: &str, version: Option<i32>) -> Result<Entry> {
             let Some(found) = row.get::<i32>(2)? else {
                 return Err(Error::UnknownVersion { name: name.into(), version: version.unwrap_or(0) });
             };
+            let files = files(client, name, found)?;
+            if !files.iter().any(|f| f.name == ONNX_FILE) {
+                let reason = format!("{ONNX_FILE} is missing");
+                return Err(Error::DamagedModel { model: name.into(), reason });
+            }
             Ok(Entry {
                 name: name.into(),
                 stamp: Stamp { version: found, created: required(row.get(3)?)? },
@@ -230,7 +236,7 @@ pub fn find(name: &str, version: Option<i32>) -> Result<Entry> {
                 algorithm: row.get(6)?,
                 config: row.get::<pgrx::JsonB>(7)?.map(|j| j.0).unwrap_or_default(),
                 source: row.get(8)?,
-                files: files(client, name, found)?,
+                files,
             })
         })
     })
@@ -262,27 +268,31 @@ fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>>
             &[name.into(), version.into()],
         )?
         .map(|row| {
-            Ok(FileEntry {
-                name: required(row.get(1)?)?,
-                sha256: required(row.get(2)?)?,
-                size: required::<i64>(row.get(3)?)?.max(0) as u64,
-            })
+            let file: String = required(row.get(1)?)?;
+            // The name becomes that of a file on disk.
+            if ![ONNX_FILE, TOKENIZER_FILE, DATA_FILE].contains(&file.as_str()) {
+                let reason = format!("it has a file \"{}\"", file.escape_debug());
+                return Err(Error::DamagedModel { model: name.into(), reason });
+            }
+            let size = required::<i64>(row.get(3)?)?.max(0) as u64;
+            Ok(FileEntry { name: file, sha256: required(row.get(2)?)?, size })
         })
         .collect()
 }
 
-/// Hands the bytes of a file, part by part, to `sink`.
+/// Hands the bytes of a file, part by part, to `sink`. An error at the end where they are not those that were stored.
 pub fn read_file(
     entry: &Entry,
     file: &FileEntry,
     progress: &dyn Progress,
     mut sink: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let parts = file.size.div_ceil(PART as u64) as i32;
     let phase = format!("bytes read of {}", file.name);
-    for part in 0..parts {
+    let mut hash = Sha256::new();
+    let (mut part, mut read) = (0, 0);
+    while read < file.size {
         progress.check()?;
-        progress.report(&phase, part as usize * PART, file.size as usize);
+        progress.report(&phase, read as usize, file.size as usize);
         as_owner(|| {
             Spi::connect(|client| {
                 let rows = client.select(
@@ -295,11 +305,19 @@ pub fn read_file(
                 let row = rows.first();
                 let bytes = if row.is_empty() { None } else { row.get::<&[u8]>(1)? };
                 match bytes {
-                    Some(bytes) => sink(bytes),
-                    None => Err(damaged(entry, format!("part {part} of {} is missing", file.name))),
+                    Some(bytes) if !bytes.is_empty() => {
+                        hash.update(bytes);
+                        read += bytes.len() as u64;
+                        sink(bytes)
+                    }
+                    _ => Err(damaged(entry, format!("part {part} of {} is missing", file.name))),
                 }
             })
         })?;
+        part += 1;
+    }
+    if read != file.size || hex(&hash.finalize()) != file.sha256 {
+        return Err(damaged(entry, format!("{} does not have its length and SHA-256", file.name)));
     }
     Ok(())
 }
@@ -315,6 +333,7 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
         let hint = "Give 1 to 200 bytes without control characters.";
         return Err(Error::argument("name", format!("\"{}\"", new.name.escape_debug()), hint));
     }
+    require_writable();
     let caller = caller();
     let config = pgrx::JsonB(new.config.clone());
     let metrics = new.metrics.map(|m| pgrx::JsonB(m.clone()));
@@ -323,7 +342,7 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
         Spi::connect_mut(|client| {
             // The row is locked till the transaction ends, so that two new versions get two numbers.
             client.update(
-                "INSERT INTO reco.model AS m (name, owner, version_in_use) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
+                "INSERT INTO reco.model AS m (name, owner, version_in_use) VALUES ($1, $2::pg_catalog.oid, 0) ON CONFLICT DO NOTHING",
                 None,
                 &[new.name.into(), caller.into()],
             )?;
@@ -359,6 +378,8 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
     for (file, bytes) in new.files {
         insert_file(new.name, version, file, bytes, progress)?;
     }
+    let stored = as_owner(|| Spi::connect(|client| files(client, new.name, version)))?;
+    transaction::remove_at_abort(cache::path(&stored));
     Ok(version)
 }
 
@@ -415,7 +436,10 @@ pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
                 .map(|row| required(row.get(1)?))
                 .collect::<Result<_>>()?;
             let gone = versions.into_iter().map(|v| files(client, name, v)).collect::<Result<_>>()?;
-            client.update("DELETE FROM reco.model WHERE name OPERATOR(pg_catalog.=) $1", None, &[name.into()])?;
+            for table in ["model_part", "model_file", "model_version", "model_grant", "model"] {
+                let query = format!("DELETE FROM reco.{table} WHERE name OPERATOR(pg_catalog.=) $1");
+                client.update(query.as_str(), None, &[name.into()])?;
+            }
             return Ok(gone);
         };
         let in_use = client
@@ -427,13 +451,15 @@ pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
             return Err(Error::argument("version", format!("{version}, the one in use"), hint));
         }
         let gone = files(client, name, version)?;
-        let deleted = client.update(
-            "DELETE FROM reco.model_version
-              WHERE name OPERATOR(pg_catalog.=) $1 AND version OPERATOR(pg_catalog.=) $2 RETURNING version",
-            None,
-            &[name.into(), version.into()],
-        )?;
-        if deleted.is_empty() { Err(Error::UnknownVersion { name: name.into(), version }) } else { Ok(vec![gone]) }
+        let mut deleted = false;
+        for table in ["model_part", "model_file", "model_version"] {
+            let query = format!(
+                "DELETE FROM reco.{table}
+                  WHERE name OPERATOR(pg_catalog.=) $1 AND version OPERATOR(pg_catalog.=) $2 RETURNING version"
+            );
+            deleted = !client.update(query.as_str(), None, &[name.into(), version.into()])?.is_empty();
+        }
+        if deleted { Ok(vec![gone]) } else { Err(Error::UnknownVersion { name: name.into(), version }) }
     })
 }
 
@@ -478,8 +504,19 @@ pub fn role(name: &str) -> Result<pg_sys::Oid> {
     Ok(unsafe { pg_sys::get_role_oid(c_name.as_ptr(), false) })
 }
 
+/// Raises PostgreSQL's error where nothing may be written: in a read-only transaction, on a standby. To be called before long
+/// work whose result is to be stored.
+pub fn require_writable() {
+    // SAFETY: reads this backend's state and raises; the name is a C string constant.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(c"storing a model".as_ptr());
+        pg_sys::PreventCommandDuringRecovery(c"storing a model".as_ptr());
+    }
+}
+
 /// Runs `body` with write access to the model `name`, if the caller owns it.
 fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T>) -> Result<T> {
+    require_writable();
     let caller = caller();
     as_owner(|| {
         Spi::connect_mut(|client| {

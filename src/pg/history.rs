@@ -90,6 +90,19 @@ fn first(
     let columns = if recommender.entry.config["has_weight"] == true { "item_id, weight" } else { "item_id" };
     let query = format!("SELECT {columns} FROM {} AS source WHERE user_id = $1", as_subquery(source));
     let query = CString::new(query).map_err(|_| Error::Internal("a source with a zero byte".into()))?;
+    let look = || {
+        let wanted = [required("item_id", Kind::Id), optional("weight", Kind::Number)];
+        as_author(recommender.entry.owner, search_path, || {
+            let lookup = Lookup::prepare(&query, user_type.oid(), &wanted)?;
+            let history = read(recommender, &lookup, user)?;
+            Ok((lookup, history))
+        })
+    };
+    // SAFETY: a plain read.
+    if unsafe { pg_sys::IsInParallelMode() } {
+        // Above parallel workers PostgreSQL allows no subtransaction: there a source that is gone is an error.
+        return look().map(Ok);
+    }
     // SAFETY: a subtransaction begun here ends here, on either path, with the memory context and the resource owner
     // that were current before.
     unsafe {
@@ -116,12 +129,7 @@ fn first(
             }
         };
         PgTryBuilder::new(AssertUnwindSafe(|| {
-            let wanted = [required("item_id", Kind::Id), optional("weight", Kind::Number)];
-            let found = as_author(recommender.entry.owner, search_path, || {
-                let lookup = Lookup::prepare(&query, user_type.oid(), &wanted)?;
-                let history = read(recommender, &lookup, user)?;
-                Ok((lookup, history))
-            });
+            let found = look();
             pg_sys::ReleaseCurrentSubTransaction();
             restore();
             found.map(Ok)

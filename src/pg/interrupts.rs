@@ -8,8 +8,8 @@ use pgrx::{check_for_interrupts, notice, pg_sys};
 
 use crate::error::{Error, Result};
 use crate::fixed_text::FixedText;
-use crate::pg::settings;
 use crate::pg::shared::{models, progress};
+use crate::pg::{memory, settings};
 use crate::progress::{Progress, Run};
 
 /// A call of one of this extension's functions: cancelled by its user, its timeout or the server's end; reports by `NOTICE`
@@ -73,6 +73,7 @@ impl Drop for Statement {
 
 impl Progress for Statement {
     fn check(&self) -> Result<()> {
+        memory::check();
         // SAFETY: flags that PostgreSQL's signal handlers set on this thread; read as such, once each.
         let (any, cancel, die) = unsafe {
             (

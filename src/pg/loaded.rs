@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -139,7 +138,9 @@ fn slot(
     let began = Instant::now();
     let (ready, bytes) = match load(&entry, &options, progress) {
         // Another backend has just removed the files, as reco.drop_model does: they are made anew.
-        Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => load(&entry, &options, progress)?,
+        Err(error) if !matches!(error, Error::Canceled) && !cache::path(&entry.files).exists() => {
+            load(&entry, &options, progress)?
+        }
         other => other?,
     };
     environment::trim_memory();

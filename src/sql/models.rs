@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::given;
 use crate::embedding::text::Role;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::onnx::inspect::Signature;
 use crate::onnx::proto::data_type;
 use crate::onnx::session::RunMemory;
@@ -19,7 +20,7 @@ use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Graph, Ready};
 use crate::pg::shared::models;
-use crate::pg::{cache, settings};
+use crate::pg::{cache, settings, transaction};
 use crate::progress::{Progress, Run, Trial};
 
 #[pg_extern(sql = false)]
@@ -31,6 +32,7 @@ fn import_model(
     config: Option<JsonB>,
 ) -> errors::Result<i32> {
     let (name, onnx) = (given(name, "name")?, given(onnx, "onnx")?);
+    catalog::require_writable();
     let size = (onnx.len() + tokenizer.map_or(0, <[u8]>::len)) as u64;
     if size > settings::max_model_size() {
         return Err(Error::TooLarge {
@@ -90,11 +92,8 @@ fn export_model(name: Option<&str>, version: Option<i32>) -> errors::Result<Vec<
 /// The ONNX file of a version, for the function `asked_by`.
 fn onnx_bytes(entry: &Entry, asked_by: &'static str) -> Result<Vec<u8>> {
     let file = file(entry, ONNX_FILE)?;
-    let mut bytes = Vec::with_capacity(file.size as usize);
-    catalog::read_file(entry, file, &Statement::new(asked_by, &entry.name), |part| {
-        bytes.extend_from_slice(part);
-        Ok(())
-    })?;
+    let mut bytes = Vec::new();
+    catalog::read_file(entry, file, &Statement::new(asked_by, &entry.name), |part| memory::extend(&mut bytes, part))?;
     Ok(bytes)
 }
 
@@ -157,7 +156,7 @@ fn drop_model(name: Option<&str>, version: Option<i32>) -> errors::Result<()> {
         models::forget(name);
     }
     for files in files {
-        cache::forget(&files)?;
+        transaction::remove_at_commit(cache::path(&files));
     }
     loaded::unload(name);
     Ok(())

@@ -10,7 +10,7 @@ use pgrx::{AnyElement, Spi};
 
 use super::{given, list_length, raise};
 use crate::error::{Error, Result};
-use crate::pg::catalog::Task;
+use crate::pg::catalog::{self, Task};
 use crate::pg::errors;
 use crate::pg::history::{self, History};
 use crate::pg::ids::id_text;
@@ -209,6 +209,7 @@ fn model_users(model: &str) -> errors::Result<SetOfIterator<'static, String>> {
 
 #[pg_extern(sql = false)]
 fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result<()> {
+    catalog::require_writable();
     list_length(k)?;
     is_live(history)?;
     let types = id_types(model)?;
@@ -228,6 +229,7 @@ fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result
 
 #[pg_extern(sql = false)]
 fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors::Result<()> {
+    catalog::require_writable();
     list_length(k)?;
     is_live(history)?;
     let types = id_types(model)?;

@@ -30,6 +30,7 @@ pub const INTERACTION: [Wanted; 4] = [
 #[pg_extern(sql = false)]
 fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -> errors::Result<i32> {
     let start = Instant::now();
+    catalog::require_writable();
     let statement = Statement::new("train", name);
     let algorithm = Algorithm::from_name(algorithm)?;
     let mut options = match options.0 {

@@ -1,0 +1,58 @@
+//! What is done on disk only when a transaction's fate is known: catalog rows come and go with it, cache folders do not.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+
+use pgrx::pg_guard;
+use pgrx::pg_sys;
+
+use crate::sealed;
+
+#[derive(Default)]
+struct Pending {
+    /// Of versions that this transaction removed.
+    at_commit: Vec<PathBuf>,
+    /// Of versions that it stored.
+    at_abort: Vec<PathBuf>,
+}
+
+thread_local! {
+    static PENDING: RefCell<Pending> = RefCell::default();
+}
+
+/// Removes `folder` when the transaction commits: others may read it until then, and it may roll back.
+pub fn remove_at_commit(folder: PathBuf) {
+    register();
+    PENDING.with_borrow_mut(|pending| pending.at_commit.push(folder));
+}
+
+/// Removes `folder` if the transaction rolls back.
+pub fn remove_at_abort(folder: PathBuf) {
+    register();
+    PENDING.with_borrow_mut(|pending| pending.at_abort.push(folder));
+}
+
+fn register() {
+    thread_local! {
+        static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !REGISTERED.replace(true) {
+        // SAFETY: the callback is a function of this library, which is never unloaded.
+        unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
+    let folders = match event {
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => PENDING.take().at_commit,
+        pg_sys::XactEvent::XACT_EVENT_ABORT => PENDING.take().at_abort,
+        // A prepared transaction may end in another process: what it leaves on disk is only a cache.
+        pg_sys::XactEvent::XACT_EVENT_PREPARE => return drop(PENDING.take()),
+        _ => return,
+    };
+    for folder in folders {
+        // The transaction has ended: nothing may fail any more. Who uses the folder at this moment makes it again.
+        let _ = sealed::remove(&folder);
+    }
+}

@@ -1,0 +1,280 @@
+"""What each function promises the planner, and that plans and preloading change no answer."""
+
+import psycopg
+import pytest
+import tiny
+from cluster import Cluster, bindir, major_version
+
+# Volatility (i, s, v) and parallel label (s, r, u) of every function: a new one needs a decision here.
+# immutable and safe: computes from its arguments alone.
+# stable and restricted: uses a model, of which each process has its own, so it stays in the leader.
+# volatile and unsafe: writes, or reads a source through a cursor.
+# volatile and restricted: reads or writes what all processes share.
+# stable and safe: looks up what does not change within a statement.
+PROMISES = {
+    ("i", "s"): [
+        "cosine_similarity(real[],real[])",
+        "dot_product(real[],real[])",
+        "fuse(real[],real[],real[],text)",
+        "fuse(real[],real[],real[],real[],text)",
+        "mean_embedding(real[])",
+        "mean_embedding(real[],double precision)",
+        "mean_embedding_accum(internal,real[])",
+        "mean_embedding_accum(internal,real[],double precision)",
+        "mean_embedding_combine(internal,internal)",
+        "mean_embedding_deserialize(bytea,internal)",
+        "mean_embedding_final(internal)",
+        "mean_embedding_serialize(internal)",
+        "top_k(anyelement,real,integer)",
+        "top_k_accum(internal,anyelement,real,integer)",
+        "top_k_combine(internal,internal)",
+        "top_k_deserialize(bytea,internal)",
+        "top_k_final(internal)",
+        "top_k_serialize(internal)",
+    ],
+    ("s", "r"): [
+        "describe_model(text,integer)",
+        "embed(text,text,text)",
+        "embed(text[],text,text)",
+        "embed_image(bytea,text)",
+        "export_model(text,integer)",
+        "model_users(text)",
+        "predict(text,jsonb)",
+        "recommend(text,bigint,integer,boolean,text)",
+        "recommend(text,text,integer,boolean,text)",
+        "recommend(text,uuid,integer,boolean,text)",
+        "recommend_all(text,integer,boolean)",
+        "recommend_for_items(text,bigint[],real[],integer,boolean)",
+        "recommend_for_items(text,text[],real[],integer,boolean)",
+        "recommend_for_items(text,uuid[],real[],integer,boolean)",
+        "similar_items(text,bigint,integer)",
+        "similar_items(text,text,integer)",
+        "similar_items(text,uuid,integer)",
+    ],
+    ("s", "s"): [
+        "role_in(cstring)",
+        "role_out(reco.role)",
+    ],
+    ("v", "r"): [
+        "reset_stat_models(text)",
+        "stat_models()",
+        "stat_progress()",
+    ],
+    ("v", "u"): [
+        "create_function(text,text,integer,text)",
+        "create_view(text,text,integer,text)",
+        "drop_model(text,integer)",
+        "embed_query(text,text,text)",
+        "evaluate(text,text,integer,boolean)",
+        "grant_model(text,text)",
+        "import_model(text,bytea,text,bytea,jsonb)",
+        "promote_model(text,integer)",
+        "revoke_model(text,text)",
+        "split(text,text,double precision,bigint)",
+        "train(text,text,text,jsonb,bigint)",
+        "unload(text)",
+        "warm(text)",
+    ],
+}
+
+PARALLEL = """
+    SET max_parallel_workers_per_gather = 2;
+    SET parallel_setup_cost = 0;
+    SET parallel_tuple_cost = 0;
+    SET min_parallel_table_scan_size = 0;
+    SET min_parallel_index_scan_size = 0"""
+# PostgreSQL 16 gave it another name.
+FORCED = "debug_parallel_query" if major_version() >= 16 else "force_parallel_mode"
+
+AGGREGATES = [
+    "SELECT reco.top_k(item, score, 5) FROM spread",
+    "SELECT part, reco.top_k(item, score, 3) FROM spread GROUP BY part ORDER BY part",
+    "SELECT reco.top_k(label, score, 5) FROM spread WHERE part = 3",
+    "SELECT reco.mean_embedding(vector) FROM spread",
+    "SELECT reco.mean_embedding(vector, score) FROM spread",
+    "SELECT part, reco.mean_embedding(vector, score) FROM spread GROUP BY part ORDER BY part",
+]
+USES_MODELS = [
+    "reco.embed('red ' || label, 'tiny')",
+    "(SELECT sum(score) FROM reco.recommend('shop_ials', item, 2))",
+    "(SELECT sum(score) FROM reco.recommend_for_items('shop_ials', ARRAY[item % 50], k => 2))",
+    "(SELECT sum(similarity) FROM reco.similar_items('shop_item_knn', item % 50, 2))",
+    "reco.predict('linear', jsonb_build_object('x', jsonb_build_array(jsonb_build_array(item, 2))))",
+    "(SELECT count(*) FROM reco.model_users('shop_ials') WHERE item > 0)",
+    "(SELECT count(*) FROM reco.describe_model('linear') WHERE item > 0)",
+    "(SELECT embedding FROM reco.embed(ARRAY['red ' || label], 'tiny'))",
+    "length(reco.export_model(CASE WHEN item > 0 THEN 'linear' ELSE 'tiny' END))",
+]
+
+
+def fill(connection):
+    tiny.prepare(connection)
+    connection.execute(
+        """CREATE TABLE spread AS
+           SELECT i AS item, (i % 7)::int AS part, 'wine ' || i AS label, (i * 7919 % 10007)::real AS score,
+                  ARRAY[i % 3, i % 5, 1]::real[] AS vector
+             FROM generate_series(1, 20000) i;
+           ANALYZE spread"""
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster("max_worker_processes = 12\nmax_parallel_workers = 8\n") as made:
+        made.start()
+        with made.connect() as connection:
+            fill(connection)
+        yield made
+
+
+@pytest.fixture
+def db(cluster):
+    with cluster.connect() as connection:
+        yield connection
+
+
+def plan(connection, query):
+    return "\n".join(line for (line,) in connection.execute(f"EXPLAIN (COSTS OFF, VERBOSE) {query}").fetchall())
+
+
+def test_every_function_has_the_promises_that_were_decided(db):
+    """What runs in a worker must be safe there; what is called immutable is folded into plans and indexes."""
+    declared = {
+        signature.removeprefix("reco."): (volatility, parallel)
+        for signature, volatility, parallel in db.execute(
+            """SELECT format('%s(%s)', proname, (SELECT string_agg(format_type(t, NULL), ',' ORDER BY n)
+                                                   FROM unnest(proargtypes) WITH ORDINALITY AS a(t, n))),
+                      provolatile::text, proparallel::text
+                 FROM pg_proc WHERE pronamespace = 'reco'::regnamespace"""
+        )
+    }
+    decided = {signature: promise for promise, signatures in PROMISES.items() for signature in signatures}
+    assert declared == decided
+
+
+def test_every_aggregate_can_run_in_parts(db):
+    assert db.execute(
+        """SELECT aggfnoid::regprocedure::text FROM pg_aggregate JOIN pg_proc p ON p.oid = aggfnoid
+            WHERE pronamespace = 'reco'::regnamespace
+              AND 0 IN (aggcombinefn::oid, CASE aggtranstype WHEN 'internal'::regtype THEN aggserialfn::oid ELSE 1 END,
+                        CASE aggtranstype WHEN 'internal'::regtype THEN aggdeserialfn::oid ELSE 1 END)"""
+    ).fetchall() == []  # fmt: skip
+
+
+@pytest.mark.parametrize("query", AGGREGATES)
+def test_an_aggregate_in_parts_equals_the_whole(db, query):
+    db.execute("SET max_parallel_workers_per_gather = 0")
+    assert "Partial" not in plan(db, query)
+    expected = db.execute(query).fetchall()
+    db.execute(PARALLEL)
+    # The planner takes sorting by group where it seems cheaper; both ways have parts.
+    made = plan(db, query)
+    assert "Partial" in made and "Finalize" in made and "Gather" in made, made
+    got = db.execute(query).fetchall()
+    if "top_k" in query:
+        assert got == expected
+    else:
+        for ours, theirs in zip(got, expected, strict=True):
+            assert ours[:-1] == theirs[:-1] and ours[-1] == pytest.approx(theirs[-1], rel=1e-6)
+
+
+def nodes(node, in_worker=False):
+    """Every node of a plan, and whether it runs in workers: what lies under Gather does, but for Gather's own sub-plans."""
+    yield node, in_worker
+    gathers = node["Node Type"] in ("Gather", "Gather Merge")
+    for child in node.get("Plans", []):
+        of_the_node = child["Parent Relationship"] in ("SubPlan", "InitPlan")
+        yield from nodes(child, in_worker or (gathers and not of_the_node))
+
+
+def says(node):
+    """What a node computes, without its children."""
+    return str({key: value for key, value in node.items() if key != "Plans"})
+
+
+@pytest.mark.parametrize("expression", USES_MODELS)
+def test_what_uses_a_model_runs_in_the_leader_of_a_parallel_plan(cluster, expression):
+    query = f"SELECT item, {expression} FROM spread WHERE item <= 40"
+    with cluster.connect() as serial, cluster.connect() as parallel:
+        expected = serial.execute(f"{query} ORDER BY item").fetchall()
+        parallel.execute(PARALLEL)
+        ((made,),) = parallel.execute(f"EXPLAIN (FORMAT JSON, VERBOSE) {query}").fetchall()
+        placed = list(nodes(made[0]["Plan"]))
+        assert any(in_worker for _, in_worker in placed), made
+        assert any("reco" in says(node) for node, in_worker in placed if not in_worker)
+        assert not any("reco" in says(node) for node, in_worker in placed if in_worker), made
+        # The first call of a session, in which models are loaded and sources are looked up.
+        assert sorted(parallel.execute(query).fetchall()) == expected
+
+
+@pytest.mark.parametrize("name", tiny.ANSWERS)
+def test_answers_are_the_same_where_parallel_mode_is_forced(cluster, name):
+    query = tiny.ANSWERS[name]
+    with cluster.connect() as serial, cluster.connect() as forced:
+        forced.execute(f"SET {FORCED} = on")
+        assert forced.execute(query).fetchall() == serial.execute(query).fetchall()
+
+
+@pytest.mark.parametrize("query", AGGREGATES)
+def test_aggregates_are_the_same_where_parallel_mode_is_forced(db, query):
+    db.execute("SET max_parallel_workers_per_gather = 0")
+    expected = db.execute(query).fetchall()
+    db.execute(f"RESET max_parallel_workers_per_gather; SET {FORCED} = on")
+    for ours, theirs in zip(db.execute(query).fetchall(), expected, strict=True):
+        assert ours[:-1] == theirs[:-1]
+        assert ours[-1] == theirs[-1] if "top_k" in query else ours[-1] == pytest.approx(theirs[-1], rel=1e-6)
+
+
+def test_training_and_embedding_a_query_work_where_parallel_mode_is_forced(db):
+    db.execute(f"SET {FORCED} = on")
+    db.execute("BEGIN")
+    assert tiny.train(db, "forced", "ials", source="SELECT * FROM purchase") == 1
+    assert db.execute("SELECT count(*) FROM reco.recommend('forced', 7, 3)").fetchone() == (3,)
+    source = "SELECT item AS id, label AS text FROM spread WHERE item <= 500"
+    assert db.execute("SELECT count(*), count(embedding) FROM reco.embed_query(%s, 'tiny')", [source]).fetchone() == (500, 500)
+    db.execute("ROLLBACK")
+
+
+@pytest.mark.skipif(not (bindir().parent / "lib" / "llvmjit.so").exists(), reason="this PostgreSQL has no JIT here")
+def test_compiled_plans_give_the_same_answers(db):
+    pairs = [*tiny.ANSWERS.values(), *AGGREGATES, "SELECT sum(reco.cosine_similarity(vector, '{1,2,3}')) FROM spread"]
+    db.execute("SET jit = off; SET max_parallel_workers_per_gather = 0")
+    expected = [db.execute(query).fetchall() for query in pairs]
+    db.execute("SET jit = on; SET jit_above_cost = 0; SET jit_inline_above_cost = 0; SET jit_optimize_above_cost = 0")
+    assert db.execute("SELECT pg_jit_available()").fetchone() == (True,)
+    assert "JIT" in "".join(line for (line,) in db.execute(f"EXPLAIN ANALYZE {pairs[-1]}").fetchall())
+    assert [db.execute(query).fetchall() for query in pairs] == expected
+
+
+@pytest.mark.parametrize("setting", ["shared_preload_libraries", "session_preload_libraries"])
+def test_the_library_can_be_preloaded(cluster, setting):
+    """A forked backend must be able to run models although its parent has the library already."""
+    with cluster.connect() as connection:
+        expected = tiny.answers(connection)
+    cluster.restart(f"{setting} = '$libdir/pg_reco'\nreco.threads = 1\nreco.max_batch = 7\n")
+    try:
+        with cluster.connect() as connection, cluster.connect() as another:
+            assert connection.execute("SELECT current_setting('reco.threads'), current_setting('reco.max_batch')").fetchone() == ("1", "7")
+            for one in (connection, another):
+                assert tiny.answers(one) == expected
+            connection.execute(PARALLEL)
+            assert connection.execute(AGGREGATES[0]).fetchone() == another.execute(AGGREGATES[0]).fetchone()
+            connection.execute("BEGIN")
+            tiny.train(connection, "preloaded")
+            connection.execute("ROLLBACK")
+            with pytest.raises(psycopg.errors.UndefinedObject):
+                connection.execute("SELECT reco.recommend('preloaded', 1)")
+        # Before any backend: ONNX Runtime and its threads belong to those that run models.
+        maps = open(f"/proc/{cluster.postmaster()}/maps").read()
+        assert "libonnxruntime" not in maps and ("pg_reco.so" in maps) == (setting == "shared_preload_libraries")
+    finally:
+        cluster.restart()
+
+
+def test_an_index_on_a_similarity_can_be_made_and_is_used(db):
+    """IMMUTABLE is meant: the planner may compute it once and keep it."""
+    db.execute("BEGIN; CREATE INDEX near ON spread (reco.cosine_similarity(vector, '{1,0,0}'))")
+    db.execute("ANALYZE spread; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+    query = "SELECT item FROM spread ORDER BY reco.cosine_similarity(vector, '{1,0,0}') DESC LIMIT 3"
+    assert "Index Scan" in plan(db, query)
+    db.execute("ROLLBACK")
