@@ -13,11 +13,12 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test test-versions lint setup models start stop restart psql install bench clean
+.PHONY: help demo test faults test-versions lint setup models start stop restart psql install bench clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
 	@echo "make test                     all tests, from nothing"
+	@echo "make faults                   crashes, full disks, mutated models … at length; a quarter of an hour"
 	@echo "make test-versions            the server's tests on PostgreSQL 17 and 18 with pgvector, as root"
 	@echo "make start                    the private cluster with the extension and the models, ready for psql"
 	@echo "make psql [SQL='…']           psql on it; with SQL, one statement and bare rows"
@@ -38,6 +39,11 @@ test:
 	@$(SETUP) all python-tests demo-data
 	cargo test --locked --no-default-features
 	@$(SETUP) run $(PYTHON) -m pytest tests $(ARGS)
+
+# What a server may go through, in the long form; the short one is part of `make test`.
+faults:
+	@$(SETUP) all python-tests demo-data
+	@PG_RECO_FAULTS=long $(SETUP) run $(PYTHON) -m pytest tests/faults $(ARGS)
 
 # Other releases of Debian, in chroots: root, and debootstrap.
 test-versions:

@@ -36,7 +36,7 @@ mod extension {
     #[pg_guard]
     extern "C-unwind" fn _PG_init() {
         crate::pg::settings::register();
-        crate::pg::memory::register();
+        crate::pg::memory::prepare();
         crate::pg::preload::register();
         crate::pg::shared::register();
     }

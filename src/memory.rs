@@ -13,6 +13,20 @@ pub fn is_fallible() -> bool {
     FALLIBLE.get()
 }
 
+/// Asks whether the system would give `bytes`, and takes none: before code that crashes where it gets none.
+pub fn require(bytes: usize) -> Result<()> {
+    // SAFETY: a new private mapping at an address of the system's choosing, never touched, and taken away at once.
+    unsafe {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let block = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
+        if block == libc::MAP_FAILED {
+            return Err(Error::Resources(format!("no memory for {bytes} more bytes")));
+        }
+        libc::munmap(block, bytes);
+    }
+    Ok(())
+}
+
 /// Makes room for `more` elements.
 pub fn reserve<T>(vector: &mut Vec<T>, more: usize) -> Result<()> {
     FALLIBLE.set(true);
@@ -53,6 +67,7 @@ mod tests {
     fn what_cannot_be_had_is_an_error_and_leaves_the_vector_whole() {
         let mut vector = vec![1u64, 2];
         assert!(matches!(reserve(&mut vector, usize::MAX / 16), Err(Error::Resources(_))));
+        assert!(require(1 << 20).is_ok() && matches!(require(usize::MAX / 2), Err(Error::Resources(_))));
         assert!(matches!(filled(0u64, usize::MAX / 16), Err(Error::Resources(_))));
         push(&mut vector, 3).unwrap();
         extend(&mut vector, &[4, 5]).unwrap();

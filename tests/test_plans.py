@@ -278,3 +278,11 @@ def test_an_index_on_a_similarity_can_be_made_and_is_used(db):
     query = "SELECT item FROM spread ORDER BY reco.cosine_similarity(vector, '{1,0,0}') DESC LIMIT 3"
     assert "Index Scan" in plan(db, query)
     db.execute("ROLLBACK")
+
+
+def test_no_function_runs_with_its_owners_rights_under_the_callers_search_path(rows):
+    found = rows(
+        """SELECT oid::regprocedure::text FROM pg_proc
+            WHERE pronamespace = 'reco'::regnamespace AND prosecdef AND NOT coalesce(proconfig::text LIKE '%search_path=%', false)"""
+    )
+    assert found == []

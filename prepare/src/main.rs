@@ -3,7 +3,7 @@
 //!     pg_reco_prepare LIBRARY SOURCE TARGET LIMIT
 //!
 //! loads ONNX Runtime from LIBRARY, writes the graph SOURCE, optimised, to TARGET with its weights, prepacked, in a file
-//! `weights` beside it, then loads what it has written and runs it once on zeros. Status 0: done. Status 1: it cannot be
+//! `weights` beside it, then loads what it has written and runs it on made-up inputs. Status 0: done. Status 1: it cannot be
 //! done, and why is on stderr. Ended by a signal: the graph crashes ONNX Runtime. LIMIT is how many bytes of memory, and
 //! of files, the process may take; it is the first to go when the machine runs out of memory.
 
@@ -28,6 +28,12 @@ const LONGEST: libc::rlim_t = 300;
 
 /// An input of more elements than this is not made up.
 const MOST_ELEMENTS: usize = 1 << 24;
+
+/// Lengths of open dimensions, and what fills the inputs.
+const TRIALS: [(usize, u8); 3] = [(1, 0), (2, 1), (0, 0)];
+
+/// How ONNX Runtime says that there is no more memory.
+const OUT_OF_MEMORY: [&str; 3] = ["bad_alloc", "bad allocation", "Failed to allocate"];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -73,39 +79,37 @@ fn builder(environment: &Environment) -> Result<SessionBuilder> {
     Ok(builder.with_log_level(ort::logging::LogLevel::Fatal).map_err(ort::Error::<()>::from)?)
 }
 
-/// Runs the graph on zeros. It may well refuse them; what matters is that the process lives on.
+/// Runs the graph on made-up inputs. It may well refuse them; what matters is that the process lives on.
 fn try_out(mut session: Session) -> Result<()> {
-    let inputs: Option<Vec<(Cow<str>, SessionInputValue)>> = session
-        .inputs()
-        .iter()
-        .map(|input| Some((Cow::from(input.name().to_owned()), zeros(input.dtype())?)))
-        .collect();
-    let Some(inputs) = inputs else { return Ok(()) };
-    match session.run(inputs) {
-        // How ONNX Runtime says that there is no more memory.
-        Err(refused)
-            if ["bad_alloc", "bad allocation", "Failed to allocate"].iter().any(|s| refused.message().contains(s)) =>
+    for (length, fill) in TRIALS {
+        let inputs: Option<Vec<(Cow<str>, SessionInputValue)>> = session
+            .inputs()
+            .iter()
+            .map(|input| Some((Cow::from(input.name().to_owned()), made_up(input.dtype(), length, fill)?)))
+            .collect();
+        let Some(inputs) = inputs else { return Ok(()) };
+        if let Err(refused) = session.run(inputs)
+            && OUT_OF_MEMORY.iter().any(|said| refused.message().contains(said))
         {
-            Err(format!("it asks for too much memory: {}", refused.message()).into())
+            return Err(format!("it asks for too much memory: {}", refused.message()).into());
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
-/// A tensor of zeros of the type that an input takes, one long where it may be of any length.
-fn zeros(input: &ValueType) -> Option<SessionInputValue<'static>> {
+/// A tensor of the type that an input takes, `length` long where it may be of any length, each element `fill`.
+fn made_up(input: &ValueType, length: usize, fill: u8) -> Option<SessionInputValue<'static>> {
     let ValueType::Tensor { ty, shape, .. } = input else { return None };
-    let shape: Vec<usize> = shape.iter().map(|&d| usize::try_from(d).unwrap_or(1)).collect();
+    let shape: Vec<usize> = shape.iter().map(|&d| usize::try_from(d).unwrap_or(length)).collect();
     let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS)?;
     macro_rules! of {
         ($t:ty) => {
-            Tensor::<$t>::from_array((shape, vec![<$t>::default(); elements])).ok()?.into()
+            Tensor::<$t>::from_array((shape, vec![<$t>::from(fill); elements])).ok()?.into()
         };
     }
     Some(match ty {
         TensorElementType::Float32 => of!(f32),
         TensorElementType::Float64 => of!(f64),
-        TensorElementType::Int8 => of!(i8),
         TensorElementType::Int16 => of!(i16),
         TensorElementType::Int32 => of!(i32),
         TensorElementType::Int64 => of!(i64),
@@ -113,7 +117,8 @@ fn zeros(input: &ValueType) -> Option<SessionInputValue<'static>> {
         TensorElementType::Uint16 => of!(u16),
         TensorElementType::Uint32 => of!(u32),
         TensorElementType::Uint64 => of!(u64),
-        TensorElementType::Bool => of!(bool),
+        TensorElementType::Int8 => Tensor::from_array((shape, vec![fill.cast_signed(); elements])).ok()?.into(),
+        TensorElementType::Bool => Tensor::from_array((shape, vec![fill != 0; elements])).ok()?.into(),
         TensorElementType::String => {
             Tensor::from_string_array((shape, vec![String::new(); elements].as_slice())).ok()?.into()
         }

@@ -9,6 +9,7 @@ use ort::environment::Environment;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// What the process's first session decides for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +22,14 @@ pub struct EnvironmentOptions {
 
 static ENVIRONMENT: OnceCell<Environment> = OnceCell::new();
 
+/// ONNX Runtime crashes where it gets no memory while it starts: its library is 30 MB, what it sets up 10, and threads reserve more.
+const NEEDED_TO_START: usize = 128 << 20;
+
 /// To be called on the process's own thread before any other calls [`environment`].
 pub fn prepare(options: &EnvironmentOptions) -> Result<()> {
     if ENVIRONMENT.get().is_none() {
         check_library(&options.library)?;
+        memory::require(NEEDED_TO_START)?;
         // Microsoft's builds keep a database of what they were used for under the home directory, and a thread that uploads
         // it. Switching that off through the API comes too late: both are there by then.
         // SAFETY: no other thread of ours runs, and none of ONNX Runtime's before its environment is made.

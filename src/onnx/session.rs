@@ -15,6 +15,7 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputV
 use ort::value::{DynValue, TensorElementType, ValueType};
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::onnx::environment::{self, EnvironmentOptions, environment};
 use crate::onnx::prepared;
 use crate::onnx::tensor::{Tensor, Values};
@@ -61,6 +62,9 @@ pub struct SessionOptions {
     pub threads: usize,
 }
 
+/// What loading a graph takes beside its files, at least.
+const NEEDED_TO_LOAD: usize = 32 << 20;
+
 /// What becomes of the memory that a run took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunMemory {
@@ -89,6 +93,7 @@ impl Session {
         let tools = prepared::Tools { preparer: &options.preparer, library: &options.environment.library };
         environment::prepare(&options.environment)?;
         let prepared = prepared::folder(name, source, &tools, progress)?;
+        memory::require(NEEDED_TO_LOAD + sealed::size(&prepared) as usize)?;
         let loader = Loader { name, options, canceled: AtomicBool::new(false), canceler: Mutex::new(None) };
         parallel::watched(
             progress,

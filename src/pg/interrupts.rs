@@ -26,6 +26,7 @@ pub struct Statement {
 
 impl Statement {
     pub fn new(function: &'static str, model: &str) -> Self {
+        memory::prepare();
         let now = Instant::now();
         Self { function, model: model.to_owned(), began: now, last_notice: Cell::new(now), number: Cell::new(None) }
     }

@@ -75,6 +75,9 @@ struct Slot {
     used: u64,
 }
 
+/// How often files that go while they are loaded are made again.
+const TRIES: usize = 5;
+
 /// What this backend has loaded, within the budget `reco.cache_size`.
 #[derive(Default)]
 struct Slots {
@@ -136,13 +139,7 @@ fn slot(
     let entry = catalog::find(name, Some(stamp.version))?;
     progress.report("loading the model", 0, 0);
     let began = Instant::now();
-    let (ready, bytes) = match load(&entry, &options, progress) {
-        // Another backend has just removed the files, as reco.drop_model does: they are made anew.
-        Err(error) if !matches!(error, Error::Canceled) && !cache::path(&entry.files).exists() => {
-            load(&entry, &options, progress)?
-        }
-        other => other?,
-    };
+    let (ready, bytes) = load(&entry, &options, progress)?;
     environment::trim_memory();
     models::loaded(name, ready.provider(), began.elapsed(), bytes);
     let keeps_options = !matches!(ready, Ready::Recommender(_));
@@ -173,6 +170,17 @@ pub fn unload(name: &str) -> bool {
 /// Loads `entry` without keeping it: also the check that an imported model works. Gives the bytes of the files that are
 /// held too.
 pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
+    let mut tries = 1;
+    loop {
+        match load_once(entry, options, progress) {
+            // Another backend may just have removed the files, as reco.drop_model does: they are made anew.
+            Err(Error::File { .. } | Error::ModelRun { .. }) if tries < TRIES => tries += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn load_once(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
     let folder = cache::folder(entry, progress)?;
     let source = folder.join(ONNX_FILE);
     let onnx = map(&source)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
 use crate::memory;
 
@@ -29,10 +29,45 @@ static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 /// How long a helper thread waits for that before it does end the process.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Called once, when the library is loaded.
-pub fn register() {
-    // SAFETY: plain allocation; null is as good as no reserve.
-    RESERVE.store(unsafe { libc::malloc(RESERVED) }, Ordering::Relaxed);
+/// Called when the library is loaded, and when a call begins: a statement's error takes away what was set up here.
+pub fn prepare() {
+    if RESERVE.load(Ordering::Relaxed).is_null() {
+        // SAFETY: plain allocation; null is as good as no reserve.
+        RESERVE.store(unsafe { libc::malloc(RESERVED) }, Ordering::Relaxed);
+    }
+    // SAFETY: the chain is PostgreSQL's, walked and lengthened on its own thread. What is put at its end lives as long as the
+    // process; whoever stands before it takes itself off again and leaves it.
+    unsafe {
+        let mut end = &raw mut pg_sys::error_context_stack;
+        while !(*end).is_null() {
+            if std::ptr::eq(*end, &raw const ON_ERROR) {
+                return;
+            }
+            end = &raw mut (**end).previous;
+        }
+        *end = &raw mut ON_ERROR;
+    }
+}
+
+/// Called by PostgreSQL for each of its errors, before it is raised.
+static mut ON_ERROR: pg_sys::ErrorContextCallback = pg_sys::ErrorContextCallback {
+    previous: std::ptr::null_mut(),
+    callback: Some(on_error),
+    arg: std::ptr::null_mut(),
+};
+
+/// An error of PostgreSQL's own on its way through Rust is copied. Where there is no memory for that either, the copying fails in
+/// the same way, again and again, until the server gives up: the reserve is what it is copied into.
+unsafe extern "C-unwind" fn on_error(_argument: *mut std::ffi::c_void) {
+    // SAFETY: called while an error is being raised, of which it asks for the code.
+    if unsafe { pg_sys::geterrcode() } == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as i32 {
+        release();
+    }
+}
+
+fn release() {
+    // SAFETY: allocated by malloc, and given back once: the swap leaves null.
+    unsafe { libc::free(RESERVE.swap(std::ptr::null_mut(), Ordering::Relaxed)) };
 }
 
 /// Ends the connection if one of its helper threads got no memory. Called wherever the process's own thread waits.
@@ -93,8 +128,7 @@ fn end() {
     if ENDING.swap(true, Ordering::Relaxed) {
         return;
     }
-    // SAFETY: allocated by malloc, and given back once: the swap leaves null.
-    unsafe { libc::free(RESERVE.swap(std::ptr::null_mut(), Ordering::Relaxed)) };
+    release();
     ErrorReport::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory", "pg_reco")
         .set_hint("Give the call less to do at once, or the server more memory.")
         .report(PgLogLevel::FATAL);
