@@ -8,6 +8,7 @@ use ahash::AHashMap;
 use super::csr::CHECK_EVERY;
 use super::{Csr, IdTable};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::progress::{Progress, Unwatched};
 
 /// An id as its source has it. Its canonical text is what PostgreSQL's `::text` gives.
@@ -155,9 +156,9 @@ impl InteractionsBuilder {
         if time.is_some() && self.times.is_empty() {
             self.times.resize(self.rows.len(), i64::MIN);
         }
-        self.rows.push(row);
+        memory::push(&mut self.rows, row)?;
         if time.is_some() || !self.times.is_empty() {
-            self.times.push(time.unwrap_or(i64::MIN));
+            memory::push(&mut self.times, time.unwrap_or(i64::MIN))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Sparse matrices by rows.
 
 use crate::error::Result;
+use crate::memory;
 use crate::progress::Progress;
 
 /// Entries handled between two looks at [`Progress`].
@@ -54,8 +55,8 @@ impl Csr {
             indptr[c + 1] += indptr[c];
         }
         let mut next = indptr.clone();
-        let mut indices = vec![0u32; self.entries()];
-        let mut values = vec![0f32; self.entries()];
+        let mut indices = memory::filled(0u32, self.entries())?;
+        let mut values = memory::filled(0f32, self.entries())?;
         let mut next_check = 0;
         for row in 0..self.rows() {
             if self.indptr[row] >= next_check {

@@ -128,8 +128,8 @@ impl Trainer {
         let transposed = confidences.transpose(progress)?;
         progress.check()?;
         let lambda = (parameters.lambdas(&confidences), parameters.lambdas(&transposed));
-        let mut users = Side::new(confidences, lambda.0, parameters.factors);
-        let mut items = Side::new(transposed, lambda.1, parameters.factors);
+        let mut users = Side::new(confidences, lambda.0, parameters.factors)?;
+        let mut items = Side::new(transposed, lambda.1, parameters.factors)?;
 
         // Uniform with the standard deviation 0.1 / √d of Rendle 2022, §4.1.
         let scale = 0.1 * (3.0 / parameters.factors as f32).sqrt();

@@ -8,6 +8,7 @@ use crate::interactions::Csr;
 use crate::linalg::decompose::symmetric_eigen;
 use crate::linalg::dense::{add_gram, multiply_in_place};
 use crate::linalg::mix;
+use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::progress::Progress;
 
@@ -50,12 +51,12 @@ struct Block<'a> {
 }
 
 impl Side {
-    pub fn new(matrix: Csr, lambda: Vec<f32>, width: usize) -> Self {
+    pub fn new(matrix: Csr, lambda: Vec<f32>, width: usize) -> Result<Self> {
         let stride = width.next_multiple_of(PAD);
         let blocks = balanced_blocks(&matrix.indptr, (GRAM_BYTES / (4 * stride * stride)).clamp(32, 256));
-        let grams = vec![0.0; blocks.len() * stride * stride];
-        let factors = vec![0.0; matrix.rows() * stride];
-        Self { matrix, lambda, factors, width, stride, untouched: true, blocks, grams }
+        let grams = memory::filled(0.0, blocks.len() * stride * stride)?;
+        let factors = memory::filled(0.0, matrix.rows() * stride)?;
+        Ok(Self { matrix, lambda, factors, width, stride, untouched: true, blocks, grams })
     }
 
     /// Runs `work` on every block, on all threads.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{Parameters, Similarity};
 use crate::error::Result;
 use crate::interactions::Csr;
+use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::progress::{Counted, Progress};
 use crate::recommendation::top_k::TopK;
@@ -65,7 +66,11 @@ pub fn find(by_user: &Csr, parameters: &Parameters, threads: usize, progress: &d
     )?;
 
     let width = lists.iter().map(Vec::len).max().unwrap_or(0).max(1);
-    let mut found = Neighbours { width, items: vec![0; items * width], similarities: vec![0.0; items * width] };
+    let mut found = Neighbours {
+        width,
+        items: memory::filled(0, items * width)?,
+        similarities: memory::filled(0.0, items * width)?,
+    };
     for (i, list) in lists.into_iter().enumerate() {
         for (j, (similarity, other)) in list.into_iter().enumerate() {
             found.items[i * width + j] = other as i32;
