@@ -189,7 +189,9 @@ step_cluster() {
     local data=$PG_HOME/data
     [ -d "$data" ] || create_cluster
     if is_running; then
-        [ "$(settings)" != "$(cat "$data/pg_reco.conf")" ] || return 0
+        # A library that is preloaded stays the old one until the server starts anew.
+        [ "$(settings)" != "$(cat "$data/pg_reco.conf")" ] ||
+            [ "$("$PRIVATE_PG_CONFIG" --pkglibdir)/pg_reco.so" -nt "$data/postmaster.pid" ] || return 0
         step_stop
     fi
     settings >"$PG_HOME/pg_reco.conf"
