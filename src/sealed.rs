@@ -70,18 +70,29 @@ pub fn ensure(
     create_folders(parent)?;
     sweep(parent);
     let aside = beside(folder, "");
-    remove(&aside)?;
+    delete(&aside)?;
     let made = create_folders(&aside)
         .and_then(|()| make(&aside))
         .and_then(|()| seal(&aside, expected, progress))
         .and_then(|()| put_in_place(&aside, folder, expected, progress));
     // Nothing is left of it where the rename was done.
-    remove(&aside)?;
+    delete(&aside)?;
     made
 }
 
-/// Removes a folder if it is there. Who has its files mapped keeps what it has.
+/// Removes a folder if it is there, in one step for whoever looks. Who has its files mapped keeps what it has.
 pub fn remove(folder: &Path) -> Result<()> {
+    let gone = beside(folder, ".removed");
+    delete(&gone)?;
+    match fs::rename(folder, &gone) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failed("remove", folder)(e)),
+        Ok(()) => delete(&gone),
+    }
+}
+
+/// Removes, file by file, a folder that nobody else looks for.
+fn delete(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", folder)(e)),
         _ => Ok(()),
@@ -184,7 +195,7 @@ fn put_in_place(aside: &Path, folder: &Path, expected: Option<&Hashes>, progress
     }
     // What stands there is damaged: out of the way with it, in one step too.
     let damaged = beside(folder, ".damaged");
-    remove(&damaged)?;
+    delete(&damaged)?;
     match fs::rename(folder, &damaged) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("rename", folder)(e)),
         _ => {}
@@ -194,7 +205,7 @@ fn put_in_place(aside: &Path, folder: &Path, expected: Option<&Hashes>, progress
         other => other.map_err(failed("rename", aside)),
     };
     if damaged.is_dir() {
-        remove(&damaged)?
+        delete(&damaged)?
     } else {
         drop(fs::remove_file(&damaged))
     }
@@ -220,7 +231,7 @@ fn sweep(parent: &Path) {
         // SAFETY: signal 0 only asks whether the process is there.
         if process.is_some_and(|pid| pid > 0 && unsafe { libc::kill(pid, 0) } != 0) {
             // Someone else may be sweeping too.
-            let _ = remove(&path);
+            let _ = delete(&path);
         }
     }
 }
@@ -331,6 +342,16 @@ mod tests {
             fs::write(aside.join("file"), b"something else").map_err(failed("write", aside))
         });
         assert!(matches!(result, Err(Error::Damaged(reason)) if reason.contains("file")));
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_removed_folder_leaves_nothing_and_may_be_gone_already() {
+        let scratch = Scratch::new("remove");
+        let folder = scratch.0.join("content");
+        assert!(made(&folder));
+        remove(&folder).unwrap();
+        remove(&folder).unwrap();
         assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
     }
 

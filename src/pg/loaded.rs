@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -172,29 +173,39 @@ pub fn unload(name: &str) -> bool {
 pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
     let mut tries = 1;
     loop {
-        match load_once(entry, options, progress) {
-            // Another backend may just have removed the files, as reco.drop_model does: they are made anew.
-            Err(Error::File { .. } | Error::ModelRun { .. }) if tries < TRIES => tries += 1,
+        let folder = cache::folder(entry, progress)?;
+        let loaded_from = identity(&folder);
+        match load_from(&folder, entry, options, progress) {
+            // Another backend has just removed the files, as reco.drop_model does: they are made anew.
+            Err(Error::File { .. } | Error::ModelRun { .. })
+                if tries < TRIES && (loaded_from.is_none() || identity(&folder) != loaded_from) =>
+            {
+                tries += 1;
+            }
             outcome => return outcome,
         }
     }
 }
 
-fn load_once(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
-    let folder = cache::folder(entry, progress)?;
+/// Tells a folder from one that was made later under the same name; a number alone may be given out again.
+fn identity(folder: &Path) -> Option<(u64, Option<SystemTime>)> {
+    fs::metadata(folder).ok().map(|f| (f.ino(), f.created().ok()))
+}
+
+fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
     let source = folder.join(ONNX_FILE);
     let onnx = map(&source)?;
     match entry.task {
         Task::Recommendation => {
             let model = recommendation::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?)?;
             let ready = Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model }));
-            Ok((ready, sealed::size(&folder)))
+            Ok((ready, sealed::size(folder)))
         }
         Task::TextEmbedding => {
             let signature = Signature::read(onnx)?;
             let config = TextConfig::read(&entry.config, &signature)?;
             let session = session(entry, &source, options, progress)?;
-            let tokenizer = prepared_tokenizer(&folder, progress)?;
+            let tokenizer = prepared_tokenizer(folder, progress)?;
             let bytes = session.bytes + sealed::size(&tokenizer);
             let tokenizer = TextTokenizer::open(&tokenizer, config.max_length)?;
             let model = TextEmbedder::new(tokenizer, session, config, &signature);
