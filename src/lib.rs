@@ -12,7 +12,7 @@ pub mod onnx;
 pub mod parallel;
 pub mod progress;
 pub mod recommendation;
-mod sealed;
+pub mod sealed;
 
 #[cfg(feature = "postgres")]
 mod pg;
