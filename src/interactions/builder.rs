@@ -1,5 +1,6 @@
 //! From rows in any order to [`Interactions`].
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 use std::hash::Hash;
 
@@ -47,6 +48,8 @@ pub struct Interactions {
     pub item_ids: IdTable,
     /// [users, items]: summed weights, all above 0; items ascend within a user.
     pub by_user: Csr,
+    /// [users, items]: pairs whose weights sum to less than 0, by that sum: what a user turned down.
+    pub rejected: Csr,
     /// The last time of each entry of `by_user`, in microseconds; `None` when no row had a time, `i64::MIN` where a pair had none.
     pub last_times: Option<Vec<i64>>,
 }
@@ -58,6 +61,24 @@ impl Interactions {
 
     pub fn items(&self) -> usize {
         self.item_ids.len()
+    }
+
+    /// Both together: what serving knows of each user.
+    pub fn history(&self) -> Csr {
+        let mut all = Csr { indptr: vec![0], columns: self.items(), ..Csr::default() };
+        for user in 0..self.users() {
+            let (chosen, rejected) = (self.by_user.row(user), self.rejected.row(user));
+            let pairs = |row: (&[u32], &[f32])| row.0.iter().copied().zip(row.1.iter().copied()).collect::<Vec<_>>();
+            let mut row = pairs(chosen);
+            if !rejected.0.is_empty() {
+                row.extend(pairs(rejected));
+                row.sort_unstable_by_key(|&(item, _)| item);
+            }
+            all.indices.extend(row.iter().map(|&(item, _)| item));
+            all.values.extend(row.iter().map(|&(_, weight)| weight));
+            all.indptr.push(all.indices.len() as u64);
+        }
+        all
     }
 }
 
@@ -143,9 +164,20 @@ impl InteractionsBuilder {
         Self::default()
     }
 
-    /// Takes a row. A weight of 0 is no interaction: the user and the item become known, no more. `time` is in microseconds.
+    /// Makes an item known that may have no interaction.
+    pub fn know_item(&mut self, item: Id) -> Result<()> {
+        self.items.intern(item).map(drop)
+    }
+
+    /// Makes a user known who may have no interaction.
+    pub fn know_user(&mut self, user: Id) -> Result<()> {
+        self.users.intern(user).map(drop)
+    }
+
+    /// Takes a row. A weight of 0 is no interaction: the user and the item become known, no more. One below 0 is negative
+    /// feedback. `time` is in microseconds.
     pub fn push(&mut self, user: Id, item: Id, weight: f32, time: Option<i64>) -> Result<()> {
-        if !weight.is_finite() || weight < 0.0 {
+        if !weight.is_finite() {
             return Err(Error::InvalidWeight { user: user.to_text(), item: item.to_text(), weight: weight.into() });
         }
         let row = Row { user: self.users.intern(user)?, item: self.items.intern(item)?, weight };
@@ -211,7 +243,9 @@ impl InteractionsBuilder {
         drop((self.rows, self.times, next));
 
         let columns = item_ids.len();
-        let mut merged = Merged { indptr: vec![0], timed: times, ..Merged::default() };
+        let mut merged = Merged { timed: times, ..Merged::default() };
+        merged.chosen.indptr.push(0);
+        merged.rejected.indptr.push(0);
         let mut next_check = 0;
         for user in starts.windows(2) {
             if user[0] as u64 >= next_check {
@@ -224,26 +258,30 @@ impl InteractionsBuilder {
                 merged.user(&mut untimed[user[0]..user[1]], |&(item, weight)| (item, weight, i64::MIN));
             }
         }
-        let by_user = Csr { indptr: merged.indptr, indices: merged.indices, values: merged.values, columns };
-        let bad = by_user.values.iter().position(|w| !w.is_finite());
-        if let Some(entry) = bad {
-            let user = by_user.indptr.partition_point(|&start| start as usize <= entry) - 1;
+        let (mut by_user, mut rejected) = (merged.chosen, merged.rejected);
+        (by_user.columns, rejected.columns) = (columns, columns);
+        for matrix in [&by_user, &rejected] {
+            let Some(entry) = matrix.values.iter().position(|w| !w.is_finite()) else { continue };
+            let user = matrix.indptr.partition_point(|&start| start as usize <= entry) - 1;
             let name = |table: &IdTable, i: u32| table.get(i).unwrap_or_default().to_owned();
             return Err(Error::InvalidWeight {
                 user: name(&user_ids, user as u32),
-                item: name(&item_ids, by_user.indices[entry]),
+                item: name(&item_ids, matrix.indices[entry]),
                 weight: f64::INFINITY,
             });
         }
-        Ok(Interactions { user_ids, item_ids, by_user, last_times: times.then_some(merged.times) })
+        if by_user.entries() == 0 {
+            return Err(Error::EmptySource("with a weight above 0".into()));
+        }
+        Ok(Interactions { user_ids, item_ids, by_user, rejected, last_times: times.then_some(merged.times) })
     }
 }
 
 #[derive(Default)]
 struct Merged {
-    indptr: Vec<u64>,
-    indices: Vec<u32>,
-    values: Vec<f32>,
+    chosen: Csr,
+    rejected: Csr,
+    /// Of each entry of `chosen`.
     times: Vec<i64>,
     timed: bool,
 }
@@ -258,15 +296,20 @@ impl Merged {
         });
         for same in rows.chunk_by(|a, b| read(a).0 == read(b).0) {
             let sum: f64 = same.iter().map(|row| f64::from(read(row).1)).sum();
-            let Some(first) = same.first() else { continue };
-            self.indices.push(read(first).0);
-            self.values.push(sum as f32);
-            let last = same.iter().map(|row| read(row).2).max().unwrap_or(i64::MIN);
-            if self.timed {
-                self.times.push(last);
+            let (Some(first), sum) = (same.first(), sum as f32) else { continue };
+            let matrix = match sum.total_cmp(&0.0) {
+                Ordering::Greater => &mut self.chosen,
+                Ordering::Less => &mut self.rejected,
+                Ordering::Equal => continue,
+            };
+            matrix.indices.push(read(first).0);
+            matrix.values.push(sum);
+            if self.timed && sum > 0.0 {
+                self.times.push(same.iter().map(|row| read(row).2).max().unwrap_or(i64::MIN));
             }
         }
-        self.indptr.push(self.indices.len() as u64);
+        self.chosen.indptr.push(self.chosen.indices.len() as u64);
+        self.rejected.indptr.push(self.rejected.indices.len() as u64);
     }
 }
 
@@ -313,12 +356,32 @@ mod tests {
 
     #[test]
     fn weights_that_are_no_weights_name_the_user_and_the_item() {
-        for bad in [f32::NAN, f32::INFINITY, -1.0] {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let error = build(&[("u", "i", bad, None)]).unwrap_err();
             assert!(matches!(error, Error::InvalidWeight { user, item, .. } if user == "u" && item == "i"));
         }
         let error = build(&[("u", "i", f32::MAX, None), ("u", "i", f32::MAX, None)]).unwrap_err();
         assert!(matches!(error, Error::InvalidWeight { .. }));
+    }
+
+    #[test]
+    fn what_was_turned_down_is_kept_apart() {
+        let rows = [("a", "x", 1.0, Some(5)), ("a", "y", -2.0, Some(6)), ("b", "x", 3.0, None), ("b", "x", -3.0, None)];
+        let i = build(&rows).unwrap();
+        assert_eq!((i.by_user.row(0), i.rejected.row(0)), ((&[0][..], &[1.0][..]), (&[1][..], &[-2.0][..])));
+        assert_eq!((i.by_user.entries(), i.rejected.entries(), i.last_times.as_deref()), (1, 1, Some(&[5][..])));
+        assert_eq!(i.history().row(0), (&[0, 1][..], &[1.0, -2.0][..]));
+        assert!(build(&[("a", "y", -2.0, None)]).is_err());
+    }
+
+    #[test]
+    fn an_item_can_be_known_by_its_features_alone() {
+        let mut builder = InteractionsBuilder::new();
+        builder.push(Id::Int(1), Id::Int(2), 1.0, None).unwrap();
+        builder.know_item(Id::Int(3)).unwrap();
+        builder.know_user(Id::Int(4)).unwrap();
+        let i = builder.finish().unwrap();
+        assert_eq!((i.users(), i.items(), i.by_user.entries()), (2, 2, 1));
     }
 
     #[test]

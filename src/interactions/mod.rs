@@ -5,9 +5,11 @@
 
 mod builder;
 mod csr;
+mod features;
 mod ids;
 pub mod mapped;
 
 pub use builder::{Id, Interactions, InteractionsBuilder};
 pub use csr::{Csr, CsrView};
+pub use features::Features;
 pub use ids::IdTable;

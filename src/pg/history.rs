@@ -33,8 +33,11 @@ impl History {
         pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let mut history = Self::default();
         for same in pairs.chunk_by(|a, b| a.0 == b.0) {
-            history.items.push(same[0].0);
-            history.weights.push(same.iter().map(|(_, w)| f64::from(*w as f32)).sum::<f64>() as f32);
+            let weight = same.iter().map(|(_, w)| f64::from(*w as f32)).sum::<f64>() as f32;
+            if weight != 0.0 {
+                history.items.push(same[0].0);
+                history.weights.push(weight);
+            }
         }
         history
     }
@@ -148,7 +151,7 @@ fn read(recommender: &Recommender, lookup: &Lookup, user: pg_sys::Datum) -> Resu
         // What training would refuse cannot be in a history either; an item that is new to the model has no factors.
         if let Some(item) = item_ids.find(&row.id(0)?.to_text())
             && weight.is_finite()
-            && weight > 0.0
+            && weight != 0.0
         {
             pairs.push((item, weight));
         }

@@ -18,8 +18,10 @@ mod trainer;
 mod weighting;
 
 pub use model::{Exclude, Model, Reason, Recommendation, Scored, Who};
+pub use ranker::{Contribution, ItemSet};
 pub use top_k::TopK;
 pub use train::{Trained, train};
+pub use trainer::Training;
 
 use crate::error::{Error, Result};
 

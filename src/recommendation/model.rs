@@ -8,7 +8,7 @@ use super::Algorithm;
 use super::ials::IalsRanker;
 use super::item_knn::ItemKnnRanker;
 use super::popularity::Popularity;
-use super::ranker::{Query, Ranker};
+use super::ranker::{Contribution, Query, Ranker};
 use super::store::{Files, MappedCsr};
 use crate::error::{Error, Result};
 use crate::interactions::IdTable;
@@ -153,25 +153,16 @@ impl Model {
         exclude: Exclude,
         progress: &dyn Progress,
     ) -> Result<Vec<Recommendation>> {
-        let (user, items, weights) = match who {
-            Who::User(user) => {
-                let (items, weights) = self.history(user)?;
-                (Some(user), items, weights)
-            }
-            Who::History { items, weights } => {
-                self.check_history(items, weights)?;
-                (None, items, weights)
-            }
-        };
+        let (user, items, weights) = self.resolve(who)?;
         let mut excluded = exclude.items.to_vec();
         if exclude.seen {
             // An item of weight 0 was not interacted with.
-            excluded.extend(items.iter().zip(weights).filter(|&(_, &w)| w > 0.0).map(|(&item, _)| item));
+            excluded.extend(items.iter().zip(weights).filter(|&(_, &w)| w != 0.0).map(|(&item, _)| item));
         }
         excluded.sort_unstable();
         excluded.dedup();
         let k = k.min(self.item_ids.len());
-        let query = Query { user, items, weights, excluded: &excluded };
+        let query = Query { user, items, weights, excluded: &excluded, allowed: None };
         let ranked = if k == 0 { Vec::new() } else { self.ranker.rank(&query, k, progress)? };
         Ok(self.filled(&query, ranked, k))
     }
@@ -213,7 +204,7 @@ impl Model {
                 let queries = users.iter().map(|&user| {
                     let (items, weights) = self.history(user)?;
                     let excluded = if exclude_seen { items } else { &[] };
-                    Ok(Query { user: Some(user), items, weights, excluded })
+                    Ok(Query { user: Some(user), items, weights, excluded, allowed: None })
                 });
                 let queries: Vec<Query> = queries.collect::<Result<_>>()?;
                 let ranked =
@@ -233,6 +224,50 @@ impl Model {
         self.ranker.similar_items(item, k.min(self.item_ids.len()), progress)
     }
 
+    /// The score of every item by the algorithm alone, what is excluded in a list included; 0 where it has nothing to say.
+    pub fn score_all(&self, who: Who, progress: &dyn Progress) -> Result<Vec<f32>> {
+        let (user, items, weights) = self.resolve(who)?;
+        let mut scores = crate::memory::filled(0f32, self.item_ids.len())?;
+        let query = Query { user, items, weights, excluded: &[], allowed: None };
+        self.ranker.score_all(&query, &mut scores, progress)?;
+        Ok(scores)
+    }
+
+    /// What each item of the history carried of `item`'s score, the most first.
+    pub fn explain(&self, who: Who, item: u32, progress: &dyn Progress) -> Result<Vec<Contribution>> {
+        self.check_item(item)?;
+        let (user, items, weights) = self.resolve(who)?;
+        let query = Query { user, items, weights, excluded: &[], allowed: None };
+        let mut shares = self.ranker.explain(&query, item, self.item_ids.len(), progress)?;
+        shares.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.item.cmp(&b.item)));
+        Ok(shares)
+    }
+
+    /// A user's number, items and weights.
+    fn resolve<'a>(&'a self, who: Who<'a>) -> Result<(Option<u32>, &'a [u32], &'a [f32])> {
+        match who {
+            Who::User(user) => {
+                let (items, weights) = self.history(user)?;
+                Ok((Some(user), items, weights))
+            }
+            Who::History { items, weights } => {
+                self.check_history(items, weights)?;
+                Ok((None, items, weights))
+            }
+        }
+    }
+
+    /// The stored users most like `user`, best first, without themselves.
+    pub fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
+        self.history(user)?;
+        let found = self.ranker.similar_users(user, k.min(self.user_ids.len()), progress)?;
+        found.ok_or_else(|| Error::Unsupported {
+            algorithm: self.algorithm.name(),
+            what: "similar users",
+            hint: "Train a model with the algorithm ials.".into(),
+        })
+    }
+
     fn check_item(&self, item: u32) -> Result<()> {
         if (item as usize) < self.item_ids.len() {
             return Ok(());
@@ -247,12 +282,12 @@ impl Model {
         }
         for (&item, &weight) in items.iter().zip(weights) {
             self.check_item(item)?;
-            if !weight.is_finite() || weight < 0.0 {
+            if !weight.is_finite() {
                 let item = self.item_ids.get(item).unwrap_or_default();
                 return Err(Error::argument(
                     format!("the weight of item \"{item}\""),
                     weight,
-                    "A weight is a finite number, 0 or greater.",
+                    "A weight is a finite number.",
                 ));
             }
         }

@@ -41,6 +41,15 @@ impl Ranker for Popularity {
         Ok(Vec::new())
     }
 
+    fn score_all(&self, _: &Query, scores: &mut [f32], _: &dyn Progress) -> Result<()> {
+        scores.fill(0.0);
+        Ok(())
+    }
+
+    fn similarity(&self, _: u32, _: u32) -> Result<f32> {
+        Ok(0.0)
+    }
+
     fn similar_items(&self, _: u32, _: usize, _: &dyn Progress) -> Result<Vec<Scored>> {
         Err(Error::Unsupported {
             algorithm: "popularity",

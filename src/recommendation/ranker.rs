@@ -1,8 +1,40 @@
 //! What every algorithm offers once its model is opened.
 
 use super::Scored;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
+
+/// Some of a model's items.
+#[derive(Clone, Debug, Default)]
+pub struct ItemSet {
+    /// A bit for each item.
+    bits: Vec<u64>,
+}
+
+impl ItemSet {
+    pub fn new(items: usize) -> Self {
+        Self { bits: vec![0; items.div_ceil(64)] }
+    }
+
+    pub fn insert(&mut self, item: u32) {
+        if let Some(word) = self.bits.get_mut(item as usize / 64) {
+            *word |= 1 << (item % 64);
+        }
+    }
+
+    #[inline]
+    pub fn contains(&self, item: u32) -> bool {
+        self.bits.get(item as usize / 64).is_some_and(|word| word >> (item % 64) & 1 == 1)
+    }
+
+    pub fn len(&self) -> usize {
+        self.bits.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
 
 /// Whom to rank for.
 #[derive(Clone, Copy)]
@@ -11,16 +43,26 @@ pub struct Query<'a> {
     pub user: Option<u32>,
     /// All below the number of items.
     pub items: &'a [u32],
-    /// One for each item, finite, 0 or greater.
+    /// One for each item, finite; below 0 for negative feedback.
     pub weights: &'a [f32],
     /// Ascending: items not to be ranked.
     pub excluded: &'a [u32],
+    /// The only items to be ranked; all where there is none.
+    pub allowed: Option<&'a ItemSet>,
 }
 
 impl Query<'_> {
+    #[inline]
     pub fn excludes(&self, item: u32) -> bool {
-        self.excluded.binary_search(&item).is_ok()
+        self.allowed.is_some_and(|allowed| !allowed.contains(item)) || self.excluded.binary_search(&item).is_ok()
     }
+}
+
+/// An item of the user's own history, and how much of a score it carried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contribution {
+    pub item: u32,
+    pub share: f32,
 }
 
 /// Ranks items for one history, or for a tile of them.
@@ -33,6 +75,37 @@ pub trait Ranker: Send + Sync {
         queries.iter().map(|query| self.rank(query, k, &crate::progress::Unwatched)).collect()
     }
 
+    /// The score of every item [items], 0 where the algorithm has nothing to say. Those of `rank` are among them.
+    fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()>;
+
     /// The `k` items most like `item`, best first, without itself.
     fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>>;
+
+    /// How alike two items are, from −1 to 1: what [`similar_items`](Self::similar_items) sorts by, or its sign and order.
+    fn similarity(&self, one: u32, other: u32) -> Result<f32>;
+
+    /// The stored users most like `user`, best first, without themselves.
+    fn similar_users(&self, _user: u32, _k: usize, _progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
+        Ok(None)
+    }
+
+    /// What each item of the history carried of `item`'s score. By default what the score loses when that item is left out
+    /// of the history, which is then folded in; linear models override this with their exact shares.
+    fn explain(&self, query: &Query, item: u32, items: usize, progress: &dyn Progress) -> Result<Vec<Contribution>> {
+        let mut scores = crate::memory::filled(0f32, items)?;
+        let mut score = |history: &[u32], weights: &[f32]| {
+            let query = Query { user: None, items: history, weights, ..*query };
+            self.score_all(&query, &mut scores, progress)?;
+            scores.get(item as usize).copied().ok_or_else(|| Error::Internal("an item without a score".into()))
+        };
+        let whole = score(query.items, query.weights)?;
+        let mut shares = Vec::with_capacity(query.items.len());
+        for left_out in 0..query.items.len() {
+            let without = |n: usize| n != left_out;
+            let history: Vec<u32> = (0..query.items.len()).filter(|&n| without(n)).map(|n| query.items[n]).collect();
+            let weights: Vec<f32> = (0..query.items.len()).filter(|&n| without(n)).map(|n| query.weights[n]).collect();
+            shares.push(Contribution { item: query.items[left_out], share: whole - score(&history, &weights)? });
+        }
+        Ok(shares)
+    }
 }

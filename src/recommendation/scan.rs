@@ -1,6 +1,7 @@
 //! Exact maximum inner product search over item factors: for one user a fused scan, for a tile of users a matrix product
 //! whose results never leave the registers unless they can enter a list.
 
+use super::Scored;
 use super::ranker::Query;
 use super::top_k::TopK;
 use crate::error::Result;
@@ -46,6 +47,35 @@ pub fn best_items(
         }
     }
     Ok(top.into_sorted())
+}
+
+/// The rows of `factors` [rows, d] with the greatest cosine to `query` [d], best first, without row `own`.
+pub fn most_similar(
+    factors: &[f32],
+    query: &[f32],
+    own: u32,
+    k: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Scored>> {
+    let length = dot(query, query).sqrt();
+    let mut top = TopK::new(k);
+    for (other, row) in factors.chunks_exact(query.len()).enumerate() {
+        if other % (BLOCK * BLOCKS_PER_CHECK) == 0 {
+            progress.check()?;
+        }
+        let product = length * dot(row, row).sqrt();
+        // Rows without interactions have no direction.
+        if product > 0.0 && other != own as usize {
+            top.push(dot(query, row) / product, other as u32);
+        }
+    }
+    Ok(top.into_sorted().into_iter().map(|(score, item)| Scored { item, score }).collect())
+}
+
+/// The cosine of two vectors; 0 where one has no direction.
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let product = dot(a, a).sqrt() * dot(b, b).sqrt();
+    if product > 0.0 { dot(a, b) / product } else { 0.0 }
 }
 
 /// [`best_items`] for up to [`TILE_USERS`] users at once, with the same results.

@@ -39,8 +39,12 @@ fn options(algorithm: Algorithm) -> Value {
     }
 }
 
+fn training(interactions: &Interactions, threads: usize) -> Training<'_> {
+    Training { interactions, item_features: None, user_features: None, threads, progress: &Unwatched }
+}
+
 fn trained_on(data: &Interactions, algorithm: Algorithm) -> Trained {
-    train(data, algorithm, &options(algorithm), 2, &Unwatched).unwrap()
+    train(&training(data, 2), algorithm, &options(algorithm)).unwrap()
 }
 
 fn open(trained: &Trained) -> Model {
@@ -181,9 +185,9 @@ fn neither_threads_nor_the_order_of_rows_change_a_byte() {
     let forward = interactions(uneven());
     let backward = interactions(uneven().into_iter().rev());
     for algorithm in Algorithm::ALL {
-        let expected = train(&forward, algorithm, &options(algorithm), 1, &Unwatched).unwrap();
+        let expected = train(&training(&forward, 1), algorithm, &options(algorithm)).unwrap();
         for (data, threads) in [(&forward, 2), (&forward, 7), (&backward, 3)] {
-            let other = train(data, algorithm, &options(algorithm), threads, &Unwatched).unwrap();
+            let other = train(&training(data, threads), algorithm, &options(algorithm)).unwrap();
             assert!(other.onnx == expected.onnx && other.data == expected.data, "{algorithm:?} {threads}");
         }
     }
@@ -242,10 +246,58 @@ fn an_opened_model_reads_its_factors_in_place() {
 }
 
 #[test]
+fn the_scores_of_all_items_are_those_of_the_list() {
+    for algorithm in Algorithm::ALL {
+        let m = model(uneven(), algorithm);
+        for user in [0, 3, 50] {
+            let scores = m.score_all(Who::User(user), &Unwatched).unwrap();
+            assert_eq!(scores.len(), m.item_ids().len());
+            for r in recommend(&m, Who::User(user), 20, true).iter().filter(|r| r.reason == Reason::Trained) {
+                let score = scores[r.item as usize];
+                assert!((score - r.score).abs() <= 1e-4 * r.score.abs().max(0.1), "{algorithm:?}: {r:?} {score}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_explanation_names_the_history_and_its_own_block_carries_the_score() {
+    for algorithm in Algorithm::ALL.into_iter().filter(|&a| a != Algorithm::Popularity) {
+        let m = model(checkerboard(20), algorithm);
+        let mut history = m.history(4).unwrap().0.to_vec();
+        history[0] = 1; // one item of the other kind
+        history.sort_unstable();
+        let weights = vec![1.0; history.len()];
+        let who = Who::History { items: &history, weights: &weights };
+        let shares = m.explain(who, 4, &Unwatched).unwrap();
+        assert_eq!(shares.iter().map(|s| s.item).collect::<std::collections::BTreeSet<_>>().len(), history.len());
+        assert!(shares.windows(2).all(|w| w[0].share >= w[1].share), "{algorithm:?}");
+        let other = shares.iter().find(|s| s.item == 1).unwrap();
+        assert!(shares[0].share > 0.0 && other.share < shares[0].share, "{algorithm:?} {shares:?}");
+    }
+}
+
+#[test]
+fn what_was_turned_down_is_not_recommended() {
+    for algorithm in Algorithm::ALL {
+        let mut rows = checkerboard(20);
+        rows.push((4, 4, -1.0));
+        let m = model(rows, algorithm);
+        let list = recommend(&m, Who::User(4), 20, true);
+        assert!(!items(&list).contains(&4), "{algorithm:?}");
+        let alone = recommend(&m, Who::History { items: &[4], weights: &[-1.0] }, 20, true);
+        assert_eq!(alone.len(), 19, "{algorithm:?}");
+        assert!(!items(&alone).contains(&4), "{algorithm:?}");
+    }
+}
+
+#[test]
 fn histories_that_cannot_be_are_refused() {
     for algorithm in Algorithm::ALL {
         let m = model(checkerboard(10), algorithm);
-        for (items, weights) in [(&[1, 10][..], &[1.0, 1.0][..]), (&[1], &[]), (&[1], &[f32::NAN]), (&[1], &[-1.0])] {
+        for (items, weights) in
+            [(&[1, 10][..], &[1.0, 1.0][..]), (&[1], &[]), (&[1], &[f32::NAN]), (&[1], &[f32::INFINITY])]
+        {
             let result = m.recommend(Who::History { items, weights }, 3, Exclude::default(), &Unwatched);
             assert!(matches!(result, Err(Error::InvalidArgument { .. })), "{algorithm:?}: {result:?}");
         }
@@ -259,7 +311,7 @@ fn unknown_names_are_errors_that_list_the_known() {
     assert!(error.hint().unwrap().contains("popularity, item_knn, ials"));
     let data = interactions(checkerboard(4));
     for algorithm in Algorithm::ALL {
-        let error = train(&data, algorithm, &json!({"facters": 8}), 1, &Unwatched).err().unwrap();
+        let error = train(&training(&data, 1), algorithm, &json!({"facters": 8})).err().unwrap();
         assert!(matches!(error, Error::UnknownOption { .. }), "{algorithm:?}");
     }
 }
@@ -274,7 +326,7 @@ fn training_stops_when_it_is_told_to() {
     }
     let data = interactions(uneven());
     for algorithm in Algorithm::ALL {
-        let result = train(&data, algorithm, &options(algorithm), 2, &Stop);
+        let result = train(&Training { progress: &Stop, ..training(&data, 2) }, algorithm, &options(algorithm));
         assert!(matches!(result, Err(Error::Canceled)), "{algorithm:?}");
     }
 }

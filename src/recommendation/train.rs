@@ -8,9 +8,6 @@ use super::options::Options;
 use super::trainer::{Parts, Training};
 use super::{Algorithm, ials, item_knn, popularity};
 use crate::error::Result;
-use crate::interactions::Interactions;
-use crate::progress::Progress;
-
 /// A trained model, ready to be stored.
 pub struct Trained {
     /// The graph: `item_index` int64 [n] and `weight` float32 [n] in, `scores` float32 [items] out.
@@ -21,23 +18,17 @@ pub struct Trained {
     pub metadata: Value,
 }
 
-/// Trains `algorithm` on `interactions` with `options` (a JSON object or null) on `threads` threads.
+/// Trains `algorithm` with `options` (a JSON object or null).
 ///
-/// The same interactions and options give the same bytes on any number of threads.
-pub fn train(
-    interactions: &Interactions,
-    algorithm: Algorithm,
-    options: &Value,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Trained> {
+/// The same interactions, features and options give the same bytes on any number of threads.
+pub fn train(training: &Training, algorithm: Algorithm, options: &Value) -> Result<Trained> {
     let start = Instant::now();
+    let Training { interactions, progress, .. } = *training;
     let options = Options::new(algorithm.name(), options)?;
-    let training = Training { interactions, threads: threads.max(1), progress };
     let parts = match algorithm {
-        Algorithm::Popularity => popularity::train(&training, options)?,
-        Algorithm::ItemKnn => item_knn::train(&training, options)?,
-        Algorithm::Ials => ials::train(&training, options)?,
+        Algorithm::Popularity => popularity::train(training, options)?,
+        Algorithm::ItemKnn => item_knn::train(training, options)?,
+        Algorithm::Ials => ials::train(training, options)?,
     };
     let trained = start.elapsed().as_secs_f64();
     progress.check()?;
@@ -52,7 +43,7 @@ pub fn train(
 
     data.ids("user_ids", &interactions.user_ids);
     data.ids("item_ids", &interactions.item_ids);
-    data.matrix("history", &interactions.by_user);
+    data.matrix("history", &interactions.history());
     let mut order: Vec<u32> = (0..popularity.len() as u32).collect();
     order.sort_by(|&a, &b| popularity[b as usize].total_cmp(&popularity[a as usize]).then(a.cmp(&b)));
     data.tensor("popularity.order", &[order.len()], order);

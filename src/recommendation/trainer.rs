@@ -3,14 +3,19 @@
 use serde_json::{Map, Value};
 
 use super::store::DataWriter;
-use crate::interactions::Interactions;
+use crate::interactions::{Features, Interactions};
 use crate::onnx::graph::{Axis, GraphBuilder};
 use crate::onnx::proto::data_type;
 use crate::progress::Progress;
 
 /// What an algorithm's trainer is given.
+#[derive(Clone, Copy)]
 pub struct Training<'a> {
     pub interactions: &'a Interactions,
+    /// A row for each item of `interactions`.
+    pub item_features: Option<&'a Features>,
+    /// A row for each user of `interactions`.
+    pub user_features: Option<&'a Features>,
     pub threads: usize,
     pub progress: &'a dyn Progress,
 }

@@ -14,7 +14,7 @@ use crate::pg::interrupts::Statement;
 use crate::pg::settings;
 use crate::pg::source::{Kind, Source, Wanted, optional, required};
 use crate::progress::Progress;
-use crate::recommendation::{self, Algorithm};
+use crate::recommendation::{self, Algorithm, Training};
 
 /// Rows fetched from the source at a time: their memory is given back in between.
 pub const FETCH: usize = 10_000;
@@ -67,8 +67,14 @@ fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -
 
     let interactions = builder.finish_watched(&statement)?;
     let read = start.elapsed().as_secs_f64();
-    let mut trained =
-        recommendation::train(&interactions, algorithm, &Value::Object(options), settings::threads(), &statement)?;
+    let training = Training {
+        interactions: &interactions,
+        item_features: None,
+        user_features: None,
+        threads: settings::threads(),
+        progress: &statement,
+    };
+    let mut trained = recommendation::train(&training, algorithm, &Value::Object(options))?;
     drop(interactions);
     trained.metadata["seconds"]["read"] = read.into();
     let new = NewVersion {

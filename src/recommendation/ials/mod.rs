@@ -122,7 +122,7 @@ struct Trainer {
 
 impl Trainer {
     fn run(training: &Training, parameters: &Parameters) -> Result<Self> {
-        let Training { interactions, threads, progress } = *training;
+        let Training { interactions, threads, progress, .. } = *training;
         let mut confidences = interactions.by_user.clone();
         confidences.values.iter_mut().for_each(|w| *w = parameters.weighting.confidence(*w));
         let transposed = confidences.transpose(progress)?;

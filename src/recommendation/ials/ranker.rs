@@ -1,18 +1,22 @@
 //! Serving iALS: stored or folded-in user factors against all item factors.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{Parameters, stored_parameters};
 use crate::error::{Error, Result};
 use crate::interactions::mapped::Mapped;
 use crate::linalg::decompose::cholesky_solve;
-use crate::linalg::kernels::dot;
+use crate::linalg::kernels::score_rows;
 use crate::progress::Progress;
 use crate::recommendation::Scored;
 use crate::recommendation::ranker::{Query, Ranker};
-use crate::recommendation::scan::{TILE_USERS, best_items, best_items_of_tile};
+use crate::recommendation::scan::{TILE_USERS, best_items, best_items_of_tile, cosine, most_similar};
 use crate::recommendation::store::Files;
-use crate::recommendation::top_k::TopK;
+
+/// Items scored between two looks at progress.
+const BLOCK: usize = 16_384;
 
 pub struct IalsRanker {
     model: String,
@@ -82,6 +86,14 @@ impl IalsRanker {
         Ok(b.into_iter().map(|x| x as f32).collect())
     }
 
+    /// The factors of whom a query is for.
+    fn user(&self, query: &Query, progress: &dyn Progress) -> Result<Cow<'_, [f32]>> {
+        Ok(match query.user {
+            Some(user) => self.stored(user)?.into(),
+            None => self.fold_in(query.items, query.weights, progress)?.into(),
+        })
+    }
+
     fn stored(&self, user: u32) -> Result<&[f32]> {
         let d = self.parameters.factors;
         let start = user as usize * d;
@@ -99,15 +111,7 @@ impl Ranker for IalsRanker {
         if !has_history(query) {
             return Ok(Vec::new());
         }
-        let folded;
-        let user = match query.user {
-            Some(user) => self.stored(user)?,
-            None => {
-                folded = self.fold_in(query.items, query.weights, progress)?;
-                &folded
-            }
-        };
-        best_items(&self.item_factors, user, k, query, progress)
+        best_items(&self.item_factors, &self.user(query, progress)?, k, query, progress)
     }
 
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
@@ -127,21 +131,30 @@ impl Ranker for IalsRanker {
         Ok(lists)
     }
 
-    /// By the cosine of item factors.
-    fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
-        let query = self.item(item)?;
-        let length = dot(query, query).sqrt();
-        let mut top = TopK::new(k);
-        for (other, y) in self.item_factors.chunks_exact(query.len()).enumerate() {
-            if other % 32_768 == 0 {
+    fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
+        scores.fill(0.0);
+        if has_history(query) {
+            let user = self.user(query, progress)?;
+            let d = user.len();
+            for (factors, scores) in self.item_factors.chunks(BLOCK * d).zip(scores.chunks_mut(BLOCK)) {
                 progress.check()?;
-            }
-            let product = length * dot(y, y).sqrt();
-            // Items without interactions have no direction.
-            if product > 0.0 && other != item as usize {
-                top.push(dot(query, y) / product, other as u32);
+                score_rows(factors, &user, scores);
             }
         }
-        Ok(top.into_sorted().into_iter().map(|(score, item)| Scored { item, score }).collect())
+        Ok(())
+    }
+
+    fn similarity(&self, one: u32, other: u32) -> Result<f32> {
+        Ok(cosine(self.item(one)?, self.item(other)?))
+    }
+
+    /// By the cosine of user factors.
+    fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
+        most_similar(&self.user_factors, self.stored(user)?, user, k, progress).map(Some)
+    }
+
+    /// By the cosine of item factors.
+    fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
+        most_similar(&self.item_factors, self.item(item)?, item, k, progress)
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::interactions::mapped::Mapped;
 use crate::progress::Progress;
 use crate::recommendation::Scored;
-use crate::recommendation::ranker::{Query, Ranker};
+use crate::recommendation::ranker::{Contribution, Query, Ranker};
 use crate::recommendation::store::Files;
 use crate::recommendation::top_k::TopK;
 
@@ -104,6 +104,27 @@ impl Ranker for ItemKnnRanker {
             lists.push(best(touched.drain(..).map(|item| (item, std::mem::take(&mut sums[item as usize]))), query, k));
         }
         Ok(lists)
+    }
+
+    fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
+        progress.check()?;
+        scores.fill(0.0);
+        self.scores(query, |item, score| scores[item as usize] += score)
+    }
+
+    fn similarity(&self, one: u32, other: u32) -> Result<f32> {
+        Ok(self.row(one)?.find(|&(item, _)| item == other).map_or(0.0, |(_, similarity)| similarity))
+    }
+
+    /// The sum's own terms.
+    fn explain(&self, query: &Query, item: u32, _: usize, _: &dyn Progress) -> Result<Vec<Contribution>> {
+        let pairs = query.items.iter().zip(query.weights);
+        pairs
+            .map(|(&other, &weight)| {
+                let share = self.parameters.weighting.confidence(weight) * self.similarity(other, item)?;
+                Ok(Contribution { item: other, share })
+            })
+            .collect()
     }
 
     /// Its neighbours.

@@ -1,0 +1,29 @@
+//! What is known of items or users besides their interactions, as numbers.
+
+use super::Csr;
+
+/// Features of every user or of every item, in the order of their ids; a row of which nothing is known is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Features {
+    /// [rows, columns]: 1 for each category that holds, standardised numbers.
+    pub attributes: Csr,
+    /// [rows, width]: vectors, such as embeddings of a text or an image, each normalised; 0 where there is none.
+    pub vectors: Vec<f32>,
+    /// Length of a vector; 0 where there are none.
+    pub width: usize,
+}
+
+impl Features {
+    pub fn rows(&self) -> usize {
+        self.attributes.rows()
+    }
+
+    pub fn vector(&self, row: usize) -> &[f32] {
+        &self.vectors[row * self.width..][..self.width]
+    }
+
+    /// Whether anything is known of a row.
+    pub fn knows(&self, row: usize) -> bool {
+        !self.attributes.row(row).0.is_empty() || self.vector(row).iter().any(|&x| x != 0.0)
+    }
+}
