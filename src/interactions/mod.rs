@@ -11,5 +11,5 @@ pub mod mapped;
 
 pub use builder::{Id, Interactions, InteractionsBuilder};
 pub use csr::{Csr, CsrView};
-pub use features::Features;
+pub use features::{ColumnKind, Encoder, FeatureTable, Features, Value as FeatureValue};
 pub use ids::IdTable;
