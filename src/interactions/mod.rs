@@ -8,8 +8,10 @@ mod csr;
 mod features;
 mod ids;
 pub mod mapped;
+mod signals;
 
 pub use builder::{Id, Interactions, InteractionsBuilder};
 pub use csr::{Csr, CsrView};
 pub use features::{ColumnKind, Encoder, FeatureTable, Features, Value as FeatureValue};
 pub use ids::IdTable;
+pub use signals::Signals;

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::list_length;
 use super::recommendation::with_recommender;
-use super::training::{FETCH, INTERACTION};
+use crate::pg::dataset::{FETCH, INTERACTION};
 use crate::error::Error;
 use crate::evaluation::{SplitMethod, evaluate_model, split as split_interactions};
 use crate::interactions::Id;
