@@ -8,8 +8,10 @@ mod csr;
 mod features;
 mod ids;
 pub mod mapped;
+mod subset;
 
 pub use builder::{Id, Interactions, InteractionsBuilder};
 pub use csr::{Csr, CsrView};
 pub use features::Features;
 pub use ids::IdTable;
+pub use subset::HeldOut;
