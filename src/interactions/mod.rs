@@ -9,9 +9,11 @@ mod features;
 mod ids;
 pub mod mapped;
 mod signals;
+mod subset;
 
 pub use builder::{Id, Interactions, InteractionsBuilder};
 pub use csr::{Csr, CsrView};
 pub use features::{ColumnKind, Encoder, FeatureTable, Features, Value as FeatureValue};
 pub use ids::IdTable;
 pub use signals::Signals;
+pub use subset::HeldOut;

@@ -4,6 +4,8 @@
 //! mapped file in place. Protobuf has no alignment of its own: the gap is filled by spaces in the documentation string of
 //! whatever message stands before, which every reader ignores.
 
+use std::collections::HashSet;
+
 use bytemuck::Pod;
 use bytes::Bytes;
 use prost::Message;
@@ -28,7 +30,7 @@ pub enum Axis<'a> {
 }
 
 /// A graph in the making. Nodes are added in the order in which they can run.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct GraphBuilder {
     graph: GraphProto,
     metadata: Vec<StringStringEntryProto>,
@@ -110,6 +112,24 @@ impl GraphBuilder {
         AttributeProto { name: name.into(), g: Some(self.graph), r#type: attribute_type::GRAPH, ..Default::default() }
     }
 
+    /// Takes all of another graph in, `prefix` in front of every name but those of its inputs: these are this graph's, under
+    /// the same names. Returns the new names of its outputs, in order. What the other says about itself is left behind.
+    pub fn inline(&mut self, prefix: &str, other: Self) -> Vec<String> {
+        let mut other = other.graph;
+        let shared: HashSet<String> = std::mem::take(&mut other.input).into_iter().map(|input| input.name).collect();
+        let rename = |name: &mut String| {
+            // An input that is left out has an empty name.
+            if !name.is_empty() && !shared.contains(name) {
+                name.insert_str(0, prefix);
+            }
+        };
+        rename_all(&mut other, &rename);
+        self.graph.node.append(&mut other.node);
+        self.graph.initializer.append(&mut other.initializer);
+        self.graph.sparse_initializer.append(&mut other.sparse_initializer);
+        other.output.into_iter().map(|output| output.name).collect()
+    }
+
     /// What the file says about itself (`metadata_props`).
     pub fn metadata(&mut self, key: &str, value: String) {
         self.metadata.push(StringStringEntryProto { key: key.into(), value });
@@ -155,6 +175,21 @@ impl ModelProto {
         }
         .encoded_len()
     }
+}
+
+/// Applies `rename` to the name of every value and node of a graph, of its subgraphs too.
+fn rename_all(graph: &mut GraphProto, rename: &impl Fn(&mut String)) {
+    for node in &mut graph.node {
+        rename(&mut node.name);
+        node.input.iter_mut().chain(&mut node.output).for_each(rename);
+        for attribute in &mut node.attribute {
+            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| rename_all(graph, rename));
+        }
+    }
+    graph.initializer.iter_mut().for_each(|tensor| rename(&mut tensor.name));
+    let sparse = graph.sparse_initializer.iter_mut().filter_map(|tensor| tensor.values.as_mut());
+    sparse.for_each(|values| rename(&mut values.name));
+    graph.input.iter_mut().chain(&mut graph.output).for_each(|value| rename(&mut value.name));
 }
 
 /// Length of a message's field: tag (one byte, since all tags here are below 16), length, content.
@@ -246,6 +281,39 @@ pub fn string_attribute(name: &str, value: &str) -> AttributeProto {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `y = x + one`, `one` through the body of an `If`, where it is an outer value.
+    fn plus_one() -> GraphBuilder {
+        let mut g = GraphBuilder::new("plus");
+        g.input("x", data_type::FLOAT, &[Axis::Named("n")]);
+        g.output("y", data_type::FLOAT, &[Axis::Named("n")]);
+        let one = g.float("one", 1.0);
+        let mut body = g.subgraph("then");
+        let inner = body.node("Add", &["x", &one]);
+        body.output(&inner, data_type::FLOAT, &[Axis::Named("n")]);
+        let yes = g.node("IsNaN", &[&one]);
+        g.node_to("If", &[&yes, ""], vec![body.into_attribute("then_branch")], &["y"]);
+        g
+    }
+
+    #[test]
+    fn a_graph_taken_in_keeps_its_inputs_and_no_other_name() {
+        let mut outer = GraphBuilder::new("outer");
+        outer.input("x", data_type::FLOAT, &[Axis::Named("n")]);
+        assert_eq!(outer.inline("0.", plus_one()), ["0.y"]);
+        assert_eq!(outer.inline("1.", plus_one()), ["1.y"]);
+        let names: Vec<&str> = outer.graph.initializer.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, ["0.one", "1.one"]);
+        let branch = &outer.graph.node[3];
+        assert_eq!((&branch.input[..], &branch.output[..]), (&["1.v0".into(), String::new()][..], &["1.y".into()][..]));
+        let body = branch.attribute[0].g.as_ref().unwrap();
+        assert_eq!(body.node[0].input, ["x", "1.one"]);
+        assert_eq!((&body.node[0].output[0], &body.output[0].name), (&"1.then_v0".into(), &"1.then_v0".into()));
+        let mut nodes: Vec<&str> = outer.graph.node.iter().map(|n| n.name.as_str()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        assert_eq!(nodes.len(), 4);
+    }
 
     #[test]
     fn the_bytes_of_large_initializers_are_aligned_in_the_file() {

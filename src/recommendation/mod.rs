@@ -4,24 +4,29 @@
 //! ONNX runtime, and holds what serving reads: item factors, neighbours, popularity. The data file (safetensors) holds
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
+mod hybrid;
 mod ials;
 mod item_knn;
 mod model;
 mod options;
 mod popularity;
+mod quality;
 mod ranker;
 mod scan;
 mod store;
 mod top_k;
 mod train;
 mod trainer;
+mod tune;
 mod weighting;
 
 pub use model::{Exclude, Model, Reason, Recommendation, Scored, Who};
+pub use quality::Metric;
 pub use ranker::{Contribution, ItemSet};
 pub use top_k::TopK;
 pub use train::{Trained, train};
 pub use trainer::Training;
+pub use tune::{Search, Trial, tune};
 
 use crate::error::{Error, Result};
 
@@ -31,22 +36,24 @@ pub enum Algorithm {
     Popularity,
     ItemKnn,
     Ials,
+    Hybrid,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 3] = [Self::Popularity, Self::ItemKnn, Self::Ials];
+    pub const ALL: [Algorithm; 4] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::Hybrid];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item_knn",
             Self::Ials => "ials",
+            Self::Hybrid => "hybrid",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials)
+        matches!(self, Self::Ials | Self::Hybrid)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Algorithm;
+use super::hybrid::HybridRanker;
 use super::ials::IalsRanker;
 use super::item_knn::ItemKnnRanker;
 use super::popularity::Popularity;
@@ -103,13 +104,26 @@ impl Model {
         if ordered != items || scored != items || u32::try_from(items.max(users)).is_err() {
             return Err(files.damaged("its popularity does not fit its items"));
         }
-        let ranker: Box<dyn Ranker> = match algorithm {
-            Algorithm::Popularity => Box::new(Popularity),
-            Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(&files, &options, items)?),
-            Algorithm::Ials => Box::new(IalsRanker::open(&files, &options, users, items)?),
-        };
+        let ranker = Self::open_ranker(&files, algorithm, &options, users, items)?;
         let name = name.into();
         Ok(Self { name, algorithm, options, user_ids, item_ids, history, popularity_order, popularity_scores, ranker })
+    }
+
+    /// What serves `algorithm` from its tensors in `files`.
+    pub(super) fn open_ranker(
+        files: &Files,
+        algorithm: Algorithm,
+        options: &serde_json::Value,
+        users: usize,
+        items: usize,
+    ) -> Result<Box<dyn Ranker>> {
+        let ranker: Box<dyn Ranker> = match algorithm {
+            Algorithm::Popularity => Box::new(Popularity),
+            Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(files, options, items)?),
+            Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
+            Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
+        };
+        Ok(ranker)
     }
 
     pub fn algorithm(&self) -> Algorithm {

@@ -83,6 +83,16 @@ impl<'a> Options<'a> {
         Ok(*choice)
     }
 
+    /// A value of any shape, which whoever asks checks and then [`records`](Self::record).
+    pub fn given(&self, name: &str) -> Option<&'a Value> {
+        self.value(name)
+    }
+
+    /// The value in effect of an option that was read as it was [`given`](Self::given).
+    pub fn record(&mut self, name: &str, value: Value) {
+        self.effective.insert(name.into(), value);
+    }
+
     /// The values in effect, once all were read; an option that nobody read is an error.
     pub fn finish(self) -> Result<Value> {
         let unknown = self.given.and_then(|map| map.keys().find(|key| !self.effective.contains_key(*key)));

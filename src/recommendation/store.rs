@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use bytemuck::Pod;
 use bytes::Bytes;
@@ -42,9 +43,10 @@ impl Element for u64 {
 }
 
 /// Collects the tensors of a data file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct DataWriter(Vec<(String, Tensor)>);
 
+#[derive(Clone)]
 struct Tensor {
     dtype: Dtype,
     shape: Vec<usize>,
@@ -84,6 +86,11 @@ impl DataWriter {
         self.tensor(&format!("{name}.weights"), &[matrix.values.len()], &matrix.values);
     }
 
+    /// Takes the tensors of another model's file in, `prefix` in front of their names: [`Files::under`] reads them.
+    pub fn inline(&mut self, prefix: &str, other: Self) {
+        self.0.extend(other.0.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+    }
+
     pub fn finish(self) -> Result<Vec<u8>> {
         safetensors::serialize(self.0.iter().map(|(name, tensor)| (name, tensor)), None)
             .map_err(|e| Error::Internal(format!("the data file cannot be written: {e}")))
@@ -95,9 +102,11 @@ pub struct Files<'a> {
     /// For messages.
     pub model: &'a str,
     data: Bytes,
-    tensors: SafeTensors<'a>,
-    graph: HashMap<String, (Vec<usize>, i32, Bytes)>,
-    metadata: HashMap<String, String>,
+    tensors: Rc<SafeTensors<'a>>,
+    graph: Rc<HashMap<String, (Vec<usize>, i32, Bytes)>>,
+    metadata: Rc<HashMap<String, String>>,
+    /// In front of every tensor's name, in both files.
+    prefix: String,
 }
 
 impl<'a> Files<'a> {
@@ -111,7 +120,26 @@ impl<'a> Files<'a> {
             Some((t.name, (shape?, t.data_type, t.raw_data)))
         });
         let metadata = proto.metadata_props.into_iter().map(|entry| (entry.key, entry.value));
-        Ok(Self { model, data: data.clone(), tensors, graph: graph.collect(), metadata: metadata.collect() })
+        Ok(Self {
+            model,
+            data: data.clone(),
+            tensors: Rc::new(tensors),
+            graph: Rc::new(graph.collect()),
+            metadata: Rc::new(metadata.collect()),
+            prefix: String::new(),
+        })
+    }
+
+    /// The same files as a model sees them whose tensors were all named with `prefix` in front.
+    pub fn under(&self, prefix: &str) -> Self {
+        Self {
+            model: self.model,
+            data: self.data.clone(),
+            tensors: self.tensors.clone(),
+            graph: self.graph.clone(),
+            metadata: self.metadata.clone(),
+            prefix: format!("{}{prefix}", self.prefix),
+        }
     }
 
     pub fn damaged(&self, reason: impl Into<String>) -> Error {
@@ -125,6 +153,7 @@ impl<'a> Files<'a> {
 
     /// An initializer of the graph: its shape, of `N` axes, and its values.
     pub fn initializer<T: Element, const N: usize>(&self, name: &str) -> Result<([usize; N], Mapped<T>)> {
+        let name = &format!("{}{name}", self.prefix);
         let (shape, element, bytes) =
             self.graph.get(name).ok_or_else(|| self.damaged(format!("its graph has no {name}")))?;
         if *element != T::ONNX {
@@ -135,6 +164,7 @@ impl<'a> Files<'a> {
 
     /// A tensor of the data file.
     pub fn tensor<T: Element, const N: usize>(&self, name: &str) -> Result<([usize; N], Mapped<T>)> {
+        let name = &format!("{}{name}", self.prefix);
         let view = self.tensors.tensor(name).map_err(|_| self.damaged(format!("its data has no {name}")))?;
         if view.dtype() != T::DTYPE {
             return Err(self.damaged(format!("{name} has element type {:?}", view.dtype())));

@@ -35,6 +35,10 @@ fn uneven() -> Vec<(i64, i64, f32)> {
 fn options(algorithm: Algorithm) -> Value {
     match algorithm {
         Algorithm::Ials => json!({"factors": 20, "iterations": 8}),
+        Algorithm::Hybrid => {
+            let ials = json!({"algorithm": "ials", "options": options(Algorithm::Ials)});
+            json!({"components": [ials, "item_knn"], "k": 5})
+        }
         _ => json!({}),
     }
 }

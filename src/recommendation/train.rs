@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::trainer::{Parts, Training};
-use super::{Algorithm, ials, item_knn, popularity};
-use crate::error::Result;
+use super::{Algorithm, hybrid, ials, item_knn, popularity};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
 /// A trained model, ready to be stored.
 pub struct Trained {
     /// The graph: `item_index` int64 [n] and `weight` float32 [n] in, `scores` float32 [items] out.
@@ -18,18 +20,40 @@ pub struct Trained {
     pub metadata: Value,
 }
 
+/// Trains `algorithm` with `options` (a JSON object or null), not yet packed.
+pub fn train_parts(training: &Training, algorithm: Algorithm, options: &Value) -> Result<Parts> {
+    let options = Options::new(algorithm.name(), options)?;
+    let parts = match algorithm {
+        Algorithm::Popularity => popularity::train(training, options)?,
+        Algorithm::ItemKnn => item_knn::train(training, options)?,
+        Algorithm::Ials => ials::train(training, options)?,
+        Algorithm::Hybrid => hybrid::train(training, options)?,
+    };
+    Ok(parts)
+}
+
+/// An error where training with these options would begin with one. Nothing is trained: work is told to stop at its first look.
+pub fn check_options(training: &Training, algorithm: Algorithm, options: &Value) -> Result<()> {
+    struct Stop;
+    impl Progress for Stop {
+        fn check(&self) -> Result<()> {
+            Err(Error::Canceled)
+        }
+    }
+    training.progress.check()?;
+    match train_parts(&Training { progress: &Stop, ..*training }, algorithm, options) {
+        Ok(_) | Err(Error::Canceled) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Trains `algorithm` with `options` (a JSON object or null).
 ///
 /// The same interactions, features and options give the same bytes on any number of threads.
 pub fn train(training: &Training, algorithm: Algorithm, options: &Value) -> Result<Trained> {
     let start = Instant::now();
     let Training { interactions, progress, .. } = *training;
-    let options = Options::new(algorithm.name(), options)?;
-    let parts = match algorithm {
-        Algorithm::Popularity => popularity::train(training, options)?,
-        Algorithm::ItemKnn => item_knn::train(training, options)?,
-        Algorithm::Ials => ials::train(training, options)?,
-    };
+    let parts = train_parts(training, algorithm, options)?;
     let trained = start.elapsed().as_secs_f64();
     progress.check()?;
 

@@ -1,0 +1,180 @@
+//! Serving a blend: every component's scores of all items, scaled and summed.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::graph::LEAST_SCALE;
+use super::{Parameters, prefix};
+use crate::error::{Error, Result};
+use crate::linalg::kernels::dot;
+use crate::memory;
+use crate::progress::{Progress, Unwatched};
+use crate::recommendation::options::Options;
+use crate::recommendation::ranker::{Contribution, Query, Ranker};
+use crate::recommendation::store::Files;
+use crate::recommendation::top_k::TopK;
+use crate::recommendation::{Model, Scored};
+
+/// Similar items asked of each component, besides those asked for: the blend may rank lower ones higher.
+const MORE_SIMILAR: usize = 50;
+/// Scores squared in one sum of `f32`.
+const BLOCK: usize = 4096;
+
+pub struct HybridRanker {
+    components: Vec<Part>,
+    items: usize,
+}
+
+/// A component that has a weight.
+struct Part {
+    ranker: Box<dyn Ranker>,
+    weight: f32,
+    /// See [`Part::similarity`]; 0 for cosines.
+    similarity_scale: f32,
+}
+
+/// What a component's scores of one history are divided by: their root mean square. Infinite where it says nothing.
+pub fn scale(scores: &[f32]) -> f32 {
+    let sum: f64 = scores.chunks(BLOCK).map(|block| f64::from(dot(block, block))).sum();
+    let scale = (sum / scores.len().max(1) as f64).sqrt() as f32;
+    if scale > LEAST_SCALE { scale } else { f32::INFINITY }
+}
+
+impl HybridRanker {
+    pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<Self> {
+        let mut reader = Options::new("hybrid", options)?;
+        let parameters = Parameters::read(&mut reader).map_err(|e| files.damaged(e.to_string()))?;
+        reader.finish().map_err(|e| files.damaged(e.to_string()))?;
+        let ([count], weights) = files.tensor::<f32, 1>("blend.weights")?;
+        let ([scales], similarity_scales) = files.tensor::<f32, 1>("blend.similarity_scales")?;
+        if count != parameters.components.len() || scales != count {
+            return Err(files.damaged("its weights do not fit its components"));
+        }
+        let mut components = Vec::new();
+        for (number, component) in parameters.components.iter().enumerate() {
+            let (weight, similarity_scale) = (weights[number], similarity_scales[number]);
+            if !(weight >= 0.0 && weight.is_finite() && similarity_scale >= 0.0 && similarity_scale.is_finite()) {
+                return Err(files.damaged("its weights are no weights"));
+            }
+            if weight > 0.0 {
+                let files = files.under(&prefix(number));
+                let ranker = Model::open_ranker(&files, component.algorithm, &component.options, users, items)?;
+                components.push(Part { ranker, weight, similarity_scale });
+            }
+        }
+        Ok(Self { components, items })
+    }
+
+    /// The blended scores; `own` is room for one component's.
+    fn blend(&self, query: &Query, scores: &mut [f32], own: &mut [f32], progress: &dyn Progress) -> Result<()> {
+        scores.fill(0.0);
+        for part in &self.components {
+            part.ranker.score_all(query, own, progress)?;
+            let factor = part.weight / scale(own);
+            scores.iter_mut().zip(&*own).for_each(|(sum, &score)| *sum += factor * score);
+        }
+        progress.check()
+    }
+
+    fn best(&self, query: &Query, k: usize, room: &mut Room, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
+        self.blend(query, &mut room.scores, &mut room.own, progress)?;
+        let mut top = TopK::new(k);
+        for (item, &score) in (0..).zip(&room.scores) {
+            // Of an item that no component has anything to say about, the score is 0.
+            if score > top.threshold() && score != 0.0 && !query.excludes(item) {
+                top.push(score, item);
+            }
+        }
+        Ok(top.into_sorted())
+    }
+}
+
+/// Scores of one history: [items] each.
+struct Room {
+    scores: Vec<f32>,
+    own: Vec<f32>,
+}
+
+impl Room {
+    fn new(items: usize) -> Result<Self> {
+        Ok(Self { scores: memory::filled(0.0, items)?, own: memory::filled(0.0, items)? })
+    }
+}
+
+impl Part {
+    /// A component's similarity, from −1 to 1 and in its order.
+    fn similarity(&self, similarity: f32) -> f32 {
+        if self.similarity_scale > 0.0 { similarity / (similarity.abs() + self.similarity_scale) } else { similarity }
+    }
+}
+
+impl Ranker for HybridRanker {
+    fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
+        self.best(query, k, &mut Room::new(self.items)?, progress)
+    }
+
+    fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
+        let mut room = Room::new(self.items)?;
+        queries.iter().map(|query| self.best(query, k, &mut room, &Unwatched)).collect()
+    }
+
+    fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
+        let mut own = memory::filled(0f32, scores.len())?;
+        self.blend(query, scores, &mut own, progress)
+    }
+
+    fn similarity(&self, one: u32, other: u32) -> Result<f32> {
+        let parts = self.components.iter();
+        parts.map(|part| Ok(part.weight * part.similarity(part.ranker.similarity(one, other)?))).sum()
+    }
+
+    /// By the weighted sum of the components' similarities, among the items that any of them counts as similar.
+    fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
+        let mut found = Vec::new();
+        for part in &self.components {
+            match part.ranker.similar_items(item, k.saturating_add(MORE_SIMILAR).min(self.items), progress) {
+                Ok(alike) => found.extend(alike.into_iter().map(|scored| scored.item)),
+                Err(Error::Unsupported { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        let mut top = TopK::new(k);
+        for other in found {
+            top.push(self.similarity(item, other)?, other);
+        }
+        Ok(top.into_sorted().into_iter().map(|(score, item)| Scored { item, score }).collect())
+    }
+
+    /// By the first component that knows any.
+    fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
+        for part in &self.components {
+            if let Some(users) = part.ranker.similar_users(user, k, progress)? {
+                return Ok(Some(users));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The components' shares, each scaled and weighted as its scores are.
+    fn explain(&self, query: &Query, item: u32, items: usize, progress: &dyn Progress) -> Result<Vec<Contribution>> {
+        let mut own = memory::filled(0f32, items)?;
+        let mut places = HashMap::with_capacity(query.items.len());
+        for (place, &item) in query.items.iter().enumerate() {
+            places.entry(item).or_insert(place);
+        }
+        let mut shares: Vec<Contribution> = query.items.iter().map(|&item| Contribution { item, share: 0.0 }).collect();
+        for part in &self.components {
+            part.ranker.score_all(query, &mut own, progress)?;
+            let factor = part.weight / scale(&own);
+            for own in part.ranker.explain(query, item, items, progress)? {
+                if let Some(&place) = places.get(&own.item) {
+                    shares[place].share += factor * own.share;
+                }
+            }
+        }
+        Ok(shares)
+    }
+}
