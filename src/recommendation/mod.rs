@@ -4,7 +4,9 @@
 //! ONNX runtime, and holds what serving reads: item factors, neighbours, popularity. The data file (safetensors) holds
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
+mod ease;
 mod ials;
+mod item_graph;
 mod item_knn;
 mod model;
 mod options;
@@ -31,16 +33,18 @@ pub enum Algorithm {
     Popularity,
     ItemKnn,
     Ials,
+    Ease,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 3] = [Self::Popularity, Self::ItemKnn, Self::Ials];
+    pub const ALL: [Algorithm; 4] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::Ease];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item_knn",
             Self::Ials => "ials",
+            Self::Ease => "ease",
         }
     }
 

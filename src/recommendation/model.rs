@@ -4,12 +4,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Algorithm;
 use super::ials::IalsRanker;
-use super::item_knn::ItemKnnRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, Query, Ranker};
 use super::store::{Files, MappedCsr};
+use super::{Algorithm, ease, item_knn};
 use crate::error::{Error, Result};
 use crate::interactions::IdTable;
 use crate::interactions::mapped::Mapped;
@@ -105,7 +104,8 @@ impl Model {
         }
         let ranker: Box<dyn Ranker> = match algorithm {
             Algorithm::Popularity => Box::new(Popularity),
-            Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(&files, &options, items)?),
+            Algorithm::ItemKnn => Box::new(item_knn::open(&files, &options, items)?),
+            Algorithm::Ease => Box::new(ease::open(&files, &options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(&files, &options, users, items)?),
         };
         let name = name.into();
