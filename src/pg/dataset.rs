@@ -82,17 +82,15 @@ impl Dataset {
 
         let mut items = None;
         if let Some(query) = &queries.items {
-            let table = read_features(query, required("item_id", Kind::Id), "items", progress, |id| {
-                builder.know_item(id)
-            })?;
+            let table =
+                read_features(query, required("item_id", Kind::Id), "items", progress, |id| builder.know_item(id))?;
             config["items"] = query.as_str().into();
             items = Some(table);
         }
         let mut users = None;
         if let Some(query) = &queries.users {
-            let table = read_features(query, required("user_id", Kind::Id), "users", progress, |id| {
-                builder.know_user(id)
-            })?;
+            let table =
+                read_features(query, required("user_id", Kind::Id), "users", progress, |id| builder.know_user(id))?;
             config["users"] = query.as_str().into();
             users = Some(table);
         }

@@ -100,7 +100,8 @@ fn first(
     // What the source need not have is looked for only where training read it.
     let has_weight = recommender.entry.config["has_weight"] == true;
     let read_by_training = [true, has_weight, signals.needs_time(), signals.needs_event()];
-    let columns: Vec<&str> = wanted.iter().zip(read_by_training).filter(|(_, read)| *read).map(|(c, _)| c.name).collect();
+    let columns: Vec<&str> =
+        wanted.iter().zip(read_by_training).filter(|(_, read)| *read).map(|(c, _)| c.name).collect();
     let columns = columns.join(", ");
     let query = format!("SELECT {columns} FROM {} AS source WHERE user_id = $1", as_subquery(source));
     let query = CString::new(query).map_err(|_| Error::Internal("a source with a zero byte".into()))?;

@@ -116,10 +116,8 @@ fn allowed(recommender: &Recommender, filter: &str, progress: &dyn Progress) -> 
 
 fn groups(recommender: &Recommender, group_by: &str, progress: &dyn Progress) -> Result<Vec<u32>> {
     let items = items_query(recommender, "group_by", group_by)?;
-    let query = format!(
-        "SELECT item_id, (\n{group_by}\n)::pg_catalog.text AS group_name FROM {} AS items",
-        as_subquery(items)
-    );
+    let query =
+        format!("SELECT item_id, (\n{group_by}\n)::pg_catalog.text AS group_name FROM {} AS items", as_subquery(items));
     let ids = recommender.model.item_ids();
     let mut groups = crate::memory::filled(NO_GROUP, ids.len())?;
     let mut numbers: HashMap<String, u32> = HashMap::new();

@@ -4,8 +4,10 @@
 //! ONNX runtime, and holds what serving reads: item factors, neighbours, popularity. The data file (safetensors) holds
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
+mod ease;
 mod hybrid;
 mod ials;
+mod item_graph;
 mod item_knn;
 mod model;
 mod options;
@@ -36,11 +38,12 @@ pub enum Algorithm {
     Popularity,
     ItemKnn,
     Ials,
+    Ease,
     Hybrid,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 4] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::Hybrid];
+    pub const ALL: [Algorithm; 5] = [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Ials, Self::Hybrid];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -48,6 +51,7 @@ impl Algorithm {
             Self::ItemKnn => "item_knn",
             Self::Ials => "ials",
             Self::Hybrid => "hybrid",
+            Self::Ease => "ease",
         }
     }
 

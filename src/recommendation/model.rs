@@ -4,13 +4,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Algorithm;
 use super::hybrid::HybridRanker;
 use super::ials::IalsRanker;
-use super::item_knn::ItemKnnRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, Query, Ranker};
 use super::store::{Files, MappedCsr};
+use super::{Algorithm, ease, item_knn};
 use crate::error::{Error, Result};
 use crate::interactions::IdTable;
 use crate::interactions::mapped::Mapped;
@@ -119,7 +118,8 @@ impl Model {
     ) -> Result<Box<dyn Ranker>> {
         let ranker: Box<dyn Ranker> = match algorithm {
             Algorithm::Popularity => Box::new(Popularity),
-            Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(files, options, items)?),
+            Algorithm::ItemKnn => Box::new(item_knn::open(files, options, items)?),
+            Algorithm::Ease => Box::new(ease::open(files, options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
             Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
         };

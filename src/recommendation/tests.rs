@@ -69,7 +69,7 @@ fn items(list: &[Recommendation]) -> Vec<u32> {
 
 #[test]
 fn blocks_are_recovered() {
-    for algorithm in [Algorithm::ItemKnn, Algorithm::Ials] {
+    for algorithm in [Algorithm::ItemKnn, Algorithm::Ials, Algorithm::Ease] {
         let m = model(checkerboard(50), algorithm);
         for user in 0..50 {
             let list = recommend(&m, Who::User(user), 1, true);
@@ -312,7 +312,7 @@ fn histories_that_cannot_be_are_refused() {
 #[test]
 fn unknown_names_are_errors_that_list_the_known() {
     let error = Algorithm::from_name("als").unwrap_err();
-    assert!(error.hint().unwrap().contains("popularity, item_knn, ials"));
+    assert!(error.hint().unwrap().contains("popularity, item_knn, ials, ease"));
     let data = interactions(checkerboard(4));
     for algorithm in Algorithm::ALL {
         let error = train(&training(&data, 1), algorithm, &json!({"facters": 8})).err().unwrap();

@@ -7,10 +7,10 @@ use pgrx::prelude::*;
 
 use super::list_length;
 use super::recommendation::with_recommender;
-use crate::pg::dataset::{FETCH, INTERACTION};
 use crate::error::Error;
 use crate::evaluation::{SplitMethod, evaluate_model, split as split_interactions};
 use crate::interactions::Id;
+use crate::pg::dataset::{FETCH, INTERACTION};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::settings;

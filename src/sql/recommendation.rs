@@ -132,12 +132,7 @@ fn recommend(
 }
 
 /// Hands `body` what is known of a user.
-fn for_user<T>(
-    recommender: &Recommender,
-    user_id: &str,
-    live: bool,
-    body: impl FnOnce(Who) -> Result<T>,
-) -> Result<T> {
+fn for_user<T>(recommender: &Recommender, user_id: &str, live: bool, body: impl FnOnce(Who) -> Result<T>) -> Result<T> {
     let known = recommender.model.user_ids().find(user_id);
     let now = if live { history::now(recommender, user_id)? } else { None };
     let nothing = History::default();
@@ -195,9 +190,9 @@ fn similar_users(
     let rows = served(model, &statement, |recommender| {
         let ids = recommender.model.user_ids();
         let hint = "A user is known to the model if it was in the source that the model was trained on.";
-        let user = ids.find(&user_id).ok_or_else(|| {
-            Error::argument("user_id", format!("\"{user_id}\", whom the model does not know"), hint)
-        })?;
+        let user = ids
+            .find(&user_id)
+            .ok_or_else(|| Error::argument("user_id", format!("\"{user_id}\", whom the model does not know"), hint))?;
         let similar = recommender.model.similar_users(user, k, &statement)?;
         let rows = (1..).zip(similar).map(|(rank, s)| Ok((rank, id(recommender, ids.get(s.item), s.item)?, s.score)));
         rows.collect::<Result<Vec<_>>>()

@@ -38,9 +38,7 @@ impl Promote {
             "always" => Ok(Self::Always),
             "if_better" => Ok(Self::IfBetter),
             "never" => Ok(Self::Never),
-            other => {
-                Err(Error::argument("promote", format!("\"{other}\""), "Give 'always', 'if_better' or 'never'."))
-            }
+            other => Err(Error::argument("promote", format!("\"{other}\""), "Give 'always', 'if_better' or 'never'.")),
         }
     }
 }
@@ -102,8 +100,7 @@ fn refresh(model: Option<&str>, promote: Option<&str>) -> errors::Result<i32> {
     let signals = current.signals.clone();
     let queries = Queries { source: source.clone(), items: text("items"), users: text("users"), signals };
     let search_path = text("search_path").unwrap_or_default();
-    let mut dataset =
-        as_author(current.entry.owner, &search_path, || Dataset::read(&queries, &statement))?;
+    let mut dataset = as_author(current.entry.owner, &search_path, || Dataset::read(&queries, &statement))?;
     dataset.config["search_path"] = search_path.into();
     let algorithm = current.model.algorithm();
     let mut options = current.model.options().as_object().cloned().unwrap_or_default();
