@@ -129,9 +129,10 @@ CREATE FUNCTION reco.refresh(model text, promote text DEFAULT 'always')
 COMMENT ON FUNCTION reco.refresh IS 'a new version of a recommender, with what its queries hold by now';
 
 CREATE FUNCTION reco.tune(source text, algorithm text DEFAULT 'ials', grid jsonb DEFAULT '{}', k integer DEFAULT 20, metric text DEFAULT 'ndcg',
-        budget interval DEFAULT '10 minutes', seed bigint DEFAULT 0,
+        budget interval DEFAULT '10 minutes', holdout double precision DEFAULT 0.2, seed bigint DEFAULT 0,
         items text DEFAULT NULL, users text DEFAULT NULL, event_weights jsonb DEFAULT NULL, half_life interval DEFAULT NULL)
-    RETURNS TABLE (rank integer, options jsonb, ndcg double precision, recall double precision, seconds double precision)
+    RETURNS TABLE (rank integer, options jsonb, ndcg double precision, recall double precision, seconds double precision,
+                   share double precision, failure text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000 ROWS 10
     AS 'MODULE_PATHNAME', 'tune_wrapper';
 COMMENT ON FUNCTION reco.tune IS 'options tried on held-out interactions within a time budget, best first';

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::model::{Exclude, Model, Who};
+use super::quality::Metric;
 use super::trainer::Training;
 use super::{Algorithm, train};
 use crate::error::Result;
-use crate::evaluation::{Metrics, RankedUser};
 use crate::linalg::mix;
 use crate::memory;
 
@@ -71,7 +71,11 @@ pub fn judge(
     let rest = interactions.keep(|entry| !held[entry], progress)?;
     let trained = train(&Training { interactions: &rest, ..*training }, algorithm, options)?;
     let candidate = Model::open("candidate", Bytes::from(trained.onnx), Bytes::from(trained.data))?;
-    let (mut of_current, mut of_candidate) = (Metrics::new(k, 0), Metrics::new(k, 0));
+    let ndcg = |ranked: Vec<u32>, relevant: &[u32]| {
+        let places = ranked.iter().enumerate().filter(|(_, item)| relevant.contains(item)).map(|(place, _)| place);
+        Metric::Ndcg.of(places, relevant.len(), k)
+    };
+    let (mut of_current, mut of_candidate) = (0.0, 0.0);
     for (n, &user) in users.iter().enumerate() {
         progress.report("users compared", n, users.len());
         let (all, _) = interactions.by_user.row(user as usize);
@@ -80,8 +84,7 @@ pub fn judge(
         let exclude = Exclude { seen: true, items: &[] };
 
         let list = candidate.recommend(Who::User(user), k, exclude, progress)?;
-        let ranked: Vec<u32> = list.into_iter().map(|r| r.item).collect();
-        of_candidate.add(RankedUser { ranked: &ranked, relevant: &relevant });
+        of_candidate += ndcg(list.into_iter().map(|r| r.item).collect(), &relevant);
 
         let mut history: Vec<(u32, f32)> =
             kept.iter().zip(weights).filter_map(|(&item, &w)| Some((known_item[item as usize]?, w))).collect();
@@ -93,9 +96,8 @@ pub fn judge(
             // No item has this number: one that is gone is no hit.
             interactions.item_ids.find(id).unwrap_or(u32::MAX)
         });
-        let ranked: Vec<u32> = ranked.collect();
-        of_current.add(RankedUser { ranked: &ranked, relevant: &relevant });
+        of_current += ndcg(ranked.collect(), &relevant);
     }
-    let ndcg = |metrics: &Metrics| metrics.value("ndcg").unwrap_or_default();
-    Ok(Some(Judged { users: users.len(), current: ndcg(&of_current), candidate: ndcg(&of_candidate) }))
+    let mean = |sum: f64| sum / users.len() as f64;
+    Ok(Some(Judged { users: users.len(), current: mean(of_current), candidate: mean(of_candidate) }))
 }

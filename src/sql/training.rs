@@ -17,7 +17,7 @@ use crate::pg::errors;
 use crate::pg::identity::as_author;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::Recommender;
-use crate::recommendation::{self, Algorithm, Previous, Training, tune::Search};
+use crate::recommendation::{self, Algorithm, Metric, Previous, Search, Training};
 
 /// The number of places compared before a version is promoted.
 const COMPARED_AT: usize = 10;
@@ -181,25 +181,29 @@ fn tune(
     k: Option<i32>,
     metric: Option<&str>,
     budget: Option<Interval>,
+    holdout: Option<f64>,
     seed: Option<i64>,
     items: Option<&str>,
     users: Option<&str>,
     event_weights: Option<JsonB>,
     half_life: Option<Interval>,
-) -> errors::Result<TableIterator<'static, (i32, JsonB, f64, f64, f64)>> {
+) -> errors::Result<TableIterator<'static, (i32, JsonB, f64, f64, f64, f64, Option<String>)>> {
     let source = given(source, "source")?;
     let statement = Statement::new("tune", "");
     let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
     let k = super::list_length(given(k, "k")?)?;
+    let metric = Metric::from_name(given(metric, "metric")?)?;
     let seed = given(seed, "seed")? as u64;
     let budget = microseconds(&given(budget, "budget")?);
     let budget = Duration::from_micros(u64::try_from(budget).unwrap_or(0));
     let grid = grid.map_or(Value::Null, |grid| grid.0);
-    let search = Search::new(algorithm, &grid, k, given(metric, "metric")?, budget, seed)?;
+    let search = Search { metric, k, budget, holdout: given(holdout, "holdout")?, seed };
     let queries = queries(source, items, users, event_weights, half_life)?;
     let dataset = Dataset::read(&queries, &statement)?;
-    let trials = search.run(&dataset.training(&statement))?;
-    let rows = (1..).zip(trials).map(|(rank, t)| (rank, JsonB(t.options), t.ndcg, t.recall, t.seconds));
+    let trials = recommendation::tune(&dataset.training(&statement), algorithm, &grid, &search)?;
+    let rows = (1..)
+        .zip(trials)
+        .map(|(rank, t)| (rank, JsonB(t.options), t.ndcg, t.recall, t.seconds, t.share, t.failure));
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
