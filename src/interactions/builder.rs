@@ -63,6 +63,30 @@ impl Interactions {
         self.item_ids.len()
     }
 
+    /// The same users and items with those of the entries of `by_user` that `keep` says.
+    pub fn subset(&self, keep: impl Fn(usize) -> bool) -> Result<Self> {
+        let kept = (0..self.by_user.entries()).filter(|&entry| keep(entry)).count();
+        if kept == 0 {
+            return Err(Error::EmptySource(String::new()));
+        }
+        let mut by_user = Csr { indptr: vec![0], columns: self.items(), ..Csr::default() };
+        memory::reserve(&mut by_user.indices, kept)?;
+        memory::reserve(&mut by_user.values, kept)?;
+        let mut last_times = self.last_times.as_ref().map(|_| Vec::new());
+        for user in self.by_user.indptr.windows(2) {
+            for entry in (user[0] as usize..user[1] as usize).filter(|&entry| keep(entry)) {
+                by_user.indices.push(self.by_user.indices[entry]);
+                by_user.values.push(self.by_user.values[entry]);
+                if let (Some(kept), Some(all)) = (&mut last_times, &self.last_times) {
+                    memory::push(kept, all[entry])?;
+                }
+            }
+            by_user.indptr.push(by_user.indices.len() as u64);
+        }
+        let (user_ids, item_ids, rejected) = (self.user_ids.clone(), self.item_ids.clone(), self.rejected.clone());
+        Ok(Self { user_ids, item_ids, by_user, rejected, last_times })
+    }
+
     /// Both together: what serving knows of each user.
     pub fn history(&self) -> Csr {
         let mut all = Csr { indptr: vec![0], columns: self.items(), ..Csr::default() };
@@ -323,6 +347,17 @@ mod tests {
             builder.push(Id::Text(user), Id::Text(item), weight, time)?;
         }
         builder.finish()
+    }
+
+    #[test]
+    fn a_subset_keeps_all_ids_and_the_times_of_what_it_keeps() {
+        let data = build(&[("u", "a", 1.0, Some(5)), ("u", "b", 2.0, Some(6)), ("v", "b", 3.0, Some(7))]).unwrap();
+        let part = data.subset(|entry| entry != 0).unwrap();
+        assert_eq!((part.users(), part.items()), (2, 2));
+        assert_eq!(part.by_user.row(0), (&[1][..], &[2.0][..]));
+        assert_eq!(part.by_user.row(1), (&[1][..], &[3.0][..]));
+        assert_eq!(part.last_times, Some(vec![6, 7]));
+        assert!(data.subset(|_| false).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use pgrx::{JsonB, Spi};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-use crate::interactions::InteractionsBuilder;
+use crate::interactions::{Interactions, InteractionsBuilder};
 use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
@@ -33,23 +33,55 @@ fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -
     catalog::require_writable();
     let statement = Statement::new("train", name);
     let algorithm = Algorithm::from_name(algorithm)?;
-    let mut options = match options.0 {
-        Value::Object(options) => options,
-        Value::Null => Map::new(),
-        other => return Err(Error::argument("options", other, "Give a JSON object, as in '{\"factors\": 64}'.").into()),
-    };
-    if algorithm.is_stochastic() {
-        // Any bigint is a seed.
-        options.entry("seed").or_insert((seed as u64).into());
-    }
+    let options = training_options(algorithm, options, seed)?;
 
-    let mut rows = Source::open(source, &INTERACTION)?;
+    let rows = Source::open(source, &INTERACTION)?;
     let config = json!({
         "search_path": search_path()?,
         "user_id_type": rows.id_type(0).name(),
         "item_id_type": rows.id_type(1).name(),
         "has_weight": rows.has(2),
     });
+    let interactions = read_interactions(rows, &statement)?;
+    let read = start.elapsed().as_secs_f64();
+    let training = Training {
+        interactions: &interactions,
+        item_features: None,
+        user_features: None,
+        threads: settings::threads(),
+        progress: &statement,
+    };
+    let mut trained = recommendation::train(&training, algorithm, &options)?;
+    drop(interactions);
+    trained.metadata["seconds"]["read"] = read.into();
+    let new = NewVersion {
+        name,
+        task: Task::Recommendation,
+        algorithm: Some(algorithm.name()),
+        config: &config,
+        source: Some(source),
+        metrics: Some(&trained.metadata),
+        files: &[(ONNX_FILE, &trained.onnx), (DATA_FILE, &trained.data)],
+    };
+    Ok(catalog::insert(&new, &statement)?)
+}
+
+/// What the caller gave, with the seed where the algorithm takes one.
+pub fn training_options(algorithm: Algorithm, options: JsonB, seed: i64) -> Result<Value> {
+    let mut options = match options.0 {
+        Value::Object(options) => options,
+        Value::Null => Map::new(),
+        other => return Err(Error::argument("options", other, "Give a JSON object, as in '{\"factors\": 64}'.")),
+    };
+    if algorithm.is_stochastic() {
+        // Any bigint is a seed.
+        options.entry("seed").or_insert((seed as u64).into());
+    }
+    Ok(Value::Object(options))
+}
+
+/// All rows of a source that was opened for [`INTERACTION`].
+pub fn read_interactions(mut rows: Source, statement: &Statement) -> Result<Interactions> {
     let mut builder = InteractionsBuilder::new();
     loop {
         let (has_weight, has_time) = (rows.has(2), rows.has(3));
@@ -64,29 +96,7 @@ fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -
         statement.report("rows read from the source", builder.rows(), 0);
     }
     rows.close()?;
-
-    let interactions = builder.finish_watched(&statement)?;
-    let read = start.elapsed().as_secs_f64();
-    let training = Training {
-        interactions: &interactions,
-        item_features: None,
-        user_features: None,
-        threads: settings::threads(),
-        progress: &statement,
-    };
-    let mut trained = recommendation::train(&training, algorithm, &Value::Object(options))?;
-    drop(interactions);
-    trained.metadata["seconds"]["read"] = read.into();
-    let new = NewVersion {
-        name,
-        task: Task::Recommendation,
-        algorithm: Some(algorithm.name()),
-        config: &config,
-        source: Some(source),
-        metrics: Some(&trained.metadata),
-        files: &[(ONNX_FILE, &trained.onnx), (DATA_FILE, &trained.data)],
-    };
-    Ok(catalog::insert(&new, &statement)?)
+    builder.finish_watched(statement)
 }
 
 /// The schemas in which the source's names were found, with the temporary one last: there anybody could put a table in
