@@ -275,7 +275,7 @@ def test_metrics_equal_their_definitions(db, rows):
     test = "SELECT * FROM part WHERE part = 'test'"
     db.execute("SELECT reco.train('measured', %s, 'ials', '{\"factors\": 4}')", [train])
     k = 5
-    got = dict(rows("SELECT * FROM reco.evaluate('measured', %s, k => %s)", test, k))
+    got = dict(rows("SELECT metric, value FROM reco.evaluate('measured', %s, k => %s)", test, k))
     lists, relevant = {}, {}
     for user, item in rows("SELECT user_id, item_id FROM reco.recommend_all('measured', %s) ORDER BY user_id, rank", k):
         lists.setdefault(int(user), []).append(int(item))

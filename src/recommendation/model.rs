@@ -143,6 +143,11 @@ impl Model {
         &self.item_ids
     }
 
+    /// [items]: what places the items that the algorithm has nothing to say about.
+    pub fn popularity_scores(&self) -> &[f32] {
+        &self.popularity_scores
+    }
+
     fn damaged(&self, reason: &str) -> Error {
         Error::DamagedModel { model: self.name.clone(), reason: reason.into() }
     }

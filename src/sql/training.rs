@@ -208,7 +208,7 @@ fn tune(
 }
 
 /// What the arguments of training and of tuning say to read.
-fn queries(
+pub fn queries(
     source: &str,
     items: Option<&str>,
     users: Option<&str>,
@@ -226,7 +226,8 @@ fn microseconds(interval: &Interval) -> i64 {
     days.saturating_mul(DAY).saturating_add(interval.micros())
 }
 
-fn option_map(options: Option<JsonB>, algorithm: Algorithm, seed: i64) -> Result<Map<String, Value>> {
+/// Options as an object, with the argument `seed` where there is an option of that name.
+pub fn option_map(options: Option<JsonB>, algorithm: Algorithm, seed: i64) -> Result<Map<String, Value>> {
     let mut options = match options.map(|o| o.0) {
         Some(Value::Object(options)) => options,
         None | Some(Value::Null) => Map::new(),
