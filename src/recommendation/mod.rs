@@ -5,10 +5,12 @@
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
 mod ials;
+mod item_factors;
 mod item_knn;
 mod model;
 mod options;
 mod popularity;
+mod quantized;
 mod ranker;
 mod scan;
 mod store;

@@ -133,6 +133,10 @@ impl<'a> Files<'a> {
         self.checked(name, shape, bytes.clone())
     }
 
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.tensors.tensor(name).is_ok()
+    }
+
     /// A tensor of the data file.
     pub fn tensor<T: Element, const N: usize>(&self, name: &str) -> Result<([usize; N], Mapped<T>)> {
         let view = self.tensors.tensor(name).map_err(|_| self.damaged(format!("its data has no {name}")))?;
