@@ -41,16 +41,13 @@ fn interactions(pairs: impl Iterator<Item = (u64, u64)>) -> Interactions {
     builder.finish().unwrap()
 }
 
+fn training(interactions: &Interactions) -> Training<'_> {
+    Training { interactions, item_features: None, user_features: None, threads: 2, progress: &Unwatched }
+}
+
 fn model(pairs: impl Iterator<Item = (u64, u64)>, algorithm: Algorithm) -> Model {
     let options = if algorithm == Algorithm::Ials { json!({"factors": 8, "iterations": 4}) } else { json!({}) };
-    let training = Training {
-        interactions: &interactions(pairs),
-        item_features: None,
-        user_features: None,
-        threads: 2,
-        progress: &Unwatched,
-    };
-    let trained = train(&training, algorithm, &options).unwrap();
+    let trained = train(&training(&interactions(pairs)), algorithm, &options).unwrap();
     Model::open("m", Bytes::from(trained.onnx), Bytes::from(trained.data)).unwrap()
 }
 

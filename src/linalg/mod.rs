@@ -5,6 +5,7 @@
 //! so a kernel should do at least a few hundred nanoseconds of work.
 
 pub mod cholesky;
+pub mod bytes;
 pub mod decompose;
 pub mod dense;
 pub mod inverse;

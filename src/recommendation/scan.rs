@@ -2,7 +2,7 @@
 //! whose results never leave the registers unless they can enter a list.
 
 use super::Scored;
-use super::ranker::Query;
+use super::ranker::{ItemSet, Query};
 use super::top_k::TopK;
 use crate::error::Result;
 use crate::linalg::kernels::{dot, score_rows, tile_product};
@@ -44,6 +44,30 @@ pub fn best_items(
                     threshold = top.threshold();
                 }
             }
+        }
+    }
+    Ok(top.into_sorted())
+}
+
+/// [`best_items`] where only a few items are `allowed`.
+pub fn best_of(
+    allowed: &ItemSet,
+    factors: &[f32],
+    user: &[f32],
+    k: usize,
+    query: &Query,
+    progress: &dyn Progress,
+) -> Result<Vec<(f32, u32)>> {
+    let d = user.len();
+    let mut top = TopK::new(k);
+    for (n, item) in allowed.iter().enumerate() {
+        if n % BLOCK == 0 {
+            progress.check()?;
+        }
+        let Some(row) = factors.get(item as usize * d..(item as usize + 1) * d) else { break };
+        let score = dot(row, user);
+        if score > top.threshold() && !query.excludes(item) {
+            top.push(score, item);
         }
     }
     Ok(top.into_sorted())
