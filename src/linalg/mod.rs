@@ -10,6 +10,7 @@ pub mod decompose;
 pub mod dense;
 pub mod inverse;
 pub mod kernels;
+pub mod randomized_svd;
 pub mod vector;
 
 /// SplitMix64's finaliser (Steele, Lea, Flood 2014): 64 well mixed bits.
