@@ -7,6 +7,7 @@
 mod ials;
 mod item_knn;
 mod model;
+mod neumf;
 mod options;
 mod popularity;
 mod ranker;
@@ -31,22 +32,24 @@ pub enum Algorithm {
     Popularity,
     ItemKnn,
     Ials,
+    NeuMf,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 3] = [Self::Popularity, Self::ItemKnn, Self::Ials];
+    pub const ALL: [Algorithm; 4] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::NeuMf];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item_knn",
             Self::Ials => "ials",
+            Self::NeuMf => "neumf",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials)
+        matches!(self, Self::Ials | Self::NeuMf)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Algorithm;
 use super::ials::IalsRanker;
 use super::item_knn::ItemKnnRanker;
+use super::neumf::NeuMfRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, Query, Ranker};
 use super::store::{Files, MappedCsr};
@@ -107,6 +108,7 @@ impl Model {
             Algorithm::Popularity => Box::new(Popularity),
             Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(&files, &options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(&files, &options, users, items)?),
+            Algorithm::NeuMf => Box::new(NeuMfRanker::open(&files, &options, users, items)?),
         };
         let name = name.into();
         Ok(Self { name, algorithm, options, user_ids, item_ids, history, popularity_order, popularity_scores, ranker })
@@ -192,7 +194,7 @@ impl Model {
         let k = k.min(self.item_ids.len());
         let mut lists = vec![Vec::new(); users.len()];
         // Small requests are shared out too.
-        let tile = users.len().div_ceil(threads.max(1)).clamp(1, TILE);
+        let tile = users.len().div_ceil(threads.max(1)).clamp(1, self.ranker.users_per_tile().clamp(1, TILE));
         for_each_chunk(
             &mut lists,
             tile,
