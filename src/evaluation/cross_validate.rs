@@ -45,7 +45,7 @@ pub fn cross_validate(
     for fold in 0..folds {
         progress.report("folds", fold, folds);
         let name = format!("fold {}", fold + 1);
-        let part = interactions.keep(|entry| fold_of[entry] as usize != fold, progress)?;
+        let part = interactions.keep(|_, entry| fold_of[entry] as usize != fold, progress)?;
         let trained = train(&Training { interactions: &part, ..*training }, algorithm, options)?;
         drop(part);
         let model = Model::open(&name, Bytes::from(trained.onnx), Bytes::from(trained.data))?;

@@ -7,10 +7,11 @@
 mod ease;
 mod hybrid;
 mod ials;
-mod item_graph;
 mod item_factors;
+mod item_graph;
 mod item_knn;
 mod model;
+mod neumf;
 mod options;
 mod popularity;
 mod quality;
@@ -39,27 +40,30 @@ use crate::error::{Error, Result};
 pub enum Algorithm {
     Popularity,
     ItemKnn,
-    Ials,
     Ease,
+    Ials,
+    NeuMf,
     Hybrid,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 5] = [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Ials, Self::Hybrid];
+    pub const ALL: [Algorithm; 6] =
+        [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Ials, Self::NeuMf, Self::Hybrid];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item_knn",
-            Self::Ials => "ials",
-            Self::Hybrid => "hybrid",
             Self::Ease => "ease",
+            Self::Ials => "ials",
+            Self::NeuMf => "neumf",
+            Self::Hybrid => "hybrid",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials | Self::Hybrid)
+        matches!(self, Self::Ials | Self::NeuMf | Self::Hybrid)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

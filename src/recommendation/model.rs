@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::hybrid::HybridRanker;
 use super::ials::IalsRanker;
+use super::neumf::NeuMfRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, Query, Ranker};
 use super::store::{Files, MappedCsr};
@@ -121,6 +122,7 @@ impl Model {
             Algorithm::ItemKnn => Box::new(item_knn::open(files, options, items)?),
             Algorithm::Ease => Box::new(ease::open(files, options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
+            Algorithm::NeuMf => Box::new(NeuMfRanker::open(files, options, users, items)?),
             Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
         };
         Ok(ranker)
@@ -211,7 +213,7 @@ impl Model {
         let k = k.min(self.item_ids.len());
         let mut lists = vec![Vec::new(); users.len()];
         // Small requests are shared out too.
-        let tile = users.len().div_ceil(threads.max(1)).clamp(1, TILE);
+        let tile = users.len().div_ceil(threads.max(1)).clamp(1, self.ranker.users_per_tile().clamp(1, TILE));
         for_each_chunk(
             &mut lists,
             tile,

@@ -68,7 +68,7 @@ pub fn judge(
         return Ok(None);
     }
 
-    let rest = interactions.keep(|entry| !held[entry], progress)?;
+    let rest = interactions.keep(|_, entry| !held[entry], progress)?;
     let trained = train(&Training { interactions: &rest, ..*training }, algorithm, options)?;
     let candidate = Model::open("candidate", Bytes::from(trained.onnx), Bytes::from(trained.data))?;
     let ndcg = |ranked: Vec<u32>, relevant: &[u32]| {

@@ -106,6 +106,11 @@ pub trait Ranker: Send + Sync {
         queries.iter().map(|query| self.rank(query, k, &crate::progress::Unwatched)).collect()
     }
 
+    /// How many users [`rank_tile`](Self::rank_tile) can take within about 10 ms, and no more than some dozens.
+    fn users_per_tile(&self) -> usize {
+        usize::MAX
+    }
+
     /// The score of every item [items], 0 where the algorithm has nothing to say. Those of `rank` are among them.
     fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()>;
 

@@ -226,7 +226,8 @@ fn cross_validate(
     };
     let dataset = Dataset::read(&queries(source, items, users, event_weights, half_life)?, &statement)?;
     let folds = usize::try_from(folds).unwrap_or(0);
-    let results = cross_validate_folds(&dataset.training(&statement), algorithm, &options, folds, &protocol, seed as u64)?;
+    let results =
+        cross_validate_folds(&dataset.training(&statement), algorithm, &options, folds, &protocol, seed as u64)?;
 
     let mut rows = Vec::new();
     for (fold, lines) in (1..).zip(&results) {

@@ -201,9 +201,8 @@ fn tune(
     let queries = queries(source, items, users, event_weights, half_life)?;
     let dataset = Dataset::read(&queries, &statement)?;
     let trials = recommendation::tune(&dataset.training(&statement), algorithm, &grid, &search)?;
-    let rows = (1..)
-        .zip(trials)
-        .map(|(rank, t)| (rank, JsonB(t.options), t.ndcg, t.recall, t.seconds, t.share, t.failure));
+    let rows =
+        (1..).zip(trials).map(|(rank, t)| (rank, JsonB(t.options), t.ndcg, t.recall, t.seconds, t.share, t.failure));
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
