@@ -3,7 +3,7 @@
 use super::metrics::{Metrics, RankedUser};
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::recommendation::Model;
+use crate::recommendation::{Model, Request};
 
 /// Users whose lists are in memory at a time.
 const BATCH: usize = 8192;
@@ -26,10 +26,11 @@ pub fn evaluate_model(
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
     let mut metrics = Metrics::new(k, model.item_ids().len());
+    let request = Request { exclude_seen, ..Request::new(k) };
     for (number, batch) in test.chunks(BATCH).enumerate() {
         progress.report("users evaluated", number * BATCH, test.len());
         let users: Vec<u32> = batch.iter().map(|(user, _)| *user).collect();
-        let lists = model.recommend_users(&users, k, exclude_seen, threads, progress)?;
+        let lists = model.recommend_users(&users, &request, threads, progress)?;
         for ((_, relevant), list) in batch.iter().zip(lists) {
             let ranked: Vec<u32> = list.into_iter().map(|r| r.item).collect();
             metrics.add(RankedUser { ranked: &ranked, relevant });

@@ -18,7 +18,7 @@ use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready, Recommender};
 use crate::pg::settings;
 use crate::progress::{Progress, Run, SCAN};
-use crate::recommendation::{Exclude, Recommendation, Who};
+use crate::recommendation::{Recommendation, Request, Who};
 
 /// rank, item_id, score, reason
 type Place = (i32, String, f32, String);
@@ -41,7 +41,7 @@ fn recommend(
     let list = served(model, &statement, |recommender| {
         let known = recommender.model.user_ids().find(&user_id);
         let now = if live { history::now(recommender, &user_id)? } else { None };
-        let exclude = Exclude { seen: exclude_seen, items: &[] };
+        let request = Request { exclude_seen, ..Request::new(k) };
         let nothing = History::default();
         let who = match (known, &now) {
             // Nothing has changed since training: the trained factors are what folding in would give.
@@ -50,7 +50,7 @@ fn recommend(
             (_, Some(now)) => Who::History { items: &now.items, weights: &now.weights },
             (None, None) => Who::History { items: &nothing.items, weights: &nothing.weights },
         };
-        let list = recommender.model.recommend(who, k, exclude, &statement)?;
+        let list = recommender.model.recommend(who, &request, &statement)?;
         places(recommender, &list)
     })?;
     Ok(TableIterator::new(list))
@@ -110,7 +110,8 @@ fn recommend_for_items(
         }
         let history = History::sum(pairs);
         let who = Who::History { items: &history.items, weights: &history.weights };
-        let list = recommender.model.recommend(who, k, Exclude { seen: exclude_seen, items: &[] }, &statement)?;
+        let request = Request { exclude_seen, ..Request::new(k) };
+        let list = recommender.model.recommend(who, &request, &statement)?;
         places(recommender, &list)
     })?;
     Ok(TableIterator::new(list))
@@ -161,7 +162,8 @@ fn recommend_block(
     exclude_seen: bool,
     statement: &Statement,
 ) -> Result<VecDeque<UserPlace>> {
-    let lists = recommender.model.recommend_block(users.clone(), k, exclude_seen, settings::threads(), statement)?;
+    let request = Request { exclude_seen, ..Request::new(k) };
+    let lists = recommender.model.recommend_block(users.clone(), &request, settings::threads(), statement)?;
     let mut rows = VecDeque::new();
     for (user, list) in users.zip(lists) {
         let user_id = id(recommender, recommender.model.user_ids().get(user), user)?;
