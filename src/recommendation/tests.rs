@@ -61,7 +61,7 @@ fn model(rows: Vec<(i64, i64, f32)>, algorithm: Algorithm) -> Model {
 }
 
 fn recommend(model: &Model, who: Who, k: usize, seen: bool) -> Vec<Recommendation> {
-    model.recommend(who, k, Exclude { seen, items: &[] }, &Unwatched).unwrap()
+    model.recommend(who, &Request { exclude_seen: seen, ..Request::new(k) }, &Unwatched).unwrap()
 }
 
 fn items(list: &[Recommendation]) -> Vec<u32> {
@@ -90,7 +90,9 @@ fn a_batch_gives_the_lists_of_its_users_alone() {
         let m = model(uneven(), algorithm);
         let users = m.user_ids().len() as u32;
         for (k, seen, threads) in [(10, true, 1), (7, false, 3), (1000, true, 2), (0, true, 2)] {
-            let lists = m.recommend_block(0..users, k, seen, threads, &Unwatched).unwrap();
+            let lists = m
+                .recommend_block(0..users, &Request { exclude_seen: seen, ..Request::new(k) }, threads, &Unwatched)
+                .unwrap();
             for (user, list) in (0..users).zip(&lists) {
                 assert_eq!(*list, recommend(&m, Who::User(user), k, seen), "{algorithm:?} user {user} k {k}");
             }
@@ -168,10 +170,133 @@ fn what_is_excluded_is_never_recommended() {
         let m = model(uneven(), algorithm);
         let denied = [9, 1, 50, 2];
         for user in 0..20 {
-            let exclude = Exclude { seen: true, items: &denied };
-            let list = m.recommend(Who::User(user), 1000, exclude, &Unwatched).unwrap();
+            let request = Request { exclude_seen: true, denied: &denied, ..Request::new(1000) };
+            let list = m.recommend(Who::User(user), &request, &Unwatched).unwrap();
             let (seen, _) = m.history(user).unwrap();
             assert!(list.iter().all(|r| !denied.contains(&r.item) && !seen.contains(&r.item)), "{algorithm:?}");
+        }
+    }
+}
+
+/// Requests of every kind, over 211 items.
+fn with_requests(check: impl Fn(&Request)) {
+    let group_of: Vec<u32> = (0..211).map(|item| if item % 5 == 0 { Groups::NONE } else { item % 7 }).collect();
+    let set = |keep: &dyn Fn(u32) -> bool| {
+        let mut set = ItemSet::new(211);
+        (0..211).filter(|&item| keep(item)).for_each(|item| set.insert(item));
+        set
+    };
+    let (most, few, none) = (set(&|item| item % 10 != 3), set(&|item| item % 40 == 1), set(&|_| false));
+    for allowed in [None, Some(&most), Some(&few), Some(&none)] {
+        for denied in [&[][..], &[7, 200, 1, 7, 9999]] {
+            for max_per_group in [None, Some(0), Some(1), Some(3), Some(1000)] {
+                for diversity in [0.0, 0.4, 1.0] {
+                    for (k, exclude_seen) in [(6, true), (0, true), (usize::MAX, false)] {
+                        let groups = max_per_group.map(|max_per_group| Groups { group_of: &group_of, max_per_group });
+                        check(&Request { k, exclude_seen, denied, allowed, diversity, groups });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The items that may stand in a list for a user with this history, and how many of them may do so together.
+fn permitted(model: &Model, request: &Request, history: &[u32]) -> (Vec<u32>, usize) {
+    let all = 0..model.item_ids().len() as u32;
+    let allowed = |item: &u32| {
+        request.allowed.is_none_or(|set| set.contains(*item))
+            && !request.denied.contains(item)
+            && !(request.exclude_seen && history.contains(item))
+    };
+    let items: Vec<u32> = all.filter(allowed).collect();
+    let mut taken = std::collections::BTreeMap::new();
+    for &item in &items {
+        let group = request.groups.map_or(Groups::NONE, |groups| groups.group_of[item as usize]);
+        *taken.entry(group).or_insert(0usize) += 1;
+    }
+    let most = request.groups.map_or(usize::MAX, |groups| groups.max_per_group);
+    let together = taken.iter().map(|(&group, &n)| if group == Groups::NONE { n } else { n.min(most) }).sum();
+    (items, together)
+}
+
+#[test]
+fn a_list_keeps_to_its_request_and_is_as_long_as_that_allows() {
+    for algorithm in Algorithm::ALL {
+        let mut rows = uneven();
+        rows.extend((0..211).map(|item| (0, item, 1.0)));
+        let m = model(rows, algorithm);
+        assert_eq!(m.item_ids().len(), 211);
+        let shorter = (&[4u32, 9, 14][..], &[1.0f32, 2.0, 1.0][..]);
+        with_requests(|request| {
+            for who in [Who::User(3), Who::History { items: shorter.0, weights: shorter.1 }] {
+                let history = if let Who::User(user) = who { m.history(user).unwrap().0 } else { shorter.0 };
+                let list = m.recommend(who, request, &Unwatched).unwrap();
+                let (permitted, together) = permitted(&m, request, history);
+                assert_eq!(list.len(), request.k.min(together), "{algorithm:?} {request:?}");
+                let mut found = items(&list);
+                assert!(found.iter().all(|item| permitted.contains(item)), "{algorithm:?} {request:?}");
+                if let Some(groups) = request.groups {
+                    let of = |group: u32| found.iter().filter(|&&i| groups.group_of[i as usize] == group).count();
+                    assert!((0..7).all(|group| of(group) <= groups.max_per_group), "{algorithm:?} {request:?}");
+                }
+                found.sort_unstable();
+                found.dedup();
+                assert_eq!(found.len(), list.len(), "{algorithm:?} {request:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_batch_keeps_to_its_request_as_its_users_alone_do() {
+    for algorithm in Algorithm::ALL {
+        let mut rows = uneven();
+        rows.extend((0..211).map(|item| (0, item, 1.0)));
+        let m = model(rows, algorithm);
+        with_requests(|request| {
+            let lists = m.recommend_users(&[0, 3, 60, 3, 5], request, 2, &Unwatched).unwrap();
+            for (user, list) in [0, 3, 60, 3, 5].into_iter().zip(lists) {
+                assert_eq!(
+                    list,
+                    m.recommend(Who::User(user), request, &Unwatched).unwrap(),
+                    "{algorithm:?} {request:?}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn a_diverse_list_begins_with_the_best_and_names_items_less_alike() {
+    let m = model(checkerboard(40), Algorithm::Ials);
+    // Some of both kinds: the lists of one kind come first, and diversity mixes them.
+    let who = Who::History { items: &[0, 2, 4, 6, 1], weights: &[1.0; 5] };
+    let listed = |diversity: f32| {
+        let request = Request { exclude_seen: true, diversity, ..Request::new(8) };
+        m.recommend(who, &request, &Unwatched).unwrap()
+    };
+    let (plain, diverse) = (listed(0.0), listed(0.7));
+    let odd = |list: &[Recommendation]| list.iter().position(|r| r.item % 2 == 1);
+    assert_eq!(plain[0], diverse[0]);
+    assert!(odd(&diverse) < odd(&plain), "{plain:?} {diverse:?}");
+    // The score stays the algorithm's.
+    let scores = m.score_all(who, &Unwatched).unwrap();
+    assert!(diverse.iter().all(|r| (scores[r.item as usize] - r.score).abs() < 1e-5));
+}
+
+#[test]
+fn the_histories_of_new_users_are_folded_in_and_filled_up_with_popular_items() {
+    for algorithm in Algorithm::ALL.into_iter().filter(|&a| a != Algorithm::Popularity) {
+        let m = model(checkerboard(50), algorithm);
+        for history in [&[4u32][..], &[4, 8, 20]] {
+            let who = Who::History { items: history, weights: &vec![1.0; history.len()] };
+            let list = recommend(&m, who, 50, true);
+            assert_eq!(list.len(), 50 - history.len(), "{algorithm:?}");
+            let fitting = list[..10].iter().filter(|r| r.reason == Reason::FoldedIn && r.item % 2 == 0).count();
+            assert!(fitting > 6, "{algorithm:?} {list:?}");
+            let folded = list.iter().take_while(|r| r.reason == Reason::FoldedIn).count();
+            assert!(list[folded..].iter().all(|r| r.reason == Reason::Popularity), "{algorithm:?}");
         }
     }
 }
@@ -222,13 +347,13 @@ fn a_damaged_file_is_an_error_or_a_list_and_never_a_crash() {
         let whole = trained_on(&data, algorithm);
         let try_all = |onnx: Vec<u8>, data: Vec<u8>| {
             let Ok(m) = Model::open("m", onnx.into(), data.into()) else { return false };
+            let request = Request { exclude_seen: true, denied: &[3], ..Request::new(10) };
             for user in [0, 5, 96, 10_000] {
-                let _ = m.recommend(Who::User(user), 10, Exclude { seen: true, items: &[3] }, &Unwatched);
+                let _ = m.recommend(Who::User(user), &request, &Unwatched);
                 let _ = m.similar_items(user, 5, &Unwatched);
             }
-            let _ =
-                m.recommend(Who::History { items: &[1, 2], weights: &[1.0, 1.0] }, 10, Exclude::default(), &Unwatched);
-            let _ = m.recommend_block(0..70, 10, true, 1, &Unwatched);
+            let _ = m.recommend(Who::History { items: &[1, 2], weights: &[1.0, 1.0] }, &Request::new(10), &Unwatched);
+            let _ = m.recommend_block(0..70, &request, 1, &Unwatched);
             let _ = (m.user_ids().find("u005"), m.item_ids().get(3), m.item_ids().find("x"));
             true
         };
@@ -320,10 +445,45 @@ fn histories_that_cannot_be_are_refused() {
         for (items, weights) in
             [(&[1, 10][..], &[1.0, 1.0][..]), (&[1], &[]), (&[1], &[f32::NAN]), (&[1], &[f32::INFINITY])]
         {
-            let result = m.recommend(Who::History { items, weights }, 3, Exclude::default(), &Unwatched);
+            let result = m.recommend(Who::History { items, weights }, &Request::new(3), &Unwatched);
             assert!(matches!(result, Err(Error::InvalidArgument { .. })), "{algorithm:?}: {result:?}");
         }
         assert!(m.similar_items(10, 3, &Unwatched).is_err());
+    }
+}
+
+#[test]
+fn popularity_fades_by_half_in_each_half_life() {
+    const DAY: i64 = 24 * 3600 * 1_000_000;
+    let mut builder = InteractionsBuilder::new();
+    // "old" has three users of 20 days ago, "new" one of now and one of 10 days ago.
+    let rows = [("a", "old", -20), ("b", "old", -20), ("c", "old", -20), ("a", "new", 0), ("b", "new", -10)];
+    for (user, item, days) in rows {
+        builder.push(Id::Text(user), Id::Text(item), 2.0, Some(700 * DAY + days * DAY)).unwrap();
+    }
+    let data = builder.finish().unwrap();
+    let scores = |options: Value| {
+        let trained = train(&training(&data, 1), Algorithm::Popularity, &options).unwrap();
+        let list = recommend(&open(&trained), Who::User(0), 2, false);
+        list.iter().map(|r| (["new", "old"][r.item as usize], r.score)).collect::<Vec<_>>()
+    };
+    assert_eq!(scores(json!({})), [("old", 3.0), ("new", 2.0)]);
+    assert_eq!(scores(json!({"half_life": null})), [("old", 3.0), ("new", 2.0)]);
+    assert_eq!(scores(json!({"half_life": 10})), [("new", 1.5), ("old", 0.75)]);
+    assert_eq!(scores(json!({"half_life": 20, "count": "weight"})), [("new", 2.0 + 2f32.sqrt()), ("old", 3.0)]);
+    // A time so far back that its weight is 0.
+    assert_eq!(scores(json!({"half_life": 0.001})), [("new", 1.0), ("old", 0.0)]);
+
+    let timeless = interactions(checkerboard(4));
+    let error = train(&training(&timeless, 1), Algorithm::Popularity, &json!({"half_life": 10})).err().unwrap();
+    assert!(matches!(error, Error::MissingColumn { column: "ts", .. }), "{error}");
+    builder = InteractionsBuilder::new();
+    builder.push(Id::Text("a"), Id::Text("x"), 1.0, Some(DAY)).unwrap();
+    builder.push(Id::Text("b"), Id::Text("x"), 1.0, None).unwrap();
+    let error = train(&training(&builder.finish().unwrap(), 1), Algorithm::Popularity, &json!({"half_life": 10}));
+    assert!(error.is_err_and(|e| e.to_string().contains("half_life")));
+    for wrong in [json!(0), json!(-1), json!("week")] {
+        assert!(train(&training(&data, 1), Algorithm::Popularity, &json!({"half_life": wrong})).is_err());
     }
 }
 
