@@ -4,6 +4,7 @@
 //! FMA, and whatever the target guarantees (NEON on aarch64, SSE2 on x86-64); the choice is made at run time, per call,
 //! so a kernel should do at least a few hundred nanoseconds of work.
 
+pub mod cholesky;
 pub mod decompose;
 pub mod dense;
 pub mod kernels;

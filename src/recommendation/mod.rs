@@ -21,7 +21,7 @@ pub use model::{Exclude, Model, Reason, Recommendation, Scored, Who};
 pub use ranker::{Contribution, ItemSet};
 pub use top_k::TopK;
 pub use train::{Trained, train};
-pub use trainer::Training;
+pub use trainer::{Previous, Training};
 
 use crate::error::{Error, Result};
 

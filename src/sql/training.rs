@@ -71,6 +71,7 @@ fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -
         interactions: &interactions,
         item_features: None,
         user_features: None,
+        previous: None,
         threads: settings::threads(),
         progress: &statement,
     };
