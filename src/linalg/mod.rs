@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod cholesky;
+pub mod cholesky_f32;
 pub mod decompose;
 pub mod dense;
 pub mod inverse;

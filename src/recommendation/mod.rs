@@ -34,7 +34,7 @@ pub use ranker::{Contribution, ItemSet};
 pub use request::{Groups, Request};
 pub use top_k::TopK;
 pub use train::{Trained, train};
-pub use trainer::Training;
+pub use trainer::{Previous, Training};
 pub use tune::{Search, Trial, tune};
 
 use crate::error::{Error, Result};

@@ -14,8 +14,8 @@ use super::rerank;
 use super::store::{Files, MappedCsr};
 use super::{Algorithm, ease, item_knn};
 use crate::error::{Error, Result};
-use crate::interactions::IdTable;
 use crate::interactions::mapped::Mapped;
+use crate::interactions::{Features, IdTable};
 use crate::parallel::for_each_chunk;
 use crate::progress::{Progress, Unwatched};
 
@@ -272,6 +272,16 @@ impl Model {
             what: "similar users",
             hint: "Train a model with the algorithm ials.".into(),
         })
+    }
+
+    /// What was learned of each item [items, width], with its width, in the order of [`item_ids`](Self::item_ids).
+    pub fn item_factors(&self) -> Option<(&[f32], usize)> {
+        self.ranker.item_factors()
+    }
+
+    /// The factors [rows, width] that items with these features, encoded as those of the training, would have.
+    pub fn item_factors_from_features(&self, features: &Features) -> Result<Option<Vec<f32>>> {
+        self.ranker.item_factors_from_features(features)
     }
 
     fn check_item(&self, item: u32) -> Result<()> {

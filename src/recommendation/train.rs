@@ -69,7 +69,7 @@ pub fn train(training: &Training, algorithm: Algorithm, options: &Value) -> Resu
 
     data.ids("user_ids", &interactions.user_ids);
     data.ids("item_ids", &interactions.item_ids);
-    data.matrix("history", &interactions.history());
+    data.matrix("history", interactions.history());
     let mut order: Vec<u32> = (0..popularity.len() as u32).collect();
     order.sort_by(|&a, &b| popularity[b as usize].total_cmp(&popularity[a as usize]).then(a.cmp(&b)));
     data.tensor("popularity.order", &[order.len()], order);

@@ -16,8 +16,18 @@ pub struct Training<'a> {
     pub item_features: Option<&'a Features>,
     /// A row for each user of `interactions`.
     pub user_features: Option<&'a Features>,
+    /// What an earlier model of almost the same interactions learned, for algorithms that can go on from there.
+    pub previous: Option<&'a Previous>,
     pub threads: usize,
     pub progress: &'a dyn Progress,
+}
+
+/// What training starts from instead of chance.
+#[derive(Clone, Debug, Default)]
+pub struct Previous {
+    /// [items, width], in the order of the new items' ids; a new item's are 0.
+    pub item_factors: Vec<f32>,
+    pub width: usize,
 }
 
 /// What it gives back.
