@@ -163,7 +163,8 @@ impl Asked<'_> {
                 places.push(place);
             }
         }
-        let lists = self.model.recommend_users(&users, &self.protocol.request(), self.protocol.threads, &Quiet(progress))?;
+        let lists =
+            self.model.recommend_users(&users, &self.protocol.request(), self.protocol.threads, &Quiet(progress))?;
         for (place, list) in places.into_iter().zip(lists) {
             outcomes[place].list = list.into_iter().map(|r| r.item).collect();
         }

@@ -42,7 +42,7 @@ fn interactions(pairs: impl Iterator<Item = (u64, u64)>) -> Interactions {
 }
 
 fn training(interactions: &Interactions) -> Training<'_> {
-    Training { interactions, item_features: None, user_features: None, previous: None, threads: 2, progress: &Unwatched }
+    Training::new(interactions, 2, &Unwatched)
 }
 
 fn model(pairs: impl Iterator<Item = (u64, u64)>, algorithm: Algorithm) -> Model {

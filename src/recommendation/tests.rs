@@ -45,7 +45,7 @@ fn options(algorithm: Algorithm) -> Value {
 }
 
 fn training(interactions: &Interactions, threads: usize) -> Training<'_> {
-    Training { interactions, item_features: None, user_features: None, previous: None, threads, progress: &Unwatched }
+    Training::new(interactions, threads, &Unwatched)
 }
 
 fn trained_on(data: &Interactions, algorithm: Algorithm) -> Trained {

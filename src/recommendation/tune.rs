@@ -320,7 +320,7 @@ mod tests {
     }
 
     fn training(interactions: &Interactions) -> Training<'_> {
-        Training { interactions, item_features: None, user_features: None, threads: 2, progress: &Unwatched }
+        Training::new(interactions, 2, &Unwatched)
     }
 
     fn search(budget: Duration) -> Search {

@@ -17,10 +17,12 @@ use crate::pg::errors;
 use crate::pg::identity::as_author;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::Recommender;
-use crate::recommendation::{self, Algorithm, Metric, Search, Training};
+use crate::recommendation::{self, Algorithm, Metric, Previous, Search, Training};
 
 /// The number of places compared before a version is promoted.
 const COMPARED_AT: usize = 10;
+/// Sweeps of iALS from the factors of the version in use.
+const REFRESH_ITERATIONS: u64 = 3;
 
 /// When a new version is put in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ fn train(
     let mut dataset = Dataset::read(&queries, &statement)?;
     dataset.config["search_path"] = search_path.into();
     let version = Version { name, source, algorithm, options, promote, began };
-    Ok(make(&version, dataset, &statement)?)
+    Ok(make(&version, dataset, None, &statement)?)
 }
 
 #[pg_extern(sql = false)]
@@ -101,16 +103,20 @@ fn refresh(model: Option<&str>, promote: Option<&str>) -> errors::Result<i32> {
     let mut dataset = as_author(current.entry.owner, &search_path, || Dataset::read(&queries, &statement))?;
     dataset.config["search_path"] = search_path.into();
     let algorithm = current.model.algorithm();
-    let options = current.model.options().as_object().cloned().unwrap_or_default();
+    let mut options = current.model.options().as_object().cloned().unwrap_or_default();
+    let previous = Previous::of(&current.model, &dataset.interactions)?;
+    if previous.is_some() {
+        options.insert("iterations".into(), REFRESH_ITERATIONS.into());
+    }
     let version = Version { name: model, source: &source, algorithm, options, promote, began };
-    Ok(make(&version, dataset, &statement)?)
+    Ok(make(&version, dataset, previous.as_ref(), &statement)?)
 }
 
 /// Trains and stores a version.
-fn make(version: &Version, dataset: Dataset, statement: &Statement) -> Result<i32> {
+fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statement: &Statement) -> Result<i32> {
     let read = version.began.elapsed().as_secs_f64();
     let options = Value::Object(version.options.clone());
-    let training = dataset.training(statement);
+    let training = Training { previous, ..dataset.training(statement) };
     let judged = match version.promote {
         Promote::IfBetter => judge(version.name, &training, version.algorithm, &options, statement)?,
         _ => None,

@@ -6,7 +6,7 @@ use super::*;
 use crate::interactions::{Csr, Features, Id, Interactions, InteractionsBuilder};
 use crate::linalg::mix;
 use crate::progress::Unwatched;
-use crate::recommendation::{Algorithm, Exclude, Model, Previous, Reason, Who};
+use crate::recommendation::{Algorithm, Model, Previous, Reason, Request, Who};
 
 const GROUPS: u64 = 5;
 
@@ -36,14 +36,7 @@ fn interactions(rows: &[(u64, u64, f32)], known_items: u64) -> Interactions {
 }
 
 fn training(interactions: &Interactions) -> Training<'_> {
-    Training {
-        interactions,
-        item_features: None,
-        user_features: None,
-        previous: None,
-        threads: 2,
-        progress: &Unwatched,
-    }
+    Training::new(interactions, 2, &Unwatched)
 }
 
 fn model(training: &Training, options: &Value) -> (Model, f64) {
@@ -231,6 +224,6 @@ fn whoever_only_turned_something_down_gets_what_is_popular() {
     let data = interactions(&rows, 0);
     let (m, _) = model(&training(&data), &json!({"factors": 8}));
     let user = m.user_ids().find("u0077").unwrap();
-    let list = m.recommend(Who::User(user), 5, Exclude { seen: true, items: &[] }, &Unwatched).unwrap();
+    let list = m.recommend(Who::User(user), &Request { exclude_seen: true, ..Request::new(5) }, &Unwatched).unwrap();
     assert!(list.len() == 5 && list.iter().all(|r| r.reason == Reason::Popularity && r.item != 3));
 }
