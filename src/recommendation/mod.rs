@@ -4,8 +4,11 @@
 //! ONNX runtime, and holds what serving reads: item factors, neighbours, popularity. The data file (safetensors) holds
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
+mod bpr;
 mod ials;
 mod item_knn;
+mod lightgcn;
+mod linear_fold_in;
 mod model;
 mod options;
 mod popularity;
@@ -31,22 +34,26 @@ pub enum Algorithm {
     Popularity,
     ItemKnn,
     Ials,
+    Bpr,
+    LightGcn,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 3] = [Self::Popularity, Self::ItemKnn, Self::Ials];
+    pub const ALL: [Algorithm; 5] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::Bpr, Self::LightGcn];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item_knn",
             Self::Ials => "ials",
+            Self::Bpr => "bpr",
+            Self::LightGcn => "lightgcn",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials)
+        matches!(self, Self::Ials | Self::Bpr | Self::LightGcn)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

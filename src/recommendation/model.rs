@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Algorithm;
 use super::ials::IalsRanker;
 use super::item_knn::ItemKnnRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, Query, Ranker};
 use super::store::{Files, MappedCsr};
+use super::{Algorithm, bpr, lightgcn};
 use crate::error::{Error, Result};
 use crate::interactions::IdTable;
 use crate::interactions::mapped::Mapped;
@@ -107,6 +107,8 @@ impl Model {
             Algorithm::Popularity => Box::new(Popularity),
             Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(&files, &options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(&files, &options, users, items)?),
+            Algorithm::Bpr => Box::new(bpr::open(&files, users, items)?),
+            Algorithm::LightGcn => Box::new(lightgcn::open(&files, users, items)?),
         };
         let name = name.into();
         Ok(Self { name, algorithm, options, user_ids, item_ids, history, popularity_order, popularity_scores, ranker })

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::trainer::{Parts, Training};
-use super::{Algorithm, ials, item_knn, popularity};
+use super::{Algorithm, bpr, ials, item_knn, lightgcn, popularity};
 use crate::error::Result;
 /// A trained model, ready to be stored.
 pub struct Trained {
@@ -29,6 +29,8 @@ pub fn train(training: &Training, algorithm: Algorithm, options: &Value) -> Resu
         Algorithm::Popularity => popularity::train(training, options)?,
         Algorithm::ItemKnn => item_knn::train(training, options)?,
         Algorithm::Ials => ials::train(training, options)?,
+        Algorithm::Bpr => bpr::train(training, options)?,
+        Algorithm::LightGcn => lightgcn::train(training, options)?,
     };
     let trained = start.elapsed().as_secs_f64();
     progress.check()?;
