@@ -24,6 +24,7 @@ impl Step {
     }
 }
 
+#[expect(clippy::extra_unused_type_parameters, reason = "the compiler chooses the registers")]
 #[inline(always)]
 unsafe fn update_body<V: Vector, const TILE: usize>(
     step: Step,

@@ -48,7 +48,7 @@ impl Adjacency {
         neighbours.extend_from_slice(&by_item.indices);
         let degree = |w: &[u64]| (w[1] - w[0]) as f32;
         let scale = indptr.windows(2).map(|w| if w[1] > w[0] { 1.0 / degree(w).sqrt() } else { 0.0 }).collect();
-        // The order in which nodes are summed up is free; what is promised to `sum_block` is that neighbours exist.
+        // What `sum` relies on.
         assert!(neighbours.iter().all(|&n| (n as usize) < users + items));
         let runs = balanced(&indptr);
         Ok(Self { indptr, neighbours, scale, runs, users })
@@ -125,6 +125,16 @@ pub enum Rows<'a> {
     Full(&'a mut [f32]),
 }
 
+/// Rows of `width` in runs, to be written at the same time.
+pub fn split_rows<'a, T>(mut all: &'a mut [T], runs: &[Range<usize>], width: usize) -> Vec<&'a mut [T]> {
+    let run = |run: &Range<usize>| {
+        let (part, rest) = std::mem::take(&mut all).split_at_mut(run.len() * width);
+        all = rest;
+        part
+    };
+    runs.iter().map(run).collect()
+}
+
 impl Table {
     /// bfloat16; `width` is a multiple of [`PAD`].
     pub fn half(rows: usize, width: usize) -> Result<Self> {
@@ -144,20 +154,12 @@ impl Table {
         }
     }
 
-    /// The rows in runs, to be written at the same time.
+    /// See [`split_rows`].
     pub fn split<'a>(&'a mut self, runs: &[Range<usize>]) -> Vec<Rows<'a>> {
-        fn cut<'a, T>(mut all: &'a mut [T], runs: &[Range<usize>], width: usize) -> Vec<&'a mut [T]> {
-            let run = |run: &Range<usize>| {
-                let (part, rest) = std::mem::take(&mut all).split_at_mut(run.len() * width);
-                all = rest;
-                part
-            };
-            runs.iter().map(run).collect()
-        }
         let width = self.width;
         match &mut self.cells {
-            Cells::Half(words) => cut(words, runs, width / 2).into_iter().map(Rows::Half).collect(),
-            Cells::Full(floats) => cut(floats, runs, width).into_iter().map(Rows::Full).collect(),
+            Cells::Half(words) => split_rows(words, runs, width / 2).into_iter().map(Rows::Half).collect(),
+            Cells::Full(floats) => split_rows(floats, runs, width).into_iter().map(Rows::Full).collect(),
         }
     }
 
@@ -217,6 +219,7 @@ fn rounded(x: f32) -> u32 {
     bits.wrapping_add(0x7fff + (bits >> 16 & 1))
 }
 
+#[expect(clippy::extra_unused_type_parameters, reason = "the compiler chooses the registers")]
 #[inline(always)]
 unsafe fn write_half_body<V: Vector, const TILE: usize>(
     values: &[f32],
@@ -401,7 +404,8 @@ mod tests {
         let mut csr = Csr { indptr: vec![0], columns: items, ..Csr::default() };
         for u in 0..users {
             // User 5 and item 22 have no edge.
-            let row = (0..items - 1).filter(|&i| u != 5 && crate::linalg::mix((u * items + i) as u64) % 3 == 0);
+            let row =
+                (0..items - 1).filter(|&i| u != 5 && crate::linalg::mix((u * items + i) as u64).is_multiple_of(3));
             csr.indices.extend(row.map(|i| i as u32));
             csr.indptr.push(csr.indices.len() as u64);
         }
@@ -453,9 +457,9 @@ mod tests {
             table.all().write(0, &x, &[1.0, 2.0, 4.0]);
             let mut row = vec![1.0; width];
             table.add_row(2, 0.25, &mut row);
-            for k in 0..width {
+            for (k, got) in row.iter().enumerate() {
                 let exact = 1.0 + (2 * width + k) as f32;
-                assert!((row[k] - exact).abs() < exact / 250.0, "{k}: {}", row[k]);
+                assert!((got - exact).abs() < exact / 250.0, "{k}: {got}");
             }
             table.all().clear(2, width);
             let mut row = vec![0.0; width];

@@ -151,7 +151,7 @@ fn users_with_factors_of_their_own_get_mostly_what_their_history_folded_in_gets(
     let pairs = (0..120i64).flat_map(|u| (0..120i64).map(move |i| (u, i)));
     let chosen = pairs.filter(|&(u, i)| {
         let x = crate::linalg::mix((u * 120 + i) as u64);
-        if u % 6 == i % 6 { x % 3 > 0 } else { x % 40 == 0 }
+        if u % 6 == i % 6 { !x.is_multiple_of(3) } else { x.is_multiple_of(40) }
     });
     let rows: Vec<_> = chosen.map(|(u, i)| (u, i, 1.0)).collect();
     let popular = model(rows.clone(), Algorithm::Popularity);

@@ -111,7 +111,7 @@ mod tests {
         let map = [[1.0, 2.0, 0.0, 0.5], [0.0, -1.0, 0.5, 0.0], [3.0, 0.0, 1.0, -1.0]];
         for u in 0..users {
             let chosen: Vec<u32> =
-                (0..items as u32).filter(|&i| mix((u * items) as u64 ^ u64::from(i) << 30) % 5 == 0).collect();
+                (0..items as u32).filter(|&i| mix((u * items) as u64 ^ u64::from(i) << 30).is_multiple_of(5)).collect();
             let mean = |k: usize| {
                 chosen.iter().map(|&i| learned.items[i as usize * stride + k]).sum::<f32>() / chosen.len().max(1) as f32
             };

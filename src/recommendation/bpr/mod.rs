@@ -110,7 +110,7 @@ mod tests {
         let n = 60;
         let mut builder = InteractionsBuilder::new();
         for (u, i) in (0..n).flat_map(|u| (0..n).map(move |i| (u, i))).filter(|(u, i)| u % 2 == i % 2) {
-            if crate::linalg::mix((u * n + i) as u64) % 5 != 0 {
+            if !crate::linalg::mix((u * n + i) as u64).is_multiple_of(5) {
                 builder.push(Id::Int(u), Id::Int(i), 1.0, None).unwrap();
             }
         }

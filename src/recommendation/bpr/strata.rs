@@ -310,7 +310,9 @@ mod tests {
         let (users, items) = (70usize, 300usize);
         let mut by_user = Csr { indptr: vec![0], columns: items, ..Csr::default() };
         for u in 0..users {
-            by_user.indices.extend((0..items as u32).filter(|&i| mix((u * items) as u64 + u64::from(i)) % 4 == 0));
+            by_user
+                .indices
+                .extend((0..items as u32).filter(|&i| mix((u * items) as u64 + u64::from(i)).is_multiple_of(4)));
             by_user.indptr.push(by_user.indices.len() as u64);
         }
         by_user.values = vec![1.0; by_user.indices.len()];

@@ -155,8 +155,8 @@ unsafe fn part_body<V: Vector, const TILE: usize>(
 ) -> f64 {
     let n = b.len() / d;
     let padded = packed.len() / d;
-    assert!(padded % COLUMNS == 0 && padded >= n && exponentials.len() == BLOCK * padded);
-    assert!(d % 32 == 0 && part.gradient_a.len() == rows.len() && part.gradient_b.len() == padded * d);
+    assert!(padded.is_multiple_of(COLUMNS) && padded >= n && exponentials.len() == BLOCK * padded);
+    assert!(d.is_multiple_of(32) && part.gradient_a.len() == rows.len() && part.gradient_b.len() == padded * d);
     let strip = TILE * V::LANES;
     let mut loss = 0.0;
     for (block, rows) in rows.chunks(BLOCK * d).enumerate() {

@@ -15,6 +15,7 @@ fn uniform(key: u32, place: u32) -> f32 {
     ((x >> 8) as i32 as f32 + 0.5) * (1.0 / (1 << 24) as f32)
 }
 
+#[expect(clippy::extra_unused_type_parameters, reason = "the compiler chooses the registers")]
 #[inline(always)]
 unsafe fn add_body<V: Vector, const TILE: usize>(rows: &mut [f32], width: usize, d: usize, length: f32, keys: &[u32]) {
     assert!(d <= width && rows.len() == width * keys.len());

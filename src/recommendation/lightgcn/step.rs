@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::linalg::adam;
 use crate::linalg::kernels::dot;
 use crate::linalg::mix;
-use crate::linalg::propagate::{Adjacency, BLOCK_ROWS, PAD, Table};
+use crate::linalg::propagate::{Adjacency, BLOCK_ROWS, PAD, Table, split_rows};
 use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::recommendation::linear_fold_in::Factors;
@@ -250,7 +250,7 @@ impl<'a> Trainer<'a> {
     /// Layer `layer` of all nodes from the one before.
     fn propagate(&mut self, layer: usize) -> Result<()> {
         let [even, odd] = &mut self.layers;
-        let mut to = std::mem::take(if layer % 2 == 0 { even } else { odd });
+        let mut to = std::mem::take(if layer.is_multiple_of(2) { even } else { odd });
         let from = if layer == 1 { &self.base } else { &self.layers[(layer + 1) % 2] };
         let graph = &self.graph;
         let scale = graph.adjacency.scale();
@@ -406,7 +406,7 @@ impl<'a> Trainer<'a> {
         let scale = graph.adjacency.scale();
         let done = match step {
             Some(step) => {
-                let moved = [&mut weights, &mut first, &mut second].map(|all| split(all, runs, width));
+                let moved = [&mut weights, &mut first, &mut second].map(|all| split_rows(all, runs, width));
                 let [weights, first, second] = moved;
                 let moved = weights.into_iter().zip(first).zip(second);
                 let to = base.split(runs).into_iter().zip(moved).collect();
@@ -425,7 +425,7 @@ impl<'a> Trainer<'a> {
             }
             None => graph.each_block(
                 from,
-                split(&mut gradients, runs, width),
+                split_rows(&mut gradients, runs, width),
                 &self.training,
                 |to, nodes, start, sums, _| {
                     graph.gradient(0, nodes, sums, batch, enter);
@@ -449,7 +449,7 @@ impl<'a> Trainer<'a> {
         let mut history = memory::filled(0f32, nodes * width)?;
         for layer in 0..=layers {
             if layer > 0 {
-                let mut tasks: Vec<_> = split(&mut embeddings, adjacency.runs(), width);
+                let mut tasks: Vec<_> = split_rows(&mut embeddings, adjacency.runs(), width);
                 let mut tasks: Vec<_> = tasks.drain(..).zip(adjacency.runs()).collect();
                 for_each_chunk(
                     &mut tasks,
@@ -487,14 +487,4 @@ impl<'a> Trainer<'a> {
         let history = &history[users * width..];
         Ok(Factors { d, users: unpadded(user_rows), items: unpadded(item_rows), history: unpadded(history) })
     }
-}
-
-/// Rows in runs, to be written at the same time.
-fn split<'a>(mut all: &'a mut [f32], runs: &[Range<usize>], width: usize) -> Vec<&'a mut [f32]> {
-    let run = |run: &Range<usize>| {
-        let (part, rest) = std::mem::take(&mut all).split_at_mut(run.len() * width);
-        all = rest;
-        part
-    };
-    runs.iter().map(run).collect()
 }
