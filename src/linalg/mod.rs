@@ -7,11 +7,13 @@
 pub mod bytes;
 pub mod cholesky;
 pub mod cholesky_f32;
+pub mod adam;
 pub mod decompose;
 pub mod dense;
 pub mod inverse;
 pub mod kernels;
 pub mod randomized_svd;
+pub mod propagate;
 pub mod vector;
 
 /// SplitMix64's finaliser (Steele, Lea, Flood 2014): 64 well mixed bits.

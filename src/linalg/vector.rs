@@ -38,6 +38,14 @@ pub unsafe trait Vector: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn any_greater(self, other: Self) -> bool;
+    /// `LANES` floats from the lower halves of as many words, each half a bfloat16: the upper 16 bits of a float.
+    /// # Safety
+    /// See the trait; `from` is valid for `LANES` words.
+    unsafe fn lower_halves(from: *const u32) -> Self;
+    /// The same from the upper halves.
+    /// # Safety
+    /// See [`lower_halves`](Self::lower_halves).
+    unsafe fn upper_halves(from: *const u32) -> Self;
     /// Asks for the cache line at `address`; any address is allowed.
     #[inline(always)]
     fn prefetch(address: *const f32) {
@@ -96,6 +104,17 @@ unsafe impl Vector for __m512 {
     unsafe fn any_greater(self, other: Self) -> bool {
         unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, other) != 0 }
     }
+    #[inline(always)]
+    unsafe fn lower_halves(from: *const u32) -> Self {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn upper_halves(from: *const u32) -> Self {
+        unsafe {
+            let mask = _mm512_set1_epi32(0xffff_0000u32 as i32);
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(from.cast()), mask))
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -140,6 +159,17 @@ unsafe impl Vector for __m256 {
     unsafe fn any_greater(self, other: Self) -> bool {
         unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self, other)) != 0 }
     }
+    #[inline(always)]
+    unsafe fn lower_halves(from: *const u32) -> Self {
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn upper_halves(from: *const u32) -> Self {
+        unsafe {
+            let mask = _mm256_set1_epi32(0xffff_0000u32 as i32);
+            _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(from.cast()), mask))
+        }
+    }
 }
 
 /// Four floats in plain Rust, which the compiler turns into SSE2 or NEON.
@@ -176,6 +206,16 @@ unsafe impl Vector for Portable {
     #[inline(always)]
     unsafe fn any_greater(self, other: Self) -> bool {
         (0..4).any(|i| self.0[i] > other.0[i])
+    }
+    #[inline(always)]
+    unsafe fn lower_halves(from: *const u32) -> Self {
+        let words = unsafe { from.cast::<[u32; 4]>().read_unaligned() };
+        Self(words.map(|w| f32::from_bits(w << 16)))
+    }
+    #[inline(always)]
+    unsafe fn upper_halves(from: *const u32) -> Self {
+        let words = unsafe { from.cast::<[u32; 4]>().read_unaligned() };
+        Self(words.map(|w| f32::from_bits(w & 0xffff_0000)))
     }
 }
 

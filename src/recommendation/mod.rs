@@ -6,10 +6,13 @@
 
 mod ease;
 mod hybrid;
+mod bpr;
 mod ials;
 mod item_factors;
 mod item_graph;
 mod item_knn;
+mod lightgcn;
+mod linear_fold_in;
 mod model;
 mod neumf;
 mod options;
@@ -46,13 +49,14 @@ pub enum Algorithm {
     ItemKnn,
     Ease,
     Ials,
+    Bpr,
+    LightGcn,
     NeuMf,
     Hybrid,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 6] =
-        [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Ials, Self::NeuMf, Self::Hybrid];
+    pub const ALL: [Algorithm; 8] = [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Ials, Self::Bpr, Self::LightGcn, Self::NeuMf, Self::Hybrid];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -60,6 +64,8 @@ impl Algorithm {
             Self::ItemKnn => "item_knn",
             Self::Ease => "ease",
             Self::Ials => "ials",
+            Self::Bpr => "bpr",
+            Self::LightGcn => "lightgcn",
             Self::NeuMf => "neumf",
             Self::Hybrid => "hybrid",
         }
@@ -67,7 +73,7 @@ impl Algorithm {
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials | Self::NeuMf | Self::Hybrid)
+        matches!(self, Self::Ials | Self::Bpr | Self::LightGcn | Self::NeuMf | Self::Hybrid)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

@@ -12,7 +12,7 @@ use super::ranker::{Contribution, ItemSet, Query, Ranker};
 use super::request::Request;
 use super::rerank;
 use super::store::{Files, MappedCsr};
-use super::{Algorithm, ease, item_knn};
+use super::{Algorithm, bpr, ease, item_knn, lightgcn};
 use crate::error::{Error, Result};
 use crate::interactions::mapped::Mapped;
 use crate::interactions::{Features, IdTable};
@@ -115,6 +115,8 @@ impl Model {
             Algorithm::ItemKnn => Box::new(item_knn::open(files, options, items)?),
             Algorithm::Ease => Box::new(ease::open(files, options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
+            Algorithm::Bpr => Box::new(bpr::open(files, users, items)?),
+            Algorithm::LightGcn => Box::new(lightgcn::open(files, users, items)?),
             Algorithm::NeuMf => Box::new(NeuMfRanker::open(files, options, users, items)?),
             Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
         };

@@ -40,6 +40,9 @@ fn options(algorithm: Algorithm) -> Value {
             json!({"components": [ials, "item_knn"], "k": 5})
         }
         Algorithm::NeuMf => json!({"factors": 8, "epochs": 10, "batch_size": 256, "learning_rate": 0.01}),
+        Algorithm::Bpr => json!({"factors": 16, "iterations": 30}),
+        Algorithm::LightGcn => {
+            json!({"factors": 16, "batch_size": 128, "epochs": 10, "learning_rate": 0.01, "contrastive_weight": 0.05})
         _ => json!({}),
     }
 }
@@ -70,7 +73,7 @@ fn items(list: &[Recommendation]) -> Vec<u32> {
 
 #[test]
 fn blocks_are_recovered() {
-    for algorithm in [Algorithm::ItemKnn, Algorithm::Ials, Algorithm::Ease, Algorithm::NeuMf] {
+    for algorithm in Algorithm::ALL.into_iter().filter(|&a| !matches!(a, Algorithm::Popularity | Algorithm::Hybrid)) {
         let m = model(checkerboard(50), algorithm);
         for user in 0..50 {
             let list = recommend(&m, Who::User(user), 1, true);
@@ -133,8 +136,8 @@ fn a_new_user_gets_popular_items() {
 
 #[test]
 fn a_history_given_now_ranks_as_the_same_history_did_in_training() {
-    // A trained user of neumf has an embedding of their own, which a history given now cannot have: see the next test.
-    for algorithm in Algorithm::ALL.into_iter().filter(|&a| a != Algorithm::NeuMf) {
+    // Trained users of these have factors of their own, which no function of the history gives back: see the next tests.
+    for algorithm in Algorithm::ALL.into_iter().filter(|&a| !matches!(a, Algorithm::NeuMf | Algorithm::Bpr)) {
         let m = model(uneven(), algorithm);
         for user in 0..m.user_ids().len() as u32 {
             let (history, weights) = m.history(user).unwrap();
@@ -161,6 +164,38 @@ fn a_history_folded_into_neumf_ranks_much_as_it_did_in_training() {
         let stored = items(&recommend(&m, Who::User(user), 25, false));
         let both = folded.iter().filter(|r| stored.contains(&r.item)).count();
         assert!(both >= 22, "user {user}: {both} of 25");
+    }
+}
+
+#[test]
+fn users_with_factors_of_their_own_get_mostly_what_their_history_folded_in_gets() {
+    // Six kinds of users and items; a third of each kind's pairs are missing, and one pair in forty is of another kind.
+    let pairs = (0..120i64).flat_map(|u| (0..120i64).map(move |i| (u, i)));
+    let chosen = pairs.filter(|&(u, i)| {
+        let x = crate::linalg::mix((u * 120 + i) as u64);
+        if u % 6 == i % 6 { !x.is_multiple_of(3) } else { x.is_multiple_of(40) }
+    });
+    let rows: Vec<_> = chosen.map(|(u, i)| (u, i, 1.0)).collect();
+    let popular = model(rows.clone(), Algorithm::Popularity);
+    for (algorithm, options) in [
+        (Algorithm::Bpr, options(Algorithm::Bpr)),
+        (
+            Algorithm::LightGcn,
+            json!({"factors": 16, "batch_size": 128, "epochs": 20, "learning_rate": 0.01, "contrastive_weight": 0}),
+        ),
+    ] {
+        let data = interactions(rows.clone());
+        let m = open(&train(&training(&data, 2), algorithm, &options).unwrap());
+        let (mut folded_in, mut by_popularity) = (0, 0);
+        for user in 0..120 {
+            let (history, weights) = m.history(user).unwrap();
+            let stored = items(&recommend(&m, Who::User(user), 6, true));
+            let common = |list: Vec<Recommendation>| items(&list).iter().filter(|i| stored.contains(i)).count();
+            folded_in += common(recommend(&m, Who::History { items: history, weights }, 6, true));
+            by_popularity += common(recommend(&popular, Who::User(user), 6, true));
+        }
+        assert!(folded_in > 120 * 6 * 2 / 3, "{algorithm:?}: {folded_in} of 720");
+        assert!(folded_in > 3 * by_popularity, "{algorithm:?}: {folded_in} {by_popularity}");
     }
 }
 

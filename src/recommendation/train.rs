@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::trainer::{Parts, Training};
-use super::{Algorithm, ease, hybrid, ials, item_knn, neumf, popularity};
+use super::{Algorithm, bpr, ease, hybrid, ials, item_knn, lightgcn, neumf, popularity};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -28,6 +28,8 @@ pub fn train_parts(training: &Training, algorithm: Algorithm, options: &Value) -
         Algorithm::ItemKnn => item_knn::train(training, options)?,
         Algorithm::Ease => ease::train(training, options)?,
         Algorithm::Ials => ials::train(training, options)?,
+        Algorithm::Bpr => bpr::train(training, options)?,
+        Algorithm::LightGcn => lightgcn::train(training, options)?,
         Algorithm::NeuMf => neumf::train(training, options)?,
         Algorithm::Hybrid => hybrid::train(training, options)?,
     };
