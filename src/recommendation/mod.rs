@@ -16,6 +16,7 @@ mod store;
 mod top_k;
 mod train;
 mod trainer;
+mod two_tower;
 mod weighting;
 
 pub use model::{Exclude, Model, Reason, Recommendation, Scored, Who};
@@ -23,6 +24,7 @@ pub use ranker::{Contribution, ItemSet};
 pub use top_k::TopK;
 pub use train::{Trained, train};
 pub use trainer::Training;
+pub use two_tower::{embed_items, item_encoder};
 
 use crate::error::{Error, Result};
 
@@ -33,10 +35,11 @@ pub enum Algorithm {
     ItemKnn,
     Ials,
     NeuMf,
+    TwoTower,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 4] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::NeuMf];
+    pub const ALL: [Algorithm; 5] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::NeuMf, Self::TwoTower];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -44,12 +47,13 @@ impl Algorithm {
             Self::ItemKnn => "item_knn",
             Self::Ials => "ials",
             Self::NeuMf => "neumf",
+            Self::TwoTower => "two_tower",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials | Self::NeuMf)
+        matches!(self, Self::Ials | Self::NeuMf | Self::TwoTower)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

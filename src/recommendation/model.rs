@@ -11,6 +11,7 @@ use super::neumf::NeuMfRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, Query, Ranker};
 use super::store::{Files, MappedCsr};
+use super::two_tower::TwoTowerRanker;
 use crate::error::{Error, Result};
 use crate::interactions::IdTable;
 use crate::interactions::mapped::Mapped;
@@ -109,6 +110,7 @@ impl Model {
             Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(&files, &options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(&files, &options, users, items)?),
             Algorithm::NeuMf => Box::new(NeuMfRanker::open(&files, &options, users, items)?),
+            Algorithm::TwoTower => Box::new(TwoTowerRanker::open(&files, &options, users, items)?),
         };
         let name = name.into();
         Ok(Self { name, algorithm, options, user_ids, item_ids, history, popularity_order, popularity_scores, ranker })

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::interactions::{Id, Interactions, InteractionsBuilder};
+use crate::interactions::{Csr, Features, Id, Interactions, InteractionsBuilder};
 use crate::progress::Unwatched;
 
 fn interactions(rows: impl IntoIterator<Item = (i64, i64, f32)>) -> Interactions {
@@ -36,12 +36,26 @@ fn options(algorithm: Algorithm) -> Value {
     match algorithm {
         Algorithm::Ials => json!({"factors": 20, "iterations": 8}),
         Algorithm::NeuMf => json!({"factors": 8, "epochs": 10, "batch_size": 256, "learning_rate": 0.01}),
+        Algorithm::TwoTower => {
+            json!({"factors": 16, "hidden": 16, "epochs": 8, "batch_size": 128, "learning_rate": 0.02})
+        }
         _ => json!({}),
     }
 }
 
+/// Whether an item's number is even: what those algorithms that need features learn from.
+fn parity(interactions: &Interactions) -> Features {
+    let even = |id: &str| id.ends_with(['0', '2', '4', '6', '8']);
+    let indices: Vec<u32> = interactions.item_ids.iter().map(|id| u32::from(even(id))).collect();
+    let indptr = (0..=indices.len() as u64).collect();
+    let attributes = Csr { indptr, values: vec![1.0; indices.len()], indices, columns: 2 };
+    Features { attributes, ..Features::default() }
+}
+
 fn training(interactions: &Interactions, threads: usize) -> Training<'_> {
-    Training { interactions, item_features: None, user_features: None, threads, progress: &Unwatched }
+    // Lives as long as the tests, which are short.
+    let item_features = Some(&*Box::leak(Box::new(parity(interactions))));
+    Training { interactions, item_features, user_features: None, threads, progress: &Unwatched }
 }
 
 fn trained_on(data: &Interactions, algorithm: Algorithm) -> Trained {
@@ -66,7 +80,7 @@ fn items(list: &[Recommendation]) -> Vec<u32> {
 
 #[test]
 fn blocks_are_recovered() {
-    for algorithm in [Algorithm::ItemKnn, Algorithm::Ials, Algorithm::NeuMf] {
+    for algorithm in [Algorithm::ItemKnn, Algorithm::Ials, Algorithm::NeuMf, Algorithm::TwoTower] {
         let m = model(checkerboard(50), algorithm);
         for user in 0..50 {
             let list = recommend(&m, Who::User(user), 1, true);
