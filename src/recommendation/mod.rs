@@ -4,9 +4,9 @@
 //! ONNX runtime, and holds what serving reads: item factors, neighbours, popularity. The data file (safetensors) holds
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
+mod bpr;
 mod ease;
 mod hybrid;
-mod bpr;
 mod ials;
 mod item_factors;
 mod item_graph;
@@ -29,6 +29,7 @@ mod top_k;
 mod train;
 mod trainer;
 mod tune;
+mod two_tower;
 mod weighting;
 
 pub use model::{Model, Reason, Recommendation, Scored, Who};
@@ -39,6 +40,7 @@ pub use top_k::TopK;
 pub use train::{Trained, train};
 pub use trainer::{Previous, Training};
 pub use tune::{Search, Trial, tune};
+pub use two_tower::{embed_items, item_encoder};
 
 use crate::error::{Error, Result};
 
@@ -52,11 +54,22 @@ pub enum Algorithm {
     Bpr,
     LightGcn,
     NeuMf,
+    TwoTower,
     Hybrid,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 8] = [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Ials, Self::Bpr, Self::LightGcn, Self::NeuMf, Self::Hybrid];
+    pub const ALL: [Algorithm; 9] = [
+        Self::Popularity,
+        Self::ItemKnn,
+        Self::Ease,
+        Self::Ials,
+        Self::Bpr,
+        Self::LightGcn,
+        Self::NeuMf,
+        Self::TwoTower,
+        Self::Hybrid,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -67,13 +80,14 @@ impl Algorithm {
             Self::Bpr => "bpr",
             Self::LightGcn => "lightgcn",
             Self::NeuMf => "neumf",
+            Self::TwoTower => "two_tower",
             Self::Hybrid => "hybrid",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials | Self::Bpr | Self::LightGcn | Self::NeuMf | Self::Hybrid)
+        matches!(self, Self::Ials | Self::Bpr | Self::LightGcn | Self::NeuMf | Self::TwoTower | Self::Hybrid)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

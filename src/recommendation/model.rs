@@ -12,6 +12,7 @@ use super::ranker::{Contribution, ItemSet, Query, Ranker};
 use super::request::Request;
 use super::rerank;
 use super::store::{Files, MappedCsr};
+use super::two_tower::TwoTowerRanker;
 use super::{Algorithm, bpr, ease, item_knn, lightgcn};
 use crate::error::{Error, Result};
 use crate::interactions::mapped::Mapped;
@@ -118,6 +119,7 @@ impl Model {
             Algorithm::Bpr => Box::new(bpr::open(files, users, items)?),
             Algorithm::LightGcn => Box::new(lightgcn::open(files, users, items)?),
             Algorithm::NeuMf => Box::new(NeuMfRanker::open(files, options, users, items)?),
+            Algorithm::TwoTower => Box::new(TwoTowerRanker::open(files, options, users, items)?),
             Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
         };
         Ok(ranker)

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::interactions::{Id, Interactions, InteractionsBuilder};
+use crate::interactions::{Csr, Features, Id, Interactions, InteractionsBuilder};
 use crate::progress::Unwatched;
 
 fn interactions(rows: impl IntoIterator<Item = (i64, i64, f32)>) -> Interactions {
@@ -43,16 +43,32 @@ fn options(algorithm: Algorithm) -> Value {
         Algorithm::Bpr => json!({"factors": 16, "iterations": 30}),
         Algorithm::LightGcn => {
             json!({"factors": 16, "batch_size": 128, "epochs": 10, "learning_rate": 0.01, "contrastive_weight": 0.05})
+        }
+        Algorithm::TwoTower => {
+            json!({"factors": 16, "hidden": 16, "epochs": 8, "batch_size": 128, "learning_rate": 0.02})
+        }
         _ => json!({}),
     }
 }
 
-fn training(interactions: &Interactions, threads: usize) -> Training<'_> {
-    Training::new(interactions, threads, &Unwatched)
+/// Whether an item's number is even: what those algorithms that need features learn from.
+fn parity(interactions: &Interactions) -> Features {
+    let even = |id: &str| id.ends_with(['0', '2', '4', '6', '8']);
+    let indices: Vec<u32> = interactions.item_ids.iter().map(|id| u32::from(even(id))).collect();
+    let indptr = (0..=indices.len() as u64).collect();
+    let attributes = Csr { indptr, values: vec![1.0; indices.len()], indices, columns: 2 };
+    Features { attributes, ..Features::default() }
+}
+
+fn training(interactions: &Interactions, algorithm: Algorithm, threads: usize) -> Training<'_> {
+    let training = Training::new(interactions, threads, &Unwatched);
+    // Lives as long as the tests, which are short.
+    let item_features = || &*Box::leak(Box::new(parity(interactions)));
+    Training { item_features: (algorithm == Algorithm::TwoTower).then(item_features), ..training }
 }
 
 fn trained_on(data: &Interactions, algorithm: Algorithm) -> Trained {
-    train(&training(data, 2), algorithm, &options(algorithm)).unwrap()
+    train(&training(data, algorithm, 2), algorithm, &options(algorithm)).unwrap()
 }
 
 fn open(trained: &Trained) -> Model {
@@ -185,7 +201,7 @@ fn users_with_factors_of_their_own_get_mostly_what_their_history_folded_in_gets(
         ),
     ] {
         let data = interactions(rows.clone());
-        let m = open(&train(&training(&data, 2), algorithm, &options).unwrap());
+        let m = open(&train(&training(&data, algorithm, 2), algorithm, &options).unwrap());
         let (mut folded_in, mut by_popularity) = (0, 0);
         for user in 0..120 {
             let (history, weights) = m.history(user).unwrap();
@@ -367,9 +383,9 @@ fn neither_threads_nor_the_order_of_rows_change_a_byte() {
     let forward = interactions(uneven());
     let backward = interactions(uneven().into_iter().rev());
     for algorithm in Algorithm::ALL {
-        let expected = train(&training(&forward, 1), algorithm, &options(algorithm)).unwrap();
+        let expected = train(&training(&forward, algorithm, 1), algorithm, &options(algorithm)).unwrap();
         for (data, threads) in [(&forward, 2), (&forward, 7), (&backward, 3)] {
-            let other = train(&training(data, threads), algorithm, &options(algorithm)).unwrap();
+            let other = train(&training(data, algorithm, threads), algorithm, &options(algorithm)).unwrap();
             assert!(other.onnx == expected.onnx && other.data == expected.data, "{algorithm:?} {threads}");
         }
     }
@@ -498,7 +514,7 @@ fn popularity_fades_by_half_in_each_half_life() {
     }
     let data = builder.finish().unwrap();
     let scores = |options: Value| {
-        let trained = train(&training(&data, 1), Algorithm::Popularity, &options).unwrap();
+        let trained = train(&training(&data, algorithm, 1), Algorithm::Popularity, &options).unwrap();
         let list = recommend(&open(&trained), Who::User(0), 2, false);
         list.iter().map(|r| (["new", "old"][r.item as usize], r.score)).collect::<Vec<_>>()
     };
@@ -518,7 +534,7 @@ fn popularity_fades_by_half_in_each_half_life() {
     let error = train(&training(&builder.finish().unwrap(), 1), Algorithm::Popularity, &json!({"half_life": 10}));
     assert!(error.is_err_and(|e| e.to_string().contains("half_life")));
     for wrong in [json!(0), json!(-1), json!("week")] {
-        assert!(train(&training(&data, 1), Algorithm::Popularity, &json!({"half_life": wrong})).is_err());
+        assert!(train(&training(&data, algorithm, 1), Algorithm::Popularity, &json!({"half_life": wrong})).is_err());
     }
 }
 
@@ -528,7 +544,7 @@ fn unknown_names_are_errors_that_list_the_known() {
     assert!(error.hint().unwrap().contains("popularity, item_knn, ials, ease"));
     let data = interactions(checkerboard(4));
     for algorithm in Algorithm::ALL {
-        let error = train(&training(&data, 1), algorithm, &json!({"facters": 8})).err().unwrap();
+        let error = train(&training(&data, algorithm, 1), algorithm, &json!({"facters": 8})).err().unwrap();
         assert!(matches!(error, Error::UnknownOption { .. }), "{algorithm:?}");
     }
 }
@@ -543,7 +559,8 @@ fn training_stops_when_it_is_told_to() {
     }
     let data = interactions(uneven());
     for algorithm in Algorithm::ALL {
-        let result = train(&Training { progress: &Stop, ..training(&data, 2) }, algorithm, &options(algorithm));
+        let result =
+            train(&Training { progress: &Stop, ..training(&data, algorithm, 2) }, algorithm, &options(algorithm));
         assert!(matches!(result, Err(Error::Canceled)), "{algorithm:?}");
     }
 }

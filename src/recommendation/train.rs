@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::trainer::{Parts, Training};
-use super::{Algorithm, bpr, ease, hybrid, ials, item_knn, lightgcn, neumf, popularity};
+use super::{Algorithm, bpr, ease, hybrid, ials, item_knn, lightgcn, neumf, popularity, two_tower};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -31,6 +31,7 @@ pub fn train_parts(training: &Training, algorithm: Algorithm, options: &Value) -
         Algorithm::Bpr => bpr::train(training, options)?,
         Algorithm::LightGcn => lightgcn::train(training, options)?,
         Algorithm::NeuMf => neumf::train(training, options)?,
+        Algorithm::TwoTower => two_tower::train(training, options)?,
         Algorithm::Hybrid => hybrid::train(training, options)?,
     };
     Ok(parts)
