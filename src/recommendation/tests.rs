@@ -514,7 +514,7 @@ fn popularity_fades_by_half_in_each_half_life() {
     }
     let data = builder.finish().unwrap();
     let scores = |options: Value| {
-        let trained = train(&training(&data, algorithm, 1), Algorithm::Popularity, &options).unwrap();
+        let trained = train(&training(&data, Algorithm::Popularity, 1), Algorithm::Popularity, &options).unwrap();
         let list = recommend(&open(&trained), Who::User(0), 2, false);
         list.iter().map(|r| (["new", "old"][r.item as usize], r.score)).collect::<Vec<_>>()
     };
@@ -526,15 +526,24 @@ fn popularity_fades_by_half_in_each_half_life() {
     assert_eq!(scores(json!({"half_life": 0.001})), [("new", 1.0), ("old", 0.0)]);
 
     let timeless = interactions(checkerboard(4));
-    let error = train(&training(&timeless, 1), Algorithm::Popularity, &json!({"half_life": 10})).err().unwrap();
+    let error = train(&training(&timeless, Algorithm::Popularity, 1), Algorithm::Popularity, &json!({"half_life": 10}))
+        .err()
+        .unwrap();
     assert!(matches!(error, Error::MissingColumn { column: "ts", .. }), "{error}");
     builder = InteractionsBuilder::new();
     builder.push(Id::Text("a"), Id::Text("x"), 1.0, Some(DAY)).unwrap();
     builder.push(Id::Text("b"), Id::Text("x"), 1.0, None).unwrap();
-    let error = train(&training(&builder.finish().unwrap(), 1), Algorithm::Popularity, &json!({"half_life": 10}));
+    let error = train(
+        &training(&builder.finish().unwrap(), Algorithm::Popularity, 1),
+        Algorithm::Popularity,
+        &json!({"half_life": 10}),
+    );
     assert!(error.is_err_and(|e| e.to_string().contains("half_life")));
     for wrong in [json!(0), json!(-1), json!("week")] {
-        assert!(train(&training(&data, algorithm, 1), Algorithm::Popularity, &json!({"half_life": wrong})).is_err());
+        assert!(
+            train(&training(&data, Algorithm::Popularity, 1), Algorithm::Popularity, &json!({"half_life": wrong}))
+                .is_err()
+        );
     }
 }
 

@@ -115,8 +115,7 @@ mod tests {
             }
         }
         let data = builder.finish().unwrap();
-        let (item_features, user_features) = (None, None);
-        let training = Training { interactions: &data, item_features, user_features, threads: 2, progress: &Unwatched };
+        let training = Training::new(&data, 2, &Unwatched);
         let given = json!({"factors": 8, "iterations": 60});
         let parameters = Parameters::read(&mut Options::new("bpr", &given).unwrap()).unwrap();
         let mut strata = Strata::new(&data.by_user, parameters).unwrap();

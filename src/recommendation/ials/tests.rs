@@ -55,7 +55,7 @@ fn group_features(items: u64) -> Features {
         attributes.indptr.push(attributes.indices.len() as u64);
         vectors.extend((0..3).map(|k| ((i % GROUPS + k) % 4) as f32 / 4.0));
     }
-    Features { attributes, vectors, width: 3 }
+    Features { attributes, vectors, width: 3, ..Features::default() }
 }
 
 #[test]

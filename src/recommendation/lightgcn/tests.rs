@@ -34,8 +34,7 @@ fn parameters(changes: impl FnOnce(&mut Parameters)) -> Parameters {
 #[test]
 fn the_gradient_is_the_slope_of_the_loss() {
     let data = interactions();
-    let training =
-        Training { interactions: &data, item_features: None, user_features: None, threads: 2, progress: &Unwatched };
+    let training = Training::new(&data, 2, &Unwatched);
     for (layers, contrastive_weight, contrastive_layer) in
         [(1, 0.0, 1), (3, 0.0, 1), (1, 0.5, 1), (2, 0.5, 1), (2, 0.5, 2), (3, 0.5, 2)]
     {

@@ -75,7 +75,7 @@ impl Parameters {
 pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
     let parameters = Parameters::read(&mut options)?;
     let options = options.finish()?;
-    let Training { interactions, item_features, user_features, threads, progress } = *training;
+    let Training { interactions, item_features, user_features, threads, progress, .. } = *training;
     let item_features = item_features.filter(|features| (0..features.rows()).any(|item| features.knows(item)));
     let Some(item_features) = item_features else {
         let hint = "two_tower learns from features of items: give their source, as in items => 'SELECT item_id, category, \

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::interactions::{ColumnKind, FeatureTable, FeatureValue, Id, Interactions, InteractionsBuilder};
 use crate::progress::Unwatched;
-use crate::recommendation::{Algorithm, Exclude, Model, Reason, Trained, Who, train};
+use crate::recommendation::{Algorithm, Model, Reason, Request, Trained, Who, train};
 
 const KINDS: [&str; 3] = ["茶", "coffee", "cocoa"];
 
@@ -33,13 +33,12 @@ fn shop() -> (Interactions, Features, Features) {
 
 fn trained(data: &Interactions, items: Option<&Features>, users: Option<&Features>) -> Result<Trained> {
     let options = json!({"factors": 16, "hidden": 32, "epochs": 12, "batch_size": 64, "learning_rate": 0.01});
-    let training =
-        Training { interactions: data, item_features: items, user_features: users, threads: 2, progress: &Unwatched };
+    let training = Training { item_features: items, user_features: users, ..Training::new(data, 2, &Unwatched) };
     train(&training, Algorithm::TwoTower, &options)
 }
 
 fn kinds(model: &Model, who: Who, k: usize, seen: bool) -> Vec<(u32, Reason)> {
-    let list = model.recommend(who, k, Exclude { seen, items: &[] }, &Unwatched).unwrap();
+    let list = model.recommend(who, &Request { exclude_seen: seen, ..Request::new(k) }, &Unwatched).unwrap();
     list.into_iter().map(|r| (r.item % 3, r.reason)).collect()
 }
 
