@@ -5,6 +5,7 @@
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
 mod ease;
+mod gf_cf;
 mod ials;
 mod item_graph;
 mod item_knn;
@@ -34,10 +35,11 @@ pub enum Algorithm {
     ItemKnn,
     Ials,
     Ease,
+    GfCf,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 4] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::Ease];
+    pub const ALL: [Algorithm; 5] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::Ease, Self::GfCf];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -45,12 +47,13 @@ impl Algorithm {
             Self::ItemKnn => "item_knn",
             Self::Ials => "ials",
             Self::Ease => "ease",
+            Self::GfCf => "gf_cf",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials)
+        matches!(self, Self::Ials | Self::GfCf)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

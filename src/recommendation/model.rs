@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::gf_cf::GfCfRanker;
 use super::ials::IalsRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, Query, Ranker};
@@ -106,6 +107,7 @@ impl Model {
             Algorithm::Popularity => Box::new(Popularity),
             Algorithm::ItemKnn => Box::new(item_knn::open(&files, &options, items)?),
             Algorithm::Ease => Box::new(ease::open(&files, &options, items)?),
+            Algorithm::GfCf => Box::new(GfCfRanker::open(&files, &options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(&files, &options, users, items)?),
         };
         let name = name.into();

@@ -35,6 +35,8 @@ fn uneven() -> Vec<(i64, i64, f32)> {
 fn options(algorithm: Algorithm) -> Value {
     match algorithm {
         Algorithm::Ials => json!({"factors": 20, "iterations": 8}),
+        // The checkerboard has two directions; any more would be arbitrary.
+        Algorithm::GfCf => json!({"factors": 2, "iterations": 4}),
         _ => json!({}),
     }
 }
@@ -65,7 +67,7 @@ fn items(list: &[Recommendation]) -> Vec<u32> {
 
 #[test]
 fn blocks_are_recovered() {
-    for algorithm in [Algorithm::ItemKnn, Algorithm::Ials, Algorithm::Ease] {
+    for algorithm in [Algorithm::ItemKnn, Algorithm::Ials, Algorithm::Ease, Algorithm::GfCf] {
         let m = model(checkerboard(50), algorithm);
         for user in 0..50 {
             let list = recommend(&m, Who::User(user), 1, true);
@@ -308,7 +310,7 @@ fn histories_that_cannot_be_are_refused() {
 #[test]
 fn unknown_names_are_errors_that_list_the_known() {
     let error = Algorithm::from_name("als").unwrap_err();
-    assert!(error.hint().unwrap().contains("popularity, item_knn, ials, ease"));
+    assert!(error.hint().unwrap().contains("popularity, item_knn, ials, ease, gf_cf"));
     let data = interactions(checkerboard(4));
     for algorithm in Algorithm::ALL {
         let error = train(&training(&data, 1), algorithm, &json!({"facters": 8})).err().unwrap();

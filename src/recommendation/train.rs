@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::trainer::{Parts, Training};
-use super::{Algorithm, ease, ials, item_knn, popularity};
+use super::{Algorithm, ease, gf_cf, ials, item_knn, popularity};
 use crate::error::Result;
 /// A trained model, ready to be stored.
 pub struct Trained {
@@ -30,6 +30,7 @@ pub fn train(training: &Training, algorithm: Algorithm, options: &Value) -> Resu
         Algorithm::ItemKnn => item_knn::train(training, options)?,
         Algorithm::Ials => ials::train(training, options)?,
         Algorithm::Ease => ease::train(training, options)?,
+        Algorithm::GfCf => gf_cf::train(training, options)?,
     };
     let trained = start.elapsed().as_secs_f64();
     progress.check()?;
