@@ -26,7 +26,9 @@ def shop(server, database):
             """CREATE TABLE visit AS
                SELECT u::bigint AS user_id, i AS item_id, 1 + (u + i) % 3 AS weight, hashint8(u * 1000 + i) % 4 = 0 AS is_test
                  FROM generate_series(1, 90) u, generate_series(1, 60) i
-                WHERE abs(hashint8(i * 7919 + u)) % 100 < CASE WHEN (u + i) % 2 = 0 THEN 60 ELSE 8 END * (1 + u % 5) * (61 - i) / 120;
+                WHERE abs(hashint8(i * 7919 + u)) % 100 < CASE WHEN (u + i) % 2 = 0 THEN 60 ELSE 8 END * (1 + u % 5) * (61 - i) / 120
+               UNION ALL
+               SELECT u, 61 + u % 30, 1, u > 60 FROM generate_series(1, 90) u WHERE u % 2 = 0;
                CREATE TABLE trained AS SELECT user_id, item_id, weight FROM visit WHERE NOT is_test AND user_id <= 84;
                CREATE TABLE held_out AS SELECT user_id, item_id FROM visit WHERE is_test"""
         )
