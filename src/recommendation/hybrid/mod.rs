@@ -17,6 +17,8 @@
 mod fit;
 mod graph;
 mod ranker;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};

@@ -17,6 +17,8 @@ use crate::recommendation::store::Files;
 
 /// Items scored between two looks at progress.
 const BLOCK: usize = 16_384;
+/// Items scored for a whole tile of users before the next ones are read.
+const TILE_BLOCK: usize = 512;
 
 pub struct IalsRanker {
     model: String,
@@ -139,6 +141,22 @@ impl Ranker for IalsRanker {
             for (factors, scores) in self.item_factors.chunks(BLOCK * d).zip(scores.chunks_mut(BLOCK)) {
                 progress.check()?;
                 score_rows(factors, &user, scores);
+            }
+        }
+        Ok(())
+    }
+
+    /// A block of items at a time for all of them, while its factors are in the cache.
+    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+        scores.fill(0.0);
+        let known: Vec<usize> = (0..queries.len()).filter(|&q| has_history(&queries[q])).collect();
+        let users = known.iter().map(|&q| self.user(&queries[q], &crate::progress::Unwatched));
+        let users: Vec<Cow<[f32]>> = users.collect::<Result<_>>()?;
+        for (block, factors) in self.item_factors.chunks(TILE_BLOCK * self.parameters.factors).enumerate() {
+            for (&q, user) in known.iter().zip(&users) {
+                let first = q * self.items + block * TILE_BLOCK;
+                let end = (first + TILE_BLOCK).min((q + 1) * self.items);
+                score_rows(factors, user, &mut scores[first..end]);
             }
         }
         Ok(())
