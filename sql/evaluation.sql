@@ -6,8 +6,30 @@ CREATE FUNCTION reco.split(source text, method text DEFAULT 'by_time', ratio dou
     AS 'MODULE_PATHNAME', 'split_wrapper';
 COMMENT ON FUNCTION reco.split IS 'a query''s interactions, each marked train or test: by_time, leave_one_out or random';
 
-CREATE FUNCTION reco.evaluate(model text, test text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true)
-    RETURNS TABLE (metric text, value double precision)
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 10000000 ROWS 12
+CREATE FUNCTION reco.evaluate(model text, test text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
+                              metrics text[] DEFAULT NULL, segments text[] DEFAULT NULL, history text DEFAULT NULL,
+                              negatives text DEFAULT NULL, sampled_negatives integer DEFAULT NULL,
+                              bootstrap integer DEFAULT 0, confidence double precision DEFAULT 0.95, seed bigint DEFAULT 0)
+    RETURNS TABLE (metric text, value double precision, low double precision, high double precision, segment text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000000 ROWS 20
     AS 'MODULE_PATHNAME', 'evaluate_wrapper';
-COMMENT ON FUNCTION reco.evaluate IS 'metrics at k of a model''s lists for the users of a test query, every item ranked';
+COMMENT ON FUNCTION reco.evaluate IS 'metrics at k of a model''s lists for the users of a test query, all items ranked or some candidates';
+
+CREATE FUNCTION reco.compare_models(model_a text, model_b text, test text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
+                                    metrics text[] DEFAULT NULL, segments text[] DEFAULT NULL, history text DEFAULT NULL,
+                                    negatives text DEFAULT NULL, sampled_negatives integer DEFAULT NULL,
+                                    bootstrap integer DEFAULT 1000, confidence double precision DEFAULT 0.95, seed bigint DEFAULT 0)
+    RETURNS TABLE (metric text, a double precision, b double precision, difference double precision,
+                   low double precision, high double precision, p_value double precision, segment text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 20000000 ROWS 20
+    AS 'MODULE_PATHNAME', 'compare_models_wrapper';
+COMMENT ON FUNCTION reco.compare_models IS 'metrics of two models for the same users of a test query, with the interval and the p-value of their differences';
+
+CREATE FUNCTION reco.cross_validate(source text, algorithm text DEFAULT 'ials', options jsonb DEFAULT '{}', folds integer DEFAULT 5,
+                                    k integer DEFAULT 10, metrics text[] DEFAULT NULL, seed bigint DEFAULT 0,
+                                    items text DEFAULT NULL, users text DEFAULT NULL, event_weights jsonb DEFAULT NULL,
+                                    half_life interval DEFAULT NULL)
+    RETURNS TABLE (fold integer, metric text, value double precision)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 500000000 ROWS 84
+    AS 'MODULE_PATHNAME', 'cross_validate_wrapper';
+COMMENT ON FUNCTION reco.cross_validate IS 'metrics at k of an algorithm, each interaction of a query held out once; the rows without a fold are the means';

@@ -94,3 +94,205 @@ SELECT p.pid,
   LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
 COMMENT ON VIEW reco.stat_progress IS 'the long calls under way in this server, and how far each is; those the current role may see';
 GRANT SELECT ON reco.stat_progress TO PUBLIC;
+
+-- Recommenders: what a request may ask for besides the number of items, features, signals, explanations.
+
+-- A function with more arguments is another function. Where a view of a user's needs the old one, that stays, under another name
+-- and the user's own, and calls the new one.
+CREATE FUNCTION reco.retire(signature text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    old regprocedure := signature;
+BEGIN
+    EXECUTE format('DROP FUNCTION %s', old);
+EXCEPTION WHEN dependent_objects_still_exist THEN
+    EXECUTE format('ALTER FUNCTION %s RENAME TO %I', old, (SELECT proname || '_before_0_2' FROM pg_proc WHERE oid = old));
+END $$;
+SELECT reco.retire(signature)
+  FROM pg_catalog.unnest(ARRAY[
+       'reco.recommend(text,text,integer,boolean,text)', 'reco.recommend(text,bigint,integer,boolean,text)',
+       'reco.recommend(text,uuid,integer,boolean,text)', 'reco.recommend_for_items(text,bigint[],real[],integer,boolean)',
+       'reco.recommend_for_items(text,uuid[],real[],integer,boolean)', 'reco.recommend_for_items(text,text[],real[],integer,boolean)',
+       'reco.recommend_all(text,integer,boolean)', 'reco.evaluate(text,text,integer,boolean)']) AS signature;
+DROP FUNCTION reco.retire(text);
+DROP FUNCTION reco.train(text, text, text, jsonb, bigint);
+
+CREATE FUNCTION reco.train(name text, source text, algorithm text DEFAULT 'ials', options jsonb DEFAULT '{}', seed bigint DEFAULT 0,
+        items text DEFAULT NULL, users text DEFAULT NULL, event_weights jsonb DEFAULT NULL, half_life interval DEFAULT NULL,
+        promote text DEFAULT 'always')
+    RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
+    AS 'MODULE_PATHNAME', 'train_wrapper';
+COMMENT ON FUNCTION reco.train IS 'trains a recommender on a query with columns user_id, item_id and perhaps weight, ts and event, and gives its version';
+
+CREATE FUNCTION reco.refresh(model text, promote text DEFAULT 'always')
+    RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
+    AS 'MODULE_PATHNAME', 'refresh_wrapper';
+COMMENT ON FUNCTION reco.refresh IS 'a new version of a recommender, with what its queries hold by now';
+
+CREATE FUNCTION reco.tune(source text, algorithm text DEFAULT 'ials', grid jsonb DEFAULT '{}', k integer DEFAULT 20, metric text DEFAULT 'ndcg',
+        budget interval DEFAULT '10 minutes', holdout double precision DEFAULT 0.2, seed bigint DEFAULT 0,
+        items text DEFAULT NULL, users text DEFAULT NULL, event_weights jsonb DEFAULT NULL, half_life interval DEFAULT NULL)
+    RETURNS TABLE (rank integer, options jsonb, ndcg double precision, recall double precision, seconds double precision,
+                   share double precision, failure text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000 ROWS 10
+    AS 'MODULE_PATHNAME', 'tune_wrapper';
+COMMENT ON FUNCTION reco.tune IS 'options tried on held-out interactions within a time budget, best first';
+
+-- One implementation for every type of id.
+CREATE FUNCTION reco.recommend(model text, user_id text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
+        history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'recommend_wrapper';
+CREATE FUNCTION reco.recommend(model text, user_id bigint, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
+        history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'recommend_wrapper';
+CREATE FUNCTION reco.recommend(model text, user_id uuid, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
+        history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'recommend_wrapper';
+COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, text[], real, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, text[], real, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, text[], real, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+
+CREATE FUNCTION reco.recommend_for_items(model text, item_ids text[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
+        exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'recommend_for_items_wrapper';
+CREATE FUNCTION reco.recommend_for_items(model text, item_ids bigint[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
+        exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::text[], $3, $4, $5, $6, $7, $8, $9, $10)';
+CREATE FUNCTION reco.recommend_for_items(model text, item_ids uuid[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
+        exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+    RETURNS TABLE (rank integer, item_id text, score real, reason text)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::text[], $3, $4, $5, $6, $7, $8, $9, $10)';
+COMMENT ON FUNCTION reco.recommend_for_items(text, text[], real[], integer, boolean, text, text[], real, text, integer) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, bigint[], real[], integer, boolean, text, text[], real, text, integer) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, uuid[], real[], integer, boolean, text, text[], real, text, integer) IS 'the best k items for a basket or a session, without a stored user';
+
+CREATE FUNCTION reco.recommend_all(model text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+    RETURNS TABLE (user_id text, rank integer, item_id text, score real)
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000000 ROWS 100000
+    AS 'MODULE_PATHNAME', 'recommend_all_wrapper';
+COMMENT ON FUNCTION reco.recommend_all IS 'the best k items for every user the model was trained on, in batches';
+
+CREATE FUNCTION reco.explain(model text, user_id text, item_id text, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+CREATE FUNCTION reco.explain(model text, user_id text, item_id bigint, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+CREATE FUNCTION reco.explain(model text, user_id text, item_id uuid, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+CREATE FUNCTION reco.explain(model text, user_id bigint, item_id text, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+CREATE FUNCTION reco.explain(model text, user_id bigint, item_id bigint, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+CREATE FUNCTION reco.explain(model text, user_id bigint, item_id uuid, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+CREATE FUNCTION reco.explain(model text, user_id uuid, item_id text, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+CREATE FUNCTION reco.explain(model text, user_id uuid, item_id bigint, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+CREATE FUNCTION reco.explain(model text, user_id uuid, item_id uuid, history text DEFAULT 'live')
+    RETURNS TABLE (rank integer, history_item_id text, contribution real, weight real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 100
+    AS 'MODULE_PATHNAME', 'explain_wrapper';
+COMMENT ON FUNCTION reco.explain(text, text, text, text) IS 'what each of a user''s own interactions carried of an item''s score';
+COMMENT ON FUNCTION reco.explain(text, text, bigint, text) IS 'what each of a user''s own interactions carried of an item''s score';
+COMMENT ON FUNCTION reco.explain(text, text, uuid, text) IS 'what each of a user''s own interactions carried of an item''s score';
+COMMENT ON FUNCTION reco.explain(text, bigint, text, text) IS 'what each of a user''s own interactions carried of an item''s score';
+COMMENT ON FUNCTION reco.explain(text, bigint, bigint, text) IS 'what each of a user''s own interactions carried of an item''s score';
+COMMENT ON FUNCTION reco.explain(text, bigint, uuid, text) IS 'what each of a user''s own interactions carried of an item''s score';
+COMMENT ON FUNCTION reco.explain(text, uuid, text, text) IS 'what each of a user''s own interactions carried of an item''s score';
+COMMENT ON FUNCTION reco.explain(text, uuid, bigint, text) IS 'what each of a user''s own interactions carried of an item''s score';
+COMMENT ON FUNCTION reco.explain(text, uuid, uuid, text) IS 'what each of a user''s own interactions carried of an item''s score';
+
+CREATE FUNCTION reco.similar_users(model text, user_id text, k integer DEFAULT 10)
+    RETURNS TABLE (rank integer, similar_user_id text, similarity real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'similar_users_wrapper';
+CREATE FUNCTION reco.similar_users(model text, user_id bigint, k integer DEFAULT 10)
+    RETURNS TABLE (rank integer, similar_user_id text, similarity real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'similar_users_wrapper';
+CREATE FUNCTION reco.similar_users(model text, user_id uuid, k integer DEFAULT 10)
+    RETURNS TABLE (rank integer, similar_user_id text, similarity real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'similar_users_wrapper';
+COMMENT ON FUNCTION reco.similar_users(text, text, integer) IS 'the k users most like a user, by what they took';
+COMMENT ON FUNCTION reco.similar_users(text, bigint, integer) IS 'the k users most like a user, by what they took';
+COMMENT ON FUNCTION reco.similar_users(text, uuid, integer) IS 'the k users most like a user, by what they took';
+
+CREATE FUNCTION reco.evaluate(model text, test text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
+                              metrics text[] DEFAULT NULL, segments text[] DEFAULT NULL, history text DEFAULT NULL,
+                              negatives text DEFAULT NULL, sampled_negatives integer DEFAULT NULL,
+                              bootstrap integer DEFAULT 0, confidence double precision DEFAULT 0.95, seed bigint DEFAULT 0)
+    RETURNS TABLE (metric text, value double precision, low double precision, high double precision, segment text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000000 ROWS 20
+    AS 'MODULE_PATHNAME', 'evaluate_wrapper';
+COMMENT ON FUNCTION reco.evaluate IS 'metrics at k of a model''s lists for the users of a test query, all items ranked or some candidates';
+
+CREATE FUNCTION reco.compare_models(model_a text, model_b text, test text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
+                                    metrics text[] DEFAULT NULL, segments text[] DEFAULT NULL, history text DEFAULT NULL,
+                                    negatives text DEFAULT NULL, sampled_negatives integer DEFAULT NULL,
+                                    bootstrap integer DEFAULT 1000, confidence double precision DEFAULT 0.95, seed bigint DEFAULT 0)
+    RETURNS TABLE (metric text, a double precision, b double precision, difference double precision,
+                   low double precision, high double precision, p_value double precision, segment text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 20000000 ROWS 20
+    AS 'MODULE_PATHNAME', 'compare_models_wrapper';
+COMMENT ON FUNCTION reco.compare_models IS 'metrics of two models for the same users of a test query, with the interval and the p-value of their differences';
+
+CREATE FUNCTION reco.cross_validate(source text, algorithm text DEFAULT 'ials', options jsonb DEFAULT '{}', folds integer DEFAULT 5,
+                                    k integer DEFAULT 10, metrics text[] DEFAULT NULL, seed bigint DEFAULT 0,
+                                    items text DEFAULT NULL, users text DEFAULT NULL, event_weights jsonb DEFAULT NULL,
+                                    half_life interval DEFAULT NULL)
+    RETURNS TABLE (fold integer, metric text, value double precision)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 500000000 ROWS 84
+    AS 'MODULE_PATHNAME', 'cross_validate_wrapper';
+COMMENT ON FUNCTION reco.cross_validate IS 'metrics at k of an algorithm, each interaction of a query held out once; the rows without a fold are the means';
+
+DO $$
+DECLARE
+    old record;
+BEGIN
+    FOR old IN SELECT p.oid::regprocedure AS signature, p.proname,
+                      pg_catalog.pg_get_function_arguments(p.oid) AS declared, pg_catalog.pg_get_function_result(p.oid) AS result,
+                      (SELECT pg_catalog.string_agg(name, ', ') FROM pg_catalog.unnest(p.proargnames, p.proargmodes) AS a (name, mode) WHERE mode = 't') AS columns,
+                      (SELECT pg_catalog.string_agg('$' || n, ', ') FROM pg_catalog.generate_series(1, p.pronargs) AS n) AS given
+                 FROM pg_catalog.pg_proc p
+                WHERE p.pronamespace = 'reco'::regnamespace AND p.proname LIKE '%\_before\_0\_2' LOOP
+        EXECUTE pg_catalog.format('CREATE OR REPLACE FUNCTION reco.%I(%s) RETURNS %s LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10 AS %L',
+                                  old.proname, old.declared, old.result,
+                                  pg_catalog.format('SELECT %s FROM reco.%I(%s)', old.columns, pg_catalog.replace(old.proname, '_before_0_2', ''), old.given));
+        -- A dump then has it, beside the view that needs it.
+        EXECUTE pg_catalog.format('ALTER EXTENSION pg_reco DROP FUNCTION %s', old.signature);
+    END LOOP;
+END $$;

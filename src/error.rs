@@ -162,7 +162,7 @@ impl Error {
                 format!("It must be {expected}: cast it in the source, as in {column}::….")
             }
             Self::NullColumn { column, .. } => format!("Leave such rows out: … WHERE {column} IS NOT NULL."),
-            Self::InvalidWeight { .. } => "A weight is a finite number, 0 or greater.".into(),
+            Self::InvalidWeight { .. } => "A weight is a finite number, below 0 for negative feedback.".into(),
             Self::EmptySource(_) => "The query must give at least one row to the role that calls.".into(),
             Self::UnknownModel(_) => "SELECT name FROM reco.models lists the models you may use.".into(),
             Self::UnknownVersion { name, .. } => {

@@ -8,6 +8,7 @@ pub mod histogram;
 pub mod interactions;
 pub mod linalg;
 pub mod memory;
+pub mod neural;
 pub mod onnx;
 pub mod parallel;
 pub mod progress;

@@ -1,8 +1,10 @@
 """What a user can get wrong: a clear error with its SQLSTATE and a hint, or a right answer; the connection goes on."""
 
+import family
 import onnx
 import psycopg
 import pytest
+from family import ALGORITHMS
 from onnx import external_data_helper
 from psycopg import errors
 from reference import MODELS, onnx_bytes
@@ -37,8 +39,8 @@ SOURCES = [
     (errors.NullValueNotAllowed, 'column "user_id" is null in row 2', "SELECT * FROM (VALUES (1, 1), (NULL, 1)) t(user_id, item_id)", "user_id IS NOT NULL"),
     (errors.NullValueNotAllowed, 'column "item_id" is null in row 1', "SELECT 1 AS user_id, NULL::int AS item_id", ""),
     (errors.NullValueNotAllowed, 'column "weight" is null', "SELECT 1 AS user_id, 1 AS item_id, NULL::real AS weight", ""),
-    (errors.InvalidParameterValue, 'user "7" and item "8" is NaN', "SELECT 7 AS user_id, 8 AS item_id, 'NaN'::float8 AS weight", "0 or greater"),
-    (errors.InvalidParameterValue, 'user "7" and item "8" is -1', "SELECT 7 AS user_id, 8 AS item_id, -1 AS weight", "0 or greater"),
+    (errors.InvalidParameterValue, 'user "7" and item "8" is NaN', "SELECT 7 AS user_id, 8 AS item_id, 'NaN'::float8 AS weight", "finite"),
+    (errors.InvalidParameterValue, "no rows with a weight above 0", "SELECT 7 AS user_id, 8 AS item_id, -1 AS weight", "at least one row"),
     (errors.InvalidParameterValue, "is inf", "SELECT 7 AS user_id, 8 AS item_id, 'Infinity'::numeric AS weight", ""),
     (errors.InvalidParameterValue, "no rows with a weight above 0", "SELECT 7 AS user_id, 8 AS item_id, 0 AS weight", ""),
     (errors.DatatypeMismatch, 'column "user_id" has type boolean', "SELECT true AS user_id, 8 AS item_id", "text, bigint"),
@@ -47,7 +49,7 @@ SOURCES = [
 
 
 @pytest.mark.parametrize("state, message, source, hint", SOURCES)
-@pytest.mark.parametrize("algorithm", ["popularity", "item_knn", "ials"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_source_that_cannot_be_trained_on(fails, scalar, algorithm, state, message, source, hint):
     fails(state, message, *train(source, algorithm), hint=hint)
     assert scalar("SELECT count(*) FROM reco.model WHERE name = 'bad'") == 0
@@ -92,13 +94,32 @@ def test_no_privilege_on_the_source(role, db):
     db.execute("DROP TABLE secret")
 
 
-@pytest.mark.parametrize("algorithm", ["popularity", "item_knn", "ials"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_one_user_with_one_item_is_a_model(db, rows, algorithm):
-    db.execute("SELECT reco.train('tiny', 'SELECT 1 AS user_id, 2 AS item_id', %s)", [algorithm])
+    family.train(db, "tiny", "SELECT 1 AS user_id, 2 AS item_id", algorithm, "SELECT 2 AS item_id, 'a' AS kind")
     assert rows("SELECT * FROM reco.recommend('tiny', 1)") == []
     assert rows("SELECT item_id FROM reco.recommend('tiny', 1, exclude_seen => false)") == [("2",)]
     assert rows("SELECT item_id FROM reco.recommend('tiny', 5)") == [("2",)]
     db.execute("SELECT reco.drop_model('tiny')")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_unknown_option_lists_the_known_ones(fails, algorithm):
+    items = ", items => 'SELECT 10 AS item_id, ''a'' AS kind'" if algorithm == "two_tower" else ""
+    fails(
+        errors.InvalidParameterValue,
+        f'unknown option "facters" of {algorithm}',
+        f"SELECT reco.train('bad', %s, %s, '{{\"facters\": 3}}'{items})",
+        GOOD,
+        algorithm,
+        hint="Known options: ",
+    )
+
+
+def test_what_an_algorithm_cannot_do_without(fails):
+    fails(errors.InvalidParameterValue, "items", *train(GOOD, "two_tower"))
+    huge = "SELECT i % 7 AS user_id, i AS item_id FROM generate_series(1, 40000) i"
+    fails(errors.ProgramLimitExceeded, "40000", *train(huge, "ease"), hint="gf_cf")
 
 
 def test_options_and_names_that_do_not_exist(fails):

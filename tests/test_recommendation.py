@@ -4,14 +4,15 @@ import json
 import math
 import re
 
+import family
 import numpy
 import onnxruntime
 import psycopg
 import pytest
+from family import ALGORITHMS, PERSONAL
 
-ALGORITHMS = ["popularity", "item_knn", "ials"]
-# Two kinds of customers: two factors tell them apart, and more would learn each one's gaps by heart.
-OPTIONS = {"ials": '{"factors": 2, "iterations": 10}', "item_knn": "{}", "popularity": "{}"}
+ATTRIBUTES = """SELECT DISTINCT item_id, CASE WHEN item_id < 200 THEN 'round' WHEN item_id < 300 THEN 'square' ELSE 'other' END AS kind
+                  FROM purchase"""
 ROUND, SQUARE = range(100, 110), range(200, 210)
 
 
@@ -30,9 +31,7 @@ def shop(server, database):
         db.execute("INSERT INTO purchase VALUES (1, 300, 1, '2026-02-01')")
         db.execute("CREATE INDEX ON purchase (user_id)")
         for algorithm in ALGORITHMS:
-            assert db.execute(
-                "SELECT reco.train(%s, 'TABLE purchase', %s, %s::jsonb)", [algorithm, algorithm, OPTIONS[algorithm]]
-            ).fetchone() == (1,)
+            assert family.train(db, algorithm, "TABLE purchase", algorithm, ATTRIBUTES) == 1
         yield
         for algorithm in ALGORITHMS:
             db.execute("SELECT reco.drop_model(%s)", [algorithm])
@@ -46,7 +45,7 @@ def items(rows, call, *parameters):
     return [int(item) for (item,) in rows(f"SELECT item_id FROM {call} ORDER BY rank", *parameters)]
 
 
-@pytest.mark.parametrize("algorithm", ["item_knn", "ials"])
+@pytest.mark.parametrize("algorithm", PERSONAL)
 def test_users_get_what_is_missing_of_their_kind(rows, algorithm):
     for user, kind in [(3, ROUND), (33, SQUARE)]:
         bought = {i for (i,) in rows("SELECT item_id FROM purchase WHERE user_id = %s", user)}
@@ -134,7 +133,7 @@ def test_lists_for_all_equal_lists_for_each(rows, algorithm):
     assert [row[3] for row in together] == pytest.approx([row[3] for row in single], rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("algorithm", ["item_knn", "ials"])
+@pytest.mark.parametrize("algorithm", PERSONAL)
 def test_similar_items_are_of_the_same_kind(rows, algorithm):
     got = items(rows, "reco.similar_items(%s, 203, 5)", algorithm)
     assert len(got) == 5 and set(got) <= set(SQUARE) - {203}
@@ -276,7 +275,7 @@ def test_metrics_equal_their_definitions(db, rows):
     test = "SELECT * FROM part WHERE part = 'test'"
     db.execute("SELECT reco.train('measured', %s, 'ials', '{\"factors\": 4}')", [train])
     k = 5
-    got = dict(rows("SELECT * FROM reco.evaluate('measured', %s, k => %s)", test, k))
+    got = dict(rows("SELECT metric, value FROM reco.evaluate('measured', %s, k => %s)", test, k))
     lists, relevant = {}, {}
     for user, item in rows("SELECT user_id, item_id FROM reco.recommend_all('measured', %s) ORDER BY user_id, rank", k):
         lists.setdefault(int(user), []).append(int(item))

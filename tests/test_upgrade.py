@@ -130,6 +130,23 @@ def test_models_outlive_an_update(fresh, db, version):
     assert connection.execute("""SELECT reco.predict('linear', '{"x": [[1, 2]]}')""").fetchone() == ({"y": [[2.0, 4.0]]},)
 
 
+def test_a_view_over_an_old_function_outlives_an_update(fresh):
+    connection = fresh()
+    connection.execute("CREATE EXTENSION pg_reco VERSION '0.1.0'")
+    connection.execute("CREATE VIEW lists AS SELECT u, l.* FROM generate_series(1, 3) u, reco.recommend('goods', u::bigint, k => 2) l")
+    connection.execute("CREATE VIEW every_list AS SELECT * FROM reco.recommend_all('goods')")
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    connection.execute("CREATE TABLE sale AS SELECT u AS user_id, i AS item_id FROM generate_series(1, 5) u, generate_series(1, 9) i WHERE u <> i")
+    connection.execute("SELECT reco.train('goods', 'TABLE sale', 'popularity')")
+    got = connection.execute("SELECT u, rank, item_id FROM lists").fetchall()
+    new = "SELECT u, rank, item_id FROM generate_series(1, 3) u, reco.recommend('goods', u::bigint, k => 2)"
+    assert len(got) == 3 and got == connection.execute(new).fetchall()
+    assert connection.execute("SELECT count(*) FROM every_list").fetchone() == (5,)
+    # The functions left behind are the user's now: a dump has them, and they go with the views.
+    connection.execute("DROP VIEW lists, every_list")
+    connection.execute("DROP FUNCTION reco.recommend_before_0_2(text, bigint, integer, boolean, text)")
+
+
 @pytest.mark.parametrize("version", PUBLISHED)
 def test_a_newer_library_says_that_the_objects_are_older(fresh, version):
     connection = fresh()

@@ -127,19 +127,19 @@ SELECT reco.train('demo_popularity', 'TABLE demo.earlier', 'popularity');
 -- question.
 SELECT metric, ials.value AS ials, popularity.value AS popularity,
        ials.value / nullif(popularity.value, 0) AS ratio
-  FROM reco.evaluate('demo_ials', 'TABLE demo.later', k => 20) WITH ORDINALITY AS ials(metric, value, line)
+  FROM reco.evaluate('demo_ials', 'TABLE demo.later', k => 20) WITH ORDINALITY AS ials
   JOIN reco.evaluate('demo_popularity', 'TABLE demo.later', k => 20) AS popularity USING (metric)
- ORDER BY line;
+ ORDER BY ials.ordinality;
 
 -- Second question: the same with products it buys again, which is most of what a household takes home from a grocer.
 SELECT metric, ials.value AS ials, popularity.value AS popularity,
        ials.value / nullif(popularity.value, 0) AS ratio
   FROM reco.evaluate('demo_ials', 'TABLE demo.later', k => 20, exclude_seen => false)
-       WITH ORDINALITY AS ials(metric, value, line)
+       WITH ORDINALITY AS ials
   JOIN reco.evaluate('demo_popularity', 'TABLE demo.later', k => 20, exclude_seen => false) AS popularity
  USING (metric)
  WHERE metric IN ('precision', 'recall', 'ndcg', 'map', 'hit_rate', 'coverage')
- ORDER BY line;
+ ORDER BY ials.ordinality;
 
 -- The model is good enough to serve: train it again on the whole year. The new version is in use at once; the old one
 -- stays, and reco.promote_model would bring it back.

@@ -1,7 +1,7 @@
-//! Ranking metrics at `k` with binary relevance, averaged over the users that have at least one relevant item.
+//! Metrics of one user's list at `k`, with binary relevance, and their averages.
 //!
-//! For one user with the ranked list `r_1 … r_n` (cut at `k`), the set `T` of relevant items, and
-//! `hits = |{r_1 … r_k} ∩ T|`:
+//! For a user with the ranked list `r_1 … r_n` (cut at `k`), the set `T` of relevant items, `C` candidates that the list was
+//! chosen from, and `hits = |{r_1 … r_k} ∩ T|`:
 //!
 //! | metric | value |
 //! |---|---|
@@ -11,102 +11,248 @@
 //! | `ndcg` | `Σ_{j ≤ k, r_j ∈ T} 1 / log₂(j + 1)` over the same of an ideal list, `Σ_{j ≤ min(k, \|T\|)} 1 / log₂(j + 1)` (Järvelin, Kekäläinen 2002) |
 //! | `map` | `Σ_{j ≤ k, r_j ∈ T} (hits among the first j) / j`, over `min(k, \|T\|)` |
 //! | `hit_rate` | 1 with any hit, else 0 |
+//! | `mrr` | `1 / j` of the first hit `r_j`, 0 without hits (Voorhees 1999) |
+//! | `accuracy` | the share of the candidates judged rightly when the listed are called relevant and no others: `(C − (n − hits) − (\|T\| − hits)) / C` |
+//! | `auc` | the share of pairs of a relevant and another candidate in the right order, ties half: see [`super::order`] |
+//! | `diversity`, `novelty` | see [`super::catalogue`] |
+//! | `popularity_bias` | `ΔGAP = (GAP_r − GAP_p) / GAP_p`, where `GAP_r` is the mean over users of the mean popularity of their list and `GAP_p` that of what they had taken (Abdollahpouri, Mansoury, Burke, Mobasher, "The unfairness of popularity bias in recommendation", 2019, eq. 1 and 2); users who had taken nothing are left out of it |
+//! | `coverage` | of all lists together: the share of the catalogue that stands in any |
+//! | `gini` | of all lists together: the Gini index of how often each item is listed, `Σ_j (2j − n − 1) x_j / (n Σ x)` for ascending `x_1 … x_n` (Shani, Gunawardana 2011, §8.3.3): 0 where all stand equally often |
 //!
-//! `coverage` is of all users together: the share of the catalogue that stands in any list.
+//! All but the last three are averaged over the users that have a value.
 
-use std::collections::HashSet;
+use crate::error::{Error, Result};
 
-/// A user's list and what was right.
-pub struct RankedUser<'a> {
-    /// Best first; anything past `k` is ignored.
-    pub ranked: &'a [u32],
-    /// In any order, each once.
-    pub relevant: &'a [u32],
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    Precision,
+    Recall,
+    F1,
+    Ndcg,
+    Map,
+    HitRate,
+    Mrr,
+    Accuracy,
+    Auc,
+    Diversity,
+    Novelty,
+    PopularityBias,
+    Coverage,
+    Gini,
 }
 
-/// Sums over users; [`values`](Self::values) gives the averages.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    k: usize,
-    items: usize,
-    users: usize,
-    precision: f64,
-    recall: f64,
-    f1: f64,
-    ndcg: f64,
-    map: f64,
-    hits: usize,
-    recommended: HashSet<u32>,
-}
+/// The metrics that have a value for each user: the first of [`Metric::ALL`].
+pub const OF_USERS: usize = 12;
 
-impl Metrics {
-    /// At `k`, in a catalogue of `items`.
-    pub fn new(k: usize, items: usize) -> Self {
-        Self {
-            k,
-            items,
-            users: 0,
-            precision: 0.0,
-            recall: 0.0,
-            f1: 0.0,
-            ndcg: 0.0,
-            map: 0.0,
-            hits: 0,
-            recommended: HashSet::new(),
+impl Metric {
+    pub const ALL: [Metric; 14] = [
+        Self::Precision,
+        Self::Recall,
+        Self::F1,
+        Self::Ndcg,
+        Self::Map,
+        Self::HitRate,
+        Self::Mrr,
+        Self::Accuracy,
+        Self::Auc,
+        Self::Diversity,
+        Self::Novelty,
+        Self::PopularityBias,
+        Self::Coverage,
+        Self::Gini,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Precision => "precision",
+            Self::Recall => "recall",
+            Self::F1 => "f1",
+            Self::Ndcg => "ndcg",
+            Self::Map => "map",
+            Self::HitRate => "hit_rate",
+            Self::Mrr => "mrr",
+            Self::Accuracy => "accuracy",
+            Self::Auc => "auc",
+            Self::Diversity => "diversity",
+            Self::Novelty => "novelty",
+            Self::PopularityBias => "popularity_bias",
+            Self::Coverage => "coverage",
+            Self::Gini => "gini",
         }
     }
 
-    /// Takes one user in. A user without relevant items says nothing and is left out.
-    pub fn add(&mut self, user: RankedUser) {
-        let ranked = &user.ranked[..user.ranked.len().min(self.k)];
-        let relevant: HashSet<u32> = user.relevant.iter().copied().collect();
-        if relevant.is_empty() || self.k == 0 {
-            return;
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|m| m.name() == name).ok_or_else(|| Error::UnknownName {
+            what: "metric",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+
+    /// Whether it is about what is listed, not about what is right: of lists chosen from a few candidates it says nothing.
+    pub fn is_of_lists(self) -> bool {
+        matches!(self, Self::Diversity | Self::Novelty | Self::PopularityBias | Self::Coverage | Self::Gini)
+    }
+}
+
+/// Some of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricSet([bool; Metric::ALL.len()]);
+
+impl MetricSet {
+    pub fn all() -> Self {
+        Self([true; Metric::ALL.len()])
+    }
+
+    /// Those about what is right.
+    pub fn of_relevance() -> Self {
+        Metric::ALL.into_iter().filter(|m| !m.is_of_lists()).collect()
+    }
+
+    pub fn contains(self, metric: Metric) -> bool {
+        self.0[metric as usize]
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Metric> {
+        Metric::ALL.into_iter().filter(move |&metric| self.contains(metric))
+    }
+}
+
+impl FromIterator<Metric> for MetricSet {
+    fn from_iter<I: IntoIterator<Item = Metric>>(metrics: I) -> Self {
+        let mut set = Self([false; Metric::ALL.len()]);
+        metrics.into_iter().for_each(|metric| set.0[metric as usize] = true);
+        set
+    }
+}
+
+/// One user's values, NaN where there is none. `popularity_bias` is the list's popularity until it is averaged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Values {
+    of_metric: [f64; OF_USERS],
+    /// The mean popularity of what the user had taken.
+    profile_popularity: f64,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self { of_metric: [f64::NAN; OF_USERS], profile_popularity: f64::NAN }
+    }
+}
+
+impl Values {
+    pub fn set(&mut self, metric: Metric, value: f64) {
+        if let Some(slot) = self.of_metric.get_mut(metric as usize) {
+            *slot = value;
         }
-        self.users += 1;
-        self.recommended.extend(ranked);
-        let (mut hits, mut gain, mut precisions) = (0usize, 0f64, 0f64);
-        for (place, item) in ranked.iter().enumerate() {
-            if relevant.contains(item) {
+    }
+
+    pub fn set_popularity(&mut self, list: f64, profile: f64) {
+        self.set(Metric::PopularityBias, list);
+        self.profile_popularity = profile;
+    }
+
+    /// `None` where there is none, or none for a single user.
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        let of_one = metric != Metric::PopularityBias;
+        self.of_metric.get(metric as usize).copied().filter(|value| of_one && !value.is_nan())
+    }
+
+    /// Numerator and denominator of a metric's average.
+    #[inline]
+    fn terms(&self, metric: usize) -> (f64, f64) {
+        let value = self.of_metric[metric];
+        if metric == Metric::PopularityBias as usize {
+            return if self.profile_popularity > 0.0 && !value.is_nan() {
+                (value, self.profile_popularity)
+            } else {
+                (0.0, 0.0)
+            };
+        }
+        if value.is_nan() { (0.0, 0.0) } else { (value, 1.0) }
+    }
+}
+
+/// Sums over users, from which the averages come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
+    numerators: [f64; OF_USERS],
+    denominators: [f64; OF_USERS],
+}
+
+impl Sums {
+    pub fn of<'a>(users: impl IntoIterator<Item = &'a Values>) -> Self {
+        let mut sums = Self::default();
+        users.into_iter().for_each(|user| sums.add(user));
+        sums
+    }
+
+    #[inline]
+    pub fn add(&mut self, user: &Values) {
+        for metric in 0..OF_USERS {
+            let (numerator, denominator) = user.terms(metric);
+            self.numerators[metric] += numerator;
+            self.denominators[metric] += denominator;
+        }
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for metric in 0..OF_USERS {
+            self.numerators[metric] += other.numerators[metric];
+            self.denominators[metric] += other.denominators[metric];
+        }
+    }
+
+    /// The average; `None` where no user has a value.
+    pub fn value(&self, metric: Metric) -> Option<f64> {
+        let (numerator, denominator) = (self.numerators.get(metric as usize)?, self.denominators.get(metric as usize)?);
+        let offset = if metric == Metric::PopularityBias { 1.0 } else { 0.0 };
+        (*denominator > 0.0).then(|| numerator / denominator - offset)
+    }
+}
+
+/// A user's list and what was right.
+pub struct Judged<'a> {
+    /// Best first, at most `k`.
+    pub ranked: &'a [u32],
+    /// Ascending, each once, not empty: what is asked for.
+    pub relevant: &'a [u32],
+    /// Ascending, `relevant` included: what else would be right is neither right nor wrong.
+    pub all_relevant: &'a [u32],
+    pub k: usize,
+    /// What the list was chosen from, `all_relevant` included.
+    pub candidates: usize,
+}
+
+impl Judged<'_> {
+    /// Sets what follows from the list alone.
+    pub fn measure(&self, values: &mut Values) {
+        let (mut hits, mut gain, mut precisions, mut first) = (0usize, 0f64, 0f64, None);
+        let mut neutral_listed = 0;
+        for (place, item) in self.ranked.iter().enumerate() {
+            if self.relevant.binary_search(item).is_ok() {
                 hits += 1;
                 gain += discount(place);
                 precisions += hits as f64 / (place + 1) as f64;
+                first = first.or(Some(place));
+            } else if self.all_relevant.binary_search(item).is_ok() {
+                neutral_listed += 1;
             }
         }
-        let best = relevant.len().min(self.k);
-        let (precision, recall) = (hits as f64 / self.k as f64, hits as f64 / relevant.len() as f64);
-        self.precision += precision;
-        self.recall += recall;
-        if hits > 0 {
-            self.f1 += 2.0 * precision * recall / (precision + recall);
-            self.hits += 1;
-        }
-        self.ndcg += gain / (0..best).map(discount).sum::<f64>();
-        self.map += precisions / best as f64;
-    }
+        let best = self.relevant.len().min(self.k);
+        let (precision, recall) = (hits as f64 / self.k as f64, hits as f64 / self.relevant.len() as f64);
+        values.set(Metric::Precision, precision);
+        values.set(Metric::Recall, recall);
+        values.set(Metric::F1, if hits > 0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 });
+        values.set(Metric::Ndcg, gain / (0..best).map(discount).sum::<f64>());
+        values.set(Metric::Map, precisions / best as f64);
+        values.set(Metric::HitRate, if hits > 0 { 1.0 } else { 0.0 });
+        values.set(Metric::Mrr, first.map_or(0.0, |place| 1.0 / (place + 1) as f64));
 
-    /// Users taken in.
-    pub fn users(&self) -> usize {
-        self.users
-    }
-
-    /// Each metric's name and average. All 0 without users.
-    pub fn values(&self) -> Vec<(&'static str, f64)> {
-        let users = self.users.max(1) as f64;
-        vec![
-            ("precision", self.precision / users),
-            ("recall", self.recall / users),
-            ("f1", self.f1 / users),
-            ("ndcg", self.ndcg / users),
-            ("map", self.map / users),
-            ("hit_rate", self.hits as f64 / users),
-            ("coverage", self.recommended.len() as f64 / self.items.max(1) as f64),
-        ]
-    }
-
-    /// One of the [`values`](Self::values).
-    pub fn value(&self, name: &str) -> Option<f64> {
-        self.values().into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        let judged = (self.candidates + self.relevant.len()).saturating_sub(self.all_relevant.len());
+        let wrong = (self.ranked.len() - hits - neutral_listed) + (self.relevant.len() - hits);
+        values.set(Metric::Accuracy, (judged.saturating_sub(wrong)) as f64 / judged as f64);
     }
 }
 
@@ -115,38 +261,102 @@ fn discount(place: usize) -> f64 {
     1.0 / ((place + 2) as f64).log2()
 }
 
+/// The Gini index of how often each item is listed; `None` where nothing is.
+pub fn gini(exposure: &[u32]) -> Option<f64> {
+    let mut ascending = exposure.to_vec();
+    ascending.sort_unstable();
+    let n = ascending.len() as f64;
+    let total: f64 = ascending.iter().map(|&x| f64::from(x)).sum();
+    let weighted: f64 = (1..).zip(&ascending).map(|(j, &x)| (2.0 * f64::from(j) - n - 1.0) * f64::from(x)).sum();
+    (total > 0.0).then(|| weighted / (n * total))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn value(metrics: &Metrics, name: &str) -> f64 {
-        metrics.value(name).unwrap()
+    fn judged<'a>(ranked: &'a [u32], relevant: &'a [u32], k: usize, candidates: usize) -> Judged<'a> {
+        Judged { ranked: &ranked[..ranked.len().min(k)], relevant, all_relevant: relevant, k, candidates }
+    }
+
+    fn values(judged: &Judged) -> Values {
+        let mut values = Values::default();
+        judged.measure(&mut values);
+        values
+    }
+
+    fn close(values: &Values, metric: Metric, expected: f64) {
+        let value = values.get(metric).unwrap();
+        assert!((value - expected).abs() < 1e-12, "{metric:?}: {value} {expected}");
     }
 
     #[test]
     fn values_are_those_worked_out_by_hand() {
-        let mut m = Metrics::new(4, 10);
-        m.add(RankedUser { ranked: &[3, 1, 7, 2, 9], relevant: &[1, 2, 5, 9, 0] });
+        let v = values(&judged(&[3, 1, 7, 2, 9], &[0, 1, 2, 5, 9], 4, 10));
         // Hits at places 2 and 4; 9 stands past k.
-        assert!((value(&m, "precision") - 0.5).abs() < 1e-12);
-        assert!((value(&m, "recall") - 0.4).abs() < 1e-12);
-        assert!((value(&m, "f1") - 4.0 / 9.0).abs() < 1e-12);
+        close(&v, Metric::Precision, 0.5);
+        close(&v, Metric::Recall, 0.4);
+        close(&v, Metric::F1, 4.0 / 9.0);
         let ideal = 1.0 + 1.0 / 3f64.log2() + 0.5 + 1.0 / 5f64.log2();
-        assert!((value(&m, "ndcg") - (1.0 / 3f64.log2() + 1.0 / 5f64.log2()) / ideal).abs() < 1e-12);
-        assert!((value(&m, "map") - (0.5 + 0.5) / 4.0).abs() < 1e-12);
-        assert_eq!(value(&m, "hit_rate"), 1.0);
-        assert!((value(&m, "coverage") - 0.4).abs() < 1e-12);
-        m.add(RankedUser { ranked: &[], relevant: &[1] });
-        m.add(RankedUser { ranked: &[5], relevant: &[] });
-        assert_eq!(m.users(), 2);
-        assert!((value(&m, "hit_rate") - 0.5).abs() < 1e-12);
+        close(&v, Metric::Ndcg, (1.0 / 3f64.log2() + 1.0 / 5f64.log2()) / ideal);
+        close(&v, Metric::Map, (0.5 + 0.5) / 4.0);
+        close(&v, Metric::HitRate, 1.0);
+        close(&v, Metric::Mrr, 0.5);
+        // 1 and 2 rightly listed, 4, 6 and 8 rightly not.
+        close(&v, Metric::Accuracy, 0.5);
+        assert_eq!(v.get(Metric::Auc), None);
     }
 
     #[test]
-    fn a_perfect_list_scores_one_and_no_users_score_zero() {
-        let mut m = Metrics::new(3, 3);
-        assert!(m.values().iter().all(|(_, v)| *v == 0.0));
-        m.add(RankedUser { ranked: &[2, 0, 1], relevant: &[0, 1, 2] });
-        assert!(m.values().iter().all(|(_, v)| (v - 1.0).abs() < 1e-12));
+    fn a_perfect_list_scores_one_and_an_empty_one_zero() {
+        let perfect = values(&judged(&[2, 0, 1], &[0, 1, 2], 3, 9));
+        let empty = values(&judged(&[], &[0, 1, 2], 3, 3));
+        for metric in Metric::ALL.into_iter().filter(|m| !m.is_of_lists() && *m != Metric::Auc) {
+            close(&perfect, metric, 1.0);
+            close(&empty, metric, 0.0);
+        }
+    }
+
+    #[test]
+    fn what_is_relevant_elsewhere_is_neither_right_nor_wrong() {
+        let part = Judged { ranked: &[4, 1, 6], relevant: &[1], all_relevant: &[1, 4, 5], k: 3, candidates: 10 };
+        let v = values(&part);
+        close(&v, Metric::Recall, 1.0);
+        close(&v, Metric::Mrr, 0.5);
+        // Without 4 and 5 there are 8 candidates, of which 6 is wrongly listed.
+        close(&v, Metric::Accuracy, 7.0 / 8.0);
+    }
+
+    #[test]
+    fn averages_are_over_the_users_that_have_a_value() {
+        let mut one = values(&judged(&[1], &[1], 1, 4));
+        one.set(Metric::Auc, 0.5);
+        one.set_popularity(6.0, 2.0);
+        let mut other = values(&judged(&[2], &[1], 1, 4));
+        other.set_popularity(9.0, f64::NAN);
+        let sums = Sums::of([&one, &other]);
+        assert_eq!(sums.value(Metric::Recall), Some(0.5));
+        assert_eq!(sums.value(Metric::Auc), Some(0.5));
+        assert_eq!(sums.value(Metric::PopularityBias), Some(2.0));
+        assert_eq!((sums.value(Metric::Diversity), sums.value(Metric::Gini)), (None, None));
+        assert_eq!(Sums::default().value(Metric::Recall), None);
+    }
+
+    #[test]
+    fn gini_is_nought_for_equal_shares_and_greatest_for_one_item() {
+        assert_eq!(gini(&[3, 3, 3]), Some(0.0));
+        assert_eq!(gini(&[0, 0, 0, 8]), Some(0.75));
+        assert_eq!(gini(&[0, 0]), None);
+        assert_eq!(gini(&[]), None);
+    }
+
+    #[test]
+    fn names_are_found_and_others_are_errors() {
+        for (n, metric) in Metric::ALL.into_iter().enumerate() {
+            assert_eq!((Metric::from_name(metric.name()).unwrap(), metric as usize), (metric, n));
+        }
+        assert!(Metric::from_name("NDCG").unwrap_err().hint().unwrap().contains("ndcg"));
+        assert_eq!(MetricSet::all().iter().count(), 14);
+        assert_eq!(MetricSet::of_relevance().iter().count(), 9);
     }
 }

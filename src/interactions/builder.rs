@@ -195,6 +195,18 @@ impl InteractionsBuilder {
         Ok(())
     }
 
+    /// The latest time of any row.
+    pub fn newest(&self) -> Option<i64> {
+        self.times.iter().copied().max().filter(|&time| time != i64::MIN)
+    }
+
+    /// Gives each row another weight, by its weight and time (`i64::MIN` for none); one of 0 is no interaction any more.
+    pub fn reweigh(&mut self, weight: impl Fn(f32, i64) -> f32) {
+        for (r, row) in self.rows.iter_mut().enumerate() {
+            row.weight = weight(row.weight, self.times.get(r).copied().unwrap_or(i64::MIN));
+        }
+    }
+
     /// Rows pushed so far.
     pub fn rows(&self) -> usize {
         self.pushed

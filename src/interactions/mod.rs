@@ -8,10 +8,12 @@ mod csr;
 mod features;
 mod ids;
 pub mod mapped;
+mod signals;
 mod subset;
 
 pub use builder::{Id, Interactions, InteractionsBuilder};
 pub use csr::{Csr, CsrView};
-pub use features::Features;
+pub use features::{ColumnKind, Encoder, FeatureTable, Features, Value as FeatureValue};
 pub use ids::IdTable;
+pub use signals::Signals;
 pub use subset::HeldOut;

@@ -96,6 +96,8 @@ pub struct NewVersion<'a> {
     pub metrics: Option<&'a Value>,
     /// The ONNX file first.
     pub files: &'a [(&'a str, &'a [u8])],
+    /// Whether it takes the place of the version in use; the first one is in use in any case.
+    pub in_use: bool,
 }
 
 /// Runs `body` as the owner of the catalog tables.
@@ -326,7 +328,7 @@ pub fn damaged(entry: &Entry, reason: String) -> Error {
     Error::DamagedModel { model: entry.name.clone(), reason }
 }
 
-/// Stores a new version of a model, which becomes the one in use. The caller becomes the owner of a new name; a name
+/// Stores a new version of a model. The caller becomes the owner of a new name; a name
 /// that exists takes versions from its owner alone.
 pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
     if new.name.is_empty() || new.name.len() > 200 || new.name.chars().any(char::is_control) {
@@ -371,7 +373,9 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
                     .first()
                     .get(1)?,
             )?;
-            set_in_use(client, new.name, version)?;
+            if new.in_use || version == 1 {
+                set_in_use(client, new.name, version)?;
+            }
             Ok::<_, Error>(version)
         })
     })?;
@@ -524,6 +528,11 @@ fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T>) -> Resul
             body(client)
         })
     })
+}
+
+/// An error where the caller is not the model's owner, nor of that role.
+pub fn require_owner(name: &str) -> Result<()> {
+    owned(name, |_| Ok(()))
 }
 
 fn require_ownership(client: &mut SpiClient, name: &str, caller: pg_sys::Oid) -> Result<()> {

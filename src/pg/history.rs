@@ -90,11 +90,22 @@ fn first(
     user_type: IdType,
     user: pg_sys::Datum,
 ) -> Result<std::result::Result<(Lookup, History), String>> {
-    let columns = if recommender.entry.config["has_weight"] == true { "item_id, weight" } else { "item_id" };
+    let signals = &recommender.signals;
+    let wanted = [
+        required("item_id", Kind::Id),
+        optional("weight", Kind::Number),
+        optional("ts", Kind::Time),
+        optional("event", Kind::Text),
+    ];
+    // What the source need not have is looked for only where training read it.
+    let has_weight = recommender.entry.config["has_weight"] == true;
+    let read_by_training = [true, has_weight, signals.needs_time(), signals.needs_event()];
+    let columns: Vec<&str> =
+        wanted.iter().zip(read_by_training).filter(|(_, read)| *read).map(|(c, _)| c.name).collect();
+    let columns = columns.join(", ");
     let query = format!("SELECT {columns} FROM {} AS source WHERE user_id = $1", as_subquery(source));
     let query = CString::new(query).map_err(|_| Error::Internal("a source with a zero byte".into()))?;
     let look = || {
-        let wanted = [required("item_id", Kind::Id), optional("weight", Kind::Number)];
         as_author(recommender.entry.owner, search_path, || {
             let lookup = Lookup::prepare(&query, user_type.oid(), &wanted)?;
             let history = read(recommender, &lookup, user)?;
@@ -144,10 +155,14 @@ fn first(
 }
 
 fn read(recommender: &Recommender, lookup: &Lookup, user: pg_sys::Datum) -> Result<History> {
-    let item_ids = recommender.model.item_ids();
+    let (item_ids, signals) = (recommender.model.item_ids(), &recommender.signals);
     let mut pairs: Vec<(u32, f64)> = Vec::new();
     lookup.run(user, |row| {
         let weight = if lookup.has(1) { row.number(1)? } else { 1.0 };
+        let event = if lookup.has(3) { row.text(3)? } else { None };
+        let weight = signals.weight(weight, event) as f32;
+        let time = if lookup.has(2) { row.time(2) } else { i64::MIN };
+        let weight = f64::from(if signals.needs_time() { signals.decayed(weight, time) } else { weight });
         // What training would refuse cannot be in a history either; an item that is new to the model has no factors.
         if let Some(item) = item_ids.find(&row.id(0)?.to_text())
             && weight.is_finite()

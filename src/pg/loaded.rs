@@ -15,6 +15,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use crate::embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
 use crate::error::{Error, Result};
+use crate::interactions::Signals;
 use crate::onnx::environment;
 use crate::onnx::inspect::Signature;
 use crate::onnx::session::{Execution, Session, SessionOptions};
@@ -58,6 +59,8 @@ impl Ready {
 pub struct Recommender {
     pub entry: Entry,
     pub model: recommendation::Model,
+    /// How a history is read.
+    pub signals: Signals,
 }
 
 pub struct Graph {
@@ -198,7 +201,12 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
     match entry.task {
         Task::Recommendation => {
             let model = recommendation::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?)?;
-            let ready = Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model }));
+            let signals = match &entry.config["signals"] {
+                serde_json::Value::Null => Signals::default(),
+                stored => serde_json::from_value(stored.clone())
+                    .map_err(|e| catalog::damaged(entry, format!("its signals cannot be read: {e}")))?,
+            };
+            let ready = Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model, signals }));
             Ok((ready, sealed::size(folder)))
         }
         Task::TextEmbedding => {

@@ -7,7 +7,7 @@ use pgrx::varlena::varlena_to_byte_slice;
 use pgrx::{AnyNumeric, FromDatum, pg_sys};
 
 use crate::error::{Error, Result};
-use crate::interactions::Id;
+use crate::interactions::{ColumnKind, Id};
 use crate::pg::ids::IdType;
 
 /// A column that a function looks for.
@@ -52,6 +52,22 @@ struct Column {
     type_oid: pg_sys::Oid,
 }
 
+/// A column that a function takes as it finds it: what describes an item or a user.
+pub struct Attribute {
+    pub name: String,
+    pub kind: ColumnKind,
+    place: usize,
+    type_oid: pg_sys::Oid,
+}
+
+/// An attribute's value in a row.
+pub enum AttributeValue {
+    Null,
+    Category(String),
+    Number(f64),
+    Vector(Vec<f32>),
+}
+
 /// The query as it can stand inside another: without a semicolon at its end.
 pub fn as_subquery(query: &str) -> String {
     // On lines of its own, so that a comment at its end comments nothing else out.
@@ -61,22 +77,46 @@ pub fn as_subquery(query: &str) -> String {
 impl Source {
     /// Opens `query`, which must be one that only reads, and finds the wanted columns.
     pub fn open(query: &str, wanted: &[Wanted]) -> Result<Self> {
+        Self::open_described("source", query, wanted).map(|(source, _)| source)
+    }
+
+    /// [`open`](Self::open) for one id, with every other column as an attribute.
+    pub fn open_with_attributes(what: &'static str, query: &str, id: Wanted) -> Result<(Self, Vec<Attribute>)> {
+        let (source, described) = Self::open_described(what, query, &[id])?;
+        let others = described.into_iter().enumerate().filter(|(_, column)| column.name != id.name);
+        let attributes = others.map(|(place, column)| {
+            let kind = attribute_kind(column.type_oid).ok_or_else(|| Error::ColumnType {
+                column: column.name.clone(),
+                found: type_name(column.type_oid),
+                expected: "text, boolean, an enum, a number, a date or a time, or real[]",
+            })?;
+            Ok(Attribute { name: column.name, kind, place, type_oid: column.type_oid })
+        });
+        Ok((source, attributes.collect::<Result<_>>()?))
+    }
+
+    /// `what` is the argument's name, for messages.
+    pub fn open_named(what: &'static str, query: &str, wanted: &[Wanted]) -> Result<Self> {
+        Self::open_described(what, query, wanted).map(|(source, _)| source)
+    }
+
+    fn open_described(what: &'static str, query: &str, wanted: &[Wanted]) -> Result<(Self, Vec<Described>)> {
         let text = CString::new(query)
-            .map_err(|_| Error::argument("source", "a text with a zero byte", "Give a query, as in TABLE orders."))?;
+            .map_err(|_| Error::argument(what, "a text with a zero byte", "Give a query, as in TABLE orders."))?;
         connected(|| {
             // SAFETY: SPI is connected; SPI_prepare and SPI_cursor_open raise errors of their own.
             let portal = unsafe {
                 let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
                 if plan.is_null() || !only_reads(plan) {
                     let hint = "Give one SELECT, VALUES or TABLE statement that writes nothing.";
-                    return Err(Error::argument("source", "no query that only reads", hint));
+                    return Err(Error::argument(what, "no query that only reads", hint));
                 }
                 pg_sys::SPI_cursor_open(std::ptr::null(), plan, std::ptr::null_mut(), std::ptr::null(), true)
             };
             // SAFETY: a portal that SPI_cursor_open gave has a name and, for a query, a row description.
             let (name, described) = unsafe { (CStr::from_ptr((*portal).name).to_owned(), describe((*portal).tupDesc)) };
             let columns = wanted.iter().map(|w| find(w, &described)).collect::<Result<_>>()?;
-            Ok(Self { portal: name, columns, rows_before: 0 })
+            Ok((Self { portal: name, columns, rows_before: 0 }, described))
         })
     }
 
@@ -242,17 +282,7 @@ impl Row<'_> {
     pub fn number(&self, column: usize) -> Result<f64> {
         let (column, datum) = self.present(column)?;
         // SAFETY: each value is read as the type that the row description gives it.
-        let number = unsafe {
-            match column.type_oid {
-                pg_sys::INT2OID => i16::from_datum(datum, false).map(f64::from),
-                pg_sys::INT4OID => i32::from_datum(datum, false).map(f64::from),
-                pg_sys::INT8OID => i64::from_datum(datum, false).map(|v| v as f64),
-                pg_sys::FLOAT4OID => f32::from_datum(datum, false).map(f64::from),
-                pg_sys::FLOAT8OID => f64::from_datum(datum, false),
-                pg_sys::NUMERICOID => AnyNumeric::from_datum(datum, false).and_then(|v| v.to_string().parse().ok()),
-                _ => None,
-            }
-        };
+        let number = unsafe { number(column.type_oid, datum) };
         number.ok_or_else(|| Error::Internal(format!("column {} has no number type", column.wanted.name)))
     }
 
@@ -277,6 +307,45 @@ impl Row<'_> {
         }
     }
 
+    /// An attribute's value.
+    pub fn attribute(&self, attribute: &Attribute) -> Result<AttributeValue> {
+        if self.nulls[attribute.place] {
+            return Ok(AttributeValue::Null);
+        }
+        let datum = self.values[attribute.place];
+        let unreadable = || Error::Internal(format!("column {} cannot be read", attribute.name));
+        // SAFETY: each value is read as the type that the row description gives it, and is not NULL.
+        unsafe {
+            Ok(match attribute.kind {
+                ColumnKind::Category => AttributeValue::Category(match attribute.type_oid {
+                    pg_sys::TEXTOID | pg_sys::VARCHAROID => text(datum, &attribute.name)?.to_owned(),
+                    other => {
+                        let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
+                        pg_sys::getTypeOutputInfo(other, &mut output, &mut is_varlena);
+                        let text = CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, datum));
+                        text.to_str().map_err(|_| unreadable())?.trim_end_matches(' ').to_owned()
+                    }
+                }),
+                ColumnKind::Number => AttributeValue::Number(match attribute.type_oid {
+                    // Days.
+                    pg_sys::DATEOID => f64::from(datum.value() as i32),
+                    pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => datum.value() as i64 as f64 / 86_400e6,
+                    other => number(other, datum).ok_or_else(unreadable)?,
+                }),
+                ColumnKind::Vector => {
+                    let null = || Error::argument(&attribute.name, "a vector with NULL elements", "Leave NULL out.");
+                    let values: Option<Vec<f32>> = if attribute.type_oid == pg_sys::FLOAT4ARRAYOID {
+                        Vec::<Option<f32>>::from_datum(datum, false).ok_or_else(unreadable)?.into_iter().collect()
+                    } else {
+                        let wide = Vec::<Option<f64>>::from_datum(datum, false).ok_or_else(unreadable)?;
+                        wide.into_iter().map(|v| v.map(|v| v as f32)).collect()
+                    };
+                    AttributeValue::Vector(values.ok_or_else(null)?)
+                }
+            })
+        }
+    }
+
     fn present(&self, column: usize) -> Result<(Column, pg_sys::Datum)> {
         let column =
             self.columns[column].ok_or_else(|| Error::Internal("an optional column was not looked for".into()))?;
@@ -285,6 +354,48 @@ impl Row<'_> {
         }
         Ok((column, self.values[column.place]))
     }
+}
+
+/// A value of one of the number types.
+unsafe fn number(type_oid: pg_sys::Oid, datum: pg_sys::Datum) -> Option<f64> {
+    // SAFETY: the caller says that the datum has this type and is not NULL.
+    unsafe {
+        match type_oid {
+            pg_sys::INT2OID => i16::from_datum(datum, false).map(f64::from),
+            pg_sys::INT4OID => i32::from_datum(datum, false).map(f64::from),
+            pg_sys::INT8OID => i64::from_datum(datum, false).map(|v| v as f64),
+            pg_sys::FLOAT4OID => f32::from_datum(datum, false).map(f64::from),
+            pg_sys::FLOAT8OID => f64::from_datum(datum, false),
+            pg_sys::NUMERICOID => AnyNumeric::from_datum(datum, false).and_then(|v| v.to_string().parse().ok()),
+            _ => None,
+        }
+    }
+}
+
+/// What a column of this type says of a row; `None` for types that say nothing a model can use.
+fn attribute_kind(type_oid: pg_sys::Oid) -> Option<ColumnKind> {
+    match type_oid {
+        pg_sys::INT2OID
+        | pg_sys::INT4OID
+        | pg_sys::INT8OID
+        | pg_sys::FLOAT4OID
+        | pg_sys::FLOAT8OID
+        | pg_sys::NUMERICOID
+        | pg_sys::DATEOID
+        | pg_sys::TIMESTAMPOID
+        | pg_sys::TIMESTAMPTZOID => Some(ColumnKind::Number),
+        pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID | pg_sys::BOOLOID | pg_sys::UUIDOID => {
+            Some(ColumnKind::Category)
+        }
+        pg_sys::FLOAT4ARRAYOID | pg_sys::FLOAT8ARRAYOID => Some(ColumnKind::Vector),
+        // SAFETY: get_typtype takes any oid.
+        other => (unsafe { pg_sys::get_typtype(other) } as u8 == pg_sys::TYPTYPE_ENUM).then_some(ColumnKind::Category),
+    }
+}
+
+fn type_name(type_oid: pg_sys::Oid) -> String {
+    // SAFETY: format_type_be takes any oid and gives a C string.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }
 
 /// A text value where it lies, or unpacked in the memory of the SPI call.
@@ -363,8 +474,7 @@ fn find(wanted: &Wanted, described: &[Described]) -> Result<Option<Column>> {
         Kind::Text => (matches!(type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID), "text"),
     };
     if !fits {
-        // SAFETY: format_type_be takes any oid and gives a C string.
-        let found = unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned();
+        let found = type_name(type_oid);
         return Err(Error::ColumnType { column: wanted.name.into(), found, expected });
     }
     Ok(Some(Column { wanted: *wanted, place, type_oid }))

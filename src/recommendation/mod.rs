@@ -4,13 +4,18 @@
 //! ONNX runtime, and holds what serving reads: item factors, neighbours, popularity. The data file (safetensors) holds
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
+mod ease;
 mod hybrid;
 mod ials;
+mod item_factors;
+mod item_graph;
 mod item_knn;
 mod model;
+mod neumf;
 mod options;
 mod popularity;
 mod quality;
+mod quantized;
 mod ranker;
 mod scan;
 mod store;
@@ -35,25 +40,30 @@ use crate::error::{Error, Result};
 pub enum Algorithm {
     Popularity,
     ItemKnn,
+    Ease,
     Ials,
+    NeuMf,
     Hybrid,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 4] = [Self::Popularity, Self::ItemKnn, Self::Ials, Self::Hybrid];
+    pub const ALL: [Algorithm; 6] =
+        [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Ials, Self::NeuMf, Self::Hybrid];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item_knn",
+            Self::Ease => "ease",
             Self::Ials => "ials",
+            Self::NeuMf => "neumf",
             Self::Hybrid => "hybrid",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials | Self::Hybrid)
+        matches!(self, Self::Ials | Self::NeuMf | Self::Hybrid)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

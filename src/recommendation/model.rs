@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::Algorithm;
 use super::hybrid::HybridRanker;
 use super::ials::IalsRanker;
-use super::item_knn::ItemKnnRanker;
+use super::neumf::NeuMfRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, Query, Ranker};
 use super::store::{Files, MappedCsr};
+use super::{Algorithm, ease, item_knn};
 use crate::error::{Error, Result};
 use crate::interactions::IdTable;
 use crate::interactions::mapped::Mapped;
@@ -119,8 +119,10 @@ impl Model {
     ) -> Result<Box<dyn Ranker>> {
         let ranker: Box<dyn Ranker> = match algorithm {
             Algorithm::Popularity => Box::new(Popularity),
-            Algorithm::ItemKnn => Box::new(ItemKnnRanker::open(files, options, items)?),
+            Algorithm::ItemKnn => Box::new(item_knn::open(files, options, items)?),
+            Algorithm::Ease => Box::new(ease::open(files, options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
+            Algorithm::NeuMf => Box::new(NeuMfRanker::open(files, options, users, items)?),
             Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
         };
         Ok(ranker)
@@ -141,6 +143,11 @@ impl Model {
 
     pub fn item_ids(&self) -> &IdTable {
         &self.item_ids
+    }
+
+    /// [items]: what places the items that the algorithm has nothing to say about.
+    pub fn popularity_scores(&self) -> &[f32] {
+        &self.popularity_scores
     }
 
     fn damaged(&self, reason: &str) -> Error {
@@ -206,7 +213,7 @@ impl Model {
         let k = k.min(self.item_ids.len());
         let mut lists = vec![Vec::new(); users.len()];
         // Small requests are shared out too.
-        let tile = users.len().div_ceil(threads.max(1)).clamp(1, TILE);
+        let tile = users.len().div_ceil(threads.max(1)).clamp(1, self.ranker.users_per_tile().clamp(1, TILE));
         for_each_chunk(
             &mut lists,
             tile,

@@ -9,16 +9,35 @@ use crate::progress::Progress;
 pub struct ItemSet {
     /// A bit for each item.
     bits: Vec<u64>,
+    /// Bits that are set.
+    len: usize,
 }
 
 impl ItemSet {
     pub fn new(items: usize) -> Self {
-        Self { bits: vec![0; items.div_ceil(64)] }
+        Self { bits: vec![0; items.div_ceil(64)], len: 0 }
+    }
+
+    /// All of the first `items`.
+    pub fn all(items: usize) -> Self {
+        let mut bits = vec![u64::MAX; items.div_ceil(64)];
+        if let Some(last) = bits.last_mut() {
+            *last >>= items.next_multiple_of(64) - items;
+        }
+        Self { bits, len: items }
     }
 
     pub fn insert(&mut self, item: u32) {
         if let Some(word) = self.bits.get_mut(item as usize / 64) {
+            self.len += usize::from(*word >> (item % 64) & 1 == 0);
             *word |= 1 << (item % 64);
+        }
+    }
+
+    pub fn remove(&mut self, item: u32) {
+        if let Some(word) = self.bits.get_mut(item as usize / 64) {
+            self.len -= usize::from(*word >> (item % 64) & 1 == 1);
+            *word &= !(1 << (item % 64));
         }
     }
 
@@ -28,11 +47,23 @@ impl ItemSet {
     }
 
     pub fn len(&self) -> usize {
-        self.bits.iter().map(|word| word.count_ones() as usize).sum()
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0u32..).step_by(64).zip(&self.bits).flat_map(|(first, &word)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(first + bit)
+            })
+        })
     }
 }
 
@@ -73,6 +104,11 @@ pub trait Ranker: Send + Sync {
     /// [`rank`](Self::rank) for each of a few dozen queries, with the same results. Runs on a helper thread, within about 10 ms.
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
         queries.iter().map(|query| self.rank(query, k, &crate::progress::Unwatched)).collect()
+    }
+
+    /// How many users [`rank_tile`](Self::rank_tile) can take within about 10 ms, and no more than some dozens.
+    fn users_per_tile(&self) -> usize {
+        usize::MAX
     }
 
     /// The score of every item [items], 0 where the algorithm has nothing to say. Those of `rank` are among them.

@@ -2,7 +2,7 @@
 //! whose results never leave the registers unless they can enter a list.
 
 use super::Scored;
-use super::ranker::Query;
+use super::ranker::{ItemSet, Query};
 use super::top_k::TopK;
 use crate::error::Result;
 use crate::linalg::kernels::{dot, score_rows, tile_product};
@@ -49,6 +49,30 @@ pub fn best_items(
     Ok(top.into_sorted())
 }
 
+/// [`best_items`] where only a few items are `allowed`.
+pub fn best_of(
+    allowed: &ItemSet,
+    factors: &[f32],
+    user: &[f32],
+    k: usize,
+    query: &Query,
+    progress: &dyn Progress,
+) -> Result<Vec<(f32, u32)>> {
+    let d = user.len();
+    let mut top = TopK::new(k);
+    for (n, item) in allowed.iter().enumerate() {
+        if n % BLOCK == 0 {
+            progress.check()?;
+        }
+        let Some(row) = factors.get(item as usize * d..(item as usize + 1) * d) else { break };
+        let score = dot(row, user);
+        if score > top.threshold() && !query.excludes(item) {
+            top.push(score, item);
+        }
+    }
+    Ok(top.into_sorted())
+}
+
 /// The rows of `factors` [rows, d] with the greatest cosine to `query` [d], best first, without row `own`.
 pub fn most_similar(
     factors: &[f32],
@@ -80,6 +104,17 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
 
 /// [`best_items`] for up to [`TILE_USERS`] users at once, with the same results.
 pub fn best_items_of_tile(factors: &[f32], users: &[&[f32]], queries: &[Query], k: usize) -> Vec<Vec<(f32, u32)>> {
+    best_sums_of_tile(factors, users, &[], queries, k)
+}
+
+/// The same for the sums of inner products and what `base` [items, TILE_USERS] holds; an empty one holds nothing.
+pub fn best_sums_of_tile(
+    factors: &[f32],
+    users: &[&[f32]],
+    base: &[f32],
+    queries: &[Query],
+    k: usize,
+) -> Vec<Vec<(f32, u32)>> {
     let d = users.first().map_or(0, |user| user.len());
     if d == 0 {
         return vec![Vec::new(); users.len()];
@@ -88,6 +123,7 @@ pub fn best_items_of_tile(factors: &[f32], users: &[&[f32]], queries: &[Query], 
         packed: vec![0.0; d * TILE_USERS],
         thresholds: [f32::INFINITY; TILE_USERS],
         tops: users.iter().map(|_| TopK::new(k.saturating_add(SLACK))).collect(),
+        base,
         queries,
     };
     for (u, user) in users.iter().enumerate() {
@@ -95,10 +131,11 @@ pub fn best_items_of_tile(factors: &[f32], users: &[&[f32]], queries: &[Query], 
         tile.thresholds[u] = f32::NEG_INFINITY;
     }
     scan_tile(factors, d, &mut tile);
-    let rescored = tile.tops.into_iter().zip(users).map(|(top, user)| {
+    let rescored = tile.tops.into_iter().zip(users).enumerate().map(|(u, (top, user))| {
         let mut exact = TopK::new(k);
         for (_, item) in top.into_sorted() {
-            exact.push(dot(&factors[item as usize * d..][..d], user), item);
+            let more = base.get(item as usize * TILE_USERS + u).copied().unwrap_or(0.0);
+            exact.push(dot(&factors[item as usize * d..][..d], user) + more, item);
         }
         exact.into_sorted()
     });
@@ -111,6 +148,8 @@ struct Tile<'a> {
     /// Each user's score to beat; infinite past the last user.
     thresholds: [f32; TILE_USERS],
     tops: Vec<TopK>,
+    /// [items, TILE_USERS], or empty.
+    base: &'a [f32],
     queries: &'a [Query<'a>],
 }
 
@@ -132,11 +171,13 @@ unsafe fn scan_tile_body<V: Vector, const W: usize>(factors: &[f32], d: usize, t
     let items = factors.len() / d;
     let users = tile.tops.len();
     assert_eq!(tile.packed.len(), d * TILE_USERS);
+    assert!(tile.base.is_empty() || tile.base.len() == items * TILE_USERS);
     let mut scores = [0f32; 16];
     for first in (0..items).step_by(4) {
         let n = (items - first).min(4);
-        // SAFETY: the rows lie within `factors`, a short last group repeats its last one; the strips lie within `packed`.
+        // SAFETY: the rows lie within `factors`, a short last group repeats its last one; the strips lie within `packed` and `base`.
         unsafe {
+            let one = V::splat(1.0);
             let rows: [*const f32; 4] = std::array::from_fn(|r| factors.as_ptr().add((first + r.min(n - 1)) * d));
             let mut j = 0;
             while j < users {
@@ -144,6 +185,10 @@ unsafe fn scan_tile_body<V: Vector, const W: usize>(factors: &[f32], d: usize, t
                 for (r, row) in acc.iter().enumerate().take(n) {
                     for (w, &v) in row.iter().enumerate() {
                         let at = j + w * V::LANES;
+                        let v = match tile.base.is_empty() {
+                            true => v,
+                            false => v.mul_add(one, V::load(tile.base.as_ptr().add((first + r) * TILE_USERS + at))),
+                        };
                         if v.any_greater(V::load(tile.thresholds.as_ptr().add(at))) {
                             v.store(scores.as_mut_ptr());
                             let count = V::LANES.min(users - at.min(users));

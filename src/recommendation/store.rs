@@ -162,6 +162,10 @@ impl<'a> Files<'a> {
         self.checked(name, shape, bytes.clone())
     }
 
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.tensors.tensor(name).is_ok()
+    }
+
     /// A tensor of the data file.
     pub fn tensor<T: Element, const N: usize>(&self, name: &str) -> Result<([usize; N], Mapped<T>)> {
         let name = &format!("{}{name}", self.prefix);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::trainer::{Parts, Training};
-use super::{Algorithm, hybrid, ials, item_knn, popularity};
+use super::{Algorithm, ease, hybrid, ials, item_knn, neumf, popularity};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -26,7 +26,9 @@ pub fn train_parts(training: &Training, algorithm: Algorithm, options: &Value) -
     let parts = match algorithm {
         Algorithm::Popularity => popularity::train(training, options)?,
         Algorithm::ItemKnn => item_knn::train(training, options)?,
+        Algorithm::Ease => ease::train(training, options)?,
         Algorithm::Ials => ials::train(training, options)?,
+        Algorithm::NeuMf => neumf::train(training, options)?,
         Algorithm::Hybrid => hybrid::train(training, options)?,
     };
     Ok(parts)

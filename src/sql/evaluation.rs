@@ -1,21 +1,31 @@
 //! Measuring recommenders: held-out rows, and the metrics of a model's lists against them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::JsonB;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
+use serde_json::Value;
 
-use super::list_length;
 use super::recommendation::with_recommender;
-use super::training::{FETCH, INTERACTION};
-use crate::error::Error;
-use crate::evaluation::{SplitMethod, evaluate_model, split as split_interactions};
+use super::training::{option_map, queries};
+use super::{given, list_length};
+use crate::error::{Error, Result};
+use crate::evaluation::{
+    Bootstrap, By, Candidates, Cases, CasesBuilder, Catalogue, Counts, Group, Measured, Metric, MetricSet, Protocol,
+    Sampler, Segments, SplitMethod, Terms, compare, cross_validate as cross_validate_folds, evaluate as evaluate_cases,
+    split as split_interactions, summarise,
+};
 use crate::interactions::Id;
+use crate::pg::dataset::{Dataset, FETCH, INTERACTION};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::loaded::Recommender;
 use crate::pg::settings;
-use crate::pg::source::{Kind, Source, required};
+use crate::pg::source::{Kind, Row, Source, Wanted, optional, required};
 use crate::progress::Progress;
+use crate::recommendation::{Algorithm, Model};
 
 struct Interaction {
     user: String,
@@ -79,82 +89,344 @@ fn numbered<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> Vec<u32> {
 }
 
 #[pg_extern(sql = false)]
+#[expect(clippy::too_many_arguments, reason = "SQL calls it with named arguments")]
 fn evaluate(
-    model: &str,
-    test: &str,
-    k: i32,
-    exclude_seen: bool,
-) -> errors::Result<TableIterator<'static, (String, f64)>> {
-    let k = list_length(k)?;
+    model: Option<&str>,
+    test: Option<&str>,
+    k: Option<i32>,
+    exclude_seen: Option<bool>,
+    metrics: Option<Vec<Option<String>>>,
+    segments: Option<Vec<Option<String>>>,
+    history: Option<&str>,
+    negatives: Option<&str>,
+    sampled_negatives: Option<i32>,
+    bootstrap: Option<i32>,
+    confidence: Option<f64>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (String, Option<f64>, Option<f64>, Option<f64>, String)>> {
+    let model = given(model, "model")?;
     let statement = Statement::new("evaluate", model);
+    let question = Question::read(Arguments {
+        test,
+        k,
+        exclude_seen,
+        metrics,
+        segments,
+        history,
+        negatives,
+        sampled_negatives,
+        bootstrap,
+        confidence,
+        seed,
+    })?;
     let rows = with_recommender(model, &statement, |recommender| {
-        let model = &recommender.model;
-        let mut counts = Counts::default();
-        let mut relevant: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-        let mut source = Source::open(test, &[required("user_id", Kind::Id), required("item_id", Kind::Id)])?;
-        while source.fetch(FETCH, |row| {
-            counts.rows += 1;
-            let user = find(row.id(0)?, |id| model.user_ids().find(id));
-            let item = find(row.id(1)?, |id| model.item_ids().find(id));
-            match (user, item) {
-                (None, _) => counts.unknown_users += 1,
-                (_, None) => counts.unknown_items += 1,
-                (Some(user), Some(item)) => {
-                    // What a list leaves out as seen cannot be in it.
-                    if exclude_seen && model.history(user)?.0.binary_search(&item).is_ok() {
-                        counts.seen += 1;
-                    } else {
-                        relevant.entry(user).or_default().insert(item);
-                    }
-                }
+        let asked = question.ask([&recommender.model], &statement)?;
+        let [measured] = &asked.measured;
+        let lines = summarise(measured, question.metrics, &question.bootstrap, settings::threads(), &statement)?;
+        let mut rows = Vec::new();
+        for group in &measured.groups {
+            for line in lines.iter().filter(|line| line.segment == group.segment) {
+                let (low, high) = line.interval.unzip();
+                rows.push((line.metric.name().to_owned(), line.value, low, high, group.segment.to_owned()));
             }
-            Ok(())
-        })? > 0
-        {
-            statement.check()?;
-            statement.report("rows read from the test", counts.rows, 0);
+            for (name, count) in asked.counts_of(group, &question) {
+                rows.push((name.to_owned(), Some(count as f64), None, None, group.segment.to_owned()));
+            }
         }
-        source.close()?;
-        if counts.rows == 0 {
-            return Err(Error::EmptySource(String::new()));
-        }
-        if relevant.is_empty() {
-            let hint = "Its users and items must be ones that the model was trained on, and, unless exclude_seen is \
-                        false, the pairs must be new to it.";
-            return Err(Error::argument("test", "a query without a pair to be found", hint));
-        }
-        let test: Vec<(u32, Vec<u32>)> =
-            relevant.into_iter().map(|(user, items)| (user, items.into_iter().collect())).collect();
-        let mut rows: Vec<(String, f64)> =
-            evaluate_model(model, &test, k, exclude_seen, settings::threads(), &statement)?
-                .values
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect();
-        rows.extend([
-            ("users".to_owned(), test.len() as f64),
-            ("rows".to_owned(), counts.rows as f64),
-            ("rows_of_unknown_users".to_owned(), counts.unknown_users as f64),
-            ("rows_of_unknown_items".to_owned(), counts.unknown_items as f64),
-            ("rows_seen_in_training".to_owned(), counts.seen as f64),
-        ]);
         Ok(rows)
     })?;
     Ok(TableIterator::new(rows))
 }
 
-/// Rows of the test query, and those that no list could ever contain.
-#[derive(Default)]
-struct Counts {
-    rows: usize,
-    unknown_users: usize,
-    unknown_items: usize,
-    seen: usize,
+#[pg_extern(sql = false)]
+#[expect(clippy::too_many_arguments, reason = "SQL calls it with named arguments")]
+fn compare_models(
+    model_a: Option<&str>,
+    model_b: Option<&str>,
+    test: Option<&str>,
+    k: Option<i32>,
+    exclude_seen: Option<bool>,
+    metrics: Option<Vec<Option<String>>>,
+    segments: Option<Vec<Option<String>>>,
+    history: Option<&str>,
+    negatives: Option<&str>,
+    sampled_negatives: Option<i32>,
+    bootstrap: Option<i32>,
+    confidence: Option<f64>,
+    seed: Option<i64>,
+) -> errors::Result<
+    TableIterator<
+        'static,
+        (String, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>, String),
+    >,
+> {
+    let (model_a, model_b) = (given(model_a, "model_a")?, given(model_b, "model_b")?);
+    let statement = Statement::new("compare_models", model_a);
+    let question = Question::read(Arguments {
+        test,
+        k,
+        exclude_seen,
+        metrics,
+        segments,
+        history,
+        negatives,
+        sampled_negatives,
+        bootstrap,
+        confidence,
+        seed,
+    })?;
+    let answer = |a: &Recommender, b: &Recommender| {
+        let asked = question.ask([&a.model, &b.model], &statement)?;
+        let [a, b] = &asked.measured;
+        let lines = compare([a, b], question.metrics, &question.bootstrap, settings::threads(), &statement)?;
+        let mut rows = Vec::new();
+        for group in &a.groups {
+            for line in lines.iter().filter(|line| line.segment == group.segment) {
+                let ([a, b], (low, high)) = (line.values, line.interval.unzip());
+                let segment = group.segment.to_owned();
+                rows.push((line.metric.name().to_owned(), a, b, line.difference(), low, high, line.p_value, segment));
+            }
+            for (name, count) in asked.counts_of(group, &question) {
+                let count = Some(count as f64);
+                rows.push((name.to_owned(), count, count, None, None, None, None, group.segment.to_owned()));
+            }
+        }
+        Ok(rows)
+    };
+    let rows = with_recommender(model_a, &statement, |a| with_recommender(model_b, &statement, |b| answer(a, b)))?;
+    Ok(TableIterator::new(rows))
 }
 
-fn find(id: Id, find: impl Fn(&str) -> Option<u32>) -> Option<u32> {
-    match id {
-        Id::Text(text) => find(text),
-        other => find(&other.to_text()),
+#[pg_extern(sql = false)]
+#[expect(clippy::too_many_arguments, reason = "SQL calls it with named arguments")]
+fn cross_validate(
+    source: Option<&str>,
+    algorithm: Option<&str>,
+    options: Option<JsonB>,
+    folds: Option<i32>,
+    k: Option<i32>,
+    metrics: Option<Vec<Option<String>>>,
+    seed: Option<i64>,
+    items: Option<&str>,
+    users: Option<&str>,
+    event_weights: Option<JsonB>,
+    half_life: Option<Interval>,
+) -> errors::Result<TableIterator<'static, (Option<i32>, String, Option<f64>)>> {
+    let statement = Statement::new("cross_validate", "");
+    let source = given(source, "source")?;
+    let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
+    let (folds, seed) = (given(folds, "folds")?, given(seed, "seed")?);
+    let options = Value::Object(option_map(options, algorithm, seed)?);
+    let protocol = Protocol {
+        k: list_length(given(k, "k")?)?,
+        exclude_seen: true,
+        metrics: named_metrics(metrics)?.unwrap_or_else(MetricSet::all),
+        candidates: Candidates::Catalogue,
+        threads: settings::threads(),
+    };
+    let dataset = Dataset::read(&queries(source, items, users, event_weights, half_life)?, &statement)?;
+    let folds = usize::try_from(folds).unwrap_or(0);
+    let results =
+        cross_validate_folds(&dataset.training(&statement), algorithm, &options, folds, &protocol, seed as u64)?;
+
+    let mut rows = Vec::new();
+    for (fold, lines) in (1..).zip(&results) {
+        rows.extend(lines.iter().map(|line| (Some(fold), line.metric.name().to_owned(), line.value)));
     }
+    for metric in protocol.metrics.iter() {
+        let of_metric = results.iter().flatten().filter(|line| line.metric == metric);
+        let values: Vec<f64> = of_metric.filter_map(|line| line.value).collect();
+        let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+        rows.push((None, metric.name().to_owned(), mean));
+    }
+    Ok(TableIterator::new(rows))
+}
+
+/// The arguments that functions of evaluation share.
+struct Arguments<'a> {
+    test: Option<&'a str>,
+    k: Option<i32>,
+    exclude_seen: Option<bool>,
+    metrics: Option<Vec<Option<String>>>,
+    segments: Option<Vec<Option<String>>>,
+    history: Option<&'a str>,
+    negatives: Option<&'a str>,
+    sampled_negatives: Option<i32>,
+    bootstrap: Option<i32>,
+    confidence: Option<f64>,
+    seed: Option<i64>,
+}
+
+/// What is asked, of one model or of several.
+struct Question<'a> {
+    test: &'a str,
+    k: usize,
+    exclude_seen: bool,
+    metrics: MetricSet,
+    by: By,
+    history: Option<&'a str>,
+    negatives: Option<&'a str>,
+    sampled_negatives: Option<usize>,
+    bootstrap: Bootstrap,
+    seed: u64,
+}
+
+/// The answers of `N` models.
+struct Asked<const N: usize> {
+    measured: [Measured; N],
+    counts: Counts,
+}
+
+impl<'a> Question<'a> {
+    fn read(arguments: Arguments<'a>) -> Result<Self> {
+        let Arguments { history, negatives, sampled_negatives, .. } = arguments;
+        let hint = "Give 1 or more, or leave it out to rank all items.";
+        if let Some(wanted) = sampled_negatives.filter(|&n| n < 1) {
+            return Err(Error::argument("sampled_negatives", wanted, hint));
+        }
+        if negatives.is_some() && sampled_negatives.is_some() {
+            let hint = "Give either the candidates or how many to draw.";
+            return Err(Error::argument("sampled_negatives", "given together with negatives", hint));
+        }
+        let candidates = negatives.is_some() || sampled_negatives.is_some();
+        let metrics = match named_metrics(arguments.metrics)? {
+            None if candidates => MetricSet::of_relevance(),
+            None => MetricSet::all(),
+            Some(named) => named,
+        };
+        if let Some(metric) = metrics.iter().find(|m| candidates && m.is_of_lists()) {
+            let hint = "Lists chosen from a few candidates show only whether they are right: leave the negatives out.";
+            return Err(Error::argument("metrics", format!("{} for lists of candidates", metric.name()), hint));
+        }
+        let seed = given(arguments.seed, "seed")? as u64;
+        let bootstrap = given(arguments.bootstrap, "bootstrap")?.into();
+        Ok(Self {
+            test: given(arguments.test, "test")?,
+            k: list_length(given(arguments.k, "k")?)?,
+            exclude_seen: given(arguments.exclude_seen, "exclude_seen")?,
+            metrics,
+            by: By::from_names(named(arguments.segments, "segments")?.unwrap_or_default().iter().map(String::as_str))?,
+            history,
+            negatives,
+            sampled_negatives: sampled_negatives.map(|n| n as usize),
+            bootstrap: Bootstrap::new(bootstrap, given(arguments.confidence, "confidence")?, seed)?,
+            seed,
+        })
+    }
+
+    /// Asks each of the models the same.
+    fn ask<const N: usize>(&self, models: [&Model; N], statement: &Statement) -> Result<Asked<N>> {
+        let (cases, counts) = self.cases(models, statement)?;
+        let sampler = Sampler::new(models, &cases, self.sampled_negatives.unwrap_or(0), self.seed, statement)?;
+        let mut segments = Segments::default();
+        let mut measured = Vec::with_capacity(N);
+        for (n, (model, cases)) in models.iter().zip(&cases).enumerate() {
+            let draw = |case| sampler.draw(case, n);
+            let candidates = match (self.negatives, self.sampled_negatives) {
+                (Some(_), _) => Candidates::Given,
+                (None, Some(wanted)) => Candidates::Drawn(wanted, &draw),
+                (None, None) => Candidates::Catalogue,
+            };
+            let Self { k, exclude_seen, metrics, .. } = *self;
+            let protocol = Protocol { k, exclude_seen, metrics, candidates, threads: settings::threads() };
+            let catalogue = Catalogue::of(model, protocol.wants_audiences(), statement)?;
+            if n == 0 {
+                // Those of the first model are everyone's: the same users are averaged over.
+                segments = Segments::of(model, cases, &catalogue, self.by)?;
+            }
+            measured.push(evaluate_cases(model, cases, &segments, &catalogue, &protocol, statement)?);
+        }
+        let measured = measured.try_into().map_err(|_| Error::Internal("a model was not asked".into()))?;
+        Ok(Asked { measured, counts })
+    }
+
+    fn cases<const N: usize>(&self, models: [&Model; N], statement: &Statement) -> Result<([Cases; N], Counts)> {
+        let terms = Terms { exclude_seen: self.exclude_seen, newcomers: self.by.users };
+        let mut builder = CasesBuilder::new(models, terms, self.negatives.is_some());
+        let pair = [required("user_id", Kind::Id), required("item_id", Kind::Id)];
+        if let Some(history) = self.history {
+            let wanted = [pair[0], pair[1], optional("weight", Kind::Number)];
+            each_row(history, &wanted, "rows read from the history", statement, |row, has_weight| {
+                let weight = if has_weight { row.number(2)? } else { 1.0 };
+                builder.push_history(&text(row.id(0)?), &text(row.id(1)?), weight)
+            })?;
+        }
+        each_row(self.test, &pair, "rows read from the test", statement, |row, _| {
+            builder.push(&text(row.id(0)?), &text(row.id(1)?))
+        })?;
+        if let Some(negatives) = self.negatives {
+            each_row(negatives, &pair, "rows read from the negatives", statement, |row, _| {
+                builder.push_negative(&text(row.id(0)?), &text(row.id(1)?))
+            })?;
+        }
+        builder.finish()
+    }
+}
+
+impl<const N: usize> Asked<N> {
+    /// What is counted beside the metrics: a segment's users, and for all of them what could not be asked.
+    fn counts_of(&self, group: &Group, question: &Question) -> Vec<(&'static str, usize)> {
+        let mut counts = vec![("users", group.rows.len())];
+        if group.segment != self.measured[0].groups[0].segment {
+            return counts;
+        }
+        counts.extend([
+            ("rows", self.counts.rows),
+            ("rows_of_unknown_users", self.counts.unknown_users),
+            ("rows_of_unknown_items", self.counts.unknown_items),
+            ("rows_seen_in_training", self.counts.seen),
+        ]);
+        if question.negatives.is_some() {
+            counts.extend([
+                ("users_without_negatives", self.counts.users_without_negatives),
+                ("negatives_of_unknown_items", self.counts.unknown_negatives),
+                ("negatives_seen_in_training", self.counts.seen_negatives),
+            ]);
+        }
+        if question.sampled_negatives.is_some() {
+            counts.push(("users_with_fewer_negatives", self.measured[0].short));
+        }
+        counts
+    }
+}
+
+/// Hands each row of a query to `visit`, and whether the query has the third column.
+fn each_row(
+    query: &str,
+    wanted: &[Wanted],
+    phase: &str,
+    statement: &Statement,
+    mut visit: impl FnMut(&Row, bool) -> Result<()>,
+) -> Result<()> {
+    let mut source = Source::open(query, wanted)?;
+    let has_third = wanted.len() > 2 && source.has(2);
+    let mut rows = 0;
+    loop {
+        let fetched = source.fetch(FETCH, |row| visit(row, has_third))?;
+        if fetched == 0 {
+            return source.close();
+        }
+        rows += fetched;
+        statement.check()?;
+        statement.report(phase, rows, 0);
+    }
+}
+
+fn text(id: Id) -> Cow<str> {
+    match id {
+        Id::Text(text) => text.into(),
+        other => other.to_text().into(),
+    }
+}
+
+fn named_metrics(names: Option<Vec<Option<String>>>) -> Result<Option<MetricSet>> {
+    let names = named(names, "metrics")?;
+    names.map(|names| names.iter().map(|name| Metric::from_name(name)).collect()).transpose()
+}
+
+/// The elements of an array of names.
+fn named(names: Option<Vec<Option<String>>>, argument: &str) -> Result<Option<Vec<String>>> {
+    let Some(names) = names else { return Ok(None) };
+    let all: Option<Vec<String>> = names.into_iter().collect();
+    all.map(Some).ok_or_else(|| Error::argument(argument, "an array with a null", "Leave NULL out of the array."))
 }

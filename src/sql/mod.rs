@@ -9,6 +9,7 @@ mod statistics;
 mod top_k;
 mod training;
 mod vectors;
+mod views;
 
 use pgrx::PgLogLevel;
 use pgrx::pg_sys::panic::ErrorReport;

@@ -64,7 +64,16 @@ fn import_model(
         (_, None) => {}
     }
     let statement = Statement::new("import_model", name);
-    let new = NewVersion { name, task, algorithm: None, config: &config, source: None, metrics: None, files: &files };
+    let new = NewVersion {
+        name,
+        task,
+        algorithm: None,
+        config: &config,
+        source: None,
+        metrics: None,
+        files: &files,
+        in_use: true,
+    };
     let version = catalog::insert(&new, &statement)?;
     // A model that cannot be loaded and run here is not kept: the error undoes the insert.
     try_out(&catalog::find(name, Some(version))?, &Trial(&statement))?;

@@ -1,6 +1,6 @@
 //! Serving: lists for a user, for a history, for everybody; similar items; typed views and functions.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -16,9 +16,10 @@ use crate::pg::history::{self, History};
 use crate::pg::ids::id_text;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready, Recommender};
+use crate::pg::selection::{Selection, select};
 use crate::pg::settings;
 use crate::progress::{Progress, Run, SCAN};
-use crate::recommendation::{Exclude, Recommendation, Who};
+use crate::recommendation::{Groups, Recommendation, Request, Who};
 
 /// rank, item_id, score, reason
 type Place = (i32, String, f32, String);
@@ -26,38 +27,191 @@ type Place = (i32, String, f32, String);
 /// user_id, rank, item_id, score
 type UserPlace = (String, i32, String, f32);
 
+/// What a request asks besides whom it is for. NULL for `k` and `diversity` is an error, for the others it is nothing.
+struct Asked {
+    k: usize,
+    exclude_seen: bool,
+    filter: Option<String>,
+    deny: Vec<String>,
+    diversity: f32,
+    group_by: Option<String>,
+    max_per_group: Option<usize>,
+}
+
+/// The same for one model: items by their numbers, SQL answered.
+struct Resolved<'a> {
+    asked: &'a Asked,
+    selection: Rc<Selection>,
+    denied: Vec<u32>,
+}
+
+impl Resolved<'_> {
+    /// As the engine takes it.
+    fn request(&self) -> Request<'_> {
+        let groups = self.selection.groups.as_ref().zip(self.asked.max_per_group);
+        Request {
+            k: self.asked.k,
+            exclude_seen: self.asked.exclude_seen,
+            denied: &self.denied,
+            allowed: self.selection.allowed.as_ref(),
+            diversity: self.asked.diversity,
+            groups: groups.map(|(group_of, max_per_group)| Groups { group_of, max_per_group }),
+        }
+    }
+}
+
+impl Asked {
+    fn new(
+        k: Option<i32>,
+        exclude_seen: Option<bool>,
+        filter: Option<&str>,
+        deny: Option<Array<&str>>,
+        diversity: Option<f32>,
+        group_by: Option<&str>,
+        max_per_group: Option<i32>,
+    ) -> Result<Self> {
+        let diversity = given(diversity, "diversity")?;
+        if !(0.0..=1.0).contains(&diversity) {
+            let hint = "Give a share from 0 (by score alone) to 1 (by difference alone).";
+            return Err(Error::argument("diversity", diversity, hint));
+        }
+        if group_by.is_some() != max_per_group.is_some() {
+            let hint = "Give both: group_by => 'category', max_per_group => 2.";
+            return Err(Error::argument("group_by", "not given together with max_per_group", hint));
+        }
+        if let Some(most) = max_per_group.filter(|most| *most < 1) {
+            return Err(Error::argument("max_per_group", most, "Give 1 or more."));
+        }
+        Ok(Self {
+            k: list_length(given(k, "k")?)?,
+            exclude_seen: given(exclude_seen, "exclude_seen")?,
+            filter: filter.map(str::to_owned),
+            // NULL denies nothing.
+            deny: deny.map(|ids| ids.iter().flatten().map(str::to_owned).collect()).unwrap_or_default(),
+            diversity,
+            group_by: group_by.map(str::to_owned),
+            max_per_group: max_per_group.map(|most| most as usize),
+        })
+    }
+
+    fn resolve(&self, recommender: &Recommender, statement: &Statement) -> Result<Resolved<'_>> {
+        let selection = select(recommender, self.filter.as_deref(), self.group_by.as_deref(), statement)?;
+        let ids = recommender.model.item_ids();
+        let denied = self.deny.iter().filter_map(|id| ids.find(id)).collect();
+        Ok(Resolved { asked: self, selection, denied })
+    }
+}
+
 #[pg_extern(sql = false)]
 fn recommend(
-    model: &str,
-    user_id: AnyElement,
-    k: i32,
-    exclude_seen: bool,
-    history: &str,
+    model: Option<&str>,
+    user_id: Option<AnyElement>,
+    k: Option<i32>,
+    exclude_seen: Option<bool>,
+    history: Option<&str>,
+    filter: Option<&str>,
+    deny: Option<Array<&str>>,
+    diversity: Option<f32>,
+    group_by: Option<&str>,
+    max_per_group: Option<i32>,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
+    // No model or no user: no rows, as from a strict function.
+    let (Some(model), Some(user_id)) = (model, user_id) else { return Ok(TableIterator::new(Vec::new())) };
     let statement = Statement::new("recommend", model);
-    let k = list_length(k)?;
-    let live = is_live(history)?;
+    let live = is_live(given(history, "history")?)?;
+    let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
     let user_id = id_text(&user_id)?;
     let list = served(model, &statement, |recommender| {
-        let known = recommender.model.user_ids().find(&user_id);
-        let now = if live { history::now(recommender, &user_id)? } else { None };
-        let exclude = Exclude { seen: exclude_seen, items: &[] };
-        let nothing = History::default();
-        let who = match (known, &now) {
-            // Nothing has changed since training: the trained factors are what folding in would give.
-            (Some(user), Some(now)) if is_history(recommender, user, now)? => Who::User(user),
-            (Some(user), None) => Who::User(user),
-            (_, Some(now)) => Who::History { items: &now.items, weights: &now.weights },
-            (None, None) => Who::History { items: &nothing.items, weights: &nothing.weights },
-        };
-        let list = recommender.model.recommend(who, k, exclude, &statement)?;
-        places(recommender, &list)
+        let resolved = asked.resolve(recommender, &statement)?;
+        for_user(recommender, &user_id, live, |who| {
+            let list = recommender.model.recommend(who, &resolved.request(), &statement)?;
+            places(recommender, &list)
+        })
     })?;
     Ok(TableIterator::new(list))
 }
 
+/// Hands `body` what is known of a user.
+fn for_user<T>(recommender: &Recommender, user_id: &str, live: bool, body: impl FnOnce(Who) -> Result<T>) -> Result<T> {
+    let known = recommender.model.user_ids().find(user_id);
+    let now = if live { history::now(recommender, user_id)? } else { None };
+    let nothing = History::default();
+    body(match (known, &now) {
+        // Nothing has changed since training: the trained factors are what folding in would give.
+        (Some(user), Some(now)) if is_history(recommender, user, now)? => Who::User(user),
+        (Some(user), None) => Who::User(user),
+        (_, Some(now)) => Who::History { items: &now.items, weights: &now.weights },
+        (None, None) => Who::History { items: &nothing.items, weights: &nothing.weights },
+    })
+}
+
+#[pg_extern(sql = false)]
+fn explain(
+    model: &str,
+    user_id: AnyElement,
+    item_id: AnyElement,
+    history: &str,
+) -> errors::Result<TableIterator<'static, (i32, String, f32, f32)>> {
+    let statement = Statement::new("explain", model);
+    let live = is_live(history)?;
+    let (user_id, item_id) = (id_text(&user_id)?, id_text(&item_id)?);
+    let rows = served(model, &statement, |recommender| {
+        let item = known_item(recommender, &item_id)?;
+        for_user(recommender, &user_id, live, |who| {
+            let weights: HashMap<u32, f32> = match who {
+                Who::User(user) => {
+                    let (items, weights) = recommender.model.history(user)?;
+                    items.iter().copied().zip(weights.iter().copied()).collect()
+                }
+                Who::History { items, weights } => items.iter().copied().zip(weights.iter().copied()).collect(),
+            };
+            let shares = recommender.model.explain(who, item, &statement)?;
+            (1..)
+                .zip(shares)
+                .map(|(rank, s)| {
+                    let id = id(recommender, recommender.model.item_ids().get(s.item), s.item)?;
+                    Ok((rank, id, s.share, weights.get(&s.item).copied().unwrap_or_default()))
+                })
+                .collect::<Result<Vec<_>>>()
+        })
+    })?;
+    Ok(TableIterator::new(rows))
+}
+
+#[pg_extern(sql = false)]
+fn similar_users(
+    model: &str,
+    user_id: AnyElement,
+    k: i32,
+) -> errors::Result<TableIterator<'static, (i32, String, f32)>> {
+    let k = list_length(k)?;
+    let user_id = id_text(&user_id)?;
+    let statement = Statement::new("similar_users", model);
+    let rows = served(model, &statement, |recommender| {
+        let ids = recommender.model.user_ids();
+        let hint = "A user is known to the model if it was in the source that the model was trained on.";
+        let user = ids
+            .find(&user_id)
+            .ok_or_else(|| Error::argument("user_id", format!("\"{user_id}\", whom the model does not know"), hint))?;
+        let similar = recommender.model.similar_users(user, k, &statement)?;
+        let rows = (1..).zip(similar).map(|(rank, s)| Ok((rank, id(recommender, ids.get(s.item), s.item)?, s.score)));
+        rows.collect::<Result<Vec<_>>>()
+    })?;
+    Ok(TableIterator::new(rows))
+}
+
+fn known_item(recommender: &Recommender, item_id: &str) -> Result<u32> {
+    let hint = "An item is known to the model if it was in the source or the items query that it was trained on; \
+                reco.refresh takes new ones in.";
+    recommender
+        .model
+        .item_ids()
+        .find(item_id)
+        .ok_or_else(|| Error::argument("item_id", format!("\"{item_id}\", which the model does not know"), hint))
+}
+
 /// Which history a list is made from: what the source holds now, or what the model was trained on.
-fn is_live(history: &str) -> Result<bool> {
+pub fn is_live(history: &str) -> Result<bool> {
     match history {
         "live" => Ok(true),
         "trained" => Ok(false),
@@ -77,9 +231,14 @@ fn recommend_for_items(
     weights: Option<Array<f32>>,
     k: Option<i32>,
     exclude_seen: Option<bool>,
+    filter: Option<&str>,
+    deny: Option<Array<&str>>,
+    diversity: Option<f32>,
+    group_by: Option<&str>,
+    max_per_group: Option<i32>,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     let (model, item_ids) = (given(model, "model")?, given(item_ids, "item_ids")?);
-    let (k, exclude_seen) = (list_length(given(k, "k")?)?, given(exclude_seen, "exclude_seen")?);
+    let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
     let statement = Statement::new("recommend_for_items", model);
     let weights: Option<Vec<Option<f32>>> = weights.map(|w| w.iter().collect());
     if let Some(weights) = &weights
@@ -97,20 +256,21 @@ fn recommend_for_items(
                 None => 1.0,
                 Some(weights) => weights[i].unwrap_or(f32::NAN),
             };
-            if !weight.is_finite() || weight < 0.0 {
-                let hint = "A weight is a finite number, 0 or greater.";
+            if !weight.is_finite() {
+                let hint = "A weight is a finite number, below 0 for negative feedback.";
                 return Err(Error::argument(format!("weights[{}]", i + 1), weight, hint));
             }
             // An item that is new to the model says nothing to it.
             if let Some(item) = recommender.model.item_ids().find(id)
-                && weight > 0.0
+                && weight != 0.0
             {
                 pairs.push((item, weight.into()));
             }
         }
         let history = History::sum(pairs);
         let who = Who::History { items: &history.items, weights: &history.weights };
-        let list = recommender.model.recommend(who, k, Exclude { seen: exclude_seen, items: &[] }, &statement)?;
+        let resolved = asked.resolve(recommender, &statement)?;
+        let list = recommender.model.recommend(who, &resolved.request(), &statement)?;
         places(recommender, &list)
     })?;
     Ok(TableIterator::new(list))
@@ -121,11 +281,17 @@ const USERS_AT_ONCE: u32 = 512;
 
 #[pg_extern(sql = false)]
 fn recommend_all(
-    model: &str,
-    k: i32,
-    exclude_seen: bool,
+    model: Option<&str>,
+    k: Option<i32>,
+    exclude_seen: Option<bool>,
+    filter: Option<&str>,
+    deny: Option<Array<&str>>,
+    diversity: Option<f32>,
+    group_by: Option<&str>,
+    max_per_group: Option<i32>,
 ) -> errors::Result<TableIterator<'static, (String, i32, String, f32)>> {
-    let k = list_length(k)?;
+    let model = given(model, "model")?;
+    let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
     let statement = Statement::new("recommend_all", model);
     let ready = recommender(model, &statement)?;
     let users = as_recommender(&ready)?.model.user_ids().len() as u32;
@@ -140,7 +306,7 @@ fn recommend_all(
             let end = users.min(next.saturating_add(USERS_AT_ONCE));
             statement.report("users", next as usize, users as usize);
             let began = Instant::now();
-            rows = raise(recommend_block(recommender, next..end, k, exclude_seen, statement));
+            rows = raise(recommend_block(recommender, next..end, &asked, statement));
             // Without the time in which the caller does something with the rows.
             took += began.elapsed();
             next = end;
@@ -157,11 +323,12 @@ fn recommend_all(
 fn recommend_block(
     recommender: &Recommender,
     users: Range<u32>,
-    k: usize,
-    exclude_seen: bool,
+    asked: &Asked,
     statement: &Statement,
 ) -> Result<VecDeque<UserPlace>> {
-    let lists = recommender.model.recommend_block(users.clone(), k, exclude_seen, settings::threads(), statement)?;
+    let resolved = asked.resolve(recommender, statement)?;
+    let request = resolved.request();
+    let lists = recommender.model.recommend_block(users.clone(), &request, settings::threads(), statement)?;
     let mut rows = VecDeque::new();
     for (user, list) in users.zip(lists) {
         let user_id = id(recommender, recommender.model.user_ids().get(user), user)?;
@@ -182,11 +349,7 @@ fn similar_items(
     let item_id = id_text(&item_id)?;
     let statement = Statement::new("similar_items", model);
     let rows = served(model, &statement, |recommender| {
-        let hint = "An item is known to the model if it was in the source that the model was trained on.";
-        let item =
-            recommender.model.item_ids().find(&item_id).ok_or_else(|| {
-                Error::argument("item_id", format!("\"{item_id}\", which the model does not know"), hint)
-            })?;
+        let item = known_item(recommender, &item_id)?;
         let similar = recommender.model.similar_items(item, k, &statement)?;
         (1..)
             .zip(similar)
@@ -207,69 +370,7 @@ fn model_users(model: &str) -> errors::Result<SetOfIterator<'static, String>> {
     })))
 }
 
-#[pg_extern(sql = false)]
-fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result<()> {
-    catalog::require_writable();
-    list_length(k)?;
-    is_live(history)?;
-    let types = id_types(model)?;
-    let query = format!(
-        "CREATE VIEW {} AS
-         SELECT users.user_id::{} AS user_id, list.rank, list.item_id::{} AS item_id, list.score
-           FROM reco.model_users({model}) AS users(user_id)
-          CROSS JOIN LATERAL reco.recommend({model}, users.user_id, {k}, history => {}) AS list",
-        object_name(view)?,
-        types.0,
-        types.1,
-        pgrx::spi::quote_literal(history),
-        model = pgrx::spi::quote_literal(model),
-    );
-    Ok(Spi::run(&query).map_err(Error::from)?)
-}
-
-#[pg_extern(sql = false)]
-fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors::Result<()> {
-    catalog::require_writable();
-    list_length(k)?;
-    is_live(history)?;
-    let types = id_types(model)?;
-    let body = format!(
-        "SELECT list.rank, list.item_id::{}, list.score
-           FROM reco.recommend({}, user_id, k, history => {}) AS list",
-        types.1,
-        pgrx::spi::quote_literal(model),
-        pgrx::spi::quote_literal(history),
-    );
-    let query = format!(
-        "CREATE FUNCTION {}(user_id {}, k integer DEFAULT {k})
-         RETURNS TABLE (rank integer, item_id {}, score real)
-         LANGUAGE sql STABLE STRICT ROWS 10 AS {}",
-        object_name(function)?,
-        types.0,
-        types.1,
-        pgrx::spi::quote_literal(body),
-    );
-    Ok(Spi::run(&query).map_err(Error::from)?)
-}
-
-/// The SQL types of the model's user and item ids.
-fn id_types(model: &str) -> Result<(&'static str, &'static str)> {
-    with_recommender(model, &Statement::new("create_view", model), |recommender| {
-        let type_of = |t: Option<crate::pg::ids::IdType>| t.map_or("text", |t| t.name());
-        Ok((type_of(history::user_id_type(recommender)), type_of(history::item_id_type(recommender))))
-    })
-}
-
-/// A name as the user writes it, perhaps with a schema, quoted where it must be.
-fn object_name(name: &str) -> Result<String> {
-    let quoted: Option<String> = Spi::get_one_with_args(
-        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(part), '.') FROM pg_catalog.unnest(pg_catalog.parse_ident($1)) AS part",
-        &[name.into()],
-    )?;
-    quoted.ok_or_else(|| Error::argument("name", format!("\"{name}\""), "Give a name, as in sales.top_items."))
-}
-
-fn recommender(model: &str, statement: &Statement) -> Result<Rc<Ready>> {
+pub fn recommender(model: &str, statement: &Statement) -> Result<Rc<Ready>> {
     let ready = loaded::model(model, statement)?;
     match &*ready {
         Ready::Recommender(_) => Ok(ready),
@@ -281,7 +382,7 @@ fn recommender(model: &str, statement: &Statement) -> Result<Rc<Ready>> {
     }
 }
 
-fn as_recommender(ready: &Rc<Ready>) -> Result<&Recommender> {
+pub fn as_recommender(ready: &Rc<Ready>) -> Result<&Recommender> {
     match &**ready {
         Ready::Recommender(recommender) => Ok(recommender),
         _ => Err(Error::Internal("a recommender was asked for".into())),

@@ -1,92 +1,244 @@
-//! Training a recommender from a query.
+//! Training recommenders from queries, taking in what is new, and searching options.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use pgrx::datum::Interval;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Spi};
+use pgrx::{JsonB, Spi, notice};
 use serde_json::{Map, Value, json};
 
+use super::given;
+use super::recommendation::{as_recommender, recommender};
 use crate::error::{Error, Result};
-use crate::interactions::InteractionsBuilder;
+use crate::interactions::Signals;
 use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
+use crate::pg::dataset::{Dataset, Queries};
 use crate::pg::errors;
+use crate::pg::identity::as_author;
 use crate::pg::interrupts::Statement;
-use crate::pg::settings;
-use crate::pg::source::{Kind, Source, Wanted, optional, required};
-use crate::progress::Progress;
-use crate::recommendation::{self, Algorithm, Training};
+use crate::pg::loaded::Recommender;
+use crate::recommendation::{self, Algorithm, Metric, Previous, Search, Training};
 
-/// Rows fetched from the source at a time: their memory is given back in between.
-pub const FETCH: usize = 10_000;
+/// The number of places compared before a version is promoted.
+const COMPARED_AT: usize = 10;
+/// Sweeps of iALS from the factors of the version in use.
+const REFRESH_ITERATIONS: u64 = 3;
 
-/// What an interaction is made of, for training and for evaluation alike.
-pub const INTERACTION: [Wanted; 4] = [
-    required("user_id", Kind::Id),
-    required("item_id", Kind::Id),
-    optional("weight", Kind::Number),
-    optional("ts", Kind::Time),
-];
+/// When a new version is put in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Promote {
+    Always,
+    IfBetter,
+    Never,
+}
+
+impl Promote {
+    fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "always" => Ok(Self::Always),
+            "if_better" => Ok(Self::IfBetter),
+            "never" => Ok(Self::Never),
+            other => Err(Error::argument("promote", format!("\"{other}\""), "Give 'always', 'if_better' or 'never'.")),
+        }
+    }
+}
+
+/// A version to be made.
+struct Version<'a> {
+    name: &'a str,
+    source: &'a str,
+    algorithm: Algorithm,
+    options: Map<String, Value>,
+    promote: Promote,
+    began: Instant,
+}
 
 #[pg_extern(sql = false)]
-fn train(name: &str, source: &str, algorithm: &str, options: JsonB, seed: i64) -> errors::Result<i32> {
-    let start = Instant::now();
+fn train(
+    name: Option<&str>,
+    source: Option<&str>,
+    algorithm: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+    items: Option<&str>,
+    users: Option<&str>,
+    event_weights: Option<JsonB>,
+    half_life: Option<Interval>,
+    promote: Option<&str>,
+) -> errors::Result<i32> {
+    let began = Instant::now();
     catalog::require_writable();
+    let (name, source) = (given(name, "name")?, given(source, "source")?);
     let statement = Statement::new("train", name);
-    let algorithm = Algorithm::from_name(algorithm)?;
-    let mut options = match options.0 {
-        Value::Object(options) => options,
-        Value::Null => Map::new(),
-        other => return Err(Error::argument("options", other, "Give a JSON object, as in '{\"factors\": 64}'.").into()),
+    let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
+    let promote = Promote::from_name(given(promote, "promote")?)?;
+    let options = option_map(options, algorithm, given(seed, "seed")?)?;
+    let queries = queries(source, items, users, event_weights, half_life)?;
+    let search_path = search_path()?;
+    let mut dataset = Dataset::read(&queries, &statement)?;
+    dataset.config["search_path"] = search_path.into();
+    let version = Version { name, source, algorithm, options, promote, began };
+    Ok(make(&version, dataset, None, &statement)?)
+}
+
+#[pg_extern(sql = false)]
+fn refresh(model: Option<&str>, promote: Option<&str>) -> errors::Result<i32> {
+    let began = Instant::now();
+    catalog::require_writable();
+    let model = given(model, "model")?;
+    let statement = Statement::new("refresh", model);
+    let promote = Promote::from_name(given(promote, "promote")?)?;
+    catalog::require_owner(model)?;
+    let ready = recommender(model, &statement)?;
+    let current = as_recommender(&ready)?;
+    let config = &current.entry.config;
+    let text = |key: &str| config[key].as_str().map(str::to_owned);
+    let source = current.entry.source.clone().ok_or_else(|| {
+        let hint = "Train a model of this name with reco.train.";
+        Error::argument("model", format!("\"{model}\", of which no source is known"), hint)
+    })?;
+    let signals = current.signals.clone();
+    let queries = Queries { source: source.clone(), items: text("items"), users: text("users"), signals };
+    let search_path = text("search_path").unwrap_or_default();
+    let mut dataset = as_author(current.entry.owner, &search_path, || Dataset::read(&queries, &statement))?;
+    dataset.config["search_path"] = search_path.into();
+    let algorithm = current.model.algorithm();
+    let mut options = current.model.options().as_object().cloned().unwrap_or_default();
+    let previous = Previous::of(&current.model, &dataset.interactions)?;
+    if previous.is_some() {
+        options.insert("iterations".into(), REFRESH_ITERATIONS.into());
+    }
+    let version = Version { name: model, source: &source, algorithm, options, promote, began };
+    Ok(make(&version, dataset, previous.as_ref(), &statement)?)
+}
+
+/// Trains and stores a version.
+fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statement: &Statement) -> Result<i32> {
+    let read = version.began.elapsed().as_secs_f64();
+    let options = Value::Object(version.options.clone());
+    let training = Training { previous, ..dataset.training(statement) };
+    let judged = match version.promote {
+        Promote::IfBetter => judge(version.name, &training, version.algorithm, &options, statement)?,
+        _ => None,
+    };
+    let mut trained = recommendation::train(&training, version.algorithm, &options)?;
+    trained.metadata["seconds"]["read"] = read.into();
+    let mut promoted = version.promote != Promote::Never;
+    if let Some(judged) = judged {
+        promoted = judged.candidate >= judged.current;
+        trained.metadata["promotion"] = json!({
+            "metric": format!("ndcg@{COMPARED_AT}"), "users": judged.users,
+            "version_in_use": judged.current, "this_version": judged.candidate,
+        });
+        if !promoted {
+            notice!(
+                "the new version of \"{}\" is not put in use: its NDCG@{COMPARED_AT} for {} users' new interactions is {:.4}, that of the version in use {:.4}",
+                version.name,
+                judged.users,
+                judged.candidate,
+                judged.current
+            );
+        }
+    }
+    let Dataset { interactions, config, .. } = dataset;
+    drop(interactions);
+    let new = NewVersion {
+        name: version.name,
+        task: Task::Recommendation,
+        algorithm: Some(version.algorithm.name()),
+        config: &config,
+        source: Some(version.source),
+        metrics: Some(&trained.metadata),
+        files: &[(ONNX_FILE, &trained.onnx), (DATA_FILE, &trained.data)],
+        in_use: promoted,
+    };
+    catalog::insert(&new, statement)
+}
+
+/// The version in use and a candidate against interactions that are new since the one in use was trained. `None` where
+/// there is no version in use or nothing new to judge by.
+fn judge(
+    name: &str,
+    training: &Training,
+    algorithm: Algorithm,
+    options: &Value,
+    statement: &Statement,
+) -> Result<Option<recommendation::promotion::Judged>> {
+    match catalog::stamp(name) {
+        Err(Error::UnknownModel(_)) => return Ok(None),
+        other => other?,
+    };
+    let ready = recommender(name, statement)?;
+    let current: &Recommender = as_recommender(&ready)?;
+    recommendation::promotion::judge(&current.model, training, algorithm, options, COMPARED_AT)
+}
+
+#[pg_extern(sql = false)]
+fn tune(
+    source: Option<&str>,
+    algorithm: Option<&str>,
+    grid: Option<JsonB>,
+    k: Option<i32>,
+    metric: Option<&str>,
+    budget: Option<Interval>,
+    holdout: Option<f64>,
+    seed: Option<i64>,
+    items: Option<&str>,
+    users: Option<&str>,
+    event_weights: Option<JsonB>,
+    half_life: Option<Interval>,
+) -> errors::Result<TableIterator<'static, (i32, JsonB, f64, f64, f64, f64, Option<String>)>> {
+    let source = given(source, "source")?;
+    let statement = Statement::new("tune", "");
+    let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
+    let k = super::list_length(given(k, "k")?)?;
+    let metric = Metric::from_name(given(metric, "metric")?)?;
+    let seed = given(seed, "seed")? as u64;
+    let budget = microseconds(&given(budget, "budget")?);
+    let budget = Duration::from_micros(u64::try_from(budget).unwrap_or(0));
+    let grid = grid.map_or(Value::Null, |grid| grid.0);
+    let search = Search { metric, k, budget, holdout: given(holdout, "holdout")?, seed };
+    let queries = queries(source, items, users, event_weights, half_life)?;
+    let dataset = Dataset::read(&queries, &statement)?;
+    let trials = recommendation::tune(&dataset.training(&statement), algorithm, &grid, &search)?;
+    let rows =
+        (1..).zip(trials).map(|(rank, t)| (rank, JsonB(t.options), t.ndcg, t.recall, t.seconds, t.share, t.failure));
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// What the arguments of training and of tuning say to read.
+pub fn queries(
+    source: &str,
+    items: Option<&str>,
+    users: Option<&str>,
+    event_weights: Option<JsonB>,
+    half_life: Option<Interval>,
+) -> Result<Queries> {
+    let signals = Signals::new(event_weights.as_ref().map(|w| &w.0), half_life.as_ref().map(microseconds))?;
+    Ok(Queries { source: source.into(), items: items.map(Into::into), users: users.map(Into::into), signals })
+}
+
+/// A month counts 30 days, as PostgreSQL compares intervals.
+fn microseconds(interval: &Interval) -> i64 {
+    const DAY: i64 = 86_400_000_000;
+    let days = i64::from(interval.months()) * 30 + i64::from(interval.days());
+    days.saturating_mul(DAY).saturating_add(interval.micros())
+}
+
+/// Options as an object, with the argument `seed` where there is an option of that name.
+pub fn option_map(options: Option<JsonB>, algorithm: Algorithm, seed: i64) -> Result<Map<String, Value>> {
+    let mut options = match options.map(|o| o.0) {
+        Some(Value::Object(options)) => options,
+        None | Some(Value::Null) => Map::new(),
+        Some(other) => {
+            return Err(Error::argument("options", other, "Give a JSON object, as in '{\"factors\": 64}'."));
+        }
     };
     if algorithm.is_stochastic() {
         // Any bigint is a seed.
         options.entry("seed").or_insert((seed as u64).into());
     }
-
-    let mut rows = Source::open(source, &INTERACTION)?;
-    let config = json!({
-        "search_path": search_path()?,
-        "user_id_type": rows.id_type(0).name(),
-        "item_id_type": rows.id_type(1).name(),
-        "has_weight": rows.has(2),
-    });
-    let mut builder = InteractionsBuilder::new();
-    loop {
-        let (has_weight, has_time) = (rows.has(2), rows.has(3));
-        let fetched = rows.fetch(FETCH, |row| {
-            let weight = if has_weight { row.number(2)? } else { 1.0 };
-            builder.push(row.id(0)?, row.id(1)?, weight as f32, has_time.then(|| row.time(3)))
-        })?;
-        if fetched == 0 {
-            break;
-        }
-        statement.check()?;
-        statement.report("rows read from the source", builder.rows(), 0);
-    }
-    rows.close()?;
-
-    let interactions = builder.finish_watched(&statement)?;
-    let read = start.elapsed().as_secs_f64();
-    let training = Training {
-        interactions: &interactions,
-        item_features: None,
-        user_features: None,
-        threads: settings::threads(),
-        progress: &statement,
-    };
-    let mut trained = recommendation::train(&training, algorithm, &Value::Object(options))?;
-    drop(interactions);
-    trained.metadata["seconds"]["read"] = read.into();
-    let new = NewVersion {
-        name,
-        task: Task::Recommendation,
-        algorithm: Some(algorithm.name()),
-        config: &config,
-        source: Some(source),
-        metrics: Some(&trained.metadata),
-        files: &[(ONNX_FILE, &trained.onnx), (DATA_FILE, &trained.data)],
-    };
-    Ok(catalog::insert(&new, &statement)?)
+    Ok(options)
 }
 
 /// The schemas in which the source's names were found, with the temporary one last: there anybody could put a table in

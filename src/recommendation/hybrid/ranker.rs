@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::graph::LEAST_SCALE;
+use super::graph::{LEAST_SCALE, LEAST_SHARE};
 use super::{Parameters, prefix};
 use crate::error::{Error, Result};
-use crate::linalg::kernels::dot;
 use crate::memory;
 use crate::progress::Progress;
 use crate::recommendation::options::Options;
@@ -18,11 +17,14 @@ use crate::recommendation::{Model, Scored};
 
 /// Similar items asked of each component, besides those asked for: the blend may rank lower ones higher.
 const MORE_SIMILAR: usize = 50;
-/// Scores squared in one sum of `f32`.
+/// Scores in one sum of `f32`, and its lanes.
 const BLOCK: usize = 4096;
+const LANES: usize = 16;
 /// Scores of a tile at once: so many users', or their items would be more than this.
 const TILE_USERS: usize = 16;
 const TILE_SCORES: usize = 1 << 21;
+/// Scores that take some 10 ms.
+const TILE_WORK: usize = 1 << 20;
 
 pub struct HybridRanker {
     components: Vec<Part>,
@@ -37,11 +39,25 @@ struct Part {
     similarity_scale: f32,
 }
 
-/// What a component's scores of one history are divided by: their root mean square. Infinite where it says nothing.
+/// What a component's scores of one history are divided by: their standard deviation. Infinite where they do not differ.
 pub fn scale(scores: &[f32]) -> f32 {
-    let sum: f64 = scores.chunks(BLOCK).map(|block| f64::from(dot(block, block))).sum();
-    let scale = (sum / scores.len().max(1) as f64).sqrt() as f32;
-    if scale > LEAST_SCALE { scale } else { f32::INFINITY }
+    let n = scores.len().max(1) as f64;
+    let mean = (lanes(scores, |score| score) / n) as f32;
+    let variance = lanes(scores, |score| (score - mean) * (score - mean)) / n;
+    let scale = variance.sqrt() as f32;
+    if scale > mean.abs() * LEAST_SHARE + LEAST_SCALE { scale } else { f32::INFINITY }
+}
+
+/// `Σ f(score)`: in `f32` by lanes within a block, in `f64` over the blocks.
+fn lanes(scores: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    let of_block = |block: &[f32]| {
+        let mut sums = [0f32; LANES];
+        let groups = block.chunks_exact(LANES);
+        let rest: f32 = groups.remainder().iter().map(|&score| f(score)).sum();
+        groups.for_each(|group| sums.iter_mut().zip(group).for_each(|(sum, &score)| *sum += f(score)));
+        f64::from(sums.iter().sum::<f32>() + rest)
+    };
+    scores.chunks(BLOCK).map(of_block).sum()
 }
 
 impl HybridRanker {
@@ -84,7 +100,8 @@ impl HybridRanker {
         scores.fill(0.0);
         for part in &self.components {
             part.ranker.score_tile(queries, own)?;
-            let rows = scores.chunks_exact_mut(self.items).zip(own.chunks_exact(self.items));
+            let items = self.items.max(1);
+            let rows = scores.chunks_exact_mut(items).zip(own.chunks_exact(items));
             rows.for_each(|(scores, own)| part.add(own, scores));
         }
         Ok(())
@@ -133,9 +150,17 @@ impl Ranker for HybridRanker {
         for queries in queries.chunks(users) {
             let scores = &mut scores[..queries.len() * self.items];
             self.blend_tile(queries, scores, &mut own[..queries.len() * self.items])?;
-            lists.extend(queries.iter().zip(scores.chunks_exact(self.items)).map(|(query, row)| best(row, query, k)));
+            lists.extend(
+                queries.iter().zip(scores.chunks_exact(self.items.max(1))).map(|(query, row)| best(row, query, k)),
+            );
         }
         Ok(lists)
+    }
+
+    fn users_per_tile(&self) -> usize {
+        let all = self.components.iter().map(|part| part.ranker.users_per_tile());
+        // Each scores all items, which costs more than the scan for a few.
+        all.min().unwrap_or(usize::MAX).min((TILE_WORK / self.items.max(1)).max(1))
     }
 
     fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {

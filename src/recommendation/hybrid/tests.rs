@@ -53,10 +53,14 @@ fn scores_are_the_weighted_sum_of_the_components_scaled_scores() {
     let other = open(&trained(&data, Algorithm::ItemKnn, &Value::Null).unwrap());
     for user in 0..data.users() as u32 {
         let scores = |model: &Model| model.score_all(Who::User(user), &Unwatched).unwrap();
-        let rms = |scores: &[f32]| (scores.iter().map(|s| s * s).sum::<f32>() / scores.len() as f32).sqrt();
+        let deviation = |scores: &[f32]| {
+            let n = scores.len() as f32;
+            let mean = scores.iter().sum::<f32>() / n;
+            (scores.iter().map(|s| (s - mean) * (s - mean)).sum::<f32>() / n).sqrt()
+        };
         let (blended, one, other) = (scores(&blend), scores(&one), scores(&other));
         for ((blended, a), b) in blended.iter().zip(&one).zip(&other) {
-            let expected = 0.75 * a / rms(&one) + 0.25 * b / rms(&other);
+            let expected = 0.75 * a / deviation(&one) + 0.25 * b / deviation(&other);
             assert!((blended - expected).abs() < 1e-4, "{blended} {expected}");
         }
     }
@@ -95,6 +99,16 @@ fn a_component_of_no_use_is_not_in_the_model() {
         (0..20).map(|user| list(user).into_iter().map(|r| r.item).collect::<Vec<_>>()).collect::<Vec<_>>()
     };
     assert_eq!(lists(&model), lists(&trained(&data, Algorithm::ItemKnn, &Value::Null).unwrap()));
+}
+
+#[test]
+fn scores_that_do_not_differ_say_nothing() {
+    use super::ranker::scale;
+    assert!((scale(&[1.0, 3.0].repeat(9001)) - 1.0).abs() < 1e-5);
+    assert!((scale(&[-801.0, -799.0].repeat(9001)) - 1.0).abs() < 1e-3);
+    for same in [&[][..], &[0.0; 5], &[7.3; 10_001], &[f32::NAN; 3]] {
+        assert_eq!(scale(same), f32::INFINITY);
+    }
 }
 
 #[test]

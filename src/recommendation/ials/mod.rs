@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use self::solve::Problem;
 use self::sweep::{Basis, Side};
 use super::options::Options;
+use super::quantized;
 use super::store::DataWriter;
 use super::trainer::{Parts, Training, user_counts};
 use super::weighting::Weighting;
@@ -103,6 +104,7 @@ pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
     let graph = graph::write(&parameters, &item_factors, &basis.eigenvalues[..d]);
     let mut data = DataWriter::default();
     data.tensor("user_factors", &[users.matrix.rows(), d], unpadded(&users));
+    quantized::write(&mut data, "item_factors", &item_factors, d, training)?;
     let mut figures = Map::new();
     figures.insert("loss".into(), json!(loss));
     Ok(Parts { options, graph, data, figures, popularity })

@@ -8,23 +8,18 @@ use super::{Parameters, stored_parameters};
 use crate::error::{Error, Result};
 use crate::interactions::mapped::Mapped;
 use crate::linalg::decompose::cholesky_solve;
-use crate::linalg::kernels::score_rows;
-use crate::progress::Progress;
+use crate::progress::{Progress, Unwatched};
 use crate::recommendation::Scored;
+use crate::recommendation::item_factors::ItemFactors;
 use crate::recommendation::ranker::{Query, Ranker};
-use crate::recommendation::scan::{TILE_USERS, best_items, best_items_of_tile, cosine, most_similar};
+use crate::recommendation::scan::most_similar;
 use crate::recommendation::store::Files;
-
-/// Items scored between two looks at progress.
-const BLOCK: usize = 16_384;
-/// Items scored for a whole tile of users before the next ones are read.
-const TILE_BLOCK: usize = 512;
 
 pub struct IalsRanker {
     model: String,
     parameters: Parameters,
     /// [items, d], in the eigenbasis of its Gram matrix.
-    item_factors: Mapped<f32>,
+    item_factors: ItemFactors,
     /// [d]: the diagonal of that Gram matrix.
     item_gram: Mapped<f32>,
     /// [users, d]
@@ -36,19 +31,13 @@ impl IalsRanker {
     pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<Self> {
         let parameters = stored_parameters(options).map_err(|e| files.damaged(e.to_string()))?;
         let d = parameters.factors;
-        let (item_shape, item_factors) = files.initializer("item_factors")?;
+        let item_factors = ItemFactors::open(files, "item_factors", items, d)?;
         let (gram_shape, item_gram) = files.initializer("item_gram")?;
         let (user_shape, user_factors) = files.tensor("user_factors")?;
-        if item_shape != [items, d] || gram_shape != [d] || user_shape != [users, d] {
+        if gram_shape != [d] || user_shape != [users, d] {
             return Err(files.damaged("its factors do not fit its users and items"));
         }
         Ok(Self { model: files.model.into(), parameters, item_factors, item_gram, user_factors, items })
-    }
-
-    fn item(&self, item: u32) -> Result<&[f32]> {
-        let d = self.parameters.factors;
-        let start = item as usize * d;
-        self.item_factors.get(start..start + d).ok_or_else(|| self.damaged("an item has no factors"))
     }
 
     fn damaged(&self, reason: &str) -> Error {
@@ -70,7 +59,7 @@ impl IalsRanker {
                 continue;
             }
             interactions += 1;
-            let y = self.item(item)?;
+            let y = self.item_factors.row(item)?;
             for (k, row) in a.chunks_exact_mut(d).enumerate() {
                 let scaled = c * f64::from(y[k]);
                 b[k] += scaled;
@@ -113,57 +102,45 @@ impl Ranker for IalsRanker {
         if !has_history(query) {
             return Ok(Vec::new());
         }
-        best_items(&self.item_factors, &self.user(query, progress)?, k, query, progress)
+        self.item_factors.best(&self.user(query, progress)?, k, query, progress)
     }
 
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
         let mut lists = vec![Vec::new(); queries.len()];
         let known: Vec<usize> = (0..queries.len()).filter(|&q| has_history(&queries[q])).collect();
-        for part in known.chunks(TILE_USERS) {
-            let queries: Vec<Query> = part.iter().map(|&q| queries[q]).collect();
-            let users = queries.iter().map(|query| match query.user {
-                Some(user) => self.stored(user).map(<[f32]>::to_vec),
-                None => self.fold_in(query.items, query.weights, &crate::progress::Unwatched),
-            });
-            let users: Vec<Vec<f32>> = users.collect::<Result<_>>()?;
-            let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
-            let ranked = best_items_of_tile(&self.item_factors, &users, &queries, k);
-            part.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
-        }
+        let queries: Vec<Query> = known.iter().map(|&q| queries[q]).collect();
+        let users = queries.iter().map(|query| match query.user {
+            Some(user) => self.stored(user).map(Cow::Borrowed),
+            None => self.fold_in(query.items, query.weights, &Unwatched).map(Cow::Owned),
+        });
+        let users: Vec<Cow<[f32]>> = users.collect::<Result<_>>()?;
+        let users: Vec<&[f32]> = users.iter().map(|user| &**user).collect();
+        let ranked = self.item_factors.best_of_tile(&users, &queries, k)?;
+        known.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
         Ok(lists)
     }
 
     fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
         scores.fill(0.0);
         if has_history(query) {
-            let user = self.user(query, progress)?;
-            let d = user.len();
-            for (factors, scores) in self.item_factors.chunks(BLOCK * d).zip(scores.chunks_mut(BLOCK)) {
-                progress.check()?;
-                score_rows(factors, &user, scores);
-            }
+            self.item_factors.score_all(&self.user(query, progress)?, scores, progress)?;
         }
         Ok(())
     }
 
-    /// A block of items at a time for all of them, while its factors are in the cache.
     fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
         scores.fill(0.0);
-        let known: Vec<usize> = (0..queries.len()).filter(|&q| has_history(&queries[q])).collect();
-        let users = known.iter().map(|&q| self.user(&queries[q], &crate::progress::Unwatched));
-        let users: Vec<Cow<[f32]>> = users.collect::<Result<_>>()?;
-        for (block, factors) in self.item_factors.chunks(TILE_BLOCK * self.parameters.factors).enumerate() {
-            for (&q, user) in known.iter().zip(&users) {
-                let first = q * self.items + block * TILE_BLOCK;
-                let end = (first + TILE_BLOCK).min((q + 1) * self.items);
-                score_rows(factors, user, &mut scores[first..end]);
-            }
-        }
+        let known =
+            queries.iter().zip(scores.chunks_exact_mut(self.items.max(1))).filter(|(query, _)| has_history(query));
+        let (users, rows): (Vec<_>, Vec<_>) = known.map(|(query, row)| (self.user(query, &Unwatched), row)).unzip();
+        let users: Vec<Cow<[f32]>> = users.into_iter().collect::<Result<_>>()?;
+        let mut rows: Vec<_> = users.iter().map(|user| &**user).zip(rows).collect();
+        self.item_factors.score_tile(&mut rows);
         Ok(())
     }
 
     fn similarity(&self, one: u32, other: u32) -> Result<f32> {
-        Ok(cosine(self.item(one)?, self.item(other)?))
+        self.item_factors.similarity(one, other)
     }
 
     /// By the cosine of user factors.
@@ -173,6 +150,6 @@ impl Ranker for IalsRanker {
 
     /// By the cosine of item factors.
     fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
-        most_similar(&self.item_factors, self.item(item)?, item, k, progress)
+        self.item_factors.similar(item, k, progress)
     }
 }

@@ -12,23 +12,18 @@
 //!
 //! The shrinkage is Bell and Koren's (2007).
 //!
-//! The product `WᵀW` is made one row at a time with a dense accumulator a thread (Gustavson 1978) and cut to its best at once:
-//! O(Σ_u n_u²) time, O(items · (threads + neighbours)) memory, never the matrix of all pairs.
-
-mod graph;
-mod neighbours;
-mod ranker;
+//! What is kept is an [item graph](super::item_graph): O(Σ_u n_u²) time, O(items · (threads + neighbours)) memory.
 
 use serde_json::{Map, Value};
 
+use super::item_graph::{ItemGraph, ItemGraphRanker, Neighbours, confidences, products, scatter_scores};
 use super::options::Options;
-use super::store::DataWriter;
-use super::trainer::{Parts, Training, user_counts};
+use super::store::{DataWriter, Files};
+use super::trainer::{Parts, Training, history_graph, user_counts};
 use super::weighting::Weighting;
 use crate::error::Result;
 use crate::interactions::Csr;
-
-pub use ranker::ItemKnnRanker;
+use crate::progress::Progress;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Similarity {
@@ -96,14 +91,29 @@ pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
     by_user.values.iter_mut().for_each(|w| *w = parameters.weighting.confidence(*w));
     parameters.weigh(&mut by_user);
     training.progress.check()?;
-    let neighbours = neighbours::find(&by_user, &parameters, training.threads, training.progress)?;
-    Ok(Parts {
-        options,
-        graph: graph::write(&parameters, &neighbours),
-        data: DataWriter::default(),
-        figures: Map::new(),
-        popularity: user_counts(training.interactions),
-    })
+    let found = neighbours(&by_user, &parameters, training.threads, training.progress)?;
+    let mut graph = history_graph("item_knn", by_user.columns);
+    let history = confidences(&mut graph, parameters.weighting);
+    scatter_scores(&mut graph, &history, &found, None);
+    let popularity = user_counts(training.interactions);
+    Ok(Parts { options, graph, data: DataWriter::default(), figures: Map::new(), popularity })
+}
+
+/// The most similar items of every column of `W`.
+fn neighbours(w: &Csr, parameters: &Parameters, threads: usize, progress: &dyn Progress) -> Result<Neighbours> {
+    let mut squares = vec![0f64; w.columns];
+    w.indices.iter().zip(&w.values).for_each(|(&i, &w)| squares[i as usize] += f64::from(w) * f64::from(w));
+    let norms: Vec<f32> = squares.into_iter().map(|sum| sum.sqrt() as f32).collect();
+    let similarity = |i: usize, j: usize, product: f32| match parameters.similarity {
+        Similarity::Bm25 => product,
+        _ => product / (norms[i] * norms[j] + parameters.shrinkage),
+    };
+    products(w, parameters.neighbours, similarity, threads, progress)
+}
+
+pub fn open(files: &Files, options: &Value, items: usize) -> Result<ItemGraphRanker> {
+    let weighting = stored_parameters(options).map_err(|e| files.damaged(e.to_string()))?.weighting;
+    Ok(ItemGraphRanker(ItemGraph::open(files, weighting, items)?))
 }
 
 /// The parameters of a stored model.

@@ -1,6 +1,12 @@
 //! What is known of items or users besides their interactions, as numbers.
 
+mod encoder;
+mod table;
+
 use super::Csr;
+
+pub use encoder::Encoder;
+pub use table::{ColumnKind, FeatureTable, Value};
 
 /// Features of every user or of every item, in the order of their ids; a row of which nothing is known is empty.
 #[derive(Clone, Debug, Default)]
@@ -27,3 +33,6 @@ impl Features {
         !self.attributes.row(row).0.is_empty() || self.vector(row).iter().any(|&x| x != 0.0)
     }
 }
+
+#[cfg(test)]
+mod tests;
