@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::progress::{Progress, Unwatched};
-use crate::recommendation::{Exclude, Model};
+use crate::recommendation::{Model, Request};
 
 /// Users whose lists are in memory at a time, and places of all of them together.
 const BATCH: usize = 8192;
@@ -50,6 +50,10 @@ impl Protocol<'_> {
             Candidates::Catalogue => self.metrics,
             _ => self.metrics.iter().filter(|m| !m.is_of_lists()).collect(),
         }
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request { exclude_seen: self.exclude_seen, ..Request::new(self.k) }
     }
 
     fn wants(&self, metrics: &[Metric]) -> bool {
@@ -159,8 +163,8 @@ impl Asked<'_> {
                 places.push(place);
             }
         }
-        let Protocol { k, exclude_seen, threads, .. } = *self.protocol;
-        let lists = self.model.recommend_users(&users, k, exclude_seen, threads, &Quiet(progress))?;
+        let lists =
+            self.model.recommend_users(&users, &self.protocol.request(), self.protocol.threads, &Quiet(progress))?;
         for (place, list) in places.into_iter().zip(lists) {
             outcomes[place].list = list.into_iter().map(|r| r.item).collect();
         }
@@ -207,8 +211,7 @@ impl Asked<'_> {
             Some(others) => relevant.len() + others.len(),
             None => {
                 if !matches!(self.cases.subjects[case], Subject::Stored(_)) {
-                    let exclude = Exclude { seen: self.protocol.exclude_seen, ..Exclude::default() };
-                    let list = self.model.recommend(self.cases.who(case), self.protocol.k, exclude, &Unwatched)?;
+                    let list = self.model.recommend(self.cases.who(case), &self.protocol.request(), &Unwatched)?;
                     outcome.list = list.into_iter().map(|r| r.item).collect();
                 }
                 self.catalogue.items() - if self.protocol.exclude_seen { history.len() } else { 0 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::interactions::{Id, Interactions, InteractionsBuilder};
 use crate::linalg::mix;
 use crate::progress::{Progress, Unwatched};
-use crate::recommendation::{Algorithm, Exclude, Model, Training, Who, train};
+use crate::recommendation::{Algorithm, Model, Request, Training, Who, train};
 
 const K: usize = 5;
 
@@ -42,7 +42,7 @@ fn interactions(pairs: impl Iterator<Item = (u64, u64)>) -> Interactions {
 }
 
 fn training(interactions: &Interactions) -> Training<'_> {
-    Training { interactions, item_features: None, user_features: None, threads: 2, progress: &Unwatched }
+    Training::new(interactions, 2, &Unwatched)
 }
 
 fn model(pairs: impl Iterator<Item = (u64, u64)>, algorithm: Algorithm) -> Model {
@@ -110,8 +110,8 @@ fn questions(model: &Model) -> Questions {
 }
 
 fn list(model: &Model, user: u32, k: usize) -> Vec<u32> {
-    let exclude = Exclude { seen: true, items: &[] };
-    model.recommend(Who::User(user), k, exclude, &Unwatched).unwrap().into_iter().map(|r| r.item).collect()
+    let request = Request { exclude_seen: true, ..Request::new(k) };
+    model.recommend(Who::User(user), &request, &Unwatched).unwrap().into_iter().map(|r| r.item).collect()
 }
 
 #[test]

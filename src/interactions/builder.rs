@@ -65,17 +65,24 @@ impl Interactions {
 
     /// Both together: what serving knows of each user.
     pub fn history(&self) -> Csr {
+        if self.rejected.entries() == 0 {
+            return self.by_user.clone();
+        }
+        let entries = self.by_user.entries() + self.rejected.entries();
         let mut all = Csr { indptr: vec![0], columns: self.items(), ..Csr::default() };
+        all.indices.reserve_exact(entries);
+        all.values.reserve_exact(entries);
         for user in 0..self.users() {
             let (chosen, rejected) = (self.by_user.row(user), self.rejected.row(user));
-            let pairs = |row: (&[u32], &[f32])| row.0.iter().copied().zip(row.1.iter().copied()).collect::<Vec<_>>();
-            let mut row = pairs(chosen);
-            if !rejected.0.is_empty() {
-                row.extend(pairs(rejected));
-                row.sort_unstable_by_key(|&(item, _)| item);
+            let (mut a, mut b) = (0, 0);
+            while a < chosen.0.len() || b < rejected.0.len() {
+                // No item is in both.
+                let first = b == rejected.0.len() || (a < chosen.0.len() && chosen.0[a] < rejected.0[b]);
+                let (row, at) = if first { (chosen, &mut a) } else { (rejected, &mut b) };
+                all.indices.push(row.0[*at]);
+                all.values.push(row.1[*at]);
+                *at += 1;
             }
-            all.indices.extend(row.iter().map(|&(item, _)| item));
-            all.values.extend(row.iter().map(|&(_, weight)| weight));
             all.indptr.push(all.indices.len() as u64);
         }
         all

@@ -45,37 +45,43 @@ impl Csr {
         CsrView { indptr: &self.indptr, indices: &self.indices, values: &self.values, columns: self.columns }
     }
 
-    /// The same matrix by columns. O(entries), with a look at `progress` every few milliseconds.
+    /// See [`CsrView::transpose`].
+    pub fn transpose(&self, progress: &dyn Progress) -> Result<Csr> {
+        self.view().transpose(progress)
+    }
+}
+
+impl<'a> CsrView<'a> {
+    /// The same matrix by columns, of a whole matrix. O(entries), with a look at `progress` every few milliseconds.
     pub fn transpose(&self, progress: &dyn Progress) -> Result<Csr> {
         let mut indptr = vec![0u64; self.columns + 1];
-        for &column in &self.indices {
+        for &column in self.indices {
             indptr[column as usize + 1] += 1;
         }
         for c in 0..self.columns {
             indptr[c + 1] += indptr[c];
         }
         let mut next = indptr.clone();
-        let mut indices = memory::filled(0u32, self.entries())?;
-        let mut values = memory::filled(0f32, self.entries())?;
+        let mut indices = memory::filled(0u32, self.indices.len())?;
+        let mut values = memory::filled(0f32, self.indices.len())?;
         let mut next_check = 0;
-        for row in 0..self.rows() {
+        let rows = self.indptr.len().saturating_sub(1);
+        for row in 0..rows {
             if self.indptr[row] >= next_check {
                 progress.check()?;
                 next_check = self.indptr[row] + CHECK_EVERY;
             }
-            let (columns, weights) = self.row(row);
-            for (&column, &value) in columns.iter().zip(weights) {
+            let range = self.indptr[row] as usize..self.indptr[row + 1] as usize;
+            for (&column, &value) in self.indices[range.clone()].iter().zip(&self.values[range]) {
                 let to = &mut next[column as usize];
                 indices[*to as usize] = row as u32;
                 values[*to as usize] = value;
                 *to += 1;
             }
         }
-        Ok(Csr { indptr, indices, values, columns: self.rows() })
+        Ok(Csr { indptr, indices, values, columns: rows })
     }
-}
 
-impl<'a> CsrView<'a> {
     /// Columns and values of a row; `None` when the row does not exist or the matrix contradicts itself.
     pub fn row(&self, row: usize) -> Option<(&'a [u32], &'a [f32])> {
         let start = usize::try_from(*self.indptr.get(row)?).ok()?;

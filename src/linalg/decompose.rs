@@ -94,7 +94,16 @@ fn jacobi(a: &[f64], d: usize) -> (Vec<f64>, Vec<f64>) {
 /// Solves `A x = b` for a symmetric positive definite `A` [d, d] by Cholesky; both are overwritten, `b` by `x`.
 /// Returns false when `A` is not positive definite.
 pub fn cholesky_solve(a: &mut [f64], b: &mut [f64]) -> bool {
-    let d = b.len();
+    let sound = cholesky(a, b.len());
+    if sound {
+        substitute(a, b);
+    }
+    sound
+}
+
+/// `A = L Lᵀ` of a symmetric positive definite `A` [d, d], of which the lower triangle is read and overwritten by `L`.
+/// Returns false when `A` is not positive definite.
+pub fn cholesky(a: &mut [f64], d: usize) -> bool {
     debug_assert_eq!(a.len(), d * d);
     for j in 0..d {
         for i in j..d {
@@ -112,6 +121,12 @@ pub fn cholesky_solve(a: &mut [f64], b: &mut [f64]) -> bool {
             }
         }
     }
+    true
+}
+
+/// Solves `L Lᵀ x = b` given `L` of [`cholesky`]; `b` is overwritten by `x`.
+pub fn substitute(a: &[f64], b: &mut [f64]) {
+    let d = b.len();
     for i in 0..d {
         let dot: f64 = a[i * d..i * d + i].iter().zip(&b[..i]).map(|(x, y)| x * y).sum();
         b[i] = (b[i] - dot) / a[i * d + i];
@@ -120,7 +135,6 @@ pub fn cholesky_solve(a: &mut [f64], b: &mut [f64]) -> bool {
         let dot: f64 = (i + 1..d).map(|j| a[j * d + i] * b[j]).sum();
         b[i] = (b[i] - dot) / a[i * d + i];
     }
-    true
 }
 
 #[cfg(test)]

@@ -85,6 +85,15 @@ unsafe fn add_gram_body<V: Vector, const TILE: usize>(rows: &[f32], d: usize, gr
                     gram_strip::<V, TILE>(part, d, i, j, gram);
                     j += TILE * V::LANES;
                 }
+                // Fewer registers would wait for each other's sums.
+                if TILE > 3 && j + 3 * V::LANES <= d {
+                    gram_strip::<V, 3>(part, d, i, j, gram);
+                    j += 3 * V::LANES;
+                }
+                if TILE > 2 && j + 2 * V::LANES <= d {
+                    gram_strip::<V, 2>(part, d, i, j, gram);
+                    j += 2 * V::LANES;
+                }
                 while j < d {
                     gram_strip::<V, 1>(part, d, i, j, gram);
                     j += V::LANES;
@@ -96,6 +105,77 @@ unsafe fn add_gram_body<V: Vector, const TILE: usize>(rows: &[f32], d: usize, gr
 dispatch! {
     /// `gram ← gram + rowsᵀ rows` for rows [n, d], upper triangle only; `d` is a multiple of 16.
     pub fn add_gram(rows: &[f32], d: usize, gram: &mut [f32]) = add_gram_body
+}
+
+#[inline(always)]
+unsafe fn combine_body<V: Vector, const TILE: usize>(coefficients: &[f32], rows: &[f32], out: &mut [f32]) {
+    let d = out.len();
+    assert!(rows.len() == d * coefficients.len() && d.is_multiple_of(16));
+    let n = coefficients.len();
+    for first in (0..n).step_by(4) {
+        // SAFETY: the rows lie within `rows`; a short last group repeats its last one, with coefficient 0.
+        unsafe {
+            let row: [*const f32; 4] = std::array::from_fn(|r| rows.as_ptr().add((first + r).min(n - 1) * d));
+            let c: [V; 4] = std::array::from_fn(|r| V::splat(coefficients.get(first + r).copied().unwrap_or(0.0)));
+            for j in (0..d).step_by(V::LANES) {
+                let mut v = V::load(out.as_ptr().add(j));
+                for r in 0..4 {
+                    v = c[r].mul_add(V::load(row[r].add(j)), v);
+                }
+                v.store(out.as_mut_ptr().add(j));
+            }
+        }
+    }
+}
+dispatch! {
+    /// `out ← out + Σ_r coefficients[r] rows[r]` for rows [n, d]; `d` is a multiple of 16.
+    pub fn combine(coefficients: &[f32], rows: &[f32], out: &mut [f32]) = combine_body
+}
+
+#[inline(always)]
+unsafe fn add_columns_body<V: Vector, const TILE: usize>(
+    left: &[f32],
+    width: usize,
+    first: usize,
+    right: &[f32],
+    d: usize,
+    out: &mut [f32],
+) {
+    let (n, columns) = (right.len() / d, out.len() / d);
+    assert!(d.is_multiple_of(16) && right.len() == n * d && out.len() == columns * d);
+    assert!(left.len() == n * width && first + columns <= width);
+    for i in (0..columns).step_by(4) {
+        let rows = (columns - i).min(4);
+        for j in (0..d).step_by(V::LANES) {
+            // SAFETY: rows, columns and the register at `j` lie within the slices, by the assertions above.
+            unsafe {
+                let mut acc = [V::splat(0.0); 4];
+                for row in 0..n {
+                    let strip = V::load(right.as_ptr().add(row * d + j));
+                    let x = left.as_ptr().add(row * width + first + i);
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        *acc = V::splat(*x.add(r.min(rows - 1))).mul_add(strip, *acc);
+                    }
+                }
+                for (r, acc) in acc.iter().enumerate().take(rows) {
+                    let to = out.as_mut_ptr().add((i + r) * d + j);
+                    V::splat(1.0).mul_add(*acc, V::load(to)).store(to);
+                }
+            }
+        }
+    }
+}
+dispatch! {
+    /// `out ← out + leftᵀ right` for the columns of `left` [n, width] from `first` on, as many as `out` [columns, d] has rows;
+    /// right is [n, d], `d` a multiple of 16.
+    pub fn add_columns(
+        left: &[f32],
+        width: usize,
+        first: usize,
+        right: &[f32],
+        d: usize,
+        out: &mut [f32],
+    ) = add_columns_body
 }
 
 #[cfg(test)]
@@ -133,6 +213,24 @@ mod tests {
                     assert!((out[i * d + j] - exact).abs() < 1e-3);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn products_of_tall_matrices_are_sums_over_their_rows() {
+        let (n, width, d) = (13, 7, 32);
+        let (left, right) = (matrix(n, width), matrix(n, d));
+        let mut out = vec![1.0; 5 * d];
+        add_columns(&left, width, 2, &right, d, &mut out);
+        let mut sum = vec![1.0; d];
+        combine(&left[..n], &right, &mut sum);
+        for j in 0..d {
+            for i in 0..5 {
+                let exact: f32 = (0..n).map(|r| left[r * width + 2 + i] * right[r * d + j]).sum();
+                assert!((out[i * d + j] - 1.0 - exact).abs() < 1e-4);
+            }
+            let exact: f32 = (0..n).map(|r| left[r] * right[r * d + j]).sum();
+            assert!((sum[j] - 1.0 - exact).abs() < 1e-4);
         }
     }
 

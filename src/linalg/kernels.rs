@@ -57,6 +57,16 @@ dispatch! {
 }
 
 #[inline(always)]
+unsafe fn axpy_body<V: Vector, const TILE: usize>(a: f32, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len());
+    unsafe { axpy_of::<V>(a, x.as_ptr(), y.as_mut_ptr(), x.len()) }
+}
+dispatch! {
+    /// `y ← y + a x`; both of the same length.
+    pub fn axpy(a: f32, x: &[f32], y: &mut [f32]) = axpy_body
+}
+
+#[inline(always)]
 unsafe fn score_rows_body<V: Vector, const TILE: usize>(rows: &[f32], query: &[f32], scores: &mut [f32]) {
     let d = query.len();
     assert_eq!(rows.len(), d * scores.len());

@@ -27,10 +27,25 @@ pub unsafe trait Vector: Copy {
     /// # Safety
     /// See the trait.
     unsafe fn sum(self) -> f32;
+    /// The sum of the lanes of each of four registers: fewer instructions than four times [`sum`](Self::sum).
+    /// # Safety
+    /// See the trait.
+    #[inline(always)]
+    unsafe fn sums(of: [Self; 4]) -> [f32; 4] {
+        of.map(|v| unsafe { v.sum() })
+    }
     /// Whether any lane is greater than the same lane of `other`; false for NaN.
     /// # Safety
     /// See the trait.
     unsafe fn any_greater(self, other: Self) -> bool;
+    /// `LANES` floats from the lower halves of as many words, each half a bfloat16: the upper 16 bits of a float.
+    /// # Safety
+    /// See the trait; `from` is valid for `LANES` words.
+    unsafe fn lower_halves(from: *const u32) -> Self;
+    /// The same from the upper halves.
+    /// # Safety
+    /// See [`lower_halves`](Self::lower_halves).
+    unsafe fn upper_halves(from: *const u32) -> Self;
     /// Asks for the cache line at `address`; any address is allowed.
     #[inline(always)]
     fn prefetch(address: *const f32) {
@@ -69,8 +84,36 @@ unsafe impl Vector for __m512 {
         unsafe { _mm512_reduce_add_ps(self) }
     }
     #[inline(always)]
+    unsafe fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        unsafe {
+            // Pairs, then quarters of each 128-bit part: then every part holds (a, b, c, d), and the parts are added.
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+            let low = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+            let all = _mm512_add_ps(low, _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+            let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(all)));
+            let half = _mm256_add_ps(_mm512_castps512_ps256(all), upper);
+            let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), quarter);
+            out
+        }
+    }
+    #[inline(always)]
     unsafe fn any_greater(self, other: Self) -> bool {
         unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, other) != 0 }
+    }
+    #[inline(always)]
+    unsafe fn lower_halves(from: *const u32) -> Self {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn upper_halves(from: *const u32) -> Self {
+        unsafe {
+            let mask = _mm512_set1_epi32(0xffff_0000u32 as i32);
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(from.cast()), mask))
+        }
     }
 }
 
@@ -103,8 +146,29 @@ unsafe impl Vector for __m256 {
         }
     }
     #[inline(always)]
+    unsafe fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        unsafe {
+            let all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+            let quarter = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), quarter);
+            out
+        }
+    }
+    #[inline(always)]
     unsafe fn any_greater(self, other: Self) -> bool {
         unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self, other)) != 0 }
+    }
+    #[inline(always)]
+    unsafe fn lower_halves(from: *const u32) -> Self {
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn upper_halves(from: *const u32) -> Self {
+        unsafe {
+            let mask = _mm256_set1_epi32(0xffff_0000u32 as i32);
+            _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(from.cast()), mask))
+        }
     }
 }
 
@@ -142,6 +206,16 @@ unsafe impl Vector for Portable {
     #[inline(always)]
     unsafe fn any_greater(self, other: Self) -> bool {
         (0..4).any(|i| self.0[i] > other.0[i])
+    }
+    #[inline(always)]
+    unsafe fn lower_halves(from: *const u32) -> Self {
+        let words = unsafe { from.cast::<[u32; 4]>().read_unaligned() };
+        Self(words.map(|w| f32::from_bits(w << 16)))
+    }
+    #[inline(always)]
+    unsafe fn upper_halves(from: *const u32) -> Self {
+        let words = unsafe { from.cast::<[u32; 4]>().read_unaligned() };
+        Self(words.map(|w| f32::from_bits(w & 0xffff_0000)))
     }
 }
 

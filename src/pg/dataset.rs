@@ -112,6 +112,7 @@ impl Dataset {
             interactions: &self.interactions,
             item_features: self.items.as_ref().map(|d| &d.features),
             user_features: self.users.as_ref().map(|d| &d.features),
+            previous: None,
             threads: settings::threads(),
             progress,
         }

@@ -37,6 +37,11 @@ impl ItemFactors {
         Ok(Self { model: files.model.into(), factors, quantized, items, d })
     }
 
+    /// [items, d]
+    pub fn all(&self) -> &[f32] {
+        &self.factors
+    }
+
     /// One item's factors [d].
     pub fn row(&self, item: u32) -> Result<&[f32]> {
         let start = item as usize * self.d;

@@ -4,34 +4,43 @@
 //! ONNX runtime, and holds what serving reads: item factors, neighbours, popularity. The data file (safetensors) holds
 //! what only this engine needs: ids, the interactions trained on, user factors. Both are read in place from a memory map.
 
+mod bpr;
 mod ease;
 mod hybrid;
 mod ials;
 mod item_factors;
 mod item_graph;
 mod item_knn;
+mod lightgcn;
+mod linear_fold_in;
 mod model;
 mod neumf;
 mod options;
 mod popularity;
+pub mod promotion;
 mod quality;
 mod quantized;
 mod ranker;
+mod request;
+mod rerank;
 mod scan;
 mod store;
 mod top_k;
 mod train;
 mod trainer;
 mod tune;
+mod two_tower;
 mod weighting;
 
-pub use model::{Exclude, Model, Reason, Recommendation, Scored, Who};
+pub use model::{Model, Reason, Recommendation, Scored, Who};
 pub use quality::Metric;
 pub use ranker::{Contribution, ItemSet};
+pub use request::{Groups, Request};
 pub use top_k::TopK;
 pub use train::{Trained, train};
-pub use trainer::Training;
+pub use trainer::{Previous, Training};
 pub use tune::{Search, Trial, tune};
+pub use two_tower::{embed_items, item_encoder};
 
 use crate::error::{Error, Result};
 
@@ -42,13 +51,25 @@ pub enum Algorithm {
     ItemKnn,
     Ease,
     Ials,
+    Bpr,
+    LightGcn,
     NeuMf,
+    TwoTower,
     Hybrid,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 6] =
-        [Self::Popularity, Self::ItemKnn, Self::Ease, Self::Ials, Self::NeuMf, Self::Hybrid];
+    pub const ALL: [Algorithm; 9] = [
+        Self::Popularity,
+        Self::ItemKnn,
+        Self::Ease,
+        Self::Ials,
+        Self::Bpr,
+        Self::LightGcn,
+        Self::NeuMf,
+        Self::TwoTower,
+        Self::Hybrid,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -56,14 +77,17 @@ impl Algorithm {
             Self::ItemKnn => "item_knn",
             Self::Ease => "ease",
             Self::Ials => "ials",
+            Self::Bpr => "bpr",
+            Self::LightGcn => "lightgcn",
             Self::NeuMf => "neumf",
+            Self::TwoTower => "two_tower",
             Self::Hybrid => "hybrid",
         }
     }
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials | Self::NeuMf | Self::Hybrid)
+        matches!(self, Self::Ials | Self::Bpr | Self::LightGcn | Self::NeuMf | Self::TwoTower | Self::Hybrid)
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

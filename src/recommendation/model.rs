@@ -8,14 +8,17 @@ use super::hybrid::HybridRanker;
 use super::ials::IalsRanker;
 use super::neumf::NeuMfRanker;
 use super::popularity::Popularity;
-use super::ranker::{Contribution, Query, Ranker};
+use super::ranker::{Contribution, ItemSet, Query, Ranker};
+use super::request::Request;
+use super::rerank;
 use super::store::{Files, MappedCsr};
-use super::{Algorithm, ease, item_knn};
+use super::two_tower::TwoTowerRanker;
+use super::{Algorithm, bpr, ease, item_knn, lightgcn};
 use crate::error::{Error, Result};
-use crate::interactions::IdTable;
 use crate::interactions::mapped::Mapped;
+use crate::interactions::{Features, IdTable};
 use crate::parallel::for_each_chunk;
-use crate::progress::Progress;
+use crate::progress::{Progress, Unwatched};
 
 /// Users whose items are ranked together in [`Model::recommend_block`].
 const TILE: usize = 64;
@@ -63,15 +66,6 @@ pub enum Who<'a> {
     User(u32),
     /// A history given now, folded in.
     History { items: &'a [u32], weights: &'a [f32] },
-}
-
-/// What not to recommend.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Exclude<'a> {
-    /// Everything in the history used.
-    pub seen: bool,
-    /// More items, in any order.
-    pub items: &'a [u32],
 }
 
 /// An opened model. Opening costs no more than reading the two headers; factors and ids stay in the map.
@@ -122,7 +116,10 @@ impl Model {
             Algorithm::ItemKnn => Box::new(item_knn::open(files, options, items)?),
             Algorithm::Ease => Box::new(ease::open(files, options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
+            Algorithm::Bpr => Box::new(bpr::open(files, users, items)?),
+            Algorithm::LightGcn => Box::new(lightgcn::open(files, users, items)?),
             Algorithm::NeuMf => Box::new(NeuMfRanker::open(files, options, users, items)?),
+            Algorithm::TwoTower => Box::new(TwoTowerRanker::open(files, options, users, items)?),
             Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
         };
         Ok(ranker)
@@ -164,56 +161,48 @@ impl Model {
         Ok((items, weights))
     }
 
-    /// The best `k` items, best first: those the algorithm ranks, then the most popular of the rest.
+    /// The best items, best first: those the algorithm ranks, then the most popular of the rest. A diverse list is in the order of
+    /// [`rerank`]; its scores are the algorithm's all the same.
     ///
-    /// Fewer than `k` only when no more items remain. Runs on the calling thread.
-    pub fn recommend(
-        &self,
-        who: Who,
-        k: usize,
-        exclude: Exclude,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Recommendation>> {
+    /// Shorter than `k` only when no more items may stand in it. Runs on the calling thread.
+    pub fn recommend(&self, who: Who, request: &Request, progress: &dyn Progress) -> Result<Vec<Recommendation>> {
         let (user, items, weights) = self.resolve(who)?;
-        let mut excluded = exclude.items.to_vec();
-        if exclude.seen {
-            // An item of weight 0 was not interacted with.
-            excluded.extend(items.iter().zip(weights).filter(|&(_, &w)| w != 0.0).map(|(&item, _)| item));
-        }
-        excluded.sort_unstable();
-        excluded.dedup();
-        let k = k.min(self.item_ids.len());
-        let query = Query { user, items, weights, excluded: &excluded, allowed: None };
-        let ranked = if k == 0 { Vec::new() } else { self.ranker.rank(&query, k, progress)? };
-        Ok(self.filled(&query, ranked, k))
+        request.check(self.item_ids.len())?;
+        let candidates = request.candidates(self.item_ids.len());
+        let seen = if request.exclude_seen { seen(items, weights) } else { Vec::new() };
+        let query = Query { user, items, weights, excluded: &seen, allowed: candidates.as_deref() };
+        let (k, pool) = self.lengths(request, candidates.as_deref());
+        let ranked = if k == 0 { Vec::new() } else { self.ranker.rank(&query, pool, progress)? };
+        self.list(request, &query, k, pool, ranked, progress)
     }
 
     /// [`recommend`](Self::recommend) for consecutive stored users, on `threads` threads; one list a user, in order.
     pub fn recommend_block(
         &self,
         users: Range<u32>,
-        k: usize,
-        exclude_seen: bool,
+        request: &Request,
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<Recommendation>>> {
         let users: Vec<u32> = users.collect();
-        self.recommend_users(&users, k, exclude_seen, threads, progress)
+        self.recommend_users(&users, request, threads, progress)
     }
 
     /// The same for any stored users.
     pub fn recommend_users(
         &self,
         users: &[u32],
-        k: usize,
-        exclude_seen: bool,
+        request: &Request,
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<Recommendation>>> {
-        let k = k.min(self.item_ids.len());
+        request.check(self.item_ids.len())?;
+        let candidates = request.candidates(self.item_ids.len());
+        let (k, pool) = self.lengths(request, candidates.as_deref());
         let mut lists = vec![Vec::new(); users.len()];
-        // Small requests are shared out too.
-        let tile = users.len().div_ceil(threads.max(1)).clamp(1, self.ranker.users_per_tile().clamp(1, TILE));
+        // Small requests are shared out too; one diverse list takes as long as many others.
+        let most = if request.diversity > 0.0 { 1 } else { self.ranker.users_per_tile().clamp(1, TILE) };
+        let tile = users.len().div_ceil(threads.max(1)).clamp(1, most);
         for_each_chunk(
             &mut lists,
             tile,
@@ -224,14 +213,14 @@ impl Model {
                 let users = &users[number * tile..][..lists.len()];
                 let queries = users.iter().map(|&user| {
                     let (items, weights) = self.history(user)?;
-                    let excluded = if exclude_seen { items } else { &[] };
-                    Ok(Query { user: Some(user), items, weights, excluded, allowed: None })
+                    let excluded = if request.exclude_seen { items } else { &[] };
+                    Ok(Query { user: Some(user), items, weights, excluded, allowed: candidates.as_deref() })
                 });
                 let queries: Vec<Query> = queries.collect::<Result<_>>()?;
                 let ranked =
-                    if k == 0 { vec![Vec::new(); queries.len()] } else { self.ranker.rank_tile(&queries, k)? };
+                    if k == 0 { vec![Vec::new(); queries.len()] } else { self.ranker.rank_tile(&queries, pool)? };
                 for ((list, query), ranked) in lists.iter_mut().zip(&queries).zip(ranked) {
-                    *list = self.filled(query, ranked, k);
+                    *list = self.list(request, query, k, pool, ranked, &Unwatched)?;
                 }
                 Ok(())
             },
@@ -289,6 +278,16 @@ impl Model {
         })
     }
 
+    /// What was learned of each item [items, width], with its width, in the order of [`item_ids`](Self::item_ids).
+    pub fn item_factors(&self) -> Option<(&[f32], usize)> {
+        self.ranker.item_factors()
+    }
+
+    /// The factors [rows, width] that items with these features, encoded as those of the training, would have.
+    pub fn item_factors_from_features(&self, features: &Features) -> Result<Option<Vec<f32>>> {
+        self.ranker.item_factors_from_features(features)
+    }
+
     fn check_item(&self, item: u32) -> Result<()> {
         if (item as usize) < self.item_ids.len() {
             return Ok(());
@@ -315,25 +314,50 @@ impl Model {
         Ok(())
     }
 
-    /// The ranked items, and the most popular of the others up to `k`.
-    fn filled(&self, query: &Query, ranked: Vec<(f32, u32)>, k: usize) -> Vec<Recommendation> {
+    /// How many items a list may have, and how many are to be ranked for it.
+    fn lengths(&self, request: &Request, candidates: Option<&ItemSet>) -> (usize, usize) {
+        let all = candidates.map_or(self.item_ids.len(), |set| set.len().min(self.item_ids.len()));
+        let k = request.k.min(all);
+        (k, rerank::pool(request, k).min(all))
+    }
+
+    /// The list of `k` from the first `pool` of a ranking, filled up with the most popular of the other items.
+    fn list(
+        &self,
+        request: &Request,
+        query: &Query,
+        k: usize,
+        pool: usize,
+        ranked: Vec<(f32, u32)>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Recommendation>> {
+        let longer = |pool: usize| self.ranker.rank(query, pool.min(self.item_ids.len()), progress);
+        let similarity = |one, other| self.ranker.similarity(one, other);
+        let ranked = rerank::list(request, k, pool, ranked, longer, similarity, progress)?;
         let reason = if query.user.is_some() { Reason::Trained } else { Reason::FoldedIn };
         let mut list: Vec<_> = ranked.into_iter().map(|(score, item)| Recommendation { item, score, reason }).collect();
         if list.len() < k {
+            let mut places = request.places();
             let mut ranked: Vec<u32> = list.iter().map(|r| r.item).collect();
+            ranked.iter().for_each(|&item| _ = places.take(item));
             ranked.sort_unstable();
             let rest = self.popularity_order.iter().filter_map(|&item| {
                 // `None` only in a damaged file.
                 let score = *self.popularity_scores.get(item as usize)?;
-                (!query.excludes(item) && ranked.binary_search(&item).is_err()).then_some(Recommendation {
-                    item,
-                    score,
-                    reason: Reason::Popularity,
-                })
+                let free = !query.excludes(item) && ranked.binary_search(&item).is_err() && places.take(item);
+                free.then_some(Recommendation { item, score, reason: Reason::Popularity })
             });
             let missing = k - list.len();
             list.extend(rest.take(missing));
         }
-        list
+        Ok(list)
     }
+}
+
+/// A history's items, ascending, each once. One of weight 0 was not interacted with.
+fn seen(items: &[u32], weights: &[f32]) -> Vec<u32> {
+    let mut seen: Vec<u32> = items.iter().zip(weights).filter(|&(_, &w)| w != 0.0).map(|(&item, _)| item).collect();
+    seen.sort_unstable();
+    seen.dedup();
+    seen
 }

@@ -45,6 +45,15 @@ impl<'a> Options<'a> {
         Ok(number as f32)
     }
 
+    /// A number from `least` to `most`, or null, the default.
+    pub fn optional_float(&mut self, name: &str, least: f64, most: f64) -> Result<Option<f32>> {
+        if self.value(name).is_some() {
+            return self.float(name, least, least, most).map(Some);
+        }
+        self.effective.insert(name.into(), Value::Null);
+        Ok(None)
+    }
+
     /// A number from `least` to `most`, whose default is worked out from the data.
     pub fn float_or(&mut self, name: &str, default: impl FnOnce() -> f64, least: f64, most: f64) -> Result<f32> {
         let default = if self.value(name).is_some() { least } else { default().clamp(least, most) };

@@ -8,8 +8,9 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::model::{Exclude, Model, Who};
+use super::model::{Model, Who};
 use super::quality::Metric;
+use super::request::Request;
 use super::trainer::Training;
 use super::{Algorithm, train};
 use crate::error::Result;
@@ -81,16 +82,16 @@ pub fn judge(
         let (all, _) = interactions.by_user.row(user as usize);
         let (kept, weights) = rest.by_user.row(user as usize);
         let relevant: Vec<u32> = all.iter().copied().filter(|item| kept.binary_search(item).is_err()).collect();
-        let exclude = Exclude { seen: true, items: &[] };
+        let request = Request { exclude_seen: true, ..Request::new(k) };
 
-        let list = candidate.recommend(Who::User(user), k, exclude, progress)?;
+        let list = candidate.recommend(Who::User(user), &request, progress)?;
         of_candidate += ndcg(list.into_iter().map(|r| r.item).collect(), &relevant);
 
         let mut history: Vec<(u32, f32)> =
             kept.iter().zip(weights).filter_map(|(&item, &w)| Some((known_item[item as usize]?, w))).collect();
         history.sort_unstable_by_key(|&(item, _)| item);
         let (items, weights): (Vec<u32>, Vec<f32>) = history.into_iter().unzip();
-        let list = current.recommend(Who::History { items: &items, weights: &weights }, k, exclude, progress)?;
+        let list = current.recommend(Who::History { items: &items, weights: &weights }, &request, progress)?;
         let ranked = list.into_iter().map(|r| {
             let id = current.item_ids().get(r.item).unwrap_or_default();
             // No item has this number: one that is gone is no hit.

@@ -2,6 +2,7 @@
 
 use super::Scored;
 use crate::error::{Error, Result};
+use crate::interactions::Features;
 use crate::progress::Progress;
 
 /// Some of a model's items.
@@ -150,5 +151,15 @@ pub trait Ranker: Send + Sync {
             shares.push(Contribution { item: query.items[left_out], share: whole - score(&history, &weights)? });
         }
         Ok(shares)
+    }
+
+    /// What was learned of each item [items, width], with its width: to go on from in another training.
+    fn item_factors(&self) -> Option<(&[f32], usize)> {
+        None
+    }
+
+    /// The factors [rows, width] that items with these features would have; `None` where none were learned from features.
+    fn item_factors_from_features(&self, _features: &Features) -> Result<Option<Vec<f32>>> {
+        Ok(None)
     }
 }

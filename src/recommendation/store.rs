@@ -15,7 +15,7 @@ use crate::interactions::{Csr, CsrView, IdTable};
 use crate::onnx::proto::{ModelProto, data_type};
 
 /// An element type of both formats.
-pub trait Element: Pod + Send + Sync {
+pub trait Element: Pod + Send + Sync + 'static {
     const DTYPE: Dtype;
     /// `TensorProto.DataType`; 0 where graphs of this engine have none.
     const ONNX: i32 = 0;
@@ -50,7 +50,16 @@ pub struct DataWriter(Vec<(String, Tensor)>);
 struct Tensor {
     dtype: Dtype,
     shape: Vec<usize>,
-    bytes: Vec<u8>,
+    bytes: Bytes,
+}
+
+/// Values whose bytes a tensor owns.
+struct Owned<T>(Vec<T>);
+
+impl<T: Pod> AsRef<[u8]> for Owned<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
 }
 
 impl View for &Tensor {
@@ -70,7 +79,12 @@ impl View for &Tensor {
 
 impl DataWriter {
     pub fn tensor<T: Element>(&mut self, name: &str, shape: &[usize], values: impl AsRef<[T]>) {
-        let bytes = bytemuck::cast_slice(values.as_ref()).to_vec();
+        self.owned(name, shape, values.as_ref().to_vec());
+    }
+
+    /// The same without a copy, for what is large.
+    pub fn owned<T: Element>(&mut self, name: &str, shape: &[usize], values: Vec<T>) {
+        let bytes = Bytes::from_owner(Owned(values));
         self.0.push((name.into(), Tensor { dtype: T::DTYPE, shape: shape.to_vec(), bytes }));
     }
 
@@ -80,10 +94,10 @@ impl DataWriter {
         self.tensor(&format!("{name}.bytes"), &[bytes.len()], bytes);
     }
 
-    pub fn matrix(&mut self, name: &str, matrix: &Csr) {
-        self.tensor(&format!("{name}.indptr"), &[matrix.indptr.len()], &matrix.indptr);
-        self.tensor(&format!("{name}.items"), &[matrix.indices.len()], &matrix.indices);
-        self.tensor(&format!("{name}.weights"), &[matrix.values.len()], &matrix.values);
+    pub fn matrix(&mut self, name: &str, matrix: Csr) {
+        self.owned(&format!("{name}.indptr"), &[matrix.indptr.len()], matrix.indptr);
+        self.owned(&format!("{name}.items"), &[matrix.indices.len()], matrix.indices);
+        self.owned(&format!("{name}.weights"), &[matrix.values.len()], matrix.values);
     }
 
     /// Takes the tensors of another model's file in, `prefix` in front of their names: [`Files::under`] reads them.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::interactions::{Id, Interactions, InteractionsBuilder};
+use crate::interactions::{Csr, Features, Id, Interactions, InteractionsBuilder};
 use crate::progress::Unwatched;
 
 fn interactions(rows: impl IntoIterator<Item = (i64, i64, f32)>) -> Interactions {
@@ -40,16 +40,35 @@ fn options(algorithm: Algorithm) -> Value {
             json!({"components": [ials, "item_knn"], "k": 5})
         }
         Algorithm::NeuMf => json!({"factors": 8, "epochs": 10, "batch_size": 256, "learning_rate": 0.01}),
+        Algorithm::Bpr => json!({"factors": 16, "iterations": 30}),
+        Algorithm::LightGcn => {
+            json!({"factors": 16, "batch_size": 128, "epochs": 10, "learning_rate": 0.01, "contrastive_weight": 0.05})
+        }
+        Algorithm::TwoTower => {
+            json!({"factors": 16, "hidden": 16, "epochs": 8, "batch_size": 128, "learning_rate": 0.02})
+        }
         _ => json!({}),
     }
 }
 
-fn training(interactions: &Interactions, threads: usize) -> Training<'_> {
-    Training { interactions, item_features: None, user_features: None, threads, progress: &Unwatched }
+/// Whether an item's number is even: what those algorithms that need features learn from.
+fn parity(interactions: &Interactions) -> Features {
+    let even = |id: &str| id.ends_with(['0', '2', '4', '6', '8']);
+    let indices: Vec<u32> = interactions.item_ids.iter().map(|id| u32::from(even(id))).collect();
+    let indptr = (0..=indices.len() as u64).collect();
+    let attributes = Csr { indptr, values: vec![1.0; indices.len()], indices, columns: 2 };
+    Features { attributes, ..Features::default() }
+}
+
+fn training(interactions: &Interactions, algorithm: Algorithm, threads: usize) -> Training<'_> {
+    let training = Training::new(interactions, threads, &Unwatched);
+    // Lives as long as the tests, which are short.
+    let item_features = || &*Box::leak(Box::new(parity(interactions)));
+    Training { item_features: (algorithm == Algorithm::TwoTower).then(item_features), ..training }
 }
 
 fn trained_on(data: &Interactions, algorithm: Algorithm) -> Trained {
-    train(&training(data, 2), algorithm, &options(algorithm)).unwrap()
+    train(&training(data, algorithm, 2), algorithm, &options(algorithm)).unwrap()
 }
 
 fn open(trained: &Trained) -> Model {
@@ -61,7 +80,7 @@ fn model(rows: Vec<(i64, i64, f32)>, algorithm: Algorithm) -> Model {
 }
 
 fn recommend(model: &Model, who: Who, k: usize, seen: bool) -> Vec<Recommendation> {
-    model.recommend(who, k, Exclude { seen, items: &[] }, &Unwatched).unwrap()
+    model.recommend(who, &Request { exclude_seen: seen, ..Request::new(k) }, &Unwatched).unwrap()
 }
 
 fn items(list: &[Recommendation]) -> Vec<u32> {
@@ -70,7 +89,7 @@ fn items(list: &[Recommendation]) -> Vec<u32> {
 
 #[test]
 fn blocks_are_recovered() {
-    for algorithm in [Algorithm::ItemKnn, Algorithm::Ials, Algorithm::Ease, Algorithm::NeuMf] {
+    for algorithm in Algorithm::ALL.into_iter().filter(|&a| !matches!(a, Algorithm::Popularity | Algorithm::Hybrid)) {
         let m = model(checkerboard(50), algorithm);
         for user in 0..50 {
             let list = recommend(&m, Who::User(user), 1, true);
@@ -90,7 +109,9 @@ fn a_batch_gives_the_lists_of_its_users_alone() {
         let m = model(uneven(), algorithm);
         let users = m.user_ids().len() as u32;
         for (k, seen, threads) in [(10, true, 1), (7, false, 3), (1000, true, 2), (0, true, 2)] {
-            let lists = m.recommend_block(0..users, k, seen, threads, &Unwatched).unwrap();
+            let lists = m
+                .recommend_block(0..users, &Request { exclude_seen: seen, ..Request::new(k) }, threads, &Unwatched)
+                .unwrap();
             for (user, list) in (0..users).zip(&lists) {
                 assert_eq!(*list, recommend(&m, Who::User(user), k, seen), "{algorithm:?} user {user} k {k}");
             }
@@ -131,8 +152,8 @@ fn a_new_user_gets_popular_items() {
 
 #[test]
 fn a_history_given_now_ranks_as_the_same_history_did_in_training() {
-    // A trained user of neumf has an embedding of their own, which a history given now cannot have: see the next test.
-    for algorithm in Algorithm::ALL.into_iter().filter(|&a| a != Algorithm::NeuMf) {
+    // Trained users of these have factors of their own, which no function of the history gives back: see the next tests.
+    for algorithm in Algorithm::ALL.into_iter().filter(|&a| !matches!(a, Algorithm::NeuMf | Algorithm::Bpr)) {
         let m = model(uneven(), algorithm);
         for user in 0..m.user_ids().len() as u32 {
             let (history, weights) = m.history(user).unwrap();
@@ -163,15 +184,170 @@ fn a_history_folded_into_neumf_ranks_much_as_it_did_in_training() {
 }
 
 #[test]
+fn users_with_factors_of_their_own_get_mostly_what_their_history_folded_in_gets() {
+    // Six kinds of users and items; a third of each kind's pairs are missing, and one pair in forty is of another kind.
+    let pairs = (0..120i64).flat_map(|u| (0..120i64).map(move |i| (u, i)));
+    let chosen = pairs.filter(|&(u, i)| {
+        let x = crate::linalg::mix((u * 120 + i) as u64);
+        if u % 6 == i % 6 { !x.is_multiple_of(3) } else { x.is_multiple_of(40) }
+    });
+    let rows: Vec<_> = chosen.map(|(u, i)| (u, i, 1.0)).collect();
+    let popular = model(rows.clone(), Algorithm::Popularity);
+    for (algorithm, options) in [
+        (Algorithm::Bpr, options(Algorithm::Bpr)),
+        (
+            Algorithm::LightGcn,
+            json!({"factors": 16, "batch_size": 128, "epochs": 20, "learning_rate": 0.01, "contrastive_weight": 0}),
+        ),
+    ] {
+        let data = interactions(rows.clone());
+        let m = open(&train(&training(&data, algorithm, 2), algorithm, &options).unwrap());
+        let (mut folded_in, mut by_popularity) = (0, 0);
+        for user in 0..120 {
+            let (history, weights) = m.history(user).unwrap();
+            let stored = items(&recommend(&m, Who::User(user), 6, true));
+            let common = |list: Vec<Recommendation>| items(&list).iter().filter(|i| stored.contains(i)).count();
+            folded_in += common(recommend(&m, Who::History { items: history, weights }, 6, true));
+            by_popularity += common(recommend(&popular, Who::User(user), 6, true));
+        }
+        assert!(folded_in > 120 * 6 * 2 / 3, "{algorithm:?}: {folded_in} of 720");
+        assert!(folded_in > 3 * by_popularity, "{algorithm:?}: {folded_in} {by_popularity}");
+    }
+}
+
+#[test]
 fn what_is_excluded_is_never_recommended() {
     for algorithm in Algorithm::ALL {
         let m = model(uneven(), algorithm);
         let denied = [9, 1, 50, 2];
         for user in 0..20 {
-            let exclude = Exclude { seen: true, items: &denied };
-            let list = m.recommend(Who::User(user), 1000, exclude, &Unwatched).unwrap();
+            let request = Request { exclude_seen: true, denied: &denied, ..Request::new(1000) };
+            let list = m.recommend(Who::User(user), &request, &Unwatched).unwrap();
             let (seen, _) = m.history(user).unwrap();
             assert!(list.iter().all(|r| !denied.contains(&r.item) && !seen.contains(&r.item)), "{algorithm:?}");
+        }
+    }
+}
+
+/// Requests of every kind, over 211 items.
+fn with_requests(check: impl Fn(&Request)) {
+    let group_of: Vec<u32> = (0..211).map(|item| if item % 5 == 0 { Groups::NONE } else { item % 7 }).collect();
+    let set = |keep: &dyn Fn(u32) -> bool| {
+        let mut set = ItemSet::new(211);
+        (0..211).filter(|&item| keep(item)).for_each(|item| set.insert(item));
+        set
+    };
+    let (most, few, none) = (set(&|item| item % 10 != 3), set(&|item| item % 40 == 1), set(&|_| false));
+    for allowed in [None, Some(&most), Some(&few), Some(&none)] {
+        for denied in [&[][..], &[7, 200, 1, 7, 9999]] {
+            for max_per_group in [None, Some(0), Some(1), Some(3), Some(1000)] {
+                for diversity in [0.0, 0.4, 1.0] {
+                    for (k, exclude_seen) in [(6, true), (0, true), (usize::MAX, false)] {
+                        let groups = max_per_group.map(|max_per_group| Groups { group_of: &group_of, max_per_group });
+                        check(&Request { k, exclude_seen, denied, allowed, diversity, groups });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The items that may stand in a list for a user with this history, and how many of them may do so together.
+fn permitted(model: &Model, request: &Request, history: &[u32]) -> (Vec<u32>, usize) {
+    let all = 0..model.item_ids().len() as u32;
+    let allowed = |item: &u32| {
+        request.allowed.is_none_or(|set| set.contains(*item))
+            && !request.denied.contains(item)
+            && !(request.exclude_seen && history.contains(item))
+    };
+    let items: Vec<u32> = all.filter(allowed).collect();
+    let mut taken = std::collections::BTreeMap::new();
+    for &item in &items {
+        let group = request.groups.map_or(Groups::NONE, |groups| groups.group_of[item as usize]);
+        *taken.entry(group).or_insert(0usize) += 1;
+    }
+    let most = request.groups.map_or(usize::MAX, |groups| groups.max_per_group);
+    let together = taken.iter().map(|(&group, &n)| if group == Groups::NONE { n } else { n.min(most) }).sum();
+    (items, together)
+}
+
+#[test]
+fn a_list_keeps_to_its_request_and_is_as_long_as_that_allows() {
+    for algorithm in Algorithm::ALL {
+        let mut rows = uneven();
+        rows.extend((0..211).map(|item| (0, item, 1.0)));
+        let m = model(rows, algorithm);
+        assert_eq!(m.item_ids().len(), 211);
+        let shorter = (&[4u32, 9, 14][..], &[1.0f32, 2.0, 1.0][..]);
+        with_requests(|request| {
+            for who in [Who::User(3), Who::History { items: shorter.0, weights: shorter.1 }] {
+                let history = if let Who::User(user) = who { m.history(user).unwrap().0 } else { shorter.0 };
+                let list = m.recommend(who, request, &Unwatched).unwrap();
+                let (permitted, together) = permitted(&m, request, history);
+                assert_eq!(list.len(), request.k.min(together), "{algorithm:?} {request:?}");
+                let mut found = items(&list);
+                assert!(found.iter().all(|item| permitted.contains(item)), "{algorithm:?} {request:?}");
+                if let Some(groups) = request.groups {
+                    let of = |group: u32| found.iter().filter(|&&i| groups.group_of[i as usize] == group).count();
+                    assert!((0..7).all(|group| of(group) <= groups.max_per_group), "{algorithm:?} {request:?}");
+                }
+                found.sort_unstable();
+                found.dedup();
+                assert_eq!(found.len(), list.len(), "{algorithm:?} {request:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_batch_keeps_to_its_request_as_its_users_alone_do() {
+    for algorithm in Algorithm::ALL {
+        let mut rows = uneven();
+        rows.extend((0..211).map(|item| (0, item, 1.0)));
+        let m = model(rows, algorithm);
+        with_requests(|request| {
+            let lists = m.recommend_users(&[0, 3, 60, 3, 5], request, 2, &Unwatched).unwrap();
+            for (user, list) in [0, 3, 60, 3, 5].into_iter().zip(lists) {
+                assert_eq!(
+                    list,
+                    m.recommend(Who::User(user), request, &Unwatched).unwrap(),
+                    "{algorithm:?} {request:?}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn a_diverse_list_begins_with_the_best_and_names_items_less_alike() {
+    let m = model(checkerboard(40), Algorithm::Ials);
+    // Some of both kinds: the lists of one kind come first, and diversity mixes them.
+    let who = Who::History { items: &[0, 2, 4, 6, 1], weights: &[1.0; 5] };
+    let listed = |diversity: f32| {
+        let request = Request { exclude_seen: true, diversity, ..Request::new(8) };
+        m.recommend(who, &request, &Unwatched).unwrap()
+    };
+    let (plain, diverse) = (listed(0.0), listed(0.7));
+    let odd = |list: &[Recommendation]| list.iter().position(|r| r.item % 2 == 1);
+    assert_eq!(plain[0], diverse[0]);
+    assert!(odd(&diverse) < odd(&plain), "{plain:?} {diverse:?}");
+    // The score stays the algorithm's.
+    let scores = m.score_all(who, &Unwatched).unwrap();
+    assert!(diverse.iter().all(|r| (scores[r.item as usize] - r.score).abs() < 1e-5));
+}
+
+#[test]
+fn the_histories_of_new_users_are_folded_in_and_filled_up_with_popular_items() {
+    for algorithm in Algorithm::ALL.into_iter().filter(|&a| a != Algorithm::Popularity) {
+        let m = model(checkerboard(50), algorithm);
+        for history in [&[4u32][..], &[4, 8, 20]] {
+            let who = Who::History { items: history, weights: &vec![1.0; history.len()] };
+            let list = recommend(&m, who, 50, true);
+            assert_eq!(list.len(), 50 - history.len(), "{algorithm:?}");
+            let fitting = list[..10].iter().filter(|r| r.reason == Reason::FoldedIn && r.item % 2 == 0).count();
+            assert!(fitting > 6, "{algorithm:?} {list:?}");
+            let folded = list.iter().take_while(|r| r.reason == Reason::FoldedIn).count();
+            assert!(list[folded..].iter().all(|r| r.reason == Reason::Popularity), "{algorithm:?}");
         }
     }
 }
@@ -207,9 +383,9 @@ fn neither_threads_nor_the_order_of_rows_change_a_byte() {
     let forward = interactions(uneven());
     let backward = interactions(uneven().into_iter().rev());
     for algorithm in Algorithm::ALL {
-        let expected = train(&training(&forward, 1), algorithm, &options(algorithm)).unwrap();
+        let expected = train(&training(&forward, algorithm, 1), algorithm, &options(algorithm)).unwrap();
         for (data, threads) in [(&forward, 2), (&forward, 7), (&backward, 3)] {
-            let other = train(&training(data, threads), algorithm, &options(algorithm)).unwrap();
+            let other = train(&training(data, algorithm, threads), algorithm, &options(algorithm)).unwrap();
             assert!(other.onnx == expected.onnx && other.data == expected.data, "{algorithm:?} {threads}");
         }
     }
@@ -222,13 +398,13 @@ fn a_damaged_file_is_an_error_or_a_list_and_never_a_crash() {
         let whole = trained_on(&data, algorithm);
         let try_all = |onnx: Vec<u8>, data: Vec<u8>| {
             let Ok(m) = Model::open("m", onnx.into(), data.into()) else { return false };
+            let request = Request { exclude_seen: true, denied: &[3], ..Request::new(10) };
             for user in [0, 5, 96, 10_000] {
-                let _ = m.recommend(Who::User(user), 10, Exclude { seen: true, items: &[3] }, &Unwatched);
+                let _ = m.recommend(Who::User(user), &request, &Unwatched);
                 let _ = m.similar_items(user, 5, &Unwatched);
             }
-            let _ =
-                m.recommend(Who::History { items: &[1, 2], weights: &[1.0, 1.0] }, 10, Exclude::default(), &Unwatched);
-            let _ = m.recommend_block(0..70, 10, true, 1, &Unwatched);
+            let _ = m.recommend(Who::History { items: &[1, 2], weights: &[1.0, 1.0] }, &Request::new(10), &Unwatched);
+            let _ = m.recommend_block(0..70, &request, 1, &Unwatched);
             let _ = (m.user_ids().find("u005"), m.item_ids().get(3), m.item_ids().find("x"));
             true
         };
@@ -320,10 +496,54 @@ fn histories_that_cannot_be_are_refused() {
         for (items, weights) in
             [(&[1, 10][..], &[1.0, 1.0][..]), (&[1], &[]), (&[1], &[f32::NAN]), (&[1], &[f32::INFINITY])]
         {
-            let result = m.recommend(Who::History { items, weights }, 3, Exclude::default(), &Unwatched);
+            let result = m.recommend(Who::History { items, weights }, &Request::new(3), &Unwatched);
             assert!(matches!(result, Err(Error::InvalidArgument { .. })), "{algorithm:?}: {result:?}");
         }
         assert!(m.similar_items(10, 3, &Unwatched).is_err());
+    }
+}
+
+#[test]
+fn popularity_fades_by_half_in_each_half_life() {
+    const DAY: i64 = 24 * 3600 * 1_000_000;
+    let mut builder = InteractionsBuilder::new();
+    // "old" has three users of 20 days ago, "new" one of now and one of 10 days ago.
+    let rows = [("a", "old", -20), ("b", "old", -20), ("c", "old", -20), ("a", "new", 0), ("b", "new", -10)];
+    for (user, item, days) in rows {
+        builder.push(Id::Text(user), Id::Text(item), 2.0, Some(700 * DAY + days * DAY)).unwrap();
+    }
+    let data = builder.finish().unwrap();
+    let scores = |options: Value| {
+        let trained = train(&training(&data, Algorithm::Popularity, 1), Algorithm::Popularity, &options).unwrap();
+        let list = recommend(&open(&trained), Who::User(0), 2, false);
+        list.iter().map(|r| (["new", "old"][r.item as usize], r.score)).collect::<Vec<_>>()
+    };
+    assert_eq!(scores(json!({})), [("old", 3.0), ("new", 2.0)]);
+    assert_eq!(scores(json!({"half_life": null})), [("old", 3.0), ("new", 2.0)]);
+    assert_eq!(scores(json!({"half_life": 10})), [("new", 1.5), ("old", 0.75)]);
+    assert_eq!(scores(json!({"half_life": 20, "count": "weight"})), [("new", 2.0 + 2f32.sqrt()), ("old", 3.0)]);
+    // A time so far back that its weight is 0.
+    assert_eq!(scores(json!({"half_life": 0.001})), [("new", 1.0), ("old", 0.0)]);
+
+    let timeless = interactions(checkerboard(4));
+    let error = train(&training(&timeless, Algorithm::Popularity, 1), Algorithm::Popularity, &json!({"half_life": 10}))
+        .err()
+        .unwrap();
+    assert!(matches!(error, Error::MissingColumn { column: "ts", .. }), "{error}");
+    builder = InteractionsBuilder::new();
+    builder.push(Id::Text("a"), Id::Text("x"), 1.0, Some(DAY)).unwrap();
+    builder.push(Id::Text("b"), Id::Text("x"), 1.0, None).unwrap();
+    let error = train(
+        &training(&builder.finish().unwrap(), Algorithm::Popularity, 1),
+        Algorithm::Popularity,
+        &json!({"half_life": 10}),
+    );
+    assert!(error.is_err_and(|e| e.to_string().contains("half_life")));
+    for wrong in [json!(0), json!(-1), json!("week")] {
+        assert!(
+            train(&training(&data, Algorithm::Popularity, 1), Algorithm::Popularity, &json!({"half_life": wrong}))
+                .is_err()
+        );
     }
 }
 
@@ -333,7 +553,7 @@ fn unknown_names_are_errors_that_list_the_known() {
     assert!(error.hint().unwrap().contains("popularity, item_knn, ials, ease"));
     let data = interactions(checkerboard(4));
     for algorithm in Algorithm::ALL {
-        let error = train(&training(&data, 1), algorithm, &json!({"facters": 8})).err().unwrap();
+        let error = train(&training(&data, algorithm, 1), algorithm, &json!({"facters": 8})).err().unwrap();
         assert!(matches!(error, Error::UnknownOption { .. }), "{algorithm:?}");
     }
 }
@@ -348,7 +568,8 @@ fn training_stops_when_it_is_told_to() {
     }
     let data = interactions(uneven());
     for algorithm in Algorithm::ALL {
-        let result = train(&Training { progress: &Stop, ..training(&data, 2) }, algorithm, &options(algorithm));
+        let result =
+            train(&Training { progress: &Stop, ..training(&data, algorithm, 2) }, algorithm, &options(algorithm));
         assert!(matches!(result, Err(Error::Canceled)), "{algorithm:?}");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::trainer::{Parts, Training};
-use super::{Algorithm, ease, hybrid, ials, item_knn, neumf, popularity};
+use super::{Algorithm, bpr, ease, hybrid, ials, item_knn, lightgcn, neumf, popularity, two_tower};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -28,7 +28,10 @@ pub fn train_parts(training: &Training, algorithm: Algorithm, options: &Value) -
         Algorithm::ItemKnn => item_knn::train(training, options)?,
         Algorithm::Ease => ease::train(training, options)?,
         Algorithm::Ials => ials::train(training, options)?,
+        Algorithm::Bpr => bpr::train(training, options)?,
+        Algorithm::LightGcn => lightgcn::train(training, options)?,
         Algorithm::NeuMf => neumf::train(training, options)?,
+        Algorithm::TwoTower => two_tower::train(training, options)?,
         Algorithm::Hybrid => hybrid::train(training, options)?,
     };
     Ok(parts)
@@ -68,7 +71,7 @@ pub fn train(training: &Training, algorithm: Algorithm, options: &Value) -> Resu
 
     data.ids("user_ids", &interactions.user_ids);
     data.ids("item_ids", &interactions.item_ids);
-    data.matrix("history", &interactions.history());
+    data.matrix("history", interactions.history());
     let mut order: Vec<u32> = (0..popularity.len() as u32).collect();
     order.sort_by(|&a, &b| popularity[b as usize].total_cmp(&popularity[a as usize]).then(a.cmp(&b)));
     data.tensor("popularity.order", &[order.len()], order);

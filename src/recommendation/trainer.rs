@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use super::model::Model;
 use super::store::DataWriter;
+use crate::error::Result;
 use crate::interactions::{Features, Interactions};
+use crate::memory;
 use crate::onnx::graph::{Axis, GraphBuilder};
 use crate::onnx::proto::data_type;
 use crate::progress::Progress;
@@ -16,8 +19,41 @@ pub struct Training<'a> {
     pub item_features: Option<&'a Features>,
     /// A row for each user of `interactions`.
     pub user_features: Option<&'a Features>,
+    /// What an earlier model of almost the same interactions learned, for algorithms that can go on from there.
+    pub previous: Option<&'a Previous>,
     pub threads: usize,
     pub progress: &'a dyn Progress,
+}
+
+impl<'a> Training<'a> {
+    /// On interactions alone, from the start.
+    pub fn new(interactions: &'a Interactions, threads: usize, progress: &'a dyn Progress) -> Self {
+        Self { interactions, item_features: None, user_features: None, previous: None, threads, progress }
+    }
+}
+
+/// What training starts from instead of chance.
+#[derive(Clone, Debug, Default)]
+pub struct Previous {
+    /// [items, width], in the order of the new items' ids; a new item's are 0.
+    pub item_factors: Vec<f32>,
+    pub width: usize,
+}
+
+impl Previous {
+    /// What `model` learned of the items of `interactions`; `None` where its algorithm always begins anew.
+    pub fn of(model: &Model, interactions: &Interactions) -> Result<Option<Self>> {
+        let Some((factors, width)) = model.item_factors() else { return Ok(None) };
+        let mut item_factors = memory::filled(0.0, interactions.items() * width)?;
+        for (id, to) in interactions.item_ids.iter().zip(item_factors.chunks_exact_mut(width.max(1))) {
+            if let Some(known) = model.item_ids().find(id)
+                && let Some(from) = factors.get(known as usize * width..(known as usize + 1) * width)
+            {
+                to.copy_from_slice(from);
+            }
+        }
+        Ok(Some(Self { item_factors, width }))
+    }
 }
 
 /// What it gives back.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::quality::Metric;
+use super::request::Request;
 use super::train::check_options;
 use super::{Algorithm, Model, Training, train};
 use crate::error::{Error, Result};
@@ -265,10 +266,11 @@ impl Runner<'_> {
     /// NDCG and recall, averaged over the users.
     fn judge(&self, model: &Model, validation: &[(u32, Vec<u32>)], progress: &dyn Progress) -> Result<(f64, f64)> {
         let k = self.search.k;
+        let request = Request { exclude_seen: true, ..Request::new(k) };
         let (mut ndcg, mut recall) = (0.0, 0.0);
         for batch in validation.chunks(BATCH) {
             let users: Vec<u32> = batch.iter().map(|(user, _)| *user).collect();
-            let lists = model.recommend_users(&users, k, true, self.training.threads, progress)?;
+            let lists = model.recommend_users(&users, &request, self.training.threads, progress)?;
             for ((_, relevant), list) in batch.iter().zip(lists) {
                 let is_hit = |item: u32| relevant.binary_search(&item).is_ok();
                 let places = || list.iter().enumerate().filter(|(_, r)| is_hit(r.item)).map(|(place, _)| place);
@@ -319,7 +321,7 @@ mod tests {
     }
 
     fn training(interactions: &Interactions) -> Training<'_> {
-        Training { interactions, item_features: None, user_features: None, threads: 2, progress: &Unwatched }
+        Training::new(interactions, 2, &Unwatched)
     }
 
     fn search(budget: Duration) -> Search {

@@ -21,6 +21,9 @@ enum Kind {
 }
 
 impl Weighting {
+    /// Every chosen item counts the same.
+    pub const EQUAL: Self = Self { kind: Kind::None, alpha: 1.0 };
+
     /// Reads the options `weighting` and `alpha`.
     pub fn read(options: &mut Options) -> Result<Self> {
         let kind =

@@ -2,6 +2,7 @@
 //! applied to whatever is to be compared with what the model was trained on.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,7 @@ impl Encoder {
             attributes: Csr { indptr: memory::filled(0, 1)?, columns: attributes, ..Csr::default() },
             vectors: memory::filled(0.0, ids.len().saturating_mul(width))?,
             width,
+            encoder: Some(Arc::new(self.clone())),
         };
         let Features { attributes, vectors, .. } = &mut features;
         memory::reserve(&mut attributes.indptr, ids.len())?;
@@ -211,7 +213,7 @@ fn check_kind(name: &str, how: &How, column: &Column) -> Result<()> {
 }
 
 /// The most frequent first, of equal ones in the order of their bytes; nothing where all rows have the same.
-fn fit_category(codes: &[u32], names: &[std::sync::Arc<str>]) -> Result<Option<How>> {
+fn fit_category(codes: &[u32], names: &[Arc<str>]) -> Result<Option<How>> {
     let mut counts = memory::filled(0usize, names.len())?;
     codes.iter().filter_map(|&code| names.get(code as usize).map(|_| code)).for_each(|code| counts[code as usize] += 1);
     let least = if names.len() > FEW_CATEGORIES { 2 } else { 1 };

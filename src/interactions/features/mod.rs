@@ -3,6 +3,8 @@
 mod encoder;
 mod table;
 
+use std::sync::Arc;
+
 use super::Csr;
 
 pub use encoder::Encoder;
@@ -17,6 +19,8 @@ pub struct Features {
     pub vectors: Vec<f32>,
     /// Length of a vector; 0 where there are none.
     pub width: usize,
+    /// How they were encoded, where they were: a model stores it for items and users that come later.
+    pub encoder: Option<Arc<Encoder>>,
 }
 
 impl Features {

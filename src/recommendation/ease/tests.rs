@@ -17,7 +17,7 @@ fn interactions(users: u64, items: u64, rows: u64) -> Interactions {
 }
 
 fn training(interactions: &Interactions) -> Training<'_> {
-    Training { interactions, item_features: None, user_features: None, threads: 2, progress: &Unwatched }
+    Training::new(interactions, 2, &Unwatched)
 }
 
 /// Eq. 8 by nalgebra, in `f64`.

@@ -1,8 +1,8 @@
 //! iALS as an ONNX graph: folds a history in and scores every item.
 //!
-//! The normal equations of [`super::solve`] are solved inside the graph by conjugate gradients in a `Loop`, to convergence.
+//! The normal equations of [`super::solve`], without features, are solved inside the graph by conjugate gradients in a `Loop`, to convergence.
 
-use super::Parameters;
+use super::parameters::Parameters;
 use crate::onnx::graph::{Axis, GraphBuilder, int_attribute};
 use crate::onnx::proto::data_type;
 use crate::recommendation::trainer::history_graph;
@@ -24,11 +24,14 @@ pub fn write(parameters: &Parameters, item_factors: &[f32], item_gram: &[f32]) -
     let no_weight = g.floats("no_weight", &[1], &[0.0]);
     let index = g.node_with("Concat", &[&no_item, "item_index"], vec![int_attribute("axis", 0)]);
     let weight = g.node_with("Concat", &[&no_weight, "weight"], vec![int_attribute("axis", 0)]);
-    let weight = g.node("Max", &[&weight, &zero]);
-    let positive = g.node("Greater", &[&weight, &zero]);
-    let cast = vec![int_attribute("to", data_type::FLOAT.into())];
-    let observed = g.node_with("Cast", &[&positive], cast);
-    let confidence = parameters.weighting.write(&mut g, &weight, &observed);
+    // What was turned down counts with the confidence of its weight, towards 0.
+    let magnitude = g.node("Abs", &[&weight]);
+    let cast = || vec![int_attribute("to", data_type::FLOAT.into())];
+    let chosen = g.node("Greater", &[&weight, &zero]);
+    let chosen = g.node_with("Cast", &[&chosen], cast());
+    let observed = g.node("Greater", &[&magnitude, &zero]);
+    let observed = g.node_with("Cast", &[&observed], cast());
+    let confidence = parameters.weighting.write(&mut g, &magnitude, &observed);
 
     // D = α₀ Λ + λ (n + α₀ |I|)^ν
     let keep = vec![int_attribute("keepdims", 0)];
@@ -44,7 +47,8 @@ pub fn write(parameters: &Parameters, item_factors: &[f32], item_gram: &[f32]) -
     let dense = g.node("Add", &[&dense, &lambda]);
 
     let y = g.node_with("Gather", &[&y_all, &index], vec![int_attribute("axis", 0)]);
-    let b = g.node("MatMul", &[&confidence, &y]);
+    let wanted = g.node("Mul", &[&confidence, &chosen]);
+    let b = g.node("MatMul", &[&wanted, &y]);
     let squares = g.node("Mul", &[&y, &y]);
     let diagonal = g.node("MatMul", &[&confidence, &squares]);
     let diagonal = g.node("Add", &[&diagonal, &dense]);

@@ -4,16 +4,25 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Parameters, stored_parameters};
+use super::features::factors_from_features;
+use super::parameters::Parameters;
+use super::sweep::PAD;
 use crate::error::{Error, Result};
+use crate::interactions::Features;
 use crate::interactions::mapped::Mapped;
 use crate::linalg::decompose::cholesky_solve;
+use crate::linalg::dense::add_gram;
+use crate::linalg::kernels::dot;
+use crate::memory;
 use crate::progress::{Progress, Unwatched};
 use crate::recommendation::Scored;
 use crate::recommendation::item_factors::ItemFactors;
-use crate::recommendation::ranker::{Query, Ranker};
+use crate::recommendation::ranker::{Contribution, Query, Ranker};
 use crate::recommendation::scan::most_similar;
 use crate::recommendation::store::Files;
+
+/// A history's items whose factors are gathered at a time.
+const GATHERED: usize = 64;
 
 pub struct IalsRanker {
     model: String,
@@ -24,57 +33,82 @@ pub struct IalsRanker {
     item_gram: Mapped<f32>,
     /// [users, d]
     user_factors: Mapped<f32>,
+    /// [features, d]: see [`super::features`]; empty where the model was trained without.
+    feature_map: Mapped<f32>,
     items: usize,
 }
 
 impl IalsRanker {
     pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<Self> {
-        let parameters = stored_parameters(options).map_err(|e| files.damaged(e.to_string()))?;
+        let parameters = Parameters::stored(options).map_err(|e| files.damaged(e.to_string()))?;
         let d = parameters.factors;
         let item_factors = ItemFactors::open(files, "item_factors", items, d)?;
         let (gram_shape, item_gram) = files.initializer("item_gram")?;
         let (user_shape, user_factors) = files.tensor("user_factors")?;
-        if gram_shape != [d] || user_shape != [users, d] {
+        let ([_, width], feature_map) = files.tensor("feature_map")?;
+        if gram_shape != [d] || user_shape != [users, d] || width != d {
             return Err(files.damaged("its factors do not fit its users and items"));
         }
-        Ok(Self { model: files.model.into(), parameters, item_factors, item_gram, user_factors, items })
+        Ok(Self { model: files.model.into(), parameters, item_factors, item_gram, user_factors, feature_map, items })
     }
 
     fn damaged(&self, reason: &str) -> Error {
         Error::DamagedModel { model: self.model.clone(), reason: reason.into() }
     }
 
-    /// The exact solution of one user's normal equations (Hu 2008, eq. 4) by Cholesky in `f64`.
-    fn fold_in(&self, items: &[u32], weights: &[f32], progress: &dyn Progress) -> Result<Vec<f32>> {
+    fn confidence(&self, weight: f32) -> f32 {
+        self.parameters.signed_confidence(weight)
+    }
+
+    /// The matrix of a history's normal equations (Hu 2008, eq. 4) [d, d], lower triangle: `Σ c y yᵀ + α₀ Λ + λ I`.
+    fn normal_matrix(&self, items: &[u32], weights: &[f32], progress: &dyn Progress) -> Result<Vec<f64>> {
         let d = self.parameters.factors;
-        let mut a = vec![0f64; d * d];
-        let mut b = vec![0f64; d];
+        let stride = d.next_multiple_of(PAD);
+        let mut gram = memory::filled(0f32, stride * stride)?;
+        let mut gathered = vec![0f32; GATHERED * stride];
         let mut interactions = 0;
-        for (n, (&item, &weight)) in items.iter().zip(weights).enumerate() {
-            if n % 256 == 0 {
-                progress.check()?;
+        for (items, weights) in items.chunks(GATHERED).zip(weights.chunks(GATHERED)) {
+            progress.check()?;
+            let mut rows = 0;
+            for (&item, &weight) in items.iter().zip(weights) {
+                let c = self.confidence(weight).abs();
+                if c > 0.0 {
+                    let (root, y) = (c.sqrt(), self.item_factors.row(item)?);
+                    gathered[rows * stride..].iter_mut().zip(y).for_each(|(to, &y)| *to = root * y);
+                    rows += 1;
+                }
             }
-            let c = f64::from(self.parameters.weighting.confidence(weight));
-            if c <= 0.0 {
-                continue;
-            }
-            interactions += 1;
-            let y = self.item_factors.row(item)?;
-            for (k, row) in a.chunks_exact_mut(d).enumerate() {
-                let scaled = c * f64::from(y[k]);
-                b[k] += scaled;
-                row[..=k].iter_mut().zip(y).for_each(|(a, &y)| *a += scaled * f64::from(y));
-            }
+            interactions += rows;
+            add_gram(&gathered[..rows * stride], stride, &mut gram);
         }
         let lambda = self.parameters.lambda(interactions, self.items);
-        for k in 0..d {
-            a[k * d + k] += f64::from(self.parameters.unobserved_weight * self.item_gram[k] + lambda);
+        let mut a = memory::filled(0f64, d * d)?;
+        for (k, row) in a.chunks_exact_mut(d).enumerate() {
+            (0..=k).for_each(|j| row[j] = f64::from(gram[j * stride + k]));
+            row[k] += f64::from(self.parameters.unobserved_weight * self.item_gram[k] + lambda);
         }
         progress.check()?;
+        Ok(a)
+    }
+
+    /// The solution of normal equations by Cholesky in `f64`.
+    fn solve(&self, mut a: Vec<f64>, b: impl Iterator<Item = f64>) -> Result<Vec<f32>> {
+        let mut b: Vec<f64> = b.collect();
         if !cholesky_solve(&mut a, &mut b) {
             return Err(self.damaged("a history cannot be folded into its factors"));
         }
         Ok(b.into_iter().map(|x| x as f32).collect())
+    }
+
+    /// The exact factors of a history.
+    fn fold_in(&self, items: &[u32], weights: &[f32], progress: &dyn Progress) -> Result<Vec<f32>> {
+        let a = self.normal_matrix(items, weights, progress)?;
+        let mut b = vec![0f64; self.parameters.factors];
+        for (&item, &weight) in items.iter().zip(weights).filter(|&(_, &w)| w > 0.0) {
+            let c = f64::from(self.confidence(weight));
+            b.iter_mut().zip(self.item_factors.row(item)?).for_each(|(b, &y)| *b += c * f64::from(y));
+        }
+        self.solve(a, b.into_iter())
     }
 
     /// The factors of whom a query is for.
@@ -137,6 +171,29 @@ impl Ranker for IalsRanker {
         let mut rows: Vec<_> = users.iter().map(|user| &**user).zip(rows).collect();
         self.item_factors.score_tile(&mut rows);
         Ok(())
+    }
+
+    /// Hu, Koren, Volinsky 2008, §5: `score = Σ_j c_j p_j s_j` with `s_j = y_jᵀ (Σ c y yᵀ + α₀ Λ + λ I)⁻¹ y_item`. The shares add up
+    /// to the score; what was turned down carries nothing of its own.
+    fn explain(&self, query: &Query, item: u32, _items: usize, progress: &dyn Progress) -> Result<Vec<Contribution>> {
+        let a = self.normal_matrix(query.items, query.weights, progress)?;
+        let solved = self.solve(a, self.item_factors.row(item)?.iter().map(|&y| f64::from(y)))?;
+        let share = |(&item, &weight): (&u32, &f32)| {
+            let share = self.confidence(weight).max(0.0) * dot(self.item_factors.row(item)?, &solved);
+            Ok(Contribution { item, share })
+        };
+        query.items.iter().zip(query.weights).map(share).collect()
+    }
+
+    fn item_factors(&self) -> Option<(&[f32], usize)> {
+        Some((self.item_factors.all(), self.parameters.factors))
+    }
+
+    fn item_factors_from_features(&self, features: &Features) -> Result<Option<Vec<f32>>> {
+        if self.feature_map.is_empty() {
+            return Ok(None);
+        }
+        factors_from_features(features, &self.feature_map, self.parameters.factors).map(Some)
     }
 
     fn similarity(&self, one: u32, other: u32) -> Result<f32> {
