@@ -12,6 +12,8 @@ use crate::progress::{Progress, Unwatched};
 
 /// Items scored between two looks at progress.
 const BLOCK: usize = 16_384;
+/// Items scored for a whole tile of users before the next ones are read.
+const TILE_BLOCK: usize = 512;
 /// Where a list takes more than this share of the items, or may take less of them, bounds leave nothing out.
 const SHARE: usize = 32;
 
@@ -104,6 +106,15 @@ impl ItemFactors {
             score_rows(factors, user, scores);
         }
         Ok(())
+    }
+
+    /// The same for each of some users [d] and their scores [items]: a block of items for all of them while it is in the cache.
+    pub fn score_tile(&self, rows: &mut [(&[f32], &mut [f32])]) {
+        for (block, factors) in self.factors.chunks(TILE_BLOCK * self.d).enumerate() {
+            for (user, scores) in &mut *rows {
+                score_rows(factors, user, &mut scores[block * TILE_BLOCK..][..factors.len() / self.d]);
+            }
+        }
     }
 
     /// The cosine of two items' factors.

@@ -115,6 +115,13 @@ pub trait Ranker: Send + Sync {
     /// The score of every item [items], 0 where the algorithm has nothing to say. Those of `rank` are among them.
     fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()>;
 
+    /// [`score_all`](Self::score_all) for each of a few queries, with the same results: `scores` is [queries, items].
+    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+        let items = scores.len() / queries.len().max(1);
+        let rows = scores.chunks_exact_mut(items.max(1));
+        queries.iter().zip(rows).try_for_each(|(query, row)| self.score_all(query, row, &crate::progress::Unwatched))
+    }
+
     /// The `k` items most like `item`, best first, without itself.
     fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>>;
 

@@ -46,7 +46,6 @@ pub fn check_options(training: &Training, algorithm: Algorithm, options: &Value)
             Err(Error::Canceled)
         }
     }
-    training.progress.check()?;
     match train_parts(&Training { progress: &Stop, ..*training }, algorithm, options) {
         Ok(_) | Err(Error::Canceled) => Ok(()),
         Err(error) => Err(error),

@@ -179,6 +179,7 @@ fn check_values(training: &Training, algorithm: Algorithm, axes: &[(&str, Vec<&V
                 let value = values[if other == axis { place } else { 0 }];
                 ((*name).to_owned(), value.clone())
             });
+            training.progress.check()?;
             check_options(training, algorithm, &Value::Object(chosen.collect()))?;
         }
     }

@@ -4,19 +4,20 @@
 //! the items held out. A blend is then judged in a few microseconds a user, and the search over the simplex is exhaustive in
 //! small steps: weight moves from one component to another, in steps that halve, while the metric rises.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
-use super::ranker::scale;
+use super::ranker::{best, scale};
 use super::{Component, Parameters, opened};
 use crate::error::Result;
 use crate::interactions::HeldOut;
 use crate::linalg::mix;
 use crate::memory;
 use crate::parallel::for_each_chunk;
-use crate::progress::{Progress, Unwatched};
+use crate::progress::{Counted, Progress};
 use crate::recommendation::quality::Metric;
 use crate::recommendation::ranker::{Query, Ranker};
-use crate::recommendation::top_k::TopK;
 use crate::recommendation::train::train_parts;
 use crate::recommendation::trainer::Training;
 
@@ -25,8 +26,9 @@ pub const USERS: usize = 10_000;
 /// Candidates of each component: so many times `k`, and no less than …
 const CANDIDATES_PER_K: usize = 5;
 const LEAST_CANDIDATES: usize = 100;
-/// Users whose candidates are gathered between two looks for more work.
-const GATHERED: usize = 4;
+/// Users whose candidates are gathered between two looks for more work; fewer where their scores would be more than this.
+const GATHERED: usize = 16;
+const GATHERED_SCORES: usize = 1 << 20;
 /// Users judged between two looks for more work.
 const JUDGED: usize = 128;
 /// The first and the last step of the search.
@@ -115,43 +117,45 @@ fn gather(
     let (items, count) = (interactions.items(), rankers.len());
     let most = (CANDIDATES_PER_K * k).max(LEAST_CANDIDATES);
     let mut all = memory::filled(Candidates::default(), validation.len())?;
-    progress.report("users scored", 0, validation.len());
+    let gathered = (GATHERED_SCORES / items.max(1)).clamp(1, GATHERED);
+    let done = AtomicUsize::new(0);
     for_each_chunk(
         &mut all,
-        GATHERED,
+        gathered,
         threads,
-        progress,
+        &Counted { whole: progress, phase: "users scored", done: &done, total: validation.len() },
         || vec![Vec::new(); count],
         |room: &mut Vec<Vec<f32>>, chunk, all| {
-            for (candidates, (user, held_out)) in all.iter_mut().zip(&validation[chunk * GATHERED..]) {
-                let (seen, weights) = history.row(*user as usize);
-                let query = Query { user: Some(*user), items: seen, weights, excluded: seen, allowed: None };
-                let mut found = held_out.clone();
-                for (ranker, scores) in rankers.iter().zip(room.iter_mut()) {
-                    if scores.is_empty() {
-                        *scores = memory::filled(0.0, items)?;
-                    }
-                    ranker.score_all(&query, scores, &Unwatched)?;
-                    let factor = 1.0 / scale(scores);
-                    let mut top = TopK::new(most);
-                    for (item, score) in (0..).zip(scores.iter_mut()) {
-                        *score *= factor;
-                        if *score > top.threshold() && *score != 0.0 && !query.excludes(item) {
-                            top.push(*score, item);
-                        }
-                    }
-                    found.extend(top.into_sorted().into_iter().map(|(_, item)| item));
+            let validation = &validation[chunk * gathered..][..all.len()];
+            let queries = validation.iter().map(|&(user, _)| {
+                let (seen, weights) = history.row(user as usize);
+                Query { user: Some(user), items: seen, weights, excluded: seen, allowed: None }
+            });
+            let queries: Vec<Query> = queries.collect();
+            let mut found: Vec<Vec<u32>> = validation.iter().map(|(_, held_out)| held_out.clone()).collect();
+            for (ranker, scores) in rankers.iter().zip(room.iter_mut()) {
+                if scores.is_empty() {
+                    *scores = memory::filled(0.0, gathered * items)?;
                 }
+                ranker.score_tile(&queries, &mut scores[..queries.len() * items])?;
+                for ((query, found), scores) in queries.iter().zip(&mut found).zip(scores.chunks_exact_mut(items)) {
+                    let factor = 1.0 / scale(scores);
+                    scores.iter_mut().for_each(|score| *score *= factor);
+                    found.extend(best(scores, query, most).into_iter().map(|(_, item)| item));
+                }
+            }
+            for (place, (candidates, mut found)) in all.iter_mut().zip(found).enumerate() {
                 found.sort_unstable();
                 found.dedup();
                 memory::reserve(&mut candidates.scores, found.len() * count)?;
                 for &item in &found {
-                    candidates.scores.extend(room.iter().map(|scores| scores[item as usize]));
+                    candidates.scores.extend(room.iter().map(|scores| scores[place * items + item as usize]));
                 }
-                let places = held_out.iter().filter_map(|item| found.binary_search(item).ok());
-                candidates.relevant = places.map(|place| place as u32).collect();
+                let relevant = validation[place].1.iter().filter_map(|item| found.binary_search(item).ok());
+                candidates.relevant = relevant.map(|place| place as u32).collect();
                 candidates.items = found;
             }
+            done.fetch_add(all.len(), Ordering::Relaxed);
             Ok(())
         },
     )?;

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::graph::LEAST_SCALE;
+use super::graph::{LEAST_SCALE, LEAST_SHARE};
 use super::{Parameters, prefix};
 use crate::error::{Error, Result};
-use crate::linalg::kernels::dot;
 use crate::memory;
-use crate::progress::{Progress, Unwatched};
+use crate::progress::Progress;
 use crate::recommendation::options::Options;
 use crate::recommendation::ranker::{Contribution, Query, Ranker};
 use crate::recommendation::store::Files;
@@ -18,8 +17,14 @@ use crate::recommendation::{Model, Scored};
 
 /// Similar items asked of each component, besides those asked for: the blend may rank lower ones higher.
 const MORE_SIMILAR: usize = 50;
-/// Scores squared in one sum of `f32`.
+/// Scores in one sum of `f32`, and its lanes.
 const BLOCK: usize = 4096;
+const LANES: usize = 16;
+/// Scores of a tile at once: so many users', or their items would be more than this.
+const TILE_USERS: usize = 16;
+const TILE_SCORES: usize = 1 << 21;
+/// Scores that take some 10 ms.
+const TILE_WORK: usize = 1 << 20;
 
 pub struct HybridRanker {
     components: Vec<Part>,
@@ -34,11 +39,25 @@ struct Part {
     similarity_scale: f32,
 }
 
-/// What a component's scores of one history are divided by: their root mean square. Infinite where it says nothing.
+/// What a component's scores of one history are divided by: their standard deviation. Infinite where they do not differ.
 pub fn scale(scores: &[f32]) -> f32 {
-    let sum: f64 = scores.chunks(BLOCK).map(|block| f64::from(dot(block, block))).sum();
-    let scale = (sum / scores.len().max(1) as f64).sqrt() as f32;
-    if scale > LEAST_SCALE { scale } else { f32::INFINITY }
+    let n = scores.len().max(1) as f64;
+    let mean = (lanes(scores, |score| score) / n) as f32;
+    let variance = lanes(scores, |score| (score - mean) * (score - mean)) / n;
+    let scale = variance.sqrt() as f32;
+    if scale > mean.abs() * LEAST_SHARE + LEAST_SCALE { scale } else { f32::INFINITY }
+}
+
+/// `Σ f(score)`: in `f32` by lanes within a block, in `f64` over the blocks.
+fn lanes(scores: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    let of_block = |block: &[f32]| {
+        let mut sums = [0f32; LANES];
+        let groups = block.chunks_exact(LANES);
+        let rest: f32 = groups.remainder().iter().map(|&score| f(score)).sum();
+        groups.for_each(|group| sums.iter_mut().zip(group).for_each(|(sum, &score)| *sum += f(score)));
+        f64::from(sums.iter().sum::<f32>() + rest)
+    };
+    scores.chunks(BLOCK).map(of_block).sum()
 }
 
 impl HybridRanker {
@@ -71,38 +90,45 @@ impl HybridRanker {
         scores.fill(0.0);
         for part in &self.components {
             part.ranker.score_all(query, own, progress)?;
-            let factor = part.weight / scale(own);
-            scores.iter_mut().zip(&*own).for_each(|(sum, &score)| *sum += factor * score);
+            part.add(own, scores);
         }
         progress.check()
     }
 
-    fn best(&self, query: &Query, k: usize, room: &mut Room, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
-        self.blend(query, &mut room.scores, &mut room.own, progress)?;
-        let mut top = TopK::new(k);
-        for (item, &score) in (0..).zip(&room.scores) {
-            // Of an item that no component has anything to say about, the score is 0.
-            if score > top.threshold() && score != 0.0 && !query.excludes(item) {
-                top.push(score, item);
-            }
+    /// The same for several histories: [queries, items].
+    fn blend_tile(&self, queries: &[Query], scores: &mut [f32], own: &mut [f32]) -> Result<()> {
+        scores.fill(0.0);
+        for part in &self.components {
+            part.ranker.score_tile(queries, own)?;
+            let items = self.items.max(1);
+            let rows = scores.chunks_exact_mut(items).zip(own.chunks_exact(items));
+            rows.for_each(|(scores, own)| part.add(own, scores));
         }
-        Ok(top.into_sorted())
+        Ok(())
     }
 }
 
-/// Scores of one history: [items] each.
-struct Room {
-    scores: Vec<f32>,
-    own: Vec<f32>,
-}
-
-impl Room {
-    fn new(items: usize) -> Result<Self> {
-        Ok(Self { scores: memory::filled(0.0, items)?, own: memory::filled(0.0, items)? })
+/// The best `k` of one history's scores, without those of 0.
+pub fn best(scores: &[f32], query: &Query, k: usize) -> Vec<(f32, u32)> {
+    let mut top = TopK::new(k);
+    let mut threshold = top.threshold();
+    for (item, &score) in (0..).zip(scores) {
+        // Of an item that no component has anything to say about, the score is 0.
+        if score > threshold && score != 0.0 && !query.excludes(item) {
+            top.push(score, item);
+            threshold = top.threshold();
+        }
     }
+    top.into_sorted()
 }
 
 impl Part {
+    /// Adds this component's scores of one history to the blend's.
+    fn add(&self, own: &[f32], scores: &mut [f32]) {
+        let factor = self.weight / scale(own);
+        scores.iter_mut().zip(own).for_each(|(sum, &score)| *sum += factor * score);
+    }
+
     /// A component's similarity, from −1 to 1 and in its order.
     fn similarity(&self, similarity: f32) -> f32 {
         if self.similarity_scale > 0.0 { similarity / (similarity.abs() + self.similarity_scale) } else { similarity }
@@ -111,12 +137,35 @@ impl Part {
 
 impl Ranker for HybridRanker {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
-        self.best(query, k, &mut Room::new(self.items)?, progress)
+        let mut scores = memory::filled(0f32, self.items)?;
+        self.score_all(query, &mut scores, progress)?;
+        Ok(best(&scores, query, k))
     }
 
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
-        let mut room = Room::new(self.items)?;
-        queries.iter().map(|query| self.best(query, k, &mut room, &Unwatched)).collect()
+        let users = (TILE_SCORES / self.items.max(1)).clamp(1, TILE_USERS.min(queries.len().max(1)));
+        let mut scores = memory::filled(0f32, users * self.items)?;
+        let mut own = memory::filled(0f32, users * self.items)?;
+        let mut lists = Vec::with_capacity(queries.len());
+        for queries in queries.chunks(users) {
+            let scores = &mut scores[..queries.len() * self.items];
+            self.blend_tile(queries, scores, &mut own[..queries.len() * self.items])?;
+            lists.extend(
+                queries.iter().zip(scores.chunks_exact(self.items.max(1))).map(|(query, row)| best(row, query, k)),
+            );
+        }
+        Ok(lists)
+    }
+
+    fn users_per_tile(&self) -> usize {
+        let all = self.components.iter().map(|part| part.ranker.users_per_tile());
+        // Each scores all items, which costs more than the scan for a few.
+        all.min().unwrap_or(usize::MAX).min((TILE_WORK / self.items.max(1)).max(1))
+    }
+
+    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+        let mut own = memory::filled(0f32, scores.len())?;
+        self.blend_tile(queries, scores, &mut own)
     }
 
     fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {

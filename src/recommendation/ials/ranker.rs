@@ -162,6 +162,17 @@ impl Ranker for IalsRanker {
         Ok(())
     }
 
+    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+        scores.fill(0.0);
+        let known =
+            queries.iter().zip(scores.chunks_exact_mut(self.items.max(1))).filter(|(query, _)| has_history(query));
+        let (users, rows): (Vec<_>, Vec<_>) = known.map(|(query, row)| (self.user(query, &Unwatched), row)).unzip();
+        let users: Vec<Cow<[f32]>> = users.into_iter().collect::<Result<_>>()?;
+        let mut rows: Vec<_> = users.iter().map(|user| &**user).zip(rows).collect();
+        self.item_factors.score_tile(&mut rows);
+        Ok(())
+    }
+
     /// Hu, Koren, Volinsky 2008, §5: `score = Σ_j c_j p_j s_j` with `s_j = y_jᵀ (Σ c y yᵀ + α₀ Λ + λ I)⁻¹ y_item`. The shares add up
     /// to the score; what was turned down carries nothing of its own.
     fn explain(&self, query: &Query, item: u32, _items: usize, progress: &dyn Progress) -> Result<Vec<Contribution>> {
