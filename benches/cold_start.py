@@ -21,6 +21,7 @@ from algorithms import COLD, measured_on
 from common import THREADS, Unavailable, machine, table
 from data import complete_journey, load, product_texts, purchases
 from own import MODEL, Own
+from quality import not_measured
 
 TITLE = "Cold start on Complete Journey"
 K = 20
@@ -57,7 +58,7 @@ class Pairs:
 def split(quick):
     household, product, time = purchases()
     if quick:
-        some = household < 600
+        some = household < 150
         household, product, time = household[some], product[some], time[some]
     cut = numpy.quantile(time, 0.8)
     order = numpy.lexsort((product, time, household))
@@ -170,7 +171,7 @@ def describe(connection, data):
     return vectors / numpy.maximum(numpy.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def lists_of_new_users(connection, data):
+def lists_of_new_users(connection, data, described):
     load_histories = {
         "user_id": numpy.arange(len(data.histories)),
         **{f"item_{place}": data.histories[:, place] for place in range(KNOWN)},
@@ -182,7 +183,7 @@ def lists_of_new_users(connection, data):
         f"array_remove(ARRAY[{items}], -1::bigint), k => {K}{{}}) r"
     )
     # Where items are described, the new ones are known to the model as well; they are not what these users are asked for.
-    named = ", filter => 'SELECT DISTINCT item_id FROM cold_train'"
+    named = ", filter => 'SELECT DISTINCT item_id FROM cold_train'" if described else ""
     rows = numpy.array(connection.execute(query.format(named)).fetchall(), dtype=numpy.int64).reshape(-1, 3)
     lists = numpy.full((len(data.histories), K), -1)
     lists[rows[:, 0], rows[:, 1] - 1] = rows[:, 2]
@@ -217,10 +218,10 @@ def measure(context):
         for algorithm, options in measured_on(COLD, context.quick):
             try:
                 own.train(algorithm, COLD, options)
-                of_users = lists_of_new_users(connection, data)
+                of_users = lists_of_new_users(connection, data, bool(algorithm.queries))
                 of_items = own.lists(len(data.users), K, "TABLE cold_new") if algorithm.queries else None
             except (Unavailable, psycopg.Error) as reason:
-                missed.append(f"Not measured: {algorithm.title}: {str(reason).splitlines()[0]}")
+                missed.append(not_measured(algorithm, reason))
                 continue
             line(f"pg_reco, {algorithm.title}" + (f" {options}" if options else ""), of_users, of_items)
     return "\n\n".join(

@@ -37,7 +37,7 @@ def measure(context):
         single = best_single(board)
     return "\n\n".join(
         [
-            f"{data.split.capitalize()} split: {len(data.train[0]):,} training and {len(data.test[0]):,} held-out pairs, {data.users:,} users, "
+            f"T{data.split[1:]} split: {len(data.train[0]):,} training and {len(data.test[0]):,} held-out pairs, {data.users:,} users, "
             f"{data.items:,} items; each user's {k} best of all items that the user does not have yet. The figures are computed in NumPy "
             "from the lists of `reco.recommend_all`; in brackets what `reco.evaluate` says. `whole` is the statement `reco.train`, reading "
             f"and storing included, and a peer's `fit`, its matrix given; {THREADS} threads each. Peers run with 64 factors and 15 iterations "

@@ -30,7 +30,7 @@ class Own:
                     [MODEL, self.source, algorithm.name, json.dumps(options), *queries.values()],
                 )
         except psycopg.Error as error:
-            raise Unavailable(f"{algorithm.title}: {error.diag.message_primary}") from None
+            raise Unavailable(error.diag.message_primary) from None
         phases = scalar(self.connection, "SELECT metrics->'seconds' FROM reco.models WHERE name = %s", MODEL)
         return result | {"phases": phases}
 

@@ -12,6 +12,10 @@ def note(measured):
     return f"{measured['date']}, load {measured['load']:.1f}"
 
 
+def not_measured(algorithm, reason):
+    return f"Not measured: {algorithm.title}: {str(reason).splitlines()[0]}"
+
+
 class Board:
     """Rows of a table: pg_reco's, each with what it is to beat, and the peers'."""
 
@@ -56,7 +60,7 @@ def compete(context, board, data_name, own, contenders, answer):
             trained = own.train(algorithm, data_name, options)
             figures, checked = answer(own)
         except (Unavailable, psycopg.Error) as reason:
-            board.missed.append(f"Not measured: {reason}".strip())
+            board.missed.append(not_measured(algorithm, reason))
             continue
         board.own(algorithm.title + (f" {options}" if options else ""), figures, checked, trained, to_beat)
     for title, (_, figures, measured) in contenders.items():

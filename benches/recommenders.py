@@ -43,5 +43,5 @@ def names(value):
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", UserWarning)
+    warnings.simplefilter("ignore")
     sys.exit(main())

@@ -5,9 +5,10 @@ import statistics
 import numpy
 
 import peers
-from common import THREADS, Side, Unavailable, alternate, machine, milliseconds, ratio, seconds, table
+from common import THREADS, Side, Unavailable, alternate, machine, milliseconds, peer, ratio, seconds, table
 from data import gowalla, load
 from own import MODEL, Own
+from quality import not_measured
 
 TITLE = "Speed of the recommenders"
 K = 20
@@ -70,7 +71,7 @@ def training(context, connection, data):
     for name, (wall, cpu) in medians.items():
         line(name, wall, cpu, f"in turns, {context.rounds} rounds", mine)
 
-    for name, algorithm, options, divided, peer_name, packages, peer in (
+    for name, algorithm, options, divided, peer_name, packages, fit in (
         ("GF-CF, 256 components", "gf_cf", {}, 1, "SciPy's svds", ["numpy", "scipy"], lambda: peers.gf_cf(data, 256, 0.3)[0]),
         ("An epoch of LightGCN, 3 layers", "lightgcn", LIGHTGCN | {"epochs": EPOCHS}, EPOCHS, "PyTorch", ["torch"], epoch(context, data)),
         ("BPR", "bpr", {}, 1, "implicit BPR, 100 iterations", ["implicit"], lambda: peers.implicit_bpr(data, 0.05, 0.01)[0]),
@@ -81,11 +82,11 @@ def training(context, connection, data):
             mine = [trained["wall"] / divided, trained["cpu"] / divided]
             line(f"{name}: pg_reco", *mine, "reading and storing included" + (f", of {divided} epochs" if divided > 1 else ""))
         except Unavailable as reason:
-            missed.append(f"Not measured: {str(reason).splitlines()[0]}")
+            missed.append(not_measured(Named(algorithm), reason))
         if context.quick and algorithm != "lightgcn":
             continue
         try:
-            kept = peers.kept(context, f"Gowalla, time: {peer_name}", packages, peer)
+            kept = peers.kept(context, f"Gowalla, time: {peer_name}", packages, fit)
             steps = f", {kept['steps']} of {kept['steps_of_epoch']} steps" if "steps" in kept else ""
             line(peer_name, kept["wall"], kept["cpu"], f"{kept['date']}, load {kept['load']:.1f}{steps}", mine)
         except Unavailable as reason:
@@ -123,8 +124,8 @@ def lists_of_all(context, connection, data):
         "pg_reco, into a table": Side(stored, pid),
     }
     timings = alternate(sides, context.rounds)
-    peer = [peers.batch_recommend(data, K) for _ in range(context.rounds)]
-    theirs = [statistics.median(run[clock] for run in peer) for clock in ("wall", "cpu")]
+    runs = [peers.batch_recommend(data, K) for _ in range(context.rounds)]
+    theirs = [statistics.median(run[clock] for run in runs) for clock in ("wall", "cpu")]
     lines = [
         [
             name,
@@ -154,24 +155,22 @@ USERS = 2048
 def one_of_many(context, connection, data):
     """An iALS model of random interactions: how good it is does not matter, only how many items it has."""
     lines, missed = [], []
+    peer("implicit")
     for items in SCANNED[: context.size(None, 1)]:
-        theirs = peers.kept(context, f"best {K} of {items:,} items", ["implicit", "numpy"], lambda: peers.top_k_kernel(items, WIDTH, K, 20))
-        date = f"{theirs['date']}, load {theirs['load']:.1f}"
+        theirs = peers.top_k_kernel(items, WIDTH, K, 20)
         try:
             mine = recommend_of(context, connection, items)
             lines.append([f"{items:,} items: pg_reco, `reco.recommend`, prepared", *map(milliseconds, mine), "", ""])
         except Unavailable as reason:
             mine = None
-            missed.append(f"Not measured: {str(reason).splitlines()[0]}")
+            missed.append(f"Not measured: {items:,} items: {reason}")
         for name, timing in theirs.items():
-            if isinstance(timing, dict):
-                ratios = [ratio(timing["wall"], mine[0]), ratio(timing["cpu"], mine[1])] if mine else ["", ""]
-                lines.append([f"{items:,} items: {name}", milliseconds(timing["wall"]), milliseconds(timing["cpu"]), *ratios])
+            ratios = [ratio(timing["wall"], mine[0]), ratio(timing["cpu"], mine[1])] if mine else ["", ""]
+            lines.append([f"{items:,} items: {name}", milliseconds(timing["wall"]), milliseconds(timing["cpu"]), *ratios])
     return [
         f"**One user's best {K} of many items**, {WIDTH} factors. pg_reco is the whole call over psycopg, median; implicit is its kernel `topk` on "
         "one thread, many users at once on two, NumPy the product of matrix and vector alone, with no best of it found; both in process.",
         table(["", "ms", "CPU ms", "pg_reco faster by", "by CPU"], lines),
-        f"Peers kept from {date}.",
         *missed,
     ]
 
