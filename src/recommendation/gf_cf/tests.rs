@@ -19,7 +19,7 @@ fn interactions() -> Interactions {
 
 fn model(data: &Interactions, options: &Value) -> Model {
     let training =
-        Training { interactions: data, item_features: None, user_features: None, threads: 2, progress: &Unwatched };
+        Training::new(data, 2, &Unwatched);
     let trained = crate::recommendation::train(&training, Algorithm::GfCf, options).unwrap();
     Model::open("m", trained.onnx.into(), trained.data.into()).unwrap()
 }
