@@ -1,17 +1,18 @@
 //! The two files of a model: writing the data file, and reading tensors of both in place.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytemuck::Pod;
 use bytes::Bytes;
 use prost::Message;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::interactions::mapped::Mapped;
 use crate::interactions::{Csr, CsrView, IdTable};
+use crate::memory;
 use crate::onnx::proto::{ModelProto, data_type};
 
 /// An element type of both formats.
@@ -62,21 +63,6 @@ impl<T: Pod> AsRef<[u8]> for Owned<T> {
     }
 }
 
-impl View for &Tensor {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
 impl DataWriter {
     pub fn tensor<T: Element>(&mut self, name: &str, shape: &[usize], values: impl AsRef<[T]>) {
         self.owned(name, shape, values.as_ref().to_vec());
@@ -105,9 +91,28 @@ impl DataWriter {
         self.0.extend(other.0.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
     }
 
-    pub fn finish(self) -> Result<Vec<u8>> {
-        safetensors::serialize(self.0.iter().map(|(name, tensor)| (name, tensor)), None)
-            .map_err(|e| Error::Internal(format!("the data file cannot be written: {e}")))
+    /// The bytes of the file. Each tensor is let go once it is written, so that what is large is hardly ever held twice.
+    pub fn finish(mut self) -> Result<Vec<u8>> {
+        // The widest elements first: then every tensor is aligned, as the header is.
+        self.0.sort_by(|(a, x), (b, y)| y.dtype.bitsize().cmp(&x.dtype.bitsize()).then(a.cmp(b)));
+        let mut end = 0;
+        let mut header = serde_json::Map::new();
+        for (name, Tensor { dtype, shape, bytes }) in &self.0 {
+            let start = end;
+            end += bytes.len();
+            let dtype = format!("{dtype:?}");
+            header.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
+        }
+        let mut header = serde_json::Value::Object(header).to_string();
+        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+        let mut file = Vec::new();
+        memory::reserve(&mut file, 8 + header.len() + end)?;
+        file.extend((header.len() as u64).to_le_bytes());
+        file.extend(header.as_bytes());
+        for (_, tensor) in self.0 {
+            file.extend_from_slice(&tensor.bytes);
+        }
+        Ok(file)
     }
 }
 
