@@ -16,8 +16,6 @@ use crate::recommendation::{Model, Request};
 /// Users whose lists are in memory at a time, and places of all of them together.
 const BATCH: usize = 8192;
 const PLACES: usize = 1 << 22;
-/// Users that a thread takes at a time.
-const CHUNK: usize = 4;
 
 /// Draws a case's negatives.
 pub type Draw<'a> = &'a (dyn Fn(usize) -> Result<Vec<u32>> + Sync);
@@ -106,16 +104,11 @@ pub fn evaluate(
         let mut outcomes = asked.lists(start..end, progress)?;
         for_each_chunk(
             &mut outcomes,
-            CHUNK,
+            1,
             protocol.threads,
             progress,
             || (),
-            |(), number, outcomes| {
-                for (n, outcome) in outcomes.iter_mut().enumerate() {
-                    asked.measure(start + number * CHUNK + n, outcome)?;
-                }
-                Ok(())
-            },
+            |(), number, outcome| asked.measure(start + number, &mut outcome[0]),
         )?;
         for (case, outcome) in (start..end).zip(outcomes) {
             measured.short += usize::from(outcome.short);

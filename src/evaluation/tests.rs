@@ -193,6 +193,22 @@ fn every_metric_is_its_definition() {
 }
 
 #[test]
+fn long_lists_are_as_diverse_as_their_pairs() {
+    let model = trained(Algorithm::ItemKnn);
+    let catalogue = Catalogue::of(&model, true, &Unwatched).unwrap();
+    let all: Vec<u32> = (0..catalogue.items() as u32).collect();
+    assert!(all.len() > 70);
+    let (_, audience) = questions(&model);
+    let mut similarity = 0.0;
+    for (a, b) in all.iter().flat_map(|&a| all[..a as usize].iter().map(move |&b| (a, b))) {
+        let (a, b) = (&audience[a as usize], &audience[b as usize]);
+        similarity += a.intersection(b).count() as f64 / ((a.len() * b.len()) as f64).sqrt();
+    }
+    close(catalogue.diversity(&all), 1.0 - similarity / (all.len() * (all.len() - 1) / 2) as f64, "pairs");
+    assert!(catalogue.diversity(&all[..1]).is_nan());
+}
+
+#[test]
 fn threads_change_nothing() {
     let model = trained(Algorithm::Ials);
     let ([cases], _) = cases_for([&model], SEEN);

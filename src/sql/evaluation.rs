@@ -198,7 +198,6 @@ fn compare_models(
 }
 
 #[pg_extern(sql = false)]
-#[expect(clippy::too_many_arguments, reason = "SQL calls it with named arguments")]
 fn cross_validate(
     source: Option<&str>,
     algorithm: Option<&str>,
