@@ -201,10 +201,38 @@ unsafe impl Sums for Wide {
     }
 }
 
-/// [`Wide`] in two halves.
+/// [`Wide`] in two halves. Written out twice: a closure around an instruction may end as a call.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-struct Halves([__m256i; 2]);
+struct Halves(__m256i, __m256i);
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn half_rows(from: *const u8) -> [__m256i; 2] {
+    unsafe {
+        let bytes = _mm256_loadu_si256(from.cast());
+        [_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(bytes)]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn half_add(sums: __m256i, rows: [__m256i; 2], query: [__m256i; 2]) -> __m256i {
+    unsafe {
+        let (even, odd) = (_mm256_madd_epi16(rows[0], query[0]), _mm256_madd_epi16(rows[1], query[1]));
+        _mm256_add_epi32(sums, _mm256_add_epi32(even, odd))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn half_passing(sums: __m256i, scale: f32, slack: f32, scales: *const f32, least: f32) -> u16 {
+    unsafe {
+        let bound = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale), _mm256_set1_ps(slack));
+        let bound = _mm256_mul_ps(bound, _mm256_loadu_ps(scales));
+        _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(bound, _mm256_set1_ps(least))) as u16
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 // SAFETY: AVX2 and FMA; reads no more than the trait allows.
@@ -213,14 +241,11 @@ unsafe impl Sums for Halves {
     type Query = [__m256i; 2];
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self {
-        Self([unsafe { _mm256_set1_epi32(value) }; 2])
+        unsafe { Self(_mm256_set1_epi32(value), _mm256_set1_epi32(value)) }
     }
     #[inline(always)]
     unsafe fn rows(from: *const u8) -> Self::Rows {
-        [0, 32].map(|at| unsafe {
-            let bytes = _mm256_loadu_si256(from.add(at).cast());
-            [_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(bytes)]
-        })
+        unsafe { [half_rows(from), half_rows(from.add(32))] }
     }
     #[inline(always)]
     unsafe fn query(group: i32) -> Self::Query {
@@ -231,21 +256,14 @@ unsafe impl Sums for Halves {
     }
     #[inline(always)]
     unsafe fn add(self, rows: Self::Rows, query: Self::Query) -> Self {
-        Self([0, 1].map(|half| unsafe {
-            let even = _mm256_madd_epi16(rows[half][0], query[0]);
-            let odd = _mm256_madd_epi16(rows[half][1], query[1]);
-            _mm256_add_epi32(self.0[half], _mm256_add_epi32(even, odd))
-        }))
+        unsafe { Self(half_add(self.0, rows[0], query), half_add(self.1, rows[1], query)) }
     }
     #[inline(always)]
     unsafe fn passing(self, scale: f32, slack: f32, scales: *const f32, least: f32) -> u16 {
-        let [low, high] = [0, 1].map(|half| unsafe {
-            let sums = _mm256_cvtepi32_ps(self.0[half]);
-            let bound = _mm256_fmadd_ps(sums, _mm256_set1_ps(scale), _mm256_set1_ps(slack));
-            let bound = _mm256_mul_ps(bound, _mm256_loadu_ps(scales.add(8 * half)));
-            _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(bound, _mm256_set1_ps(least)))
-        });
-        (low | high << 8) as u16
+        unsafe {
+            half_passing(self.0, scale, slack, scales, least)
+                | half_passing(self.1, scale, slack, scales.add(8), least) << 8
+        }
     }
 }
 
@@ -296,8 +314,12 @@ unsafe fn tile<S: Sums, const U: usize, const B: usize>(
     unsafe {
         let stride = block_bytes(blocks.groups);
         let from = blocks.bytes.as_ptr().add(block * stride);
-        let groups: [*const i32; U] = std::array::from_fn(|u| queries[u].groups.as_ptr());
-        let mut sums: [[S; B]; U] = std::array::from_fn(|u| [S::splat(queries[u].start); B]);
+        let mut groups = [std::ptr::null(); U];
+        let mut sums = [[S::splat(0); B]; U];
+        for (u, query) in queries.iter().enumerate() {
+            groups[u] = query.groups.as_ptr();
+            sums[u] = [S::splat(query.start); B];
+        }
         for g in 0..blocks.groups {
             let mut rows = [S::rows(from.add(g * ROWS * 4)); B];
             for (b, rows) in rows.iter_mut().enumerate().skip(1) {

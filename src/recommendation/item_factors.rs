@@ -14,8 +14,9 @@ use crate::progress::{Progress, Unwatched};
 const BLOCK: usize = 16_384;
 /// Items scored for a whole tile of users before the next ones are read.
 const TILE_BLOCK: usize = 512;
-/// Where a list takes more than this share of the items, or may take less of them, bounds leave nothing out.
-const SHARE: usize = 32;
+/// Where a list and what it leaves out take more than one in so many of the items, bounds leave too little out; where it may take less
+/// than this of them, they are looked up one by one.
+const SHARE: usize = 16;
 
 /// Factors [items, d] in a model's graph, and the compressed copy of them in its data file where there is one.
 pub struct ItemFactors {
@@ -92,7 +93,7 @@ impl ItemFactors {
 
     /// The only items to be ranked, where they are so few that each is looked up.
     fn few<'a>(&self, query: &Query<'a>) -> Option<&'a ItemSet> {
-        query.allowed.filter(|allowed| allowed.len() < self.items / SHARE * 2)
+        query.allowed.filter(|allowed| allowed.len() < self.items / SHARE)
     }
 
     fn quantized_for(&self, query: &Query, k: usize) -> Option<&Quantized> {
