@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::interactions::{Id, Interactions, InteractionsBuilder};
 use crate::linalg::mix;
 use crate::progress::Unwatched;
-use crate::recommendation::{Algorithm, Exclude, Model, Trained, Training, Who, train};
+use crate::recommendation::{Algorithm, Model, Request, Trained, Training, Who, train};
 
 /// Users who like every fourth item, and some noise.
 fn interactions() -> Interactions {
@@ -23,9 +23,7 @@ fn interactions() -> Interactions {
 }
 
 fn trained(data: &Interactions, algorithm: Algorithm, options: &Value) -> Result<Trained> {
-    let training =
-        Training { interactions: data, item_features: None, user_features: None, threads: 2, progress: &Unwatched };
-    train(&training, algorithm, options)
+    train(&Training::new(data, 2, &Unwatched), algorithm, options)
 }
 
 fn open(trained: &Trained) -> Model {
@@ -95,7 +93,7 @@ fn a_component_of_no_use_is_not_in_the_model() {
     let text = String::from_utf8_lossy(&model.onnx);
     assert!(text.contains("1.neighbours") && !text.contains("0.neighbours"));
     let lists = |trained: &Trained| {
-        let list = |user| open(trained).recommend(Who::User(user), 10, Exclude::default(), &Unwatched).unwrap();
+        let list = |user| open(trained).recommend(Who::User(user), &Request::new(10), &Unwatched).unwrap();
         (0..20).map(|user| list(user).into_iter().map(|r| r.item).collect::<Vec<_>>()).collect::<Vec<_>>()
     };
     assert_eq!(lists(&model), lists(&trained(&data, Algorithm::ItemKnn, &Value::Null).unwrap()));
