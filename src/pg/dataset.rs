@@ -32,16 +32,10 @@ pub struct Queries {
     pub signals: Signals,
 }
 
-/// Features as read, and how they were made into numbers.
-pub struct Described {
-    pub encoder: Encoder,
-    pub features: Features,
-}
-
 pub struct Dataset {
     pub interactions: Interactions,
-    pub items: Option<Described>,
-    pub users: Option<Described>,
+    pub items: Option<Features>,
+    pub users: Option<Features>,
     /// What a later look at the same queries must know: types of ids, columns, signals.
     pub config: Value,
 }
@@ -95,23 +89,20 @@ impl Dataset {
             users = Some(table);
         }
         let interactions = builder.finish_watched(progress)?;
-        let describe = |table: Option<FeatureTable>, ids: &IdTable| -> Result<Option<Described>> {
-            let Some(table) = table else { return Ok(None) };
+        let encode = |table: Option<FeatureTable>, ids: &IdTable| {
             progress.check()?;
-            let encoder = Encoder::fit(&table)?;
-            let features = encoder.encode(&table, ids)?;
-            Ok(Some(Described { encoder, features }))
+            table.map(|table| Encoder::fit(&table)?.encode(&table, ids)).transpose()
         };
-        let items = describe(items, &interactions.item_ids)?;
-        let users = describe(users, &interactions.user_ids)?;
+        let items = encode(items, &interactions.item_ids)?;
+        let users = encode(users, &interactions.user_ids)?;
         Ok(Self { interactions, items, users, config })
     }
 
     pub fn training<'a>(&'a self, progress: &'a dyn Progress) -> Training<'a> {
         Training {
             interactions: &self.interactions,
-            item_features: self.items.as_ref().map(|d| &d.features),
-            user_features: self.users.as_ref().map(|d| &d.features),
+            item_features: self.items.as_ref(),
+            user_features: self.users.as_ref(),
             previous: None,
             threads: settings::threads(),
             progress,

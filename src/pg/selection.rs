@@ -61,7 +61,7 @@ pub fn select(
         unsafe { (pg_sys::GetCurrentStatementStartTimestamp(), pg_sys::GetCurrentCommandId(false)) };
     let key = Key {
         model: recommender.entry.name.clone(),
-        stamp: recommender.entry.stamp.clone(),
+        stamp: recommender.entry.stamp,
         filter: filter.map(Into::into),
         group_by: group_by.map(Into::into),
         role: caller(),

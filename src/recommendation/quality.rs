@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 
-/// A metric of a list's first `k` places, from 0 to 1; as in [`crate::evaluation::Metrics`].
+/// A metric of a list's first `k` places, from 0 to 1, averaged over users; defined as in [`crate::evaluation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     Ndcg,

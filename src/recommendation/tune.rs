@@ -244,7 +244,7 @@ impl Runner<'_> {
         self.training.progress.report("options tried", self.done, self.total);
         let start = Instant::now();
         let progress = Timed { whole: self.training.progress, deadline };
-        let training = Training { interactions, progress: &progress, ..*self.training };
+        let training = Training { interactions, previous: None, progress: &progress, ..*self.training };
         let judged = train(&training, self.algorithm, options).and_then(|trained| {
             let model = Model::open(self.algorithm.name(), Bytes::from(trained.onnx), Bytes::from(trained.data))?;
             self.judge(&model, validation, &progress)

@@ -89,7 +89,6 @@ fn numbered<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> Vec<u32> {
 }
 
 #[pg_extern(sql = false)]
-#[expect(clippy::too_many_arguments, reason = "SQL calls it with named arguments")]
 fn evaluate(
     model: Option<&str>,
     test: Option<&str>,
@@ -139,7 +138,6 @@ fn evaluate(
 }
 
 #[pg_extern(sql = false)]
-#[expect(clippy::too_many_arguments, reason = "SQL calls it with named arguments")]
 fn compare_models(
     model_a: Option<&str>,
     model_b: Option<&str>,

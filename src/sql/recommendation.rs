@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use pgrx::AnyElement;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, Spi};
 
 use super::{given, list_length, raise};
 use crate::error::{Error, Result};
-use crate::pg::catalog::{self, Task};
+use crate::pg::catalog::Task;
 use crate::pg::errors;
 use crate::pg::history::{self, History};
 use crate::pg::ids::id_text;

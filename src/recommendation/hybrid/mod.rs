@@ -154,6 +154,8 @@ fn prefix(component: usize) -> String {
 }
 
 pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
+    // What an earlier model learned of interactions held out now would make its component look better than it is.
+    let training = &Training { previous: None, ..*training };
     let mut parameters = Parameters::read(&mut options)?;
     let mut options = options.finish()?;
     // A mistake in the last component's options should not wait for the training of the first.

@@ -23,9 +23,7 @@ fn interactions() -> Interactions {
 }
 
 fn trained(data: &Interactions, algorithm: Algorithm, options: &Value) -> Result<Trained> {
-    let training =
-        Training::new(data, 2, &Unwatched);
-    train(&training, algorithm, options)
+    train(&Training::new(data, 2, &Unwatched), algorithm, options)
 }
 
 fn open(trained: &Trained) -> Model {
