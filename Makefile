@@ -4,6 +4,7 @@
 #   PG_CONFIG=/path/pg_config  another PostgreSQL than Debian's
 #   ORT=cuda                   ONNX Runtime with its CUDA provider
 #   VERSIONS="17 18"           the versions of PostgreSQL for test-versions
+#   TORCH=1                    PyTorch among the peers of bench-recommend: 3 GB of downloads
 #   ARGS='…'                   for pytest, the demonstration or the benchmarks
 
 SETUP := pgrx-config/setup.sh
@@ -13,7 +14,7 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults test-versions lint setup models start stop restart psql install bench clean
+.PHONY: help demo test faults test-versions lint setup models start stop restart psql install bench bench-recommend clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
@@ -28,6 +29,7 @@ help:
 	@echo "make install PG_CONFIG=…      the extension, into a server of yours"
 	@echo "make lint                     format and clippy, as CI runs them"
 	@echo "make bench                    the figures of benches/"
+	@echo "make bench-recommend          the recommenders beside their peers; with TORCH=1 beside PyTorch too"
 	@echo "make clean                    takes away all that was made here"
 
 demo:
@@ -73,6 +75,11 @@ install:
 bench:
 	@$(SETUP) all python-bench demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/run.py $(ARGS)
+
+# An hour or so; most of it is the peers', once.
+bench-recommend:
+	@$(SETUP) all python-bench $(if $(TORCH),python-bench-torch) demo-data
+	@$(SETUP) run .build/venv-bench/bin/python benches/recommenders.py $(ARGS)
 
 clean:
 	@$(SETUP) clean

@@ -33,6 +33,8 @@ class Context:
     dsn: str
     quick: bool
     rounds: int
+    # Whether peers whose figures were kept from an earlier run are measured anew.
+    fresh: bool = False
 
     def size(self, full, quick):
         return quick if self.quick else full

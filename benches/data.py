@@ -123,6 +123,30 @@ def movielens():
     return numbered_interactions("MovieLens 1M", "the NCF paper's, one item a user", train, test)
 
 
+@dataclass
+class Candidates:
+    """The NCF paper's protocol: each user's held-out item is ranked among 99 items that the user did not rate."""
+
+    users: int
+    items: int
+    train: tuple
+    # [users]: the held-out item; [users, 99]: the others.
+    held_out: numpy.ndarray
+    negatives: numpy.ndarray
+
+
+def movielens_candidates():
+    """MovieLens 1M by the NCF paper's protocol, in its own numbers. Two of the held-out items have no training row."""
+    with file_of("ncf", "ml-1m.train.pairs") as train, file_of("ncf", "ml-1m.test.rating") as test:
+        train = numpy.loadtxt(train, dtype=numpy.int64, usecols=(0, 1)).T
+        test = numpy.loadtxt(test, dtype=numpy.int64, usecols=(0, 1)).T
+    with file_of("ncf", "ml-1m.test.negative") as lines:
+        negatives = numpy.loadtxt(lines, dtype=numpy.int64, delimiter="\t", usecols=range(1, 100))
+    items = int(max(train[1].max(), test[1].max(), negatives.max())) + 1
+    assert (test[0] == numpy.arange(len(test[0]))).all()
+    return Candidates(len(test[0]), items, tuple(train), test[1], negatives)
+
+
 def gowalla():
     """Gowalla as the LightGCN paper split it: a line is a user and its items."""
 

@@ -9,6 +9,7 @@ import scipy.sparse
 
 from common import THREADS, Side, alternate, machine, peer, ratio, scalar, seconds, table
 from data import interactions, load
+from metrics import full_ranking
 
 TITLE = "Training iALS"
 FACTORS, ITERATIONS = 64, 15
@@ -76,25 +77,11 @@ class PgReco:
         return dict(self.connection.execute(query).fetchall())
 
 
-def quality(lists, data):
-    """NDCG and recall at K, averaged over the users with a held-out item; `lists` is [users, K], −1 where nothing is."""
-    users, items = data.test
-    held_out = numpy.bincount(users, minlength=data.users)
-    pairs = numpy.arange(data.users)[:, None] * data.items + lists
-    hits = numpy.isin(pairs, users * data.items + items) & (lists >= 0)
-    discounts = 1 / numpy.log2(numpy.arange(2, K + 2))
-    ideal = numpy.concatenate([[1], numpy.cumsum(discounts)])[numpy.minimum(held_out, K)]
-    tested = held_out > 0
-    ndcg = (hits * discounts).sum(1) / ideal
-    recall = hits.sum(1) / numpy.maximum(held_out, 1)
-    return {"ndcg": float(ndcg[tested].mean()), "recall": float(recall[tested].mean())}
-
-
 def best_setting(data, grid):
     def ndcg(setting):
         implicit = Implicit(data, setting)
         implicit.run()
-        return quality(implicit.lists(), data)["ndcg"]
+        return full_ranking(implicit.lists(), data, K)["ndcg"]
 
     return max(grid, key=ndcg)
 
@@ -134,7 +121,7 @@ def compare(context, connection, data, grid):
     checked = pg_reco.own_quality()
     lines = []
     for name, contender in contenders.items():
-        timing, rated = timings[name], quality(contender.lists(), data)
+        timing, rated = timings[name], full_ranking(contender.lists(), data, K)
         mine = contender is pg_reco
         lines.append(
             [

@@ -25,6 +25,10 @@ Measured by `make bench`, which needs nothing but what it installs itself. `make
 the figure into this file. The sides take turns within one run, so that whatever else the machine does falls on all of them; times
 are only good of an idle one. Complete Journey comes with the set-up; iALS is also measured on MovieLens 1M and Gowalla where
 `RECO_DATASETS` names a folder with `ncf/` and `gowalla/` in their authors' formats, gzipped.
+
+The figures whose titles speak of recommenders or of a cold start are measured by `make bench-recommend`;
+`make bench-recommend ARGS='--only gowalla,ml-1m,cold,speed --record'` chooses and writes down. Peers that take long are measured once
+and kept in `.build/bench-peers.json`, by version and machine, `--fresh` measures them anew; PyTorch is one only with `TORCH=1`.
 """
 
 
@@ -45,41 +49,44 @@ def main():
         parser.error("--rounds is 1 or more")
 
     context = common.Context(common.from_environment("PG_RECO_DSN"), arguments.quick, rounds)
+    return measure_all(context, {name: name for name in arguments.figures or FIGURES}, arguments.record)
+
+
+def measure_all(context, figures, recorded):
+    """Prints the figures, {name: module}, and writes them down if they are to be recorded; gives the exit status."""
     missed = False
     with common.database(context.dsn):
-        for name in arguments.figures or FIGURES:
+        for name, module in figures.items():
             print(f"measuring: {name}", file=sys.stderr)
             try:
-                title, text = measure(name, context)
+                title, text = measure(module, context)
             except common.Unavailable as reason:
                 missed = True
                 print(f"{name}: not measured: {reason}", file=sys.stderr)
                 continue
             print(f"## {title}\n\n{text}\n", flush=True)
-            if arguments.record:
+            if recorded:
                 record(title, text)
     return 1 if missed else 0
 
 
-def measure(name, context):
+def measure(module, context):
     try:
-        figure = importlib.import_module(name)
+        figure = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise common.Unavailable(f"the package {error.name} is missing; make bench installs it") from None
     return figure.TITLE, figure.measure(context)
 
 
 def record(title, text):
-    """Replaces or appends the figure's section."""
+    """Replaces the figure's section where it stands, or appends it."""
     sections = {}
     if RESULTS.exists():
         for section in RESULTS.read_text().split("\n## ")[1:]:
             known, _, content = section.partition("\n")
             sections[known] = content.strip()
     sections[title] = text
-    titles = [importlib.import_module(name).TITLE for name in FIGURES]
-    kept = sorted(sections, key=lambda known: titles.index(known) if known in titles else len(titles))
-    RESULTS.write_text(HEAD + "".join(f"\n## {known}\n\n{sections[known]}\n" for known in kept))
+    RESULTS.write_text(HEAD + "".join(f"\n## {known}\n\n{content}\n" for known, content in sections.items()))
 
 
 if __name__ == "__main__":

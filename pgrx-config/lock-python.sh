@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-for folder in models tests benches; do
+for name in models/requirements tests/requirements benches/requirements benches/requirements-torch; do
     uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header \
         --override pgrx-config/python-overrides.in "$@" \
-        --output-file "$folder/requirements.txt" "$folder/requirements.in"
+        --no-emit-package triton --output-file "$name.txt" "$name.in"
 done

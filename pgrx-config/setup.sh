@@ -246,6 +246,11 @@ step_python-bench() {
     install_locked "$BUILD/venv-bench" benches/requirements.txt
 }
 
+# 3 GB: only where it is asked for.
+step_python-bench-torch() {
+    install_locked "$BUILD/venv-bench" benches/requirements-torch.txt
+}
+
 # ------------------------------------------------------------------------------------------------------- ONNX Runtime
 
 # The folder of the variant that is asked for: the library and, for CUDA, everything that it loads.
@@ -396,7 +401,7 @@ do_steps() {
     for step in "$@"; do
         case $step in
             all) do_steps system cargo-pgrx python onnxruntime models postgres extension cluster database ;;
-            system | cargo-pgrx | python | python-tests | python-bench | onnxruntime | models | demo-data | \
+            system | cargo-pgrx | python | python-tests | python-bench | python-bench-torch | onnxruntime | models | demo-data | \
                 postgres | extension | cluster | database | stop | clean | install) "step_$step" ;;
             *) die "there is no step '$step'; see the head of pgrx-config/setup.sh" ;;
         esac

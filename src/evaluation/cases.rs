@@ -160,7 +160,9 @@ pub struct CasesBuilder<'m, const N: usize> {
     /// Users with a given history, though none of its items may be known.
     given: Vec<UserKey>,
     sealed: bool,
+    /// Sorted once the first negative comes, then `asked`.
     pairs: Vec<(UserKey, [u32; N])>,
+    asked: bool,
     negatives: Option<Vec<(UserKey, [u32; N])>>,
     counts: Counts,
 }
@@ -176,6 +178,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
             given: Vec::new(),
             sealed: false,
             pairs: Vec::new(),
+            asked: false,
             negatives: negatives.then(Vec::new),
             counts: Counts::default(),
         }
@@ -221,10 +224,17 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
         memory::push(&mut self.pairs, (key, items))
     }
 
-    /// A candidate that is not right, for one of the test's users. All test rows have come before.
+    /// A candidate that is not right; of who is not asked it is ignored. All test rows have come before.
     pub fn push_negative(&mut self, user: &str, item: &str) -> Result<()> {
         let known = self.models.map(|model| model.user_ids().find(user));
+        if !self.asked {
+            self.pairs.sort_unstable();
+            self.asked = true;
+        }
         let Some(key) = known[0].or_else(|| self.stranger(user)) else { return Ok(()) };
+        if self.pairs.binary_search_by_key(&key, |row| row.0).is_err() {
+            return Ok(());
+        }
         let Some(items) = self.items(item) else {
             self.counts.unknown_negatives += 1;
             return Ok(());
@@ -284,6 +294,10 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
                     rows.push(others.iter().map(|items| items[n]))?;
                 }
             }
+        }
+        if cases[0].is_empty() && counts.users_without_negatives > 0 {
+            let hint = "It has, for the users of the test, items that they did not take: columns user_id and item_id.";
+            return Err(Error::argument("negatives", "a query without a candidate for any of the users", hint));
         }
         if cases[0].is_empty() {
             let hint = "Its users and items must be ones that the model was trained on, and, unless exclude_seen is \

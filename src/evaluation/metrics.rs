@@ -308,6 +308,34 @@ mod tests {
     }
 
     #[test]
+    fn values_are_those_of_ranx_and_scikit_learn() {
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/evaluation_golden.json")).unwrap();
+        let numbers = |value: &serde_json::Value| -> Vec<u32> {
+            value.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as u32).collect()
+        };
+        let mut compared = 0;
+        for (k, expected) in golden["values"].as_object().unwrap() {
+            for (n, user) in golden["users"].as_array().unwrap().iter().enumerate() {
+                let (ranked, relevant) = (numbers(&user["ranked"]), numbers(&user["relevant"]));
+                let scores: Vec<f32> = numbers(&user["scores"]).into_iter().map(|s| s as f32).collect();
+                let mut v = values(&judged(&ranked, &relevant, k.parse().unwrap(), ranked.len()));
+                let place = |score| crate::evaluation::order::Place { score, popularity: 0.0 };
+                let places: Vec<_> = relevant.iter().map(|&i| place(scores[i as usize])).collect();
+                let mut others = scores.clone();
+                relevant.iter().for_each(|&i| others[i as usize] = f32::NAN);
+                let popularity = vec![0.0; scores.len()];
+                v.set(Metric::Auc, crate::evaluation::order::auc(&places, &others, &popularity));
+                for (name, of_users) in expected.as_object().unwrap() {
+                    close(&v, Metric::from_name(name).unwrap(), of_users[n].as_f64().unwrap());
+                    compared += 1;
+                }
+            }
+        }
+        assert_eq!(compared, 3 * 24 * 9);
+    }
+
+    #[test]
     fn a_perfect_list_scores_one_and_an_empty_one_zero() {
         let perfect = values(&judged(&[2, 0, 1], &[0, 1, 2], 3, 9));
         let empty = values(&judged(&[], &[0, 1, 2], 3, 3));

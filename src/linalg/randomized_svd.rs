@@ -211,7 +211,7 @@ mod tests {
         for row in 0..rows {
             for column in 0..columns {
                 let x = mix((row * columns + column) as u64);
-                if x % 5 == 0 || column == row % 3 {
+                if x.is_multiple_of(5) || column == row % 3 {
                     a.indices.push(column as u32);
                     a.values.push((1.0 + (x >> 60) as f32) / (1.0 + column as f32 / 5.0));
                 }

@@ -107,7 +107,10 @@ mod tests {
             }
         }
         let endless = |team: &Team| loop {
-            team.each(8, |_| Ok(std::thread::sleep(std::time::Duration::from_millis(1))))?;
+            team.each(8, |_| {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                Ok(())
+            })?;
         };
         let result: Result<()> = run(2, &Soon(std::cell::Cell::new(0)), "test", 0, endless);
         assert!(matches!(result, Err(Error::Canceled)));
@@ -118,7 +121,7 @@ mod tests {
         // Other tests run at the same time: what counts is that many calls leave no more behind than one.
         let before = threads_of_this_process();
         for _ in 0..40 {
-            run(8, &Unwatched, "test", 1, |team| team.each(20, |i| Ok(i))).unwrap();
+            run(8, &Unwatched, "test", 1, |team| team.each(20, Ok)).unwrap();
         }
         assert!(threads_of_this_process() < before + 100);
     }

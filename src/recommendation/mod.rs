@@ -6,6 +6,7 @@
 
 mod bpr;
 mod ease;
+mod gf_cf;
 mod hybrid;
 mod ials;
 mod item_factors;
@@ -50,6 +51,7 @@ pub enum Algorithm {
     Popularity,
     ItemKnn,
     Ease,
+    GfCf,
     Ials,
     Bpr,
     LightGcn,
@@ -59,10 +61,11 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 9] = [
+    pub const ALL: [Algorithm; 10] = [
         Self::Popularity,
         Self::ItemKnn,
         Self::Ease,
+        Self::GfCf,
         Self::Ials,
         Self::Bpr,
         Self::LightGcn,
@@ -76,6 +79,7 @@ impl Algorithm {
             Self::Popularity => "popularity",
             Self::ItemKnn => "item_knn",
             Self::Ease => "ease",
+            Self::GfCf => "gf_cf",
             Self::Ials => "ials",
             Self::Bpr => "bpr",
             Self::LightGcn => "lightgcn",
@@ -87,7 +91,10 @@ impl Algorithm {
 
     /// Whether training draws at random, so that there is an option `seed`.
     pub fn is_stochastic(self) -> bool {
-        matches!(self, Self::Ials | Self::Bpr | Self::LightGcn | Self::NeuMf | Self::TwoTower | Self::Hybrid)
+        matches!(
+            self,
+            Self::GfCf | Self::Ials | Self::Bpr | Self::LightGcn | Self::NeuMf | Self::TwoTower | Self::Hybrid
+        )
     }
 
     pub fn from_name(name: &str) -> Result<Self> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::gf_cf::GfCfRanker;
 use super::hybrid::HybridRanker;
 use super::ials::IalsRanker;
 use super::neumf::NeuMfRanker;
@@ -115,6 +116,7 @@ impl Model {
             Algorithm::Popularity => Box::new(Popularity),
             Algorithm::ItemKnn => Box::new(item_knn::open(files, options, items)?),
             Algorithm::Ease => Box::new(ease::open(files, options, items)?),
+            Algorithm::GfCf => Box::new(GfCfRanker::open(files, options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
             Algorithm::Bpr => Box::new(bpr::open(files, users, items)?),
             Algorithm::LightGcn => Box::new(lightgcn::open(files, users, items)?),

@@ -47,6 +47,8 @@ fn options(algorithm: Algorithm) -> Value {
         Algorithm::TwoTower => {
             json!({"factors": 16, "hidden": 16, "epochs": 8, "batch_size": 128, "learning_rate": 0.02})
         }
+        // The checkerboard has two directions; any more would be arbitrary.
+        Algorithm::GfCf => json!({"factors": 2, "iterations": 4}),
         _ => json!({}),
     }
 }
@@ -550,7 +552,7 @@ fn popularity_fades_by_half_in_each_half_life() {
 #[test]
 fn unknown_names_are_errors_that_list_the_known() {
     let error = Algorithm::from_name("als").unwrap_err();
-    assert!(error.hint().unwrap().contains("popularity, item_knn, ials, ease"));
+    assert!(error.hint().unwrap().contains(&Algorithm::ALL.map(Algorithm::name).join(", ")));
     let data = interactions(checkerboard(4));
     for algorithm in Algorithm::ALL {
         let error = train(&training(&data, algorithm, 1), algorithm, &json!({"facters": 8})).err().unwrap();

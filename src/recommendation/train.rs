@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::options::Options;
 use super::trainer::{Parts, Training};
-use super::{Algorithm, bpr, ease, hybrid, ials, item_knn, lightgcn, neumf, popularity, two_tower};
+use super::{Algorithm, bpr, ease, gf_cf, hybrid, ials, item_knn, lightgcn, neumf, popularity, two_tower};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -27,6 +27,7 @@ pub fn train_parts(training: &Training, algorithm: Algorithm, options: &Value) -
         Algorithm::Popularity => popularity::train(training, options)?,
         Algorithm::ItemKnn => item_knn::train(training, options)?,
         Algorithm::Ease => ease::train(training, options)?,
+        Algorithm::GfCf => gf_cf::train(training, options)?,
         Algorithm::Ials => ials::train(training, options)?,
         Algorithm::Bpr => bpr::train(training, options)?,
         Algorithm::LightGcn => lightgcn::train(training, options)?,

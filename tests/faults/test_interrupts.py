@@ -28,6 +28,8 @@ WORK = {
     "recommend one by one": "SELECT count(*) FROM generate_series(1, 100000) u, reco.recommend('wide', u::bigint, 100)",
     "similar one by one": "SELECT count(*) FROM generate_series(1, 20000) i, reco.similar_items('wide', (i % 20000)::bigint, 100)",
     "evaluate": f"SELECT count(*) FROM reco.evaluate('wide', '{WIDE}', 100, false), generate_series(1, 20)",
+    "compare models": f"SELECT count(*) FROM reco.compare_models('wide', 'wide', '{WIDE}', 100, false, sampled_negatives => 1000)",
+    "cross-validate": f"SELECT count(*) FROM reco.cross_validate('{WIDE}', 'item_knn', k => 100)",
     "split": "SELECT count(*) FROM reco.split('SELECT u AS user_id, u % 99 AS item_id FROM generate_series(1, 3000000) u', 'leave_one_out')",
     "describe": f"SELECT count(*) FROM generate_series(1, 100) g, reco.describe_model('{MINILM}', 1 + 0 * g)",
     "export": f"SELECT sum(length(reco.export_model('{MINILM}', 1 + 0 * g))) FROM generate_series(1, 100) g",

@@ -255,6 +255,8 @@ WORK = {
     "recommend to all": "SELECT count(*) FROM reco.recommend_all('shop_ials', 50)",
     "similar": "SELECT count(*) FROM reco.similar_items('shop_item_knn', 3, 5)",
     "evaluate": "SELECT count(*) FROM reco.evaluate('shop_ials', 'TABLE purchase', exclude_seen => false)",
+    "compare models": "SELECT count(*) FROM reco.compare_models('shop_ials', 'shop_item_knn', 'TABLE purchase', exclude_seen => false)",
+    "cross-validate": "SELECT count(*) FROM reco.cross_validate('TABLE purchase', 'item_knn')",
     "export": "SELECT length(reco.export_model('all-minilm-l6-v2'))",
     "describe": "SELECT count(*) FROM reco.describe_model('all-minilm-l6-v2')",
     "import": "SELECT reco.import_model('again', reco.export_model('all-minilm-l6-v2'))",

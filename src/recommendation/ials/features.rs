@@ -97,9 +97,9 @@ impl<'a> FeatureMap<'a> {
         let known = |row: usize| if features.knows(row) { lambda[row] / mean_lambda } else { 0.0 };
         let weight: Vec<f32> = (0..rows).map(known).collect();
         let mut diagonal = memory::filled(f64::from(regularization), width(features))?;
-        for row in 0..rows {
+        for (row, &weight) in weight.iter().enumerate() {
             let (columns, values) = features.attributes.row(row);
-            let square = |x: f32| f64::from(weight[row]) * f64::from(x) * f64::from(x);
+            let square = |x: f32| f64::from(weight) * f64::from(x) * f64::from(x);
             columns.iter().zip(values).for_each(|(&column, &x)| diagonal[column as usize] += square(x));
             let vectors = &mut diagonal[features.attributes.columns..];
             vectors.iter_mut().zip(features.vector(row).iter().chain(&[1.0])).for_each(|(sum, &x)| *sum += square(x));

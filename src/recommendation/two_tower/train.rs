@@ -19,12 +19,15 @@ const CHUNK: usize = 128;
 const HISTORY: usize = 64;
 /// Share of the samples of a user with features whose history is left out, so that the features alone are enough.
 const HISTORY_DROPOUT: f32 = 0.1;
+/// Share of the samples whose user's features are left out: a history that is given later comes without them.
+const FEATURE_DROPOUT: f32 = 0.3;
 /// The items' vectors in histories are renewed after about as many pairs as there are items, times this.
 const RENEW_AFTER: usize = 2;
 /// Rows that are embedded at once.
 const ROWS: usize = 128;
-/// Size of the embeddings of items and of attributes at first.
-const SCALE: f32 = 0.1;
+/// Greatest weight at first of whatever enters an item's or a user's hidden layer: an attribute, an embedding, a vector. Each of
+/// them is about 1 long, so that none drowns the others.
+const SCALE: f32 = 0.3;
 
 /// What is learned from; features are of these users and items.
 pub struct Given<'a> {
@@ -70,6 +73,14 @@ struct Pair {
     place: u64,
 }
 
+/// What the user tower is told of a pair's user.
+#[derive(Clone, Copy, PartialEq)]
+enum Hears {
+    History,
+    Features,
+    Both,
+}
+
 /// A chunk of pairs on its way through the towers.
 struct Forward<'v> {
     items: Pass<'v>,
@@ -106,14 +117,24 @@ impl<'a> Model<'a> {
         let user_inputs = width + given.users.map_or(0, |users| users.width);
         let mut counts = memory::filled(0u32, items)?;
         given.interactions.by_user.indices.iter().for_each(|&item| counts[item as usize] += 1);
+        let mut item_ids = Table::new(items, hidden, SCALE, seed(3))?;
+        for (id, _) in item_ids.values.chunks_exact_mut(hidden).zip(&counts).filter(|&(_, &n)| n == 0) {
+            // Nothing will move it from where chance put it.
+            id.fill(0.0);
+        }
+        let mut item_network = Network::new(&[given.items.width, hidden, d], 1.0, seed(1))?;
+        if let Some(first) = item_network.layers.first_mut() {
+            let greatest = first.weight.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(w.abs()));
+            first.weight.iter_mut().for_each(|w| *w *= SCALE / greatest);
+        }
         let total = given.interactions.by_user.entries() as f32;
         Ok(Self {
             given,
             parameters,
             log_q: counts.into_iter().map(|n| (n as f32 / total).ln()).collect(),
-            items: Network::new(&[given.items.width, hidden, d], 1.0, seed(1))?,
+            items: item_network,
             item_attributes: attributes(Some(given.items), 2)?,
-            item_ids: Table::new(items, hidden, SCALE, seed(3))?,
+            item_ids,
             // At first a user is about the mean of the history.
             users: Network::new(&[user_inputs, hidden, width], 0.1, seed(4))?,
             user_attributes: attributes(given.users, 5)?,
@@ -141,13 +162,26 @@ impl<'a> Model<'a> {
         })
     }
 
+    fn hears(&self, pair: Pair) -> Hears {
+        if !self.given.users.is_some_and(|users| users.knows(pair.user as usize)) {
+            return Hears::History;
+        }
+        let chance = uniform(mix(self.parameters.seed ^ 11), pair.place).abs();
+        if chance < HISTORY_DROPOUT {
+            Hears::Features
+        } else if chance < HISTORY_DROPOUT + FEATURE_DROPOUT {
+            Hears::History
+        } else {
+            Hears::Both
+        }
+    }
+
     /// The mean of up to [`HISTORY`] items of a pair's history, without the pair's own item, into `mean`.
     fn history(&self, pair: Pair, from: usize, mean: &mut [f32], touches: &mut Vec<Touch>) {
         let (d, width, seed) = (self.parameters.factors, self.parameters.width(), self.parameters.seed);
         let (items, weights) = self.given.interactions.by_user.row(pair.user as usize);
         let chance = |what: u64| uniform(mix(seed ^ what), pair.place).abs();
-        let known = self.given.users.is_some_and(|users| users.knows(pair.user as usize));
-        if known && chance(11) < HISTORY_DROPOUT {
+        if self.hears(pair) == Hears::Features {
             return;
         }
         let first = touches.len();
@@ -217,6 +251,9 @@ impl<'a> Model<'a> {
             let (mean, vector) = input.split_at_mut(width);
             self.history(*pair, p, mean, &mut history);
             if let (Some(users), Some(added)) = (self.given.users, &mut added) {
+                if self.hears(*pair) == Hears::History {
+                    continue;
+                }
                 vector.copy_from_slice(users.vector(pair.user as usize));
                 let added = &mut added[p * hidden..][..hidden];
                 add_attributes(users, pair.user as usize, &self.user_attributes.values, added);
@@ -297,12 +334,13 @@ impl<'a> Model<'a> {
             forward.history.iter().map(move |touch| Touch { from: first + touch.from, ..*touch })
         });
         let history: Vec<Touch> = history.collect();
-        let item_touches = attribute_touches(self.given.items, pairs.iter().map(|pair| pair.item));
+        let item_touches = attribute_touches(self.given.items, pairs.iter().map(|pair| pair.item).zip(0u32..));
         self.item_ids.update(team, &ids, &item_added, step, 0.0)?;
         self.item_attributes.update(team, &item_touches, &item_added, step, 0.0)?;
         self.history_ids.update(team, &history, &means, step, 0.0)?;
         if let Some(users) = self.given.users {
-            let touches = attribute_touches(users, pairs.iter().map(|pair| pair.user));
+            let heard = pairs.iter().zip(0u32..).filter(|(pair, _)| self.hears(**pair) != Hears::History);
+            let touches = attribute_touches(users, heard.map(|(pair, from)| (pair.user, from)));
             self.user_attributes.update(team, &touches, &user_added, step, 0.0)?;
         }
         self.items.update(&of_items, step, 0.0);
@@ -344,9 +382,10 @@ fn turned(slope: &mut [f32], vector: &[f32], scale: f32, length: f32) {
     slope.iter_mut().zip(vector).for_each(|(g, v)| *g = (*g - along * v * scale) / length);
 }
 
-fn attribute_touches(features: &Features, rows: impl Iterator<Item = u32>) -> Vec<Touch> {
+/// For rows of features, each with its row among the gradients.
+fn attribute_touches(features: &Features, rows: impl Iterator<Item = (u32, u32)>) -> Vec<Touch> {
     let mut touches = Vec::new();
-    for (row, from) in rows.zip(0u32..) {
+    for (row, from) in rows {
         let (columns, values) = features.attributes.row(row as usize);
         touches.extend(columns.iter().zip(values).map(|(&row, &scale)| Touch { row, from, scale }));
     }
