@@ -18,8 +18,7 @@ fn interactions() -> Interactions {
 }
 
 fn model(data: &Interactions, options: &Value) -> Model {
-    let training =
-        Training::new(data, 2, &Unwatched);
+    let training = Training::new(data, 2, &Unwatched);
     let trained = crate::recommendation::train(&training, Algorithm::GfCf, options).unwrap();
     Model::open("m", trained.onnx.into(), trained.data.into()).unwrap()
 }
