@@ -37,7 +37,8 @@ fn options(algorithm: Algorithm) -> Value {
         Algorithm::Ials => json!({"factors": 20, "iterations": 8}),
         Algorithm::Hybrid => {
             let ials = json!({"algorithm": "ials", "options": options(Algorithm::Ials)});
-            json!({"components": [ials, "item_knn"], "k": 5})
+            let gf_cf = json!({"algorithm": "gf_cf", "options": options(Algorithm::GfCf)});
+            json!({"components": [ials, "item_knn", gf_cf], "k": 5})
         }
         Algorithm::NeuMf => json!({"factors": 8, "epochs": 10, "batch_size": 256, "learning_rate": 0.01}),
         Algorithm::Bpr => json!({"factors": 16, "iterations": 30}),

@@ -17,6 +17,8 @@ use crate::recommendation::top_k::TopK;
 
 /// Items scored between two looks at progress.
 const BLOCK: usize = 16_384;
+/// Items scored for a whole tile of users before the next ones are read.
+const TILE_BLOCK: usize = 512;
 
 pub struct GfCfRanker {
     parameters: Parameters,
@@ -147,6 +149,29 @@ impl Ranker for GfCfRanker {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A block of items at a time for all of them, while its factors are in the cache.
+    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+        let items = self.graph.items.max(1);
+        scores.fill(0.0);
+        for (query, scores) in queries.iter().zip(scores.chunks_exact_mut(items)) {
+            self.graph.scores(query, |item, score| scores[item as usize] += score)?;
+        }
+        let Some(low) = &self.low_pass else { return Ok(()) };
+        let spectrum = |query| self.has_history(query).then(|| low.spectrum(self.graph.confidences(query)));
+        let spectra: Vec<Option<Vec<f32>>> = queries.iter().map(spectrum).collect();
+        let mut products = [0f32; TILE_BLOCK];
+        for (block, factors) in low.factors.chunks(TILE_BLOCK * low.gains.len()).enumerate() {
+            let products = &mut products[..factors.len() / low.gains.len()];
+            for (scores, spectrum) in scores.chunks_exact_mut(items).zip(&spectra) {
+                let Some(spectrum) = spectrum else { continue };
+                score_rows(factors, spectrum, products);
+                let scores = &mut scores[block * TILE_BLOCK..];
+                scores.iter_mut().zip(products.iter()).for_each(|(score, product)| *score += product);
+            }
+        }
+        Ok(())
     }
 
     /// What the filter makes of one item's signal at the other.

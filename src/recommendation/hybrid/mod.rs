@@ -3,9 +3,9 @@
 //! With the scores `s_c(j)` of component `c` for one history over all items `j`, the blend scores
 //! `score(j) = Σ_c w_c s_c(j) / σ_c`, `w_c ≥ 0`, `Σ_c w_c = 1`, where `σ_c` is the standard deviation of `s_c` over all items: so
 //! neither a long history nor the unit of a score decides which component is heard. The mean is not taken off: it is
-//! the same for all items of a list, and where a component says nothing its 0 stays 0. On MovieLens 1M and Gowalla the best
-//! blends by the deviation, the root mean square and the greatest score differed by less than 0.0005 NDCG@20, and were better
-//! by 0.001 to 0.004 than those of scores divided by nothing or by the length of the history.
+//! the same for all items of a list, and where a component says nothing its 0 stays 0. On a sample of Gowalla's users the best
+//! blends of GF-CF and iALS by the deviation, by the root mean square and by the greatest score lay within 0.0004 NDCG@20 of
+//! each other, and 0.001 above those of scores as they are or divided by the length of the history.
 //!
 //! Weights: a share of each user's interactions is held out (the latest where there are times), each component is
 //! trained on the rest, and the weights that give the held-out items the best NDCG or recall at `k` are searched for
@@ -83,7 +83,7 @@ impl Component {
         };
         let algorithm = Algorithm::from_name(name)?;
         if matches!(algorithm, Algorithm::Hybrid | Algorithm::Popularity) {
-            let hint = "Blend algorithms that score items for a history: ials and item_knn, say.";
+            let hint = "Blend algorithms that score items for a history: gf_cf and ials, say.";
             return Err(Error::argument("a component of a hybrid", name, hint));
         }
         if algorithm.is_stochastic() {
@@ -119,11 +119,11 @@ impl Parameters {
             seed: options.integer("seed", 0, 0, u64::MAX)?,
             components: Vec::new(),
         };
-        let default = json!(["ials", "item_knn"]);
+        let default = json!(["gf_cf", "ials"]);
         let given = options.given("components").unwrap_or(&default);
         let wrong = || {
             let hint =
-                format!("It must be an array of 1 to {MOST_COMPONENTS} algorithms, as in [\"ials\", \"item_knn\"].");
+                format!("It must be an array of 1 to {MOST_COMPONENTS} algorithms, as in [\"gf_cf\", \"ials\"].");
             Error::argument("option \"components\"", given, hint)
         };
         let list = given.as_array().filter(|list| (1..=MOST_COMPONENTS).contains(&list.len())).ok_or_else(wrong)?;
