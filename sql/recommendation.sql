@@ -24,50 +24,50 @@ COMMENT ON FUNCTION reco.tune IS 'options tried on held-out interactions within 
 -- One implementation for every type of id.
 CREATE FUNCTION reco.recommend(model text, user_id text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
         history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
-        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+        diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_wrapper';
 CREATE FUNCTION reco.recommend(model text, user_id bigint, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
         history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
-        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+        diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_wrapper';
 CREATE FUNCTION reco.recommend(model text, user_id uuid, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
         history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
-        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+        diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_wrapper';
-COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, text[], real, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
-COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, text[], real, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
-COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, text[], real, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, text[], double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, text[], double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, text[], double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
 
 CREATE FUNCTION reco.recommend_for_items(model text, item_ids text[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
         exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
-        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+        diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_for_items_wrapper';
 CREATE FUNCTION reco.recommend_for_items(model text, item_ids bigint[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
         exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
-        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+        diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::text[], $3, $4, $5, $6, $7, $8, $9, $10)';
 CREATE FUNCTION reco.recommend_for_items(model text, item_ids uuid[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
         exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
-        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+        diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::text[], $3, $4, $5, $6, $7, $8, $9, $10)';
-COMMENT ON FUNCTION reco.recommend_for_items(text, text[], real[], integer, boolean, text, text[], real, text, integer) IS 'the best k items for a basket or a session, without a stored user';
-COMMENT ON FUNCTION reco.recommend_for_items(text, bigint[], real[], integer, boolean, text, text[], real, text, integer) IS 'the best k items for a basket or a session, without a stored user';
-COMMENT ON FUNCTION reco.recommend_for_items(text, uuid[], real[], integer, boolean, text, text[], real, text, integer) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, text[], real[], integer, boolean, text, text[], double precision, text, integer) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, bigint[], real[], integer, boolean, text, text[], double precision, text, integer) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, uuid[], real[], integer, boolean, text, text[], double precision, text, integer) IS 'the best k items for a basket or a session, without a stored user';
 
 CREATE FUNCTION reco.recommend_all(model text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
-        diversity real DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
+        diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (user_id text, rank integer, item_id text, score real)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000000 ROWS 100000
     AS 'MODULE_PATHNAME', 'recommend_all_wrapper';

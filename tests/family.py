@@ -17,8 +17,8 @@ OPTIONS = {
 }
 ALGORITHMS = list(OPTIONS)
 PERSONAL = [algorithm for algorithm in ALGORITHMS if algorithm != "popularity"]
-# What users learned in training is more than what their history says when it is given anew.
-TRANSDUCTIVE = {"bpr", "lightgcn", "neumf"}
+# Of a few dozen users, networks learn each one's gaps by heart: what they make of kinds is tested on more data, in the engine.
+SHALLOW = [algorithm for algorithm in PERSONAL if algorithm not in ("neumf", "two_tower")]
 
 
 def train(db, name, source, algorithm, items, **arguments):

@@ -9,7 +9,7 @@ import numpy
 import onnxruntime
 import psycopg
 import pytest
-from family import ALGORITHMS, PERSONAL
+from family import ALGORITHMS, SHALLOW
 
 ATTRIBUTES = """SELECT DISTINCT item_id, CASE WHEN item_id < 200 THEN 'round' WHEN item_id < 300 THEN 'square' ELSE 'other' END AS kind
                   FROM purchase"""
@@ -45,7 +45,7 @@ def items(rows, call, *parameters):
     return [int(item) for (item,) in rows(f"SELECT item_id FROM {call} ORDER BY rank", *parameters)]
 
 
-@pytest.mark.parametrize("algorithm", PERSONAL)
+@pytest.mark.parametrize("algorithm", SHALLOW)
 def test_users_get_what_is_missing_of_their_kind(rows, algorithm):
     for user, kind in [(3, ROUND), (33, SQUARE)]:
         bought = {i for (i,) in rows("SELECT item_id FROM purchase WHERE user_id = %s", user)}
@@ -133,7 +133,7 @@ def test_lists_for_all_equal_lists_for_each(rows, algorithm):
     assert [row[3] for row in together] == pytest.approx([row[3] for row in single], rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("algorithm", PERSONAL)
+@pytest.mark.parametrize("algorithm", SHALLOW)
 def test_similar_items_are_of_the_same_kind(rows, algorithm):
     got = items(rows, "reco.similar_items(%s, 203, 5)", algorithm)
     assert len(got) == 5 and set(got) <= set(SQUARE) - {203}

@@ -66,7 +66,7 @@ impl Asked {
         exclude_seen: Option<bool>,
         filter: Option<&str>,
         deny: Option<Array<&str>>,
-        diversity: Option<f32>,
+        diversity: Option<f64>,
         group_by: Option<&str>,
         max_per_group: Option<i32>,
     ) -> Result<Self> {
@@ -88,7 +88,7 @@ impl Asked {
             filter: filter.map(str::to_owned),
             // NULL denies nothing.
             deny: deny.map(|ids| ids.iter().flatten().map(str::to_owned).collect()).unwrap_or_default(),
-            diversity,
+            diversity: diversity as f32,
             group_by: group_by.map(str::to_owned),
             max_per_group: max_per_group.map(|most| most as usize),
         })
@@ -111,7 +111,7 @@ fn recommend(
     history: Option<&str>,
     filter: Option<&str>,
     deny: Option<Array<&str>>,
-    diversity: Option<f32>,
+    diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
@@ -233,7 +233,7 @@ fn recommend_for_items(
     exclude_seen: Option<bool>,
     filter: Option<&str>,
     deny: Option<Array<&str>>,
-    diversity: Option<f32>,
+    diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
@@ -286,7 +286,7 @@ fn recommend_all(
     exclude_seen: Option<bool>,
     filter: Option<&str>,
     deny: Option<Array<&str>>,
-    diversity: Option<f32>,
+    diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,
 ) -> errors::Result<TableIterator<'static, (String, i32, String, f32)>> {
