@@ -134,6 +134,11 @@ class Candidates:
     held_out: numpy.ndarray
     negatives: numpy.ndarray
 
+    @property
+    def candidates(self):
+        """[users, 100]: the held-out item first."""
+        return numpy.concatenate([self.held_out[:, None], self.negatives], axis=1)
+
 
 def movielens_candidates():
     """MovieLens 1M by the NCF paper's protocol, in its own numbers. Two of the held-out items have no training row."""

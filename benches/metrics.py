@@ -17,13 +17,14 @@ def full_ranking(lists, data, k):
     return {"ndcg": float(ndcg[tested].mean()), "recall": float(recall[tested].mean())}
 
 
-def among_candidates(scores, k):
-    """Hit rate and NDCG at k of the first candidate of each row, among all of the row's; [rows, candidates] scores.
+def among_candidates(candidates, scores, k):
+    """Hit rate and NDCG at k of the first candidate of each row, among all of the row's; [rows, candidates] both.
 
-    A tie counts against it, and so does a score that is no number: whoever scores all alike shall gain nothing.
+    A tie counts against it, and so does a score that is no number: whoever scores all alike shall gain nothing. It does not compete
+    with itself where it is among the others too.
     """
     held_out = numpy.where(numpy.isnan(scores[:, :1]), -numpy.inf, scores[:, :1])
-    rank = (scores[:, 1:] >= held_out).sum(1)
+    rank = ((scores[:, 1:] >= held_out) & (candidates[:, 1:] != candidates[:, :1])).sum(1)
     hit = rank < k
     return {"hit_rate": float(hit.mean()), "ndcg": float(numpy.where(hit, 1 / numpy.log2(rank + 2), 0).mean())}
 

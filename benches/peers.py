@@ -88,9 +88,9 @@ def rated(scores, data, candidates, k):
     """Quality of a recommender given as `scores(users)` → [users, items]: by full ranking or among the candidates."""
     if candidates is not None:
         blocks = numpy.array_split(numpy.arange(candidates.users), candidates.users // BLOCK + 1)
-        asked = numpy.concatenate([candidates.held_out[:, None], candidates.negatives], axis=1)
+        asked = candidates.candidates
         found = [numpy.take_along_axis(numpy.asarray(scores(block)), asked[block], 1) for block in blocks]
-        return metrics.among_candidates(numpy.concatenate(found), k)
+        return metrics.among_candidates(asked, numpy.concatenate(found), k)
     seen, lists = matrix(data), []
     for start in range(0, data.users, BLOCK):
         block = numpy.arange(start, min(start + BLOCK, data.users))

@@ -421,7 +421,7 @@ def test_what_cannot_be_cross_validated_is_said(rows):
 def test_evaluation_can_be_cancelled(db, rows, work):
     wide = "SELECT u AS user_id, (u * 7919 + i * i) % 20011 AS item_id FROM generate_series(1, 20000) u, generate_series(1, 20) i"
     if rows("SELECT count(*) FROM reco.models WHERE name = 'wide'") == [(0,)]:
-        db.execute("SELECT reco.train('wide', %s, 'ials', '{\"factors\": 16, \"iterations\": 1}')", [wide])
+        db.execute("SELECT reco.train('wide', %s, 'ials', '{\"factors\": 128, \"iterations\": 1}')", [wide])
     try:
         for after in (0.4, 1.5):
             db.execute(f"SET statement_timeout = '{int(after * 1000)}ms'")

@@ -80,10 +80,6 @@ pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
     crate::memory::reserve(&mut factors.users, interactions.users() * (d + 1))?;
     crate::memory::reserve(&mut factors.items, interactions.items() * (d + 1))?;
     crate::memory::reserve(&mut factors.history, interactions.items() * (d + 1))?;
-    for row in learned.users.chunks_exact(learned.stride) {
-        factors.users.extend_from_slice(&row[..d]);
-        factors.users.push(1.0);
-    }
     for (item, (row, bias)) in learned.items.chunks_exact(learned.stride).zip(&learned.biases).enumerate() {
         if item % 1024 == 0 {
             progress.check()?;
@@ -92,6 +88,22 @@ pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
         factors.items.push(*bias);
         map.apply(&row[..d], &mut factors.history);
         factors.history.push(1.0);
+    }
+    // A stored user is served as the history folded in: on MovieLens 1M that ranks better than the user's own factors, which have
+    // learned by heart.
+    let mut sum = vec![0f64; d + 1];
+    for user in 0..interactions.users() {
+        if user % 1024 == 0 {
+            progress.check()?;
+        }
+        let (chosen, _) = interactions.by_user.row(user);
+        sum.fill(0.0);
+        for &item in chosen {
+            let row = &factors.history[item as usize * (d + 1)..][..d + 1];
+            sum.iter_mut().zip(row).for_each(|(sum, &h)| *sum += f64::from(h));
+        }
+        let count = chosen.len().max(1) as f64;
+        factors.users.extend(sum.iter().map(|sum| (sum / count) as f32));
     }
     let (graph, data) = FOLD_IN.write("bpr", &factors);
     let mut figures = Map::new();

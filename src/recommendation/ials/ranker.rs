@@ -45,7 +45,9 @@ impl IalsRanker {
         let item_factors = ItemFactors::open(files, "item_factors", items, d)?;
         let (gram_shape, item_gram) = files.initializer("item_gram")?;
         let (user_shape, user_factors) = files.tensor("user_factors")?;
-        let ([_, width], feature_map) = files.tensor("feature_map")?;
+        // Models of the first version have none.
+        let ([_, width], feature_map) =
+            if files.has_tensor("feature_map") { files.tensor("feature_map")? } else { ([0, d], Vec::new().into()) };
         if gram_shape != [d] || user_shape != [users, d] || width != d {
             return Err(files.damaged("its factors do not fit its users and items"));
         }
