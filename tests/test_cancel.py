@@ -3,6 +3,7 @@
 Bounds are wider than the 100 ms aimed at: a test machine may be busy. The latency itself is measured in benches/.
 """
 
+import json
 import random
 import threading
 import time
@@ -30,6 +31,42 @@ def test_statement_timeout_acts_in_the_middle(db, statement, after):
     db.execute("RESET statement_timeout")
     assert db.execute("SELECT array_length(reco.embed('still here'), 1)").fetchone() == (384,)
     assert db.execute("SELECT count(*) FROM reco.model WHERE name = 'slow'").fetchone() == (0,)
+
+
+WIDE = "SELECT u AS user_id, (u * 7919 + i * i) % {items} AS item_id FROM generate_series(1, 20000) u, generate_series(1, {each}) i"
+SLOW_OPTIONS = {
+    "ease": ({}, 25000, 20),
+    "gf_cf": ({"factors": 1000, "iterations": 100}, 20011, 40),
+    "ials": ({"factors": 256, "iterations": 1000, "solver": "cholesky"}, 20011, 40),
+    "bpr": ({"iterations": 100000}, 20011, 40),
+    "lightgcn": ({"epochs": 1000}, 20011, 40),
+    "neumf": ({"epochs": 1000}, 20011, 40),
+    "two_tower": ({"epochs": 1000}, 20011, 40),
+    "hybrid": ({"components": [{"algorithm": "ials", "options": {"factors": 256, "iterations": 1000}}, "item_knn"]}, 20011, 40),
+}
+
+
+@pytest.mark.parametrize("algorithm", SLOW_OPTIONS)
+def test_training_cancelled_half_way_leaves_nothing_behind(connect, algorithm):
+    options, items, each = SLOW_OPTIONS[algorithm]
+    connection = connect()
+    before = threads_of(connection.info.backend_pid)
+    connection.execute(f"CREATE TEMP TABLE wide AS {WIDE.format(items=items, each=each)}")
+    described = ", items => 'SELECT DISTINCT item_id, mod(item_id, 7)::text AS kind FROM wide'" if algorithm == "two_tower" else ""
+    # Half of the time goes into reading the rows.
+    for seconds in (2.5, 4):
+        connection.execute(f"SET statement_timeout = '{int(seconds * 1000)}ms'")
+        start = time.monotonic()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute(
+                f"SELECT reco.train('half {algorithm}', 'TABLE wide', %s, %s::jsonb{described})", [algorithm, json.dumps(options)]
+            )
+        assert time.monotonic() - start < seconds + LATEST
+        connection.execute("RESET statement_timeout")
+    assert connection.execute("SELECT count(*) FROM reco.model WHERE name LIKE 'half%'").fetchone() == (0,)
+    assert threads_of(connection.info.backend_pid) == before
+    assert connection.execute("SELECT reco.train('whole', 'SELECT 1 AS user_id, 2 AS item_id', 'popularity')").fetchone() == (1,)
+    connection.execute("SELECT reco.drop_model('whole')")
 
 
 def test_a_cancel_request_at_random_moments(connect):

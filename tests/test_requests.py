@@ -13,10 +13,10 @@ def goods(server, database):
     with psycopg.connect(server, dbname=database, autocommit=True) as db:
         db.execute("CREATE TABLE goods (item_id integer PRIMARY KEY, kind text, price real, in_stock boolean, name text)")
         db.execute(
-            """INSERT INTO goods SELECT i, CASE WHEN i < 20 THEN 'tea 茶' ELSE 'book' END, i % 10, i % 3 <> 0, 'number ' || i
+            """INSERT INTO goods SELECT i, CASE WHEN i < 20 THEN 'tea 茶' ELSE 'book' END, i % 10, i % 3 <> 0, CASE WHEN i < 20 THEN 'green tea, blend ' ELSE 'crime novel, volume ' END || i
                  FROM generate_series(0, 39) i"""
         )
-        db.execute("INSERT INTO goods VALUES (50, 'tea 茶', 3, true, 'new tea')")
+        db.execute("INSERT INTO goods VALUES (50, 'tea 茶', 3, true, 'jasmine green tea, new')")
         db.execute("CREATE TABLE sale (user_id integer, item_id integer, event text, ts timestamptz, weight real DEFAULT 1)")
         db.execute(
             """INSERT INTO sale
@@ -187,6 +187,37 @@ def test_an_item_known_by_its_attributes_alone_can_be_listed(rows):
     assert tea.index(50) < 21, "an item of a lover's kind stands before the other kind"
     book_lover = [int(i) for (i,) in rows("SELECT item_id FROM reco.recommend('goods', 40, 41, false, 'trained') ORDER BY rank")]
     assert book_lover.index(50) > tea.index(50)
+
+
+def test_an_item_known_by_its_text_alone_can_be_listed(db, rows):
+    items = "SELECT item_id, reco.embed(name, 'all-minilm-l6-v2') AS text FROM goods"
+    options = '{"factors": 16, "hidden": 32, "epochs": 60, "batch_size": 128, "learning_rate": 0.01}'
+    db.execute("SELECT reco.train('texts', 'TABLE sale', 'two_tower', %s, items => %s)", [options, items])
+    try:
+        place = {}
+        for user in (5, 40):
+            got = rows("SELECT item_id::int, reason FROM reco.recommend('texts', %s, 41, false) ORDER BY rank", user)
+            assert all(reason == "trained" for _, reason in got)
+            place[user] = [item for item, _ in got].index(50)
+        assert place[5] < 20 < place[40], place
+        # Nor need the user have been there in training.
+        folded = rows("SELECT item_id::int, reason FROM reco.recommend_for_items('texts', ARRAY[3, 4, 7]::bigint[], k => 21)")
+        assert {reason for _, reason in folded} == {"folded_in"} and 50 in [item for item, _ in folded]
+    finally:
+        db.execute("SELECT reco.drop_model('texts')")
+
+
+@pytest.mark.parametrize("known, reason", [(0, "popularity"), (1, "folded_in"), (3, "folded_in")])
+def test_a_new_user_is_served_with_whatever_is_known(db, rows, known, reason):
+    db.execute("INSERT INTO sale SELECT 999, i, 'purchase', now() FROM generate_series(21, 20 + %s) i", [known])
+    try:
+        got = rows("SELECT item_id::int, reason FROM reco.recommend('goods', 999, 10)")
+        assert len(got) == 10 and got[0][1] == reason
+        assert not {item for item, _ in got} & set(range(21, 21 + known))
+        if known == 3:
+            assert sum(20 <= item < 40 for item, _ in got) >= 8
+    finally:
+        db.execute("DELETE FROM sale WHERE user_id = 999")
 
 
 def test_events_and_their_age_count(db, rows, scalar):
