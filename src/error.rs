@@ -45,6 +45,9 @@ pub enum Error {
     #[error("only the owner of model \"{0}\" may do this")]
     NotModelOwner(String),
 
+    #[error("only the owner of model \"{model}\" may give {argument} as a condition on its items query")]
+    ForeignQuery { model: String, argument: &'static str },
+
     #[error("model \"{name}\" is a model for {task}, not for {wanted}")]
     WrongTask { name: String, task: String, wanted: String },
 
@@ -127,7 +130,7 @@ impl Error {
             Self::ColumnType { .. } => "42804",
             Self::NullColumn { .. } => "22004",
             Self::UnknownModel(_) | Self::UnknownVersion { .. } => "42704",
-            Self::ModelPermission(_) | Self::NotModelOwner(_) => "42501",
+            Self::ModelPermission(_) | Self::NotModelOwner(_) | Self::ForeignQuery { .. } => "42501",
             Self::WrongTask { .. } => "42809",
             Self::NotOnnx(_) | Self::NotTokenizer(_) | Self::NotImage(_) => "22P03",
             Self::RefusedOnnx { .. } | Self::Unsupported { .. } => "0A000",
@@ -170,6 +173,10 @@ impl Error {
             }
             Self::ModelPermission(name) => format!("Its owner can grant it: SELECT reco.grant_model('{name}', role)."),
             Self::NotModelOwner(_) => "Ask its owner, shown by reco.models, or a superuser.".into(),
+            Self::ForeignQuery { argument, .. } => {
+                let columns = if *argument == "filter" { "item_id" } else { "item_id, … AS group_name" };
+                format!("Give a query of your own: {argument} => 'SELECT {columns} FROM …'.")
+            }
             Self::WrongTask { wanted, .. } => {
                 format!("SELECT name FROM reco.models WHERE task = '{wanted}' lists the models that fit.")
             }

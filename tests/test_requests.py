@@ -91,8 +91,20 @@ def test_a_filter_sees_with_the_callers_rights(role, db):
     connection = role("filter_user")
     try:
         assert connection.execute("SELECT count(*) FROM reco.recommend('goods', 5)").fetchone() == (10,)
-        with pytest.raises(errors.InsufficientPrivilege):
-            connection.execute("SELECT * FROM reco.recommend('goods', 5, filter => 'price < 3')")
+        # The owner's items query never runs in another's name, whatever that other may do.
+        for arguments in ["filter => 'price < 3'", "group_by => 'kind', max_per_group => 1"]:
+            with pytest.raises(errors.InsufficientPrivilege, match='only the owner of model "goods"') as error:
+                connection.execute(f"SELECT * FROM reco.recommend('goods', 5, {arguments})")
+            assert "SELECT item_id" in error.value.diag.message_hint
+        query = "SELECT item_id FROM goods WHERE price < 3"
+        with pytest.raises(errors.InsufficientPrivilege, match="goods"):
+            connection.execute("SELECT * FROM reco.recommend('goods', 5, filter => %s)", [query])
+        db.execute("GRANT SELECT ON goods TO filter_user")
+        got = connection.execute("SELECT item_id::int FROM reco.recommend('goods', 5, 100, filter => %s)", [query]).fetchall()
+        assert got and all(i % 10 < 3 and i != 50 for (i,) in got)
+        groups = "SELECT item_id, kind AS group_name FROM goods"
+        few = "SELECT count(*) FROM reco.recommend('goods', 5, 10, group_by => %s, max_per_group => 2)"
+        assert connection.execute(few, [groups]).fetchone() == (4,)
     finally:
         db.execute("SELECT reco.revoke_model('goods', 'public')")
 

@@ -1,4 +1,7 @@
 //! Which items a request allows, and in which group each is: SQL of the caller's, run with the caller's rights.
+//!
+//! A condition is put around the model's items query, which its owner wrote: so only the owner may give one. Run by anybody
+//! else, the owner's query would act in the name of whoever asks. All others give queries of their own.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -44,7 +47,7 @@ thread_local! {
 }
 
 /// `filter` is a condition on the columns of the model's items query, or a query that gives `item_id`; `group_by` is an
-/// expression over the items query.
+/// expression over the items query, or a query that gives `item_id` and `group_name`.
 ///
 /// The last selection is kept for the command that made it: a join over many users asks once.
 pub fn select(
@@ -83,11 +86,15 @@ pub fn select(
 
 /// The model's items query, in which `of` is looked up.
 fn items_query<'a>(recommender: &'a Recommender, of: &'static str, value: &str) -> Result<&'a str> {
-    recommender.entry.config["items"].as_str().ok_or_else(|| {
+    let query = recommender.entry.config["items"].as_str().ok_or_else(|| {
         let hint = "A condition needs a model trained with items => 'SELECT item_id, … FROM …'; without, give a query \
                     for filter: 'SELECT item_id FROM … WHERE …'.";
         Error::argument(of, format!("\"{value}\", and the model was trained without items"), hint)
-    })
+    })?;
+    if recommender.entry.owner != caller() {
+        return Err(Error::ForeignQuery { model: recommender.entry.name.clone(), argument: of });
+    }
+    Ok(query)
 }
 
 fn is_query(text: &str) -> bool {
@@ -115,9 +122,12 @@ fn allowed(recommender: &Recommender, filter: &str, progress: &dyn Progress) -> 
 }
 
 fn groups(recommender: &Recommender, group_by: &str, progress: &dyn Progress) -> Result<Vec<u32>> {
-    let items = items_query(recommender, "group_by", group_by)?;
-    let query =
-        format!("SELECT item_id, (\n{group_by}\n)::pg_catalog.text AS group_name FROM {} AS items", as_subquery(items));
+    let query = if is_query(group_by) {
+        format!("SELECT item_id, group_name::pg_catalog.text FROM {} AS groups", as_subquery(group_by))
+    } else {
+        let items = items_query(recommender, "group_by", group_by)?;
+        format!("SELECT item_id, (\n{group_by}\n)::pg_catalog.text AS group_name FROM {} AS items", as_subquery(items))
+    };
     let ids = recommender.model.item_ids();
     let mut groups = crate::memory::filled(NO_GROUP, ids.len())?;
     let mut numbers: HashMap<String, u32> = HashMap::new();
