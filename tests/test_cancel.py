@@ -1,6 +1,7 @@
 """A query can be cancelled at any moment, and the connection goes on.
 
-Bounds are wider than the 100 ms aimed at: a test machine may be busy. The latency itself is measured in benches/.
+What is asserted is that a request acts in the middle of work that would go on for a minute, on however busy a machine. The latency
+itself, 100 ms at most, is measured in benches/cancel.py.
 """
 
 import json
@@ -16,7 +17,7 @@ SLOW_QUERY = "SELECT count(*) FROM reco.embed_query('SELECT i AS id, repeat(''wo
 SLOW_TRAINING = """SELECT reco.train('slow', 'SELECT u AS user_id, (u * 7919 + i * i) % 20011 AS item_id
                                                FROM generate_series(1, 20000) u, generate_series(1, 40) i',
                                      'ials', '{"factors": 256, "iterations": 1000}')"""
-LATEST = 1.0
+LATEST = 5.0
 
 
 @pytest.mark.parametrize("statement", [SLOW_TEXTS, SLOW_QUERY, SLOW_TRAINING])
@@ -64,7 +65,7 @@ def test_training_cancelled_half_way_leaves_nothing_behind(connect, algorithm):
         assert time.monotonic() - start < seconds + LATEST
         connection.execute("RESET statement_timeout")
     assert connection.execute("SELECT count(*) FROM reco.model WHERE name LIKE 'half%'").fetchone() == (0,)
-    assert threads_of(connection.info.backend_pid) == before
+    assert_threads(connection.info.backend_pid, before)
     assert connection.execute("SELECT reco.train('whole', 'SELECT 1 AS user_id, 2 AS item_id', 'popularity')").fetchone() == (1,)
     connection.execute("SELECT reco.drop_model('whole')")
 
@@ -126,10 +127,18 @@ def threads_of(pid):
         return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
 
 
+def assert_threads(pid, expected):
+    """A thread that has done its work may still be on its way out of the system's tables."""
+    until = time.monotonic() + LATEST
+    while threads_of(pid) != expected and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threads_of(pid) == expected
+
+
 def test_training_leaves_no_thread_behind(connect):
     connection = connect()
     before = threads_of(connection.info.backend_pid)
     connection.execute("SET statement_timeout = '700ms'")
     with pytest.raises(psycopg.errors.QueryCanceled):
         connection.execute(SLOW_TRAINING)
-    assert threads_of(connection.info.backend_pid) == before
+    assert_threads(connection.info.backend_pid, before)

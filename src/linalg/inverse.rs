@@ -50,7 +50,7 @@ impl Symmetric {
         const AT_ONCE: usize = 8;
         let stride = n.next_multiple_of(BLOCK);
         memory::require(Self::bytes(n))?;
-        let mut values = memory::filled(0f32, stride * stride)?;
+        let mut values = memory::zeros(stride * stride)?;
         for_each_chunk(&mut values, AT_ONCE * stride, threads, progress, init, |state, chunk, rows| {
             for (r, row) in rows.chunks_exact_mut(stride).enumerate() {
                 match chunk * AT_ONCE + r {
@@ -93,8 +93,8 @@ impl Symmetric {
     pub fn negative_inverse(&mut self, threads: usize, progress: &dyn Progress) -> Result<bool> {
         let stride = self.stride;
         // `A_{·k}` by rows [stride, BLOCK], and `D A_{k·}` by strips [stride / STRIP, BLOCK, STRIP].
-        let mut panel = memory::filled(0f32, stride * BLOCK)?;
-        let mut right = memory::filled(0f32, stride * BLOCK)?;
+        let mut panel = memory::zeros(stride * BLOCK)?;
+        let mut right = memory::zeros(stride * BLOCK)?;
         for first in (0..stride).step_by(BLOCK) {
             progress.report("rows inverted", first.min(self.n), self.n);
             let values = &self.values;
