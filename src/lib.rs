@@ -1,19 +1,23 @@
 //! pg_reco: embedding, importance of training samples, synthetic rows and top-k recommendation inside PostgreSQL.
 
+pub mod draw;
 pub mod embedding;
 pub mod error;
 pub mod evaluation;
 pub mod fixed_text;
 pub mod histogram;
+pub mod importance;
 pub mod interactions;
 pub mod linalg;
 pub mod memory;
 pub mod neural;
 pub mod onnx;
+pub mod options;
 pub mod parallel;
 pub mod progress;
 pub mod recommendation;
 pub mod sealed;
+pub mod tabular;
 
 #[cfg(feature = "postgres")]
 mod pg;

@@ -5,8 +5,8 @@
 //! is compared is drawn together: a resample has the same users for both.
 
 use super::metrics::{Sums, Values};
+use crate::draw::mix;
 use crate::error::{Error, Result};
-use crate::linalg::mix;
 use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::progress::Progress;

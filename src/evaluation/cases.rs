@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
+use crate::draw::mix;
 use crate::error::{Error, Result};
-use crate::linalg::mix;
 use crate::memory;
 use crate::recommendation::{Model, Who};
 

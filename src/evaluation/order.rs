@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn counting_and_looking_up_agree() {
         let draw = |n: u64| {
-            let x = crate::linalg::mix(n);
+            let x = crate::draw::mix(n);
             place(((x % 9) as f32 - 4.0) / 2.0, (x >> 32 & 7) as f32)
         };
         let relevant: Vec<Place> = (0..300).map(draw).collect();

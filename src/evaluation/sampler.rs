@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 
 use super::cases::Cases;
+use crate::draw::mix;
 use crate::error::Result;
-use crate::linalg::mix;
 use crate::memory;
 use crate::progress::Progress;
 use crate::recommendation::Model;

@@ -3,8 +3,8 @@
 //! Chance is drawn from a hash of seed, user, item and time, not from a sequence: which side an interaction falls on depends
 //! neither on the order of the rows nor on the number of threads.
 
+use crate::draw::mix;
 use crate::error::{Error, Result};
-use crate::linalg::mix;
 
 /// How to split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

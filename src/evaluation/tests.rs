@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::metrics::Values;
 use super::*;
+use crate::draw::mix;
 use crate::error::{Error, Result};
 use crate::interactions::{Id, Interactions, InteractionsBuilder};
-use crate::linalg::mix;
 use crate::progress::{Progress, Unwatched};
 use crate::recommendation::{Algorithm, Model, Request, Training, Who, train};
 

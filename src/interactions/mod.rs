@@ -13,7 +13,7 @@ mod subset;
 
 pub use builder::{Id, Interactions, InteractionsBuilder};
 pub use csr::{Csr, CsrView};
-pub use features::{ColumnKind, Encoder, FeatureTable, Features, Value as FeatureValue};
+pub use features::{Encoder, FeatureTable, Features};
 pub use ids::IdTable;
 pub use signals::Signals;
 pub use subset::HeldOut;

@@ -3,8 +3,8 @@
 //! Users and items keep their numbers and ids: what is trained on a part is asked for the same users as the whole.
 
 use super::{Csr, Interactions};
+use crate::draw::mix;
 use crate::error::{Error, Result};
-use crate::linalg::mix;
 use crate::memory;
 use crate::progress::Progress;
 

@@ -404,8 +404,7 @@ mod tests {
         let mut csr = Csr { indptr: vec![0], columns: items, ..Csr::default() };
         for u in 0..users {
             // User 5 and item 22 have no edge.
-            let row =
-                (0..items - 1).filter(|&i| u != 5 && crate::linalg::mix((u * items + i) as u64).is_multiple_of(3));
+            let row = (0..items - 1).filter(|&i| u != 5 && crate::draw::mix((u * items + i) as u64).is_multiple_of(3));
             csr.indices.extend(row.map(|i| i as u32));
             csr.indptr.push(csr.indices.len() as u64);
         }

@@ -81,7 +81,7 @@ dispatch! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::neural::uniform;
+    use crate::draw::uniform;
 
     #[test]
     fn a_padded_layer_gives_what_the_layer_gives_and_zeros() {

@@ -5,7 +5,7 @@
 use candle_core::{Device, Tensor, Var};
 
 use super::adam::Step;
-use super::uniform;
+use crate::draw::uniform;
 use crate::error::{Error, Result};
 use crate::memory;
 

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::adam::Step;
 use super::team::Team;
-use super::uniform;
+use crate::draw::uniform;
 use crate::error::Result;
 use crate::memory;
 

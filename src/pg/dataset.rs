@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::interactions::{
-    Encoder, FeatureTable, FeatureValue, Features, IdTable, Interactions, InteractionsBuilder, Signals,
-};
+use crate::interactions::{Encoder, FeatureTable, Features, IdTable, Interactions, InteractionsBuilder, Signals};
 use crate::pg::settings;
 use crate::pg::source::{AttributeValue, Kind, Source, Wanted, optional, required};
 use crate::progress::Progress;
@@ -127,15 +125,7 @@ fn read_features(
             for attribute in &attributes {
                 values.push(row.attribute(attribute)?);
             }
-            let borrowed: Vec<FeatureValue> = values
-                .iter()
-                .map(|value| match value {
-                    AttributeValue::Null => FeatureValue::Null,
-                    AttributeValue::Category(text) => FeatureValue::Category(text),
-                    AttributeValue::Number(number) => FeatureValue::Number(*number),
-                    AttributeValue::Vector(vector) => FeatureValue::Vector(vector),
-                })
-                .collect();
+            let borrowed: Vec<_> = values.iter().map(AttributeValue::as_value).collect();
             let id = row.id(0)?;
             know(id)?;
             table.push(id, &borrowed)

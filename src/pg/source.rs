@@ -7,8 +7,9 @@ use pgrx::varlena::varlena_to_byte_slice;
 use pgrx::{AnyNumeric, FromDatum, pg_sys};
 
 use crate::error::{Error, Result};
-use crate::interactions::{ColumnKind, Id};
+use crate::interactions::Id;
 use crate::pg::ids::IdType;
+use crate::tabular::{ColumnKind, Value};
 
 /// A column that a function looks for.
 #[derive(Clone, Copy)]
@@ -66,6 +67,17 @@ pub enum AttributeValue {
     Category(String),
     Number(f64),
     Vector(Vec<f32>),
+}
+
+impl AttributeValue {
+    pub fn as_value(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Category(text) => Value::Category(text),
+            Self::Number(number) => Value::Number(*number),
+            Self::Vector(vector) => Value::Vector(vector),
+        }
+    }
 }
 
 /// The query as it can stand inside another: without a semicolon at its end.
@@ -326,12 +338,14 @@ impl Row<'_> {
                         text.to_str().map_err(|_| unreadable())?.trim_end_matches(' ').to_owned()
                     }
                 }),
-                ColumnKind::Number => AttributeValue::Number(match attribute.type_oid {
-                    // Days.
-                    pg_sys::DATEOID => f64::from(datum.value() as i32),
-                    pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => datum.value() as i64 as f64 / 86_400e6,
-                    other => number(other, datum).ok_or_else(unreadable)?,
-                }),
+                ColumnKind::Number | ColumnKind::Integer | ColumnKind::Time => {
+                    AttributeValue::Number(match attribute.type_oid {
+                        // Days.
+                        pg_sys::DATEOID => f64::from(datum.value() as i32),
+                        pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => datum.value() as i64 as f64 / 86_400e6,
+                        other => number(other, datum).ok_or_else(unreadable)?,
+                    })
+                }
                 ColumnKind::Vector => {
                     let null = || Error::argument(&attribute.name, "a vector with NULL elements", "Leave NULL out.");
                     let values: Option<Vec<f32>> = if attribute.type_oid == pg_sys::FLOAT4ARRAYOID {
@@ -375,15 +389,9 @@ unsafe fn number(type_oid: pg_sys::Oid, datum: pg_sys::Datum) -> Option<f64> {
 /// What a column of this type says of a row; `None` for types that say nothing a model can use.
 fn attribute_kind(type_oid: pg_sys::Oid) -> Option<ColumnKind> {
     match type_oid {
-        pg_sys::INT2OID
-        | pg_sys::INT4OID
-        | pg_sys::INT8OID
-        | pg_sys::FLOAT4OID
-        | pg_sys::FLOAT8OID
-        | pg_sys::NUMERICOID
-        | pg_sys::DATEOID
-        | pg_sys::TIMESTAMPOID
-        | pg_sys::TIMESTAMPTZOID => Some(ColumnKind::Number),
+        pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID => Some(ColumnKind::Integer),
+        pg_sys::FLOAT4OID | pg_sys::FLOAT8OID | pg_sys::NUMERICOID => Some(ColumnKind::Number),
+        pg_sys::DATEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Some(ColumnKind::Time),
         pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID | pg_sys::BOOLOID | pg_sys::UUIDOID => {
             Some(ColumnKind::Category)
         }

@@ -16,7 +16,6 @@ mod lightgcn;
 mod linear_fold_in;
 mod model;
 mod neumf;
-mod options;
 mod popularity;
 pub mod promotion;
 mod quality;

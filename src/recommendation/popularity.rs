@@ -8,12 +8,12 @@
 use serde_json::Map;
 
 use super::Scored;
-use super::options::Options;
 use super::ranker::{Query, Ranker};
 use super::store::DataWriter;
 use super::trainer::{Parts, Training, history_graph};
 use crate::error::{Error, Result};
 use crate::interactions::Interactions;
+use crate::options::Options;
 use crate::progress::Progress;
 
 /// Microseconds.

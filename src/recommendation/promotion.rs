@@ -13,8 +13,8 @@ use super::quality::Metric;
 use super::request::Request;
 use super::trainer::Training;
 use super::{Algorithm, train};
+use crate::draw::mix;
 use crate::error::Result;
-use crate::linalg::mix;
 use crate::memory;
 
 /// Users asked for at most: more would change the third digit.

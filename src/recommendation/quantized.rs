@@ -364,7 +364,7 @@ mod tests {
     use super::super::ranker::ItemSet;
     use super::super::scan::best_items;
     use super::*;
-    use crate::linalg::mix;
+    use crate::draw::mix;
     use crate::progress::Unwatched;
 
     /// About normally distributed numbers of standard deviation 1, from a fixed recipe.

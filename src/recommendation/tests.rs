@@ -25,7 +25,7 @@ fn checkerboard(n: i64) -> Vec<(i64, i64, f32)> {
 fn uneven() -> Vec<(i64, i64, f32)> {
     (0..3000i64)
         .map(|r| {
-            let x = crate::linalg::mix(r as u64);
+            let x = crate::draw::mix(r as u64);
             let user = (x % 97) * (x >> 7 & 1) + x % 13;
             (user as i64, ((x >> 20) % 211 * ((x >> 40) % 211) / 211) as i64, 1.0 + ((x >> 50) % 4) as f32)
         })
@@ -191,7 +191,7 @@ fn users_with_factors_of_their_own_get_mostly_what_their_history_folded_in_gets(
     // Six kinds of users and items; a third of each kind's pairs are missing, and one pair in forty is of another kind.
     let pairs = (0..120i64).flat_map(|u| (0..120i64).map(move |i| (u, i)));
     let chosen = pairs.filter(|&(u, i)| {
-        let x = crate::linalg::mix((u * 120 + i) as u64);
+        let x = crate::draw::mix((u * 120 + i) as u64);
         if u % 6 == i % 6 { !x.is_multiple_of(3) } else { x.is_multiple_of(40) }
     });
     let rows: Vec<_> = chosen.map(|(u, i)| (u, i, 1.0)).collect();
@@ -417,7 +417,7 @@ fn a_damaged_file_is_an_error_or_a_list_and_never_a_crash() {
         for flip in 0..400u64 {
             let flipped = |bytes: &[u8], first: usize| {
                 let mut bytes = bytes.to_vec();
-                let x = crate::linalg::mix(flip);
+                let x = crate::draw::mix(flip);
                 // Half of them in the headers, where the damage is greatest.
                 let range = if flip % 2 == 0 { bytes.len() } else { first.min(bytes.len()) };
                 bytes[x as usize % range] ^= 1 << (x >> 60 & 7);

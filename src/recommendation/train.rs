@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::options::Options;
 use super::trainer::{Parts, Training};
 use super::{Algorithm, bpr, ease, gf_cf, hybrid, ials, item_knn, lightgcn, neumf, popularity, two_tower};
 use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::progress::Progress;
 
 /// A trained model, ready to be stored.

@@ -15,9 +15,9 @@ use super::quality::Metric;
 use super::request::Request;
 use super::train::check_options;
 use super::{Algorithm, Model, Training, train};
+use crate::draw::mix;
 use crate::error::{Error, Result};
 use crate::interactions::{HeldOut, Interactions};
-use crate::linalg::mix;
 use crate::progress::Progress;
 
 /// Combinations of a grid at most.

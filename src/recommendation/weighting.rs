@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::onnx::graph::GraphBuilder;
 
-use super::options::Options;
+use crate::options::Options;
 
 /// `c = 1`, `c = α w` (Hu, Koren, Volinsky 2008, eq. 4, without the constant, which `unobserved_weight` is here), or
 /// `c = α log₂(1 + w)` (their eq. 6, scaled so that a single interaction of weight 1 counts α).

@@ -8,10 +8,11 @@ use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::Features;
-use super::table::{Column, ColumnKind, FeatureTable, Value};
+use super::table::FeatureTable;
 use crate::error::{Error, Result};
 use crate::interactions::{Csr, IdTable};
 use crate::memory;
+use crate::tabular::{Column, ColumnKind, Value};
 
 /// Categories kept of a column: the most frequent.
 const MOST_CATEGORIES: usize = 4096;
@@ -197,7 +198,7 @@ fn check_kind(name: &str, how: &How, column: &Column) -> Result<()> {
     if how.kind() != column.kind() {
         let word = |kind| match kind {
             ColumnKind::Category => "categories",
-            ColumnKind::Number => "numbers",
+            ColumnKind::Number | ColumnKind::Integer | ColumnKind::Time => "numbers",
             ColumnKind::Vector => "vectors",
         };
         let hint = format!("The model was trained on {}: cast the column to the type it had then.", word(how.kind()));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Csr;
 
 pub use encoder::Encoder;
-pub use table::{ColumnKind, FeatureTable, Value};
+pub use table::FeatureTable;
 
 /// Features of every user or of every item, in the order of their ids; a row of which nothing is known is empty.
 #[derive(Clone, Debug, Default)]

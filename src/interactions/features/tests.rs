@@ -1,6 +1,7 @@
 use super::*;
 use crate::error::Error;
 use crate::interactions::{Id, IdTable};
+use crate::tabular::{ColumnKind, Value};
 
 use ColumnKind::{Category, Number, Vector};
 

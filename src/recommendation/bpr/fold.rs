@@ -97,7 +97,7 @@ pub fn fit(by_user: &Csr, learned: &Learned, threads: usize, progress: &dyn Prog
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::mix;
+    use crate::draw::mix;
     use crate::progress::Unwatched;
 
     #[test]

@@ -23,11 +23,11 @@ use serde_json::{Map, json};
 
 use self::strata::Strata;
 use super::linear_fold_in::{Factors, FoldIn, LinearFoldIn};
-use super::options::Options;
 use super::store::Files;
 use super::trainer::{Parts, Training, user_counts};
 use super::weighting::Weighting;
 use crate::error::{Error, Result};
+use crate::options::Options;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Parameters {
@@ -122,7 +122,7 @@ mod tests {
         let n = 60;
         let mut builder = InteractionsBuilder::new();
         for (u, i) in (0..n).flat_map(|u| (0..n).map(move |i| (u, i))).filter(|(u, i)| u % 2 == i % 2) {
-            if !crate::linalg::mix((u * n + i) as u64).is_multiple_of(5) {
+            if !crate::draw::mix((u * n + i) as u64).is_multiple_of(5) {
                 builder.push(Id::Int(u), Id::Int(i), 1.0, None).unwrap();
             }
         }

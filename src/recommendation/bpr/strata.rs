@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::Parameters;
+use crate::draw::mix;
 use crate::error::Result;
 use crate::interactions::Csr;
-use crate::linalg::mix;
 use crate::linalg::vector::{Vector, dispatch};
 use crate::memory;
 use crate::parallel::for_each_chunk;

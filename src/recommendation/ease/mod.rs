@@ -12,7 +12,6 @@
 use serde_json::{Map, Value};
 
 use super::item_graph::{ItemGraph, ItemGraphRanker, List, Neighbours, confidences, scatter_scores};
-use super::options::Options;
 use super::store::{DataWriter, Files};
 use super::top_k::TopK;
 use super::trainer::{Parts, Training, history_graph, user_counts};
@@ -21,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::interactions::Csr;
 use crate::linalg::inverse::Symmetric;
 use crate::memory;
+use crate::options::Options;
 use crate::parallel::for_each_chunk;
 
 /// Beyond, the matrix of all pairs takes more than 3.6 GB, and its inverse most of an hour on one core.

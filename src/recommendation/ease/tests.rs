@@ -9,7 +9,7 @@ use crate::progress::Unwatched;
 fn interactions(users: u64, items: u64, rows: u64) -> Interactions {
     let mut builder = InteractionsBuilder::new();
     for r in 0..rows {
-        let x = crate::linalg::mix(r);
+        let x = crate::draw::mix(r);
         let (user, item) = (x % users, (x >> 20) % items * ((x >> 40) % items) / items);
         builder.push(Id::Int(user as i64), Id::Int(item as i64), 1.0 + (x >> 60) as f32, None).unwrap();
     }

@@ -9,7 +9,7 @@ use crate::recommendation::{Algorithm, Model, Who};
 fn interactions() -> Interactions {
     let mut builder = InteractionsBuilder::new();
     for r in 0..900 {
-        let x = crate::linalg::mix(r);
+        let x = crate::draw::mix(r);
         let (user, item) = (x % 60, (x >> 20) % 45 * ((x >> 40) % 45) / 45);
         builder.push(Id::Int(100 + user as i64), Id::Int(100 + item as i64), 1.0 + (x >> 62) as f32, None).unwrap();
     }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::ranker::{best, scale};
 use super::{Component, Parameters, opened};
+use crate::draw::mix;
 use crate::error::Result;
 use crate::interactions::HeldOut;
-use crate::linalg::mix;
 use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::progress::{Counted, Progress};

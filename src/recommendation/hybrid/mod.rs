@@ -25,7 +25,6 @@ mod tests;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::options::Options;
 use super::quality::Metric;
 use super::ranker::Ranker;
 use super::store::{DataWriter, Files};
@@ -34,6 +33,7 @@ use super::trainer::{Parts, Training, user_counts};
 use super::{Algorithm, Model};
 use crate::error::{Error, Result};
 use crate::onnx::graph::GraphBuilder;
+use crate::options::Options;
 
 pub use ranker::HybridRanker;
 
@@ -222,7 +222,7 @@ fn similarity_scale(ranker: &dyn Ranker, items: usize, seed: u64, training: &Tra
     let mut best = Vec::new();
     for draw in 0..SAMPLED_ITEMS {
         training.progress.check()?;
-        let item = (crate::linalg::mix(crate::linalg::mix(seed) ^ draw) % items.max(1) as u64) as u32;
+        let item = (crate::draw::mix(crate::draw::mix(seed) ^ draw) % items.max(1) as u64) as u32;
         match ranker.similar_items(item, 1, training.progress) {
             Ok(alike) => best.extend(alike.first().map(|found| found.score).filter(|score| score.is_finite())),
             Err(Error::Unsupported { .. }) => {}

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::draw::mix;
 use crate::error::{Error, Result};
 use crate::interactions::{Id, Interactions, InteractionsBuilder};
-use crate::linalg::mix;
 use crate::progress::Unwatched;
 use crate::recommendation::{Algorithm, Model, Request, Trained, Training, Who, train};
 

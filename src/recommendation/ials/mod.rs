@@ -28,11 +28,11 @@ use serde_json::{Map, json};
 
 use self::parameters::Parameters;
 use self::training::Trained;
-use super::options::Options;
 use super::quantized;
 use super::store::DataWriter;
 use super::trainer::{Parts, Training, user_counts};
 use crate::error::Result;
+use crate::options::Options;
 
 pub use ranker::IalsRanker;
 

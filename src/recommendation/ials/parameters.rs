@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::solve::Solver;
 use crate::error::Result;
 use crate::interactions::Csr;
-use crate::recommendation::options::Options;
+use crate::options::Options;
 use crate::recommendation::weighting::Weighting;
 
 /// See [`default_unobserved_weight`].

@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 
 use super::super::train::train as train_model;
 use super::*;
+use crate::draw::mix;
 use crate::interactions::{Csr, Features, Id, Interactions, InteractionsBuilder};
-use crate::linalg::mix;
 use crate::progress::Unwatched;
 use crate::recommendation::{Algorithm, Model, Previous, Reason, Request, Who};
 

@@ -314,7 +314,7 @@ mod tests {
     use crate::progress::Unwatched;
 
     fn view(n: usize, d: usize, seed: u64) -> Vec<f32> {
-        let value = |i| (crate::linalg::mix(seed << 32 | i as u64) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        let value = |i| (crate::draw::mix(seed << 32 | i as u64) >> 40) as f32 / (1 << 23) as f32 - 1.0;
         (0..n * d).map(value).collect()
     }
 

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use crate::draw::mix;
 use crate::error::Result;
 use crate::interactions::Csr;
-use crate::linalg::mix;
 use crate::memory;
 use crate::progress::Progress;
 

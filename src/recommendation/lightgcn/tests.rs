@@ -1,6 +1,6 @@
 use super::*;
+use crate::draw::mix;
 use crate::interactions::{Id, Interactions, InteractionsBuilder};
-use crate::linalg::mix;
 use crate::linalg::propagate::Table;
 use crate::progress::Unwatched;
 

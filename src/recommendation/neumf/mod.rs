@@ -21,11 +21,11 @@ mod train;
 
 use serde_json::{Map, Value, json};
 
-use super::options::Options;
 use super::store::DataWriter;
 use super::trainer::{Parts, Training, user_counts};
 use crate::error::Result;
 use crate::neural::team;
+use crate::options::Options;
 
 pub use ranker::NeuMfRanker;
 

@@ -1,16 +1,16 @@
 //! Minibatches of interactions and drawn items.
 
 use super::{Parameters, Trained};
+use crate::draw::mix;
+use crate::draw::{below, shuffled};
 use crate::error::{Error, Result};
 use crate::interactions::{Csr, Interactions};
-use crate::linalg::mix;
 use crate::memory;
 use crate::neural::adam::Step;
 use crate::neural::dense::Dense;
 use crate::neural::network::{Gradients, Network, Variables};
 use crate::neural::table::{Table, Touch};
 use crate::neural::team::Team;
-use crate::neural::{below, shuffled};
 
 /// Samples worked on at once by a thread: about a millisecond.
 const CHUNK: usize = 256;

@@ -76,7 +76,8 @@ pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::neural::{team, uniform};
+    use crate::draw::uniform;
+    use crate::neural::team;
     use crate::progress::Unwatched;
 
     #[test]

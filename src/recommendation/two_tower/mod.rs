@@ -29,12 +29,12 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use self::towers::ItemTower;
-use super::options::Options;
 use super::store::{DataWriter, Files};
 use super::trainer::{Parts, Training, user_counts};
 use crate::error::{Error, Result};
 use crate::interactions::{Encoder, Features};
 use crate::neural::team;
+use crate::options::Options;
 
 pub use ranker::TwoTowerRanker;
 

@@ -1,9 +1,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::interactions::{ColumnKind, FeatureTable, FeatureValue, Id, Interactions, InteractionsBuilder};
+use crate::interactions::{FeatureTable, Id, Interactions, InteractionsBuilder};
 use crate::progress::Unwatched;
 use crate::recommendation::{Algorithm, Model, Reason, Request, Trained, Who, train};
+use crate::tabular::{ColumnKind, Value};
 
 const KINDS: [&str; 3] = ["茶", "coffee", "cocoa"];
 
@@ -14,12 +15,10 @@ fn shop() -> (Interactions, Features, Features) {
     let mut users = FeatureTable::new(vec![("likes".into(), ColumnKind::Category)]);
     let id = |prefix: char, n: usize| format!("{prefix}{n:02}");
     for n in 0..60usize {
-        let vector: Vec<f32> = (0..4).map(|k| crate::neural::uniform(n as u64, k)).collect();
-        items
-            .push(Id::Text(&id('i', n)), &[FeatureValue::Category(KINDS[n % 3]), FeatureValue::Vector(&vector)])
-            .unwrap();
+        let vector: Vec<f32> = (0..4).map(|k| crate::draw::uniform(n as u64, k)).collect();
+        items.push(Id::Text(&id('i', n)), &[Value::Category(KINDS[n % 3]), Value::Vector(&vector)]).unwrap();
         builder.know_item(Id::Text(&id('i', n))).unwrap();
-        users.push(Id::Text(&id('u', n)), &[FeatureValue::Category(KINDS[n % 3])]).unwrap();
+        users.push(Id::Text(&id('u', n)), &[Value::Category(KINDS[n % 3])]).unwrap();
         builder.know_user(Id::Text(&id('u', n))).unwrap();
         for item in (0..54).filter(|item| item % 3 == n % 3 && (item * 7 + n) % 4 != 0 && n < 57) {
             builder.push(Id::Text(&id('u', n)), Id::Text(&id('i', item)), 1.0, None).unwrap();
@@ -71,7 +70,7 @@ fn items_can_be_embedded_later_from_what_the_model_stores() {
     assert_eq!(Some(&encoder), items.encoder.as_deref());
     let mut table = FeatureTable::new(vec![("kind".into(), ColumnKind::Category)]);
     for (n, kind) in KINDS.iter().enumerate() {
-        table.push(Id::Int(n as i64), &[FeatureValue::Category(kind)]).unwrap();
+        table.push(Id::Int(n as i64), &[Value::Category(kind)]).unwrap();
     }
     let ids = crate::interactions::IdTable::from_sorted(&["0", "1", "2"]);
     let features = encoder.encode(&table, &ids).unwrap();

@@ -3,15 +3,15 @@
 use super::Parameters;
 use super::loss::{Batch, softmax};
 use super::towers::{ItemTower, UserTower, add_attributes, confidence, mean_of_history, normalize};
+use crate::draw::mix;
+use crate::draw::{below, shuffled, uniform};
 use crate::error::{Error, Result};
 use crate::interactions::{Features, Interactions};
-use crate::linalg::mix;
 use crate::memory;
 use crate::neural::adam::Step;
 use crate::neural::network::{Gradients, Layer, Network, Pass, Variables};
 use crate::neural::table::{Table, Touch};
 use crate::neural::team::Team;
-use crate::neural::{below, shuffled, uniform};
 
 /// Pairs that go through the towers at once: about a millisecond.
 const CHUNK: usize = 128;

@@ -1,4 +1,4 @@
-//! Reading an algorithm's options from JSON, with the offending key named.
+//! Reading the options of an algorithm or a method from JSON, with the offending key named.
 
 use serde_json::{Map, Value};
 

@@ -1,0 +1,1 @@
+//! Which interactions of a recommender's source matter.
