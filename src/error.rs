@@ -19,7 +19,7 @@ pub enum Error {
     UnknownName { what: &'static str, name: String, known: String },
 
     #[error("the source has no column \"{column}\"")]
-    MissingColumn { column: &'static str, found: String },
+    MissingColumn { column: String, found: String },
 
     #[error("column \"{column}\" has type {found}")]
     ColumnType { column: String, found: String, expected: &'static str },

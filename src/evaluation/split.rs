@@ -61,7 +61,7 @@ pub fn split(
     Ok(match (method, times) {
         (SplitMethod::Random, _) => (0..n).map(|i| (chance(i) >> 11) as f64 / (1u64 << 53) as f64 >= ratio).collect(),
         (SplitMethod::ByTime, None) => {
-            return Err(Error::MissingColumn { column: "ts", found: "user_id, item_id".into() });
+            return Err(Error::MissingColumn { column: "ts".into(), found: "user_id, item_id".into() });
         }
         (SplitMethod::ByTime, Some(times)) => {
             let mut sorted = times.to_vec();

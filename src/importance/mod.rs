@@ -21,6 +21,7 @@ mod influence;
 pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;
+pub mod model;
 mod self_confidence;
 
 use crate::error::{Error, Result};

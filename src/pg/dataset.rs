@@ -46,7 +46,7 @@ impl Dataset {
         let (has_weight, has_time) = (rows.has(2), rows.has(3));
         for (needed, column, number) in [(signals.needs_time(), "ts", 3), (signals.needs_event(), "event", 4)] {
             if needed && !rows.has(number) {
-                return Err(Error::MissingColumn { column, found: "no such column".into() });
+                return Err(Error::MissingColumn { column: column.into(), found: "no such column".into() });
             }
         }
         let mut config = json!({

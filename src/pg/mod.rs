@@ -15,6 +15,7 @@ pub mod loaded;
 pub mod memory;
 pub mod preload;
 pub mod roles;
+pub mod samples;
 pub mod selection;
 pub mod settings;
 pub mod shared;

@@ -96,13 +96,23 @@ impl Source {
     pub fn open_with_attributes(what: &'static str, query: &str, id: Wanted) -> Result<(Self, Vec<Attribute>)> {
         let (source, described) = Self::open_described(what, query, &[id])?;
         let others = described.into_iter().enumerate().filter(|(_, column)| column.name != id.name);
-        let attributes = others.map(|(place, column)| {
-            let kind = attribute_kind(column.type_oid).ok_or_else(|| Error::ColumnType {
-                column: column.name.clone(),
-                found: type_name(column.type_oid),
-                expected: "text, boolean, an enum, a number, a date or a time, or real[]",
-            })?;
-            Ok(Attribute { name: column.name, kind, place, type_oid: column.type_oid })
+        let attributes = others.map(|(place, column)| column.attribute(place));
+        Ok((source, attributes.collect::<Result<_>>()?))
+    }
+
+    /// [`open`](Self::open) with every column as an attribute; the one that `id` names is read as text, whatever its type.
+    pub fn open_table(what: &'static str, query: &str, id: Option<&str>) -> Result<(Self, Vec<Attribute>)> {
+        let (source, described) = Self::open_described(what, query, &[])?;
+        let attributes = described.into_iter().enumerate().map(|(place, column)| {
+            if id == Some(column.name.as_str()) {
+                return Ok(Attribute {
+                    name: column.name,
+                    kind: ColumnKind::Category,
+                    place,
+                    type_oid: column.type_oid,
+                });
+            }
+            column.attribute(place)
         });
         Ok((source, attributes.collect::<Result<_>>()?))
     }
@@ -438,6 +448,17 @@ struct Described {
     type_oid: pg_sys::Oid,
 }
 
+impl Described {
+    fn attribute(self, place: usize) -> Result<Attribute> {
+        let kind = attribute_kind(self.type_oid).ok_or_else(|| Error::ColumnType {
+            column: self.name.clone(),
+            found: type_name(self.type_oid),
+            expected: "text, boolean, an enum, a number, a date or a time, or real[]",
+        })?;
+        Ok(Attribute { name: self.name, kind, place, type_oid: self.type_oid })
+    }
+}
+
 unsafe fn describe(tuple_description: pg_sys::TupleDesc) -> Vec<Described> {
     if tuple_description.is_null() {
         return Vec::new();
@@ -458,7 +479,7 @@ fn find(wanted: &Wanted, described: &[Described]) -> Result<Option<Column>> {
             return Ok(None);
         }
         let found: Vec<&str> = described.iter().map(|d| d.name.as_str()).collect();
-        return Err(Error::MissingColumn { column: wanted.name, found: found.join(", ") });
+        return Err(Error::MissingColumn { column: wanted.name.into(), found: found.join(", ") });
     };
     let type_oid = described[place].type_oid;
     let (fits, expected) = match wanted.kind {

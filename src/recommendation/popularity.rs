@@ -25,7 +25,10 @@ const CHECK_EVERY: usize = 1 << 20;
 /// Each interaction's worth by its age.
 fn fading(interactions: &Interactions, half_life: f32) -> Result<impl Fn(usize) -> f64> {
     let Some(times) = &interactions.last_times else {
-        return Err(Error::MissingColumn { column: "ts", found: "no time, which the option half_life needs".into() });
+        return Err(Error::MissingColumn {
+            column: "ts".into(),
+            found: "no time, which the option half_life needs".into(),
+        });
     };
     if times.contains(&i64::MIN) {
         let hint = "It needs the time of every interaction: leave out rows whose ts is null, or this option.";

@@ -144,6 +144,11 @@ fn with_text_model<T>(
     }
 }
 
+/// A vector for each text, by a model of the catalog.
+pub(super) fn embed_texts(name: &str, texts: &[&str], progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
+    with_text_model(name, progress, |model| run(model, texts, Role::Passage, progress))
+}
+
 fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
     let mut vectors = Vec::with_capacity(texts.len());
     for window in texts.chunks(WINDOW) {

@@ -68,7 +68,7 @@ fn split(
         return Err(Error::EmptySource(String::new()).into());
     }
     if method == SplitMethod::ByTime && rows[0].time.is_none() {
-        return Err(Error::MissingColumn { column: "ts", found: "no time".into() }.into());
+        return Err(Error::MissingColumn { column: "ts".into(), found: "no time".into() }.into());
     }
     let users = numbered(rows.iter().map(|r| r.user.as_str()));
     let items = numbered(rows.iter().map(|r| r.item.as_str()));

@@ -3,6 +3,7 @@
 
 mod embedding;
 mod evaluation;
+mod importance;
 mod models;
 mod recommendation;
 mod statistics;

@@ -13,6 +13,7 @@
 
 use std::cmp::Reverse;
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 use ahash::AHashMap;
 
@@ -144,10 +145,7 @@ impl Encoder {
         options: &EncoderOptions,
     ) -> Result<Option<How>> {
         let Column::Category { names: texts, .. } = column else { return Ok(None) };
-        let words = |text: &str| {
-            text.split_whitespace().nth(1).is_some() || text.chars().filter(|&c| is_han(c)).nth(3).is_some()
-        };
-        if names > options.max_categories && texts.iter().filter(|text| words(text)).count() * 2 > names {
+        if is_text(texts, options) {
             return Ok(Some(How::Words { dimensions: options.text_dimensions }));
         }
         if names >= IDENTIFIER_ROWS && names == codes.len() {
@@ -174,6 +172,14 @@ impl Encoder {
         }
         let places = order.iter().zip(0..).map(|(&code, place)| (texts[code].to_string(), place)).collect();
         Ok(Some(How::Categories { places, others }))
+    }
+
+    /// The columns of `table` that are text, not categories.
+    pub fn texts(table: &Table, leave: &[&str], options: &EncoderOptions) -> Vec<String> {
+        let texts = table.columns().filter(|(name, _, column)| {
+            !leave.contains(name) && matches!(column, Column::Category { names, .. } if is_text(names, options))
+        });
+        texts.map(|(name, ..)| name.to_owned()).collect()
     }
 
     /// What a user should hear of the columns.
@@ -348,6 +354,13 @@ fn counts_rows(values: &[f64]) -> bool {
     }
     let mut seen = vec![false; (most - least) as usize + 1];
     values.iter().all(|x| !std::mem::replace(&mut seen[(x - least) as usize], true))
+}
+
+/// More values than categories are kept, and most of them of several words.
+fn is_text(names: &[Arc<str>], options: &EncoderOptions) -> bool {
+    let has_words =
+        |text: &str| text.split_whitespace().nth(1).is_some() || text.chars().filter(|&c| is_han(c)).nth(3).is_some();
+    names.len() > options.max_categories && names.iter().filter(|text| has_words(text)).count() * 2 > names.len()
 }
 
 fn is_han(c: char) -> bool {

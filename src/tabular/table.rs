@@ -182,6 +182,14 @@ impl Table {
             .map(|((name, &kind), column)| (name.as_str(), kind, column))
     }
 
+    /// Puts another column, of as many rows, in the place of the one of that name.
+    pub fn replace(&mut self, name: &str, kind: ColumnKind, column: Column) {
+        if let Some(place) = self.names.iter().position(|other| other == name) {
+            self.kinds[place] = kind;
+            self.columns[place] = column;
+        }
+    }
+
     pub fn column(&self, name: &str) -> Option<(ColumnKind, &Column)> {
         self.columns().find(|(other, ..)| *other == name).map(|(_, kind, column)| (kind, column))
     }

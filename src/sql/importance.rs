@@ -1,0 +1,260 @@
+//! Which training rows matter, and which mislead.
+
+use std::time::Instant;
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use super::embedding::embed_texts;
+use super::given;
+use crate::error::{Error, Result};
+use crate::importance::label_errors;
+use crate::importance::model::{Inputs, Outputs};
+use crate::importance::{Method, Task, ranks, score};
+use crate::onnx::session::RunMemory;
+use crate::options::Options;
+use crate::pg::errors;
+use crate::pg::interrupts::Statement;
+use crate::pg::loaded::{self, Ready};
+use crate::pg::samples::{Encoded, Rows, encode};
+use crate::pg::settings;
+use crate::progress::{Progress, Run};
+use crate::tabular::{Encoder, EncoderOptions, LabelKind, Labels};
+
+/// Rows that a user's own model is run on at a time.
+const BATCH: usize = 1024;
+
+/// Where rows come from and what their columns are.
+struct Asked<'a> {
+    source: &'a str,
+    label: &'a str,
+    id: Option<&'a str>,
+    validation: Option<&'a str>,
+    seed: u64,
+}
+
+impl<'a> Asked<'a> {
+    fn new(
+        source: Option<&'a str>,
+        label: Option<&'a str>,
+        id: Option<&'a str>,
+        validation: Option<&'a str>,
+        seed: Option<i64>,
+    ) -> Result<Self> {
+        let source = given(source, "source")?;
+        Ok(Self { source, label: given(label, "label")?, id, validation, seed: given(seed, "seed")? as u64 })
+    }
+
+    fn rows(&self, progress: &dyn Progress) -> Result<Rows> {
+        Rows::read("source", self.source, self.id, &[self.label], progress)
+    }
+
+    fn task<'b>(&self, encoded: &'b Encoded, progress: &'b dyn Progress) -> Task<'b> {
+        Task {
+            samples: &encoded.samples,
+            validation: encoded.validation.as_ref(),
+            seed: self.seed,
+            threads: settings::threads(),
+            progress,
+        }
+    }
+
+    /// Reads the queries and encodes them, as `options` say: `task`, `max_categories`, `text_dimensions`, `embedding_model`.
+    fn read(&self, options: &mut Options, progress: &dyn Progress) -> Result<(Vec<String>, Encoded)> {
+        let kind = label_kind(options)?;
+        let defaults = EncoderOptions::default();
+        let encoder = EncoderOptions {
+            max_categories: options.integer("max_categories", defaults.max_categories as u64, 1, 1 << 16)? as usize,
+            text_dimensions: options.integer("text_dimensions", defaults.text_dimensions as u64, 1, 1 << 16)? as usize,
+        };
+        let embedding = match options.given("embedding_model") {
+            None => None,
+            Some(Value::String(name)) => Some(name.as_str()),
+            Some(other) => {
+                let hint = "Give the name of a model for text embedding.";
+                return Err(Error::argument("option \"embedding_model\"", other, hint));
+            }
+        };
+        options.record("embedding_model", embedding.map_or(Value::Null, Value::from));
+        let mut source = self.rows(progress)?;
+        let mut validation =
+            self.validation.map(|query| Rows::read("validation", query, None, &[self.label], progress)).transpose()?;
+        if let Some(model) = embedding {
+            let texts = Encoder::texts(&source.table, &[self.label], &encoder);
+            for rows in [Some(&mut source), validation.as_mut()].into_iter().flatten() {
+                rows.embed_texts(&texts, &mut |texts| embed_texts(model, texts, progress))?;
+            }
+        }
+        let encoded = encode(&source, validation.as_ref(), self.label, kind, &encoder, progress)?;
+        Ok((source.ids, encoded))
+    }
+}
+
+fn label_kind(options: &mut Options) -> Result<Option<LabelKind>> {
+    let tasks =
+        [("auto", None), ("classification", Some(LabelKind::Classes)), ("regression", Some(LabelKind::Numbers))];
+    options.choice("task", &tasks)
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn importance(
+    source: Option<&str>,
+    method: Option<&str>,
+    label: Option<&str>,
+    id: Option<&str>,
+    validation: Option<&str>,
+    options: Option<JsonB>,
+    model: Option<&str>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (String, f64, i64)>> {
+    let method = Method::from_name(given(method, "method")?)?;
+    let asked = Asked::new(source, label, id, validation, seed)?;
+    let (ids, scores) = scores(&asked, &[method], options, model, "importance")?;
+    let scores = scores.into_iter().next().unwrap_or_default();
+    let ranks = ranks(&scores);
+    let rows = ids.into_iter().zip(scores).zip(ranks).map(|((id, score), rank)| (id, score, rank as i64));
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn importance_by_methods(
+    source: Option<&str>,
+    methods: Option<Vec<Option<String>>>,
+    label: Option<&str>,
+    id: Option<&str>,
+    validation: Option<&str>,
+    options: Option<JsonB>,
+    model: Option<&str>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (String, String, f64, i64)>> {
+    let mut wanted: Vec<Method> = Vec::new();
+    for name in given(methods, "methods")? {
+        let method = Method::from_name(given(name.as_deref(), "a name in methods")?)?;
+        if !wanted.contains(&method) {
+            wanted.push(method);
+        }
+    }
+    if wanted.is_empty() {
+        return Err(Error::argument("methods", "empty", "Name one at least: ARRAY['aum', 'el2n'].").into());
+    }
+    let asked = Asked::new(source, label, id, validation, seed)?;
+    let (ids, scores) = scores(&asked, &wanted, options, model, "importance")?;
+    let rows = wanted.into_iter().zip(scores).flat_map(move |(method, scores)| {
+        let ranks = ranks(&scores);
+        let rows = ids.clone().into_iter().zip(scores).zip(ranks);
+        rows.map(move |((id, score), rank)| (id, method.name().to_owned(), score, rank as i64))
+    });
+    Ok(TableIterator::new(rows))
+}
+
+/// Ids of the source's rows, and the scores of each method.
+fn scores(
+    asked: &Asked,
+    methods: &[Method],
+    options: Option<JsonB>,
+    model: Option<&str>,
+    function: &'static str,
+) -> Result<(Vec<String>, Vec<Vec<f64>>)> {
+    let statement = Statement::new(function, model.unwrap_or_default());
+    let options = options.map_or(Value::Null, |options| options.0);
+    let mut options = Options::new("importance", &options)?;
+    let result = match model {
+        Some(model) => scores_of_model(asked, methods, model, &mut options, &statement)?,
+        None => {
+            let (ids, encoded) = asked.read(&mut options, &statement)?;
+            let scores = score(methods, &asked.task(&encoded, &statement), &mut options)?;
+            (ids, scores)
+        }
+    };
+    options.finish()?;
+    Ok(result)
+}
+
+/// By the outputs of a model of the catalog, in batches.
+fn scores_of_model(
+    asked: &Asked,
+    methods: &[Method],
+    model: &str,
+    options: &mut Options,
+    statement: &Statement,
+) -> Result<(Vec<String>, Vec<Vec<f64>>)> {
+    let kind = label_kind(options)?;
+    let ready = loaded::graph(model, statement)?;
+    let Ready::Graph(graph) = &*ready else {
+        return Err(Error::Internal("a graph was asked for".into()));
+    };
+    let graph = &mut *graph.borrow_mut();
+    let mut outputs = Outputs::new(model, &graph.signature, options)?;
+    let rows = asked.rows(statement)?;
+    let missing = || Error::Internal("the label is gone".into());
+    let (_, label) = rows.table.column(asked.label).ok_or_else(missing)?;
+    let labels = Labels::fit(asked.label, label, kind)?;
+    let inputs = Inputs::new(model, &graph.signature, &rows.table, &[asked.label])?;
+    let mut scores = vec![Vec::new(); methods.len()];
+    for first in (0..inputs.rows()).step_by(BATCH) {
+        let last = inputs.rows().min(first + BATCH);
+        let memory = if last == inputs.rows() { RunMemory::GiveBack } else { RunMemory::Keep };
+        let began = Instant::now();
+        let tensors = inputs.tensors(first..last)?;
+        let given = graph.session.run(tensors, &outputs.names(), memory, statement)?;
+        let (name, provider) = (&graph.session.name, graph.session.provider.name());
+        statement.ran(&Run { model: name, provider, rows: last - first, tokens: None, took: began.elapsed() });
+        outputs.score(methods, &given, &labels, first, &mut scores)?;
+        statement.check()?;
+        statement.report("rows run through the model", last, inputs.rows());
+    }
+    Ok((rows.ids, scores))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)]
+fn prune(
+    source: Option<&str>,
+    method: Option<&str>,
+    fraction: Option<f64>,
+    label: Option<&str>,
+    id: Option<&str>,
+    validation: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (String, f64)>> {
+    let method = Method::from_name(given(method, "method")?)?;
+    let fraction = given(fraction, "fraction")?;
+    if !(0.0..1.0).contains(&fraction) {
+        let hint = "Give the share of rows to leave out, from 0 to below 1.";
+        return Err(Error::argument("fraction", fraction, hint).into());
+    }
+    let asked = Asked::new(source, label, id, validation, seed)?;
+    let (ids, scores) = scores(&asked, &[method], options, None, "prune")?;
+    let scores = scores.into_iter().next().unwrap_or_default();
+    let ranks = ranks(&scores);
+    let stay = scores.len() as u64 - (fraction * scores.len() as f64).floor() as u64;
+    let rows = ids.into_iter().zip(scores).zip(ranks).filter(move |(_, rank)| *rank <= stay);
+    Ok(TableIterator::new(rows.map(|(row, _)| row).collect::<Vec<_>>()))
+}
+
+#[pg_extern(sql = false)]
+fn find_label_errors(
+    source: Option<&str>,
+    label: Option<&str>,
+    id: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (String, String, String, f64)>> {
+    let asked = Asked::new(source, label, id, None, seed)?;
+    let statement = Statement::new("find_label_errors", "");
+    let options = options.map_or(Value::Null, |options| options.0);
+    let mut options = Options::new("find_label_errors", &options)?;
+    let (ids, encoded) = asked.read(&mut options, &statement)?;
+    let found = label_errors::find(&asked.task(&encoded, &statement), &mut options)?;
+    options.finish()?;
+    let Labels::Classes { names, .. } = encoded.samples.labels else { return Ok(TableIterator::new(Vec::new())) };
+    let rows = found.into_iter().map(move |error| {
+        let name = |class: u32| names[class as usize].clone();
+        (ids[error.row].clone(), name(error.given), name(error.suggested), error.confidence)
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
