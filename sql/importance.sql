@@ -29,3 +29,12 @@ CREATE FUNCTION reco.find_label_errors(source text, label text DEFAULT 'label', 
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000 ROWS 1000
     AS 'MODULE_PATHNAME', 'find_label_errors_wrapper';
 COMMENT ON FUNCTION reco.find_label_errors IS 'the rows of a query whose label is most likely wrong, with the label that fits better, the surest first';
+
+CREATE FUNCTION reco.compare_training(source text, weights text, algorithm text DEFAULT 'boosting', label text DEFAULT 'label', id text DEFAULT NULL,
+                                      test text DEFAULT NULL, options jsonb DEFAULT '{}', k integer DEFAULT 10, seeds integer DEFAULT 5,
+                                      held_out double precision DEFAULT 0.2, confidence double precision DEFAULT 0.95, seed bigint DEFAULT 0)
+    RETURNS TABLE (metric text, unweighted double precision, weighted double precision, difference double precision,
+                   low double precision, high double precision)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000 ROWS 4
+    AS 'MODULE_PATHNAME', 'compare_training_wrapper';
+COMMENT ON FUNCTION reco.compare_training IS 'metrics of what is trained on a query without and with weights, on the same held-out rows over several seeds';

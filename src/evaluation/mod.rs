@@ -31,6 +31,7 @@ pub use evaluate::{Candidates, Measured, Protocol, evaluate};
 pub use metrics::{Metric, MetricSet};
 pub use sampler::Sampler;
 pub use segments::{By, Group, Segments};
+pub use significance::mean_interval;
 pub use split::{SplitMethod, split};
 pub use summary::{Comparison, Line, compare, summarise};
 

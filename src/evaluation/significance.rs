@@ -21,6 +21,30 @@ pub fn paired_t_test(differences: &[f64]) -> Option<f64> {
     Some(incomplete_beta(freedom / (freedom + t_squared), freedom / 2.0, 0.5))
 }
 
+/// The interval that holds the mean of what `differences` are drawn from, with that confidence: mean ± t · deviation / √n (Student 1908).
+/// `None` for fewer than two.
+pub fn mean_interval(differences: &[f64], confidence: f64) -> Option<(f64, f64)> {
+    let n = differences.len() as f64;
+    if differences.len() < 2 {
+        return None;
+    }
+    let mean = differences.iter().sum::<f64>() / n;
+    let variance = differences.iter().map(|d| (d - mean) * (d - mean)).sum::<f64>() / (n - 1.0);
+    let freedom = n - 1.0;
+    let tails = |t: f64| incomplete_beta(freedom / (freedom + t * t), freedom / 2.0, 0.5);
+    // Both tails shrink as t grows: halved until no digit changes.
+    let (mut low, mut high) = (0.0, 1.0);
+    while tails(high) > 1.0 - confidence && high < 1e9 {
+        high *= 2.0;
+    }
+    for _ in 0..100 {
+        let middle = (low + high) / 2.0;
+        if tails(middle) > 1.0 - confidence { low = middle } else { high = middle }
+    }
+    let half = high * (variance / n).sqrt();
+    Some((mean - half, mean + half))
+}
+
 /// The regularised incomplete beta function `I_x(a, b)` by its continued fraction (DLMF 8.17.22), evaluated by Lentz's method.
 fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
@@ -99,6 +123,17 @@ mod tests {
         close(paired_t_test(&many).unwrap(), 0.125_371_281_885_929_41);
         // One degree of freedom: 1 − 2/π · atan(|t|), t = 3.
         close(paired_t_test(&[1.0, 2.0]).unwrap(), 1.0 - 2.0 / std::f64::consts::PI * 3f64.atan());
+    }
+
+    #[test]
+    fn intervals_are_those_of_the_tables() {
+        // t of 4 degrees of freedom for 95 % is 2.776, of 1 for 90 % is 6.314.
+        let (low, high) = mean_interval(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.95).unwrap();
+        assert!((high - low - 2.0 * 2.776_445 * (0.5f64).sqrt()).abs() < 1e-5 && (low + high - 6.0).abs() < 1e-12);
+        let (low, high) = mean_interval(&[0.0, 2.0], 0.9).unwrap();
+        assert!((high - low - 2.0 * 6.313_752).abs() < 1e-5);
+        assert_eq!(mean_interval(&[1.0], 0.95), None);
+        assert_eq!(mean_interval(&[2.0, 2.0], 0.95), Some((2.0, 2.0)));
     }
 
     #[test]

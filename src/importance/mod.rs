@@ -15,6 +15,7 @@
 //! | `auto` | see [`auto`] | it is most likely mislabelled |
 
 mod auto;
+pub mod compare;
 mod data_oob;
 mod dynamics;
 mod influence;

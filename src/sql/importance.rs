@@ -26,7 +26,7 @@ use crate::tabular::{Encoder, EncoderOptions, LabelKind, Labels};
 const BATCH: usize = 1024;
 
 /// Where rows come from and what their columns are.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     source: &'a str,
     label: &'a str,
     id: Option<&'a str>,
@@ -35,7 +35,7 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(
+    pub(super) fn new(
         source: Option<&'a str>,
         label: Option<&'a str>,
         id: Option<&'a str>,
@@ -50,7 +50,7 @@ impl<'a> Asked<'a> {
         Rows::read("source", self.source, self.id, &[self.label], progress)
     }
 
-    fn task<'b>(&self, encoded: &'b Encoded, progress: &'b dyn Progress) -> Task<'b> {
+    pub(super) fn task<'b>(&self, encoded: &'b Encoded, progress: &'b dyn Progress) -> Task<'b> {
         Task {
             samples: &encoded.samples,
             validation: encoded.validation.as_ref(),
@@ -60,8 +60,13 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Reads the queries and encodes them, as `options` say: `task`, `max_categories`, `text_dimensions`, `embedding_model`.
-    fn read(&self, options: &mut Options, progress: &dyn Progress) -> Result<(Vec<String>, Encoded)> {
+    /// Reads the queries, of which the second is the argument `validation`, and encodes them, as `options` say: `task`, `max_categories`, `text_dimensions`, `embedding_model`.
+    pub(super) fn read(
+        &self,
+        validation: &'static str,
+        options: &mut Options,
+        progress: &dyn Progress,
+    ) -> Result<(Vec<String>, Encoded)> {
         let kind = label_kind(options)?;
         let defaults = EncoderOptions::default();
         let encoder = EncoderOptions {
@@ -79,14 +84,14 @@ impl<'a> Asked<'a> {
         options.record("embedding_model", embedding.map_or(Value::Null, Value::from));
         let mut source = self.rows(progress)?;
         let mut validation =
-            self.validation.map(|query| Rows::read("validation", query, None, &[self.label], progress)).transpose()?;
+            self.validation.map(|query| Rows::read(validation, query, None, &[self.label], progress)).transpose()?;
         if let Some(model) = embedding {
             let texts = Encoder::texts(&source.table, &[self.label], &encoder);
-            for rows in [Some(&mut source), validation.as_mut()].into_iter().flatten() {
+            for rows in [Some(&mut source), clean.as_mut()].into_iter().flatten() {
                 rows.embed_texts(&texts, &mut |texts| embed_texts(model, texts, progress))?;
             }
         }
-        let encoded = encode(&source, validation.as_ref(), self.label, kind, &encoder, progress)?;
+        let encoded = encode(&source, clean.as_ref(), self.label, kind, &encoder, progress)?;
         Ok((source.ids, encoded))
     }
 }
@@ -164,7 +169,7 @@ fn scores(
     let result = match model {
         Some(model) => scores_of_model(asked, methods, model, &mut options, &statement)?,
         None => {
-            let (ids, encoded) = asked.read(&mut options, &statement)?;
+            let (ids, encoded) = asked.read("validation", &mut options, &statement)?;
             let scores = score(methods, &asked.task(&encoded, &statement), &mut options)?;
             (ids, scores)
         }
@@ -248,7 +253,7 @@ fn find_label_errors(
     let statement = Statement::new("find_label_errors", "");
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new("find_label_errors", &options)?;
-    let (ids, encoded) = asked.read(&mut options, &statement)?;
+    let (ids, encoded) = asked.read("validation", &mut options, &statement)?;
     let found = label_errors::find(&asked.task(&encoded, &statement), &mut options)?;
     options.finish()?;
     let Labels::Classes { names, .. } = encoded.samples.labels else { return Ok(TableIterator::new(Vec::new())) };

@@ -3,12 +3,14 @@
 
 mod encoder;
 mod labels;
+mod metrics;
 mod table;
 
 use crate::interactions::Csr;
 
 pub use encoder::{Encoder, EncoderOptions};
 pub use labels::{LabelKind, Labels};
+pub use metrics::{auc, metrics, most_likely};
 pub use table::{Column, ColumnKind, NONE, Table, Value};
 
 /// Rows as learners take them.
