@@ -23,6 +23,7 @@ pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;
 pub mod model;
+mod out_of_fold;
 mod self_confidence;
 
 use crate::error::{Error, Result};

@@ -5,6 +5,7 @@ mod encoder;
 mod labels;
 mod metrics;
 mod table;
+pub mod trees;
 
 use crate::interactions::Csr;
 
