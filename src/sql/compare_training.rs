@@ -16,7 +16,6 @@ use crate::options::Options;
 use crate::pg::dataset::{Dataset, FETCH};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
-use crate::pg::settings;
 use crate::pg::source::{Kind, Row, Source, Wanted, required};
 use crate::progress::Progress;
 use crate::recommendation::Algorithm;

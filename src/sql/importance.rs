@@ -83,7 +83,7 @@ impl<'a> Asked<'a> {
         };
         options.record("embedding_model", embedding.map_or(Value::Null, Value::from));
         let mut source = self.rows(progress)?;
-        let mut validation =
+        let mut clean =
             self.validation.map(|query| Rows::read(validation, query, None, &[self.label], progress)).transpose()?;
         if let Some(model) = embedding {
             let texts = Encoder::texts(&source.table, &[self.label], &encoder);

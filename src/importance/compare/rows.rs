@@ -29,7 +29,10 @@ pub fn compare_rows(task: &Task, weights: &[f32], options: &mut Options, repeats
     check_weights(weights)?;
     let binning = Binning::learn(&samples.features, None, threads, progress)?;
     let binned = binning.apply(&samples.features, threads, progress)?;
-    let test = validation.map(|test| Ok((binning.apply(&test.features, threads, progress)?, test))).transpose()?;
+    let test = match validation {
+        Some(test) => Some((binning.apply(&test.features, threads, progress)?, test)),
+        None => None,
+    };
     let seeds: Vec<u64> = repeats.each().collect();
     let target = Target::from(&samples.labels);
     let trees = 2 * seeds.len() * Boosting::trees(&target, &boosting);

@@ -14,7 +14,7 @@ use super::jobs::{Signal, jobs};
 use super::split::subset;
 use super::tree::{Left, Tree};
 use crate::draw;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::Progress;
 
@@ -171,7 +171,7 @@ struct Candidate {
 impl<'a> Builder<'a> {
     fn new(binned: &'a Binned, codes: &'a [u8], target: &Target<'a>, options: &ForestOptions) -> Result<Self> {
         let outputs = target.outputs();
-        let side = || Ok(Side { sums: memory::filled(0.0, outputs)?, ..Side::default() });
+        let side = || Ok::<_, Error>(Side { sums: memory::filled(0.0, outputs)?, ..Side::default() });
         Ok(Self {
             columns: &binned.columns,
             codes,
@@ -295,14 +295,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn best(
-        &mut self,
-        from: usize,
-        to: usize,
-        mean: f32,
-        seed: u64,
-        signal: &Signal,
-    ) -> Result<Option<Candidate>> {
+    fn best(&mut self, from: usize, to: usize, mean: f32, seed: u64, signal: &Signal) -> Result<Option<Candidate>> {
         let columns = self.columns.len();
         let wanted = match self.options.columns {
             Columns::All => columns,

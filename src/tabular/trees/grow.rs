@@ -81,10 +81,20 @@ impl<'a> Grower<'a> {
             let middle = self.partition(&leaf.rows, &split);
             let mut right_sums = leaf.sums;
             right_sums.subtract(split.left);
-            let mut left =
-                Leaf { node: left_node, rows: leaf.rows.start..middle, sums: split.left, histogram: vec![], split: None };
-            let mut right =
-                Leaf { node: left_node + 1, rows: middle..leaf.rows.end, sums: right_sums, histogram: vec![], split: None };
+            let mut left = Leaf {
+                node: left_node,
+                rows: leaf.rows.start..middle,
+                sums: split.left,
+                histogram: vec![],
+                split: None,
+            };
+            let mut right = Leaf {
+                node: left_node + 1,
+                rows: middle..leaf.rows.end,
+                sums: right_sums,
+                histogram: vec![],
+                split: None,
+            };
             let mut whole = std::mem::take(&mut leaf.histogram);
             let (small, large) =
                 if left.rows.len() <= right.rows.len() { (&mut left, &mut right) } else { (&mut right, &mut left) };
