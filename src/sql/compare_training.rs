@@ -28,8 +28,6 @@ const WEIGHTS: [Wanted; 3] =
 const PAIR: [Wanted; 2] = [required("user_id", Kind::Id), required("item_id", Kind::Id)];
 const ROW_WEIGHTS: [Wanted; 2] = [required("id", Kind::Id), required("weight", Kind::Number)];
 
-type Lines = TableIterator<'static, (String, f64, f64, f64, Option<f64>, Option<f64>)>;
-
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)]
 fn compare_training(
@@ -45,7 +43,7 @@ fn compare_training(
     held_out: Option<f64>,
     confidence: Option<f64>,
     seed: Option<i64>,
-) -> errors::Result<Lines> {
+) -> errors::Result<TableIterator<'static, (String, f64, f64, f64, Option<f64>, Option<f64>)>> {
     let statement = Statement::new("compare_training", "");
     let weights = given(weights, "weights")?;
     let (seeds, held_out) = (given(seeds, "seeds")?, given(held_out, "held_out")?);
