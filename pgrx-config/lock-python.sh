@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-for name in models/requirements tests/requirements benches/requirements benches/requirements-torch; do
+for name in models/requirements tests/requirements benches/requirements benches/requirements-torch benches/requirements-pydvl; do
     uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header \
         --override pgrx-config/python-overrides.in "$@" \
         --no-emit-package triton --output-file "$name.txt" "$name.in"

@@ -251,6 +251,12 @@ step_python-bench-torch() {
     install_locked "$BUILD/venv-bench" benches/requirements-torch.txt
 }
 
+# pyDVL, which needs an older NumPy than the other peers.
+step_python-bench-pydvl() {
+    make_venv "$BUILD/venv-bench-pydvl"
+    install_locked "$BUILD/venv-bench-pydvl" benches/requirements-pydvl.txt
+}
+
 # ------------------------------------------------------------------------------------------------------- ONNX Runtime
 
 # The folder of the variant that is asked for: the library and, for CUDA, everything that it loads.
@@ -401,7 +407,7 @@ do_steps() {
     for step in "$@"; do
         case $step in
             all) do_steps system cargo-pgrx python onnxruntime models postgres extension cluster database ;;
-            system | cargo-pgrx | python | python-tests | python-bench | python-bench-torch | onnxruntime | models | demo-data | \
+            system | cargo-pgrx | python | python-tests | python-bench | python-bench-torch | python-bench-pydvl | onnxruntime | models | demo-data | \
                 postgres | extension | cluster | database | stop | clean | install) "step_$step" ;;
             *) die "there is no step '$step'; see the head of pgrx-config/setup.sh" ;;
         esac
