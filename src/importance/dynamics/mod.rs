@@ -64,7 +64,7 @@ struct Plan {
 
 impl Plan {
     fn read(options: &mut Options) -> Result<Self> {
-        let runs = options.integer("runs", 5, 1, 1000)? as usize;
+        let runs = options.integer("runs", 10, 1, 1000)? as usize;
         let all = options.integer("epochs", 20, 1, 1000)?;
         Ok(Self {
             runs,
@@ -73,7 +73,7 @@ impl Plan {
                 el2n: options.integer("el2n_epoch", 5.min(all), 1, all)? as usize,
                 grad_norm: options.integer("grad_norm_epoch", 20.min(all), 1, all)? as usize,
             },
-            rate: options.float("learning_rate", 0.05, 1e-6, 10.0)?,
+            rate: options.float("learning_rate", 0.03, 1e-6, 10.0)?,
             descent: Descent {
                 hidden: options.integer("hidden", 64, 1, 1024)? as usize,
                 batch: options.integer("batch", 128, 1, 65_536)? as usize,

@@ -174,14 +174,48 @@ unsafe fn gather<V: Vector>(entries: (&[u32], &[f32]), rows: &[f32], factor: f32
     }
 }
 
+/// `rows[indices[i]] ← rows[indices[i]] + values[i] x` for a strip of `W` registers from `j`.
+///
+/// # Safety
+/// As of [`gather_strip`].
+#[inline(always)]
+unsafe fn scatter_strip<V: Vector, const W: usize>(
+    (indices, values): (&[u32], &[f32]),
+    x: *const f32,
+    rows: *mut f32,
+    width: usize,
+    j: usize,
+) {
+    unsafe {
+        let x: [V; W] = std::array::from_fn(|w| V::load(x.add(j + w * V::LANES)));
+        for (&index, &value) in indices.iter().zip(values) {
+            let row = rows.add(index as usize * width + j);
+            let value = V::splat(value);
+            for (w, x) in x.iter().enumerate() {
+                let to = row.add(w * V::LANES);
+                value.mul_add(*x, V::load(to)).store(to);
+            }
+        }
+    }
+}
+
 /// `rows[indices[i]] ← rows[indices[i]] + values[i] x`.
 ///
 /// # Safety
 /// As of [`gather`].
 #[inline(always)]
-unsafe fn scatter<V: Vector>((indices, values): (&[u32], &[f32]), x: &[f32], rows: &mut [f32]) {
-    for (&index, &value) in indices.iter().zip(values) {
-        unsafe { axpy_of::<V>(value, x.as_ptr(), rows.as_mut_ptr().add(index as usize * x.len()), x.len()) };
+unsafe fn scatter<V: Vector>(entries: (&[u32], &[f32]), x: &[f32], rows: &mut [f32]) {
+    let width = x.len();
+    let mut j = 0;
+    unsafe {
+        while j + 4 * V::LANES <= width {
+            scatter_strip::<V, 4>(entries, x.as_ptr(), rows.as_mut_ptr(), width, j);
+            j += 4 * V::LANES;
+        }
+        while j < width {
+            scatter_strip::<V, 1>(entries, x.as_ptr(), rows.as_mut_ptr(), width, j);
+            j += V::LANES;
+        }
     }
 }
 
