@@ -21,7 +21,7 @@ mod influence;
 pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;
-mod out_of_fold;
+pub mod out_of_fold;
 mod self_confidence;
 
 use crate::error::{Error, Result};
