@@ -11,6 +11,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use super::Task;
+use super::out_of_fold::all_rows;
 use crate::error::Result;
 use crate::memory;
 use crate::options::Options;
@@ -75,13 +76,6 @@ pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
             c => mean(s.into_inner() as f64, c.into()),
         })
         .collect())
-}
-
-pub(super) fn all_rows(rows: usize) -> Result<Vec<u32>> {
-    let mut all = Vec::new();
-    memory::reserve(&mut all, rows)?;
-    all.extend(0..rows as u32);
-    Ok(all)
 }
 
 /// The class of the greatest share, the first of equals.

@@ -5,18 +5,22 @@
 //! predicted by models that have never seen it, so its row's score is low. With fewer rows than folds each row is a fold; of one row alone
 //! nothing is known, and every class is as likely.
 
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
 use crate::draw;
 use crate::error::Result;
 use crate::memory;
 use crate::progress::Progress;
-use crate::tabular::trees::{Binned, Boosting, BoostingOptions, Signal, Target, jobs};
+use crate::tabular::trees::{Binned, Boosting, BoostingOptions, ForestOptions, Signal, Target, for_each_tree, jobs};
 
 /// Rows predicted between two looks at the signal.
 const CHECK_EVERY: usize = 256;
+/// What trees say is summed in such parts of the greatest.
+const UNIT: f64 = (1u64 << 40) as f64;
 
 /// How the folds are made and what is learned from them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub struct Plan {
     pub folds: usize,
     /// Times that the rows are dealt anew; the predictions are averaged.
     pub repeats: usize,
@@ -25,7 +29,7 @@ pub(super) struct Plan {
 }
 
 /// The fold of each row.
-pub(super) fn deal(target: &Target, rows: usize, folds: usize, seed: u64) -> Result<Vec<u16>> {
+pub fn deal(target: &Target, rows: usize, folds: usize, seed: u64) -> Result<Vec<u16>> {
     let mut order = memory::filled(0u32, rows)?;
     draw::shuffled(&mut order, seed);
     if let Target::Classes { codes, .. } = target {
@@ -38,7 +42,7 @@ pub(super) fn deal(target: &Target, rows: usize, folds: usize, seed: u64) -> Res
 }
 
 /// Predictions [rows, outputs] for each row by the models of the other folds, the mean of the repeats. `weights` [rows] are those of learning.
-pub(super) fn boosted(
+pub fn boosted(
     binned: &Binned,
     target: &Target,
     weights: Option<&[f32]>,
@@ -98,4 +102,67 @@ fn predict(
         }
     }
     Ok(())
+}
+
+/// What the trees of a forest that did not draw a row say of it, the mean over them: predictions [rows, outputs]. A row that every tree drew
+/// has the shares of the classes, or the mean.
+pub fn bagged(
+    binned: &Binned,
+    target: &Target,
+    weights: Option<&[f32]>,
+    forest: &ForestOptions,
+    seed: u64,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<f32>> {
+    let (rows, outputs) = (binned.rows(), target.outputs());
+    let all = all_rows(rows)?;
+    // Whole numbers add up to the same in any order.
+    let mut sums: Vec<AtomicI64> = Vec::new();
+    memory::reserve(&mut sums, rows * outputs)?;
+    sums.resize_with(rows * outputs, AtomicI64::default);
+    let mut counts: Vec<AtomicU32> = Vec::new();
+    memory::reserve(&mut counts, rows)?;
+    counts.resize_with(rows, AtomicU32::default);
+    let most = match target {
+        Target::Classes { .. } => 1.0,
+        Target::Numbers(values) => values.iter().fold(f32::MIN_POSITIVE, |most, x| most.max(x.abs())),
+    };
+    for_each_tree(binned, target, (&all, weights), forest, seed, (threads, progress), |_, tree, drawn, signal| {
+        for rows in all.chunks(CHECK_EVERY * 64) {
+            signal.check()?;
+            for row in rows.iter().map(|&row| row as usize).filter(|&row| drawn[row] == 0) {
+                for &(output, value) in tree.values(tree.leaf(binned.row(row))) {
+                    let part = (f64::from(value) / f64::from(most) * UNIT) as i64;
+                    sums[row * outputs + output as usize].fetch_add(part, Ordering::Relaxed);
+                }
+                counts[row].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    })?;
+    let mut out = memory::filled(0f32, rows * outputs)?;
+    let mut whole = vec![0f64; outputs];
+    for (sums, count) in sums.chunks_exact(outputs).zip(&counts) {
+        let n = f64::from(count.load(Ordering::Relaxed)).max(1.0);
+        whole.iter_mut().zip(sums).for_each(|(whole, sum)| *whole += sum.load(Ordering::Relaxed) as f64 / n);
+    }
+    let seen = counts.iter().filter(|count| count.load(Ordering::Relaxed) > 0).count().max(1) as f64;
+    let unit = f64::from(most) / UNIT;
+    for ((out, sums), count) in out.chunks_exact_mut(outputs).zip(sums.chunks_exact(outputs)).zip(&counts) {
+        let n = f64::from(count.load(Ordering::Relaxed));
+        for ((out, sum), whole) in out.iter_mut().zip(sums).zip(&whole) {
+            let mean = if n > 0.0 { sum.load(Ordering::Relaxed) as f64 / n } else { whole / seen };
+            *out = (mean * unit) as f32;
+        }
+    }
+    Ok(out)
+}
+
+/// 0 to n − 1.
+pub fn all_rows(rows: usize) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    memory::reserve(&mut all, rows)?;
+    all.extend(0..rows as u32);
+    Ok(all)
 }

@@ -126,7 +126,6 @@ impl Boosting {
                     hessian: unit_h as f32,
                     l2: options.l2,
                     least_rows: options.least_rows.max(1),
-                    smoothing: 10.0,
                 };
                 let tree = grower.grow(&gradients, &scales, options.leaves, signal, |rows, step| {
                     let value = step * options.learning_rate;

@@ -1,7 +1,6 @@
 //! Bagged trees (Breiman 1996, 2001): each on as many rows as there are, drawn with replacement, split by Gini impurity or variance.
 //!
-//! Categories are ordered by the mean of the label (for more than two classes by the share of the node's most frequent one), which finds
-//! the best subset for numbers and two classes (Fisher 1958; Breiman et al. 1984, theorem 4.5).
+//! Of categories a split sends one left and all others right.
 //!
 //! Time of a tree: O(rows · columns · depth), on one thread of many. Memory: rows × columns bytes once more, 40 bytes a row and thread, and
 //! the trees that are kept, 12 bytes a node.
@@ -11,7 +10,7 @@ use std::sync::Mutex;
 use super::Target;
 use super::binned::Binned;
 use super::jobs::{Signal, jobs};
-use super::split::subset;
+use super::split::alone;
 use super::tree::{Left, Tree};
 use crate::draw;
 use crate::error::{Error, Result};
@@ -20,6 +19,8 @@ use crate::progress::Progress;
 
 /// Rows handled between two looks at the signal.
 const CHECK_EVERY: usize = 1 << 20;
+/// So many rows are sorted by insertion.
+const FEW: usize = 24;
 
 /// Columns that a node looks at, drawn anew for each; more where none of them splits it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -143,9 +144,9 @@ struct Builder<'a> {
     sorted: Vec<Item>,
     /// [codes, classes]: rows and weight of each.
     table: Vec<(u32, f32)>,
-    /// [codes + 1]: where those of a code begin in `sorted`.
-    begins: Vec<usize>,
-    order: Vec<(f32, u8)>,
+    ends: [usize; 256],
+    few: [u8; FEW],
+    groups: Vec<Group>,
     column_order: Vec<usize>,
     left: Side,
     right: Side,
@@ -160,6 +161,40 @@ struct Side {
     rows: usize,
     /// Sum of the squares of `sums`, of classes.
     squares: f64,
+}
+
+impl Side {
+    /// Gini's impurity, or the variance, falls as the sum of this over both sides rises.
+    #[inline(always)]
+    fn score(&self, numbers: bool) -> f64 {
+        if numbers { self.sums[0] * self.sums[0] / self.weight } else { self.squares / self.weight }
+    }
+}
+
+impl Item {
+    #[inline(always)]
+    fn pass(&self, from: &mut Side, to: &mut Side, numbers: bool) {
+        let (w, rows) = (f64::from(self.weight), self.count as usize);
+        (from.rows, to.rows) = (from.rows - rows, to.rows + rows);
+        (from.weight, to.weight) = (from.weight - w, to.weight + w);
+        if numbers {
+            let sum = w * f64::from(f32::from_bits(self.target));
+            (from.sums[0], to.sums[0]) = (from.sums[0] - sum, to.sums[0] + sum);
+        } else {
+            let (f, t) = (&mut from.sums[self.target as usize], &mut to.sums[self.target as usize]);
+            from.squares -= w * (2.0 * *f - w);
+            to.squares += w * (2.0 * *t + w);
+            (*f, *t) = (*f - w, *t + w);
+        }
+    }
+}
+
+/// The items of one code, by their places in `sorted`.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    code: u8,
+    from: usize,
+    to: usize,
 }
 
 struct Candidate {
@@ -183,8 +218,9 @@ impl<'a> Builder<'a> {
             scratch: Vec::new(),
             sorted: Vec::new(),
             table: memory::filled((0, 0.0), 256 * outputs)?,
-            begins: vec![0; 257],
-            order: Vec::new(),
+            ends: [0; 256],
+            few: [0; FEW],
+            groups: Vec::new(),
             column_order: (0..binned.columns()).collect(),
             left: side()?,
             right: side()?,
@@ -322,147 +358,114 @@ impl<'a> Builder<'a> {
         Ok(best)
     }
 
-    /// Puts the items, or sums of them, in the order of a column's codes into `sorted`, each code's from `begins` on; `order` holds the codes.
+    /// Puts the items, or sums of them, in the order of a column's codes into `sorted`, and where those of each code are into `groups`.
     fn sort(&mut self, from: usize, to: usize, column: usize, mean: f32) {
         let codes = &self.codes[column * self.rows..][..self.rows];
-        let kind = &self.columns[column];
-        let bins = kind.bins;
+        let bins = self.columns[column].bins;
         let items = &self.items[from..to];
         let outputs = self.left.sums.len();
-        let begins = &mut self.begins[..=bins];
-        self.order.clear();
-        match self.target {
-            Target::Classes { .. } if items.len() >= 2 * bins * outputs => {
-                let table = &mut self.table[..bins * outputs];
-                table.fill((0, 0.0));
-                for item in items {
-                    let cell = &mut table[usize::from(codes[item.row as usize]) * outputs + item.target as usize];
-                    cell.0 += 1;
-                    cell.1 += item.weight;
-                }
-                let mut at = 0;
-                for (code, cells) in table.chunks_exact(outputs).enumerate() {
-                    begins[code] = at;
-                    for (class, &(count, weight)) in cells.iter().enumerate().filter(|(_, cell)| cell.0 > 0) {
-                        self.sorted[at] = Item { row: 0, count, weight, target: class as u32 };
-                        at += 1;
-                    }
-                }
-                begins[bins] = at;
-            }
-            Target::Numbers(_) if items.len() >= 2 * bins => {
-                let mut sums = [(0u32, 0f64, 0f64); 256];
-                for item in items {
-                    let (sum, w) = (&mut sums[usize::from(codes[item.row as usize])], f64::from(item.weight));
-                    *sum = (sum.0 + 1, sum.1 + w, sum.2 + w * f64::from(f32::from_bits(item.target) - mean));
-                }
-                let mut at = 0;
-                for (code, &(count, weight, sum)) in sums[..bins].iter().enumerate() {
-                    begins[code] = at;
-                    if count > 0 {
-                        let target = ((sum / weight) as f32).to_bits();
-                        self.sorted[at] = Item { row: 0, count, weight: weight as f32, target };
-                        at += 1;
-                    }
-                }
-                begins[bins] = at;
-            }
-            _ => {
-                begins.fill(0);
-                items.iter().for_each(|item| begins[usize::from(codes[item.row as usize])] += 1);
-                let mut at = 0;
-                for begin in begins.iter_mut() {
-                    at += *begin;
-                    *begin = at;
-                }
-                // From the last, so that a code's own place, counted down, ends where it begins.
-                let numbers = matches!(self.target, Target::Numbers(_));
-                for item in items.iter().rev() {
-                    let begin = &mut begins[usize::from(codes[item.row as usize])];
-                    *begin -= 1;
-                    let target = if numbers { (f32::from_bits(item.target) - mean).to_bits() } else { item.target };
-                    self.sorted[*begin] = Item { target, ..*item };
-                }
-            }
-        }
-        self.order.extend((0..bins).filter(|&code| begins[code] < begins[code + 1]).map(|code| (0.0, code as u8)));
-        if kind.categories {
-            self.order_categories();
-        }
-    }
-
-    fn order_categories(&mut self) {
-        let frequent = match self.target {
-            Target::Classes { classes: 2, .. } | Target::Numbers(_) => 1,
-            Target::Classes { .. } => {
-                let total = |class: usize| self.left.sums[class] + self.right.sums[class];
-                (0..self.left.sums.len()).fold(0, |best, class| if total(class) > total(best) { class } else { best })
-            }
+        let numbers = matches!(self.target, Target::Numbers(_));
+        let centred = |item: &Item| match numbers {
+            true => Item { target: (f32::from_bits(item.target) - mean).to_bits(), ..*item },
+            false => *item,
         };
-        for (key, code) in &mut self.order {
-            let items = &self.sorted[self.begins[usize::from(*code)]..self.begins[usize::from(*code) + 1]];
-            let value = |item: &Item| match self.target {
-                Target::Numbers(_) => f64::from(f32::from_bits(item.target)),
-                Target::Classes { .. } => f64::from(u8::from(item.target as usize == frequent)),
-            };
-            let sum: f64 = items.iter().map(|item| f64::from(item.weight) * value(item)).sum();
-            *key = (sum / items.iter().map(|item| f64::from(item.weight)).sum::<f64>()) as f32;
+        self.groups.clear();
+        let mut at = 0;
+        if items.len() <= FEW {
+            for (i, item) in items.iter().enumerate() {
+                let code = codes[item.row as usize];
+                let mut place = i;
+                while place > 0 && self.few[place - 1] > code {
+                    (self.few[place], self.sorted[place]) = (self.few[place - 1], self.sorted[place - 1]);
+                    place -= 1;
+                }
+                (self.few[place], self.sorted[place]) = (code, centred(item));
+            }
+            for same in self.few[..items.len()].chunk_by(|a, b| a == b) {
+                self.groups.push(Group { code: same[0], from: at, to: at + same.len() });
+                at += same.len();
+            }
+        } else if !numbers && items.len() >= 2 * bins * outputs {
+            let table = &mut self.table[..bins * outputs];
+            table.fill((0, 0.0));
+            for item in items {
+                let cell = &mut table[usize::from(codes[item.row as usize]) * outputs + item.target as usize];
+                *cell = (cell.0 + 1, cell.1 + item.weight);
+            }
+            for (code, cells) in table.chunks_exact(outputs).enumerate() {
+                let from = at;
+                for (class, &(count, weight)) in cells.iter().enumerate().filter(|(_, cell)| cell.0 > 0) {
+                    self.sorted[at] = Item { row: 0, count, weight, target: class as u32 };
+                    at += 1;
+                }
+                if from < at {
+                    self.groups.push(Group { code: code as u8, from, to: at });
+                }
+            }
+        } else if numbers && items.len() >= 2 * bins {
+            let mut sums = [(0u32, 0f64, 0f64); 256];
+            for item in items {
+                let (sum, w) = (&mut sums[usize::from(codes[item.row as usize])], f64::from(item.weight));
+                *sum = (sum.0 + 1, sum.1 + w, sum.2 + w * f64::from(f32::from_bits(item.target) - mean));
+            }
+            for (code, &(count, weight, sum)) in sums[..bins].iter().enumerate().filter(|(_, sum)| sum.0 > 0) {
+                let target = ((sum / weight) as f32).to_bits();
+                self.sorted[at] = Item { row: 0, count, weight: weight as f32, target };
+                self.groups.push(Group { code: code as u8, from: at, to: at + 1 });
+                at += 1;
+            }
+        } else {
+            let ends = &mut self.ends[..bins];
+            ends.fill(0);
+            items.iter().for_each(|item| ends[usize::from(codes[item.row as usize])] += 1);
+            for (code, end) in ends.iter_mut().enumerate().filter(|(_, end)| **end > 0) {
+                self.groups.push(Group { code: code as u8, from: at, to: at + *end });
+                at += *end;
+                *end = at;
+            }
+            for item in items.iter().rev() {
+                let end = &mut ends[usize::from(codes[item.row as usize])];
+                *end -= 1;
+                self.sorted[*end] = centred(item);
+            }
         }
-        self.order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     }
 
-    /// Moves code after code from the right to the left, and so looks at each split of a column. Both sides change names in the end.
+    /// Moves code after code from the right to the left, and so looks at each split of a column of numbers; a category is moved alone, and
+    /// then back. The sides have changed names in the end where the whole is on the left.
     fn scan(&mut self, column: usize, best: &mut Option<Candidate>) {
         let least = self.options.least_rows.max(1);
         let (left, right) = (&mut self.left, &mut self.right);
         let numbers = matches!(self.target, Target::Numbers(_));
+        let categories = self.columns[column].categories;
         let mut found: Option<usize> = None;
         let mut found_score = best.as_ref().map_or(f64::MIN, |best| best.score);
-        for (i, &(_, code)) in self.order.iter().enumerate() {
-            for item in &self.sorted[self.begins[usize::from(code)]..self.begins[usize::from(code) + 1]] {
-                let (w, rows) = (f64::from(item.weight), item.count as usize);
-                (left.rows, right.rows) = (left.rows + rows, right.rows - rows);
-                (left.weight, right.weight) = (left.weight + w, right.weight - w);
-                if numbers {
-                    let moved = w * f64::from(f32::from_bits(item.target));
-                    (left.sums[0], right.sums[0]) = (left.sums[0] + moved, right.sums[0] - moved);
-                } else {
-                    let (l, r) = (&mut left.sums[item.target as usize], &mut right.sums[item.target as usize]);
-                    left.squares += w * (2.0 * *l + w);
-                    right.squares -= w * (2.0 * *r - w);
-                    (*l, *r) = (*l + w, *r - w);
+        for (i, group) in self.groups.iter().enumerate() {
+            let items = &self.sorted[group.from..group.to];
+            items.iter().for_each(|item| item.pass(right, left, numbers));
+            if left.rows >= least && right.rows >= least {
+                let score = left.score(numbers) + right.score(numbers);
+                if score > found_score {
+                    (found, found_score) = (Some(i), score);
                 }
             }
-            if left.rows < least || right.rows < least {
-                continue;
-            }
-            // Gini's impurity, or the variance, falls as this rises.
-            let score = if numbers {
-                left.sums[0].powi(2) / left.weight + right.sums[0].powi(2) / right.weight
-            } else {
-                left.squares / left.weight + right.squares / right.weight
-            };
-            if score > found_score {
-                (found, found_score) = (Some(i), score);
+            if categories {
+                items.iter().for_each(|item| item.pass(left, right, numbers));
             }
         }
         if let Some(i) = found {
-            let how = if self.columns[column].categories {
-                let rows = left.rows;
-                let (mut on_left, order) = (0, &self.order[..=i]);
-                for &(_, code) in order {
-                    let items = &self.sorted[self.begins[usize::from(code)]..self.begins[usize::from(code) + 1]];
-                    on_left += items.iter().map(|item| item.count as usize).sum::<usize>();
-                }
-                subset(&self.order, i + 1, on_left * 2 > rows)
+            let code = self.groups[i].code;
+            // Of numbers half-way between the codes on both sides.
+            let how = if categories {
+                alone(code)
             } else {
-                // Half-way between the codes on both sides.
-                let (code, next) = (self.order[i].1, self.order[i + 1].1);
-                Left::UpTo(code + (next - code - 1) / 2)
+                Left::UpTo(code + (self.groups[i + 1].code - code - 1) / 2)
             };
             *best = Some(Candidate { score: found_score, column, how });
         }
-        std::mem::swap(left, right);
+        if !categories {
+            std::mem::swap(left, right);
+        }
         (left.rows, left.weight, left.squares) = (0, 0.0, 0.0);
         if numbers {
             (left.sums[0], right.sums[0]) = (0.0, 0.0);

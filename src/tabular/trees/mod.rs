@@ -1,7 +1,7 @@
 //! Decision trees on encoded tables: gradient boosting and bagged forests, for classes and for numbers.
 //!
 //! A table of [`Features`](super::Features) is [`Binned`] first: a byte a column and row. The categories of one column of the source,
-//! which the encoder spreads over as many features, are one column of codes here, and a split sends any subset of them left.
+//! which the encoder spreads over as many features, are one column of codes here, and a split sends one of them left and all others right.
 //!
 //! | learner | trees | split by | source |
 //! |---|---|---|---|

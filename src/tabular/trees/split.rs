@@ -37,8 +37,6 @@ pub(super) struct Scales {
     pub hessian: f32,
     pub l2: f32,
     pub least_rows: usize,
-    /// Added to the second derivative where the mean gradient of a category orders it among others: rare ones are near the middle.
-    pub smoothing: f32,
 }
 
 impl Scales {
@@ -77,11 +75,10 @@ pub(super) fn best(
     let mut search = Search { scales, whole, gradient: g, hessian: h, best: None, least: 0.0 };
     search.least = g * g / (h + scales.l2).max(f32::MIN_POSITIVE) * (1.0 + 1e-5) + f32::MIN_POSITIVE;
     let parent = search.least;
-    let mut order = Vec::new();
     for (column, (kind, &offset)) in columns.iter().zip(offsets).enumerate() {
         let cells = &histogram[offset..][..kind.bins];
         if kind.categories {
-            search.categories(column, cells, &mut order);
+            search.categories(column, cells);
         } else {
             search.numbers(column, cells);
         }
@@ -136,35 +133,20 @@ impl Search<'_> {
         }
     }
 
-    /// Ordered by gradient over second derivative, the best subset is one of the first ones (Fisher 1958).
-    fn categories(&mut self, column: usize, cells: &[Cell], order: &mut Vec<(f32, u8)>) {
-        order.clear();
-        for (code, &cell) in cells.iter().enumerate().filter(|(_, cell)| cell.rows() > 0) {
-            let (g, h) = self.scales.sums(cell);
-            order.push((g / (h + self.scales.smoothing).max(f32::MIN_POSITIVE), code as u8));
-        }
-        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    /// One category against all others: subsets ordered by gradient learn wrong labels of rare categories by heart.
+    fn categories(&mut self, column: usize, cells: &[Cell]) {
         let (least, rows) = (self.scales.least_rows, self.whole.rows());
-        let mut left = Cell::default();
-        for (i, &(_, code)) in order.iter().enumerate() {
-            left.add(cells[usize::from(code)]);
-            if rows - left.rows() < least.max(1) {
-                return;
-            }
-            if left.rows() >= least {
-                let (order, more) = (&*order, left.rows() * 2 > rows);
-                self.offer(column, left, || subset(order, i + 1, more));
+        for (code, &cell) in cells.iter().enumerate() {
+            if cell.rows() >= least && rows - cell.rows() >= least {
+                self.offer(column, cell, || alone(code as u8));
             }
         }
     }
 }
 
-/// The first `n` codes of an order. A code that is not in it goes with them where they have `more` than half of the rows.
-pub(super) fn subset(order: &[(f32, u8)], n: usize, more: bool) -> Left {
-    let mut set = if more { [u64::MAX; 4] } else { [0; 4] };
-    for (i, &(_, code)) in order.iter().enumerate() {
-        let (word, bit) = (&mut set[usize::from(code >> 6)], 1 << (code & 63));
-        if i < n { *word |= bit } else { *word &= !bit }
-    }
+/// The set of one code.
+pub(super) fn alone(code: u8) -> Left {
+    let mut set = [0; 4];
+    set[usize::from(code >> 6)] = 1 << (code & 63);
     Left::Set(set)
 }
