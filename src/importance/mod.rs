@@ -22,6 +22,8 @@ pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;
 mod self_confidence;
+pub mod statistics;
+pub mod weights;
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -81,6 +83,11 @@ impl Method {
             name: name.into(),
             known: known(),
         })
+    }
+
+    /// Whether it values rows by what they do for validation rows, and so has no score without them.
+    pub fn needs_validation(self) -> bool {
+        matches!(self, Self::Influence | Self::KnnShapley)
     }
 
     /// Whether it comes out of the training of small networks.

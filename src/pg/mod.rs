@@ -20,3 +20,4 @@ pub mod settings;
 pub mod shared;
 pub mod source;
 pub mod transaction;
+pub mod window;

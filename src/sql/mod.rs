@@ -3,6 +3,7 @@
 
 mod embedding;
 mod evaluation;
+mod importance_window;
 mod models;
 mod recommendation;
 mod statistics;

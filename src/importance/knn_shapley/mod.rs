@@ -247,10 +247,10 @@ impl<'a> Player<'a> {
         let n = game.norms.len();
         Ok(Self {
             game,
-            tile: memory::filled([0.0; LANES], game.matrix.columns)?,
-            distances: memory::filled(0.0, n * LANES)?,
+            tile: memory::zeroed(game.matrix.columns)?,
+            distances: memory::zeroed(n * LANES)?,
             order: Order::new(n)?,
-            sums: memory::filled(0, n)?,
+            sums: memory::zeroed(n)?,
         })
     }
 
