@@ -21,6 +21,7 @@ mod influence;
 pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;
+pub mod out_of_fold;
 mod self_confidence;
 pub mod statistics;
 pub mod weights;

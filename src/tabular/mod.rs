@@ -4,6 +4,7 @@
 mod encoder;
 mod labels;
 mod table;
+pub mod trees;
 
 use crate::interactions::Csr;
 

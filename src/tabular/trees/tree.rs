@@ -1,0 +1,109 @@
+//! A grown tree.
+
+/// A node whose column is this is a leaf.
+const LEAF: u32 = u32::MAX;
+/// Marks the place of a set of codes, where a node of a column of numbers has the last code that goes left.
+const SET: u32 = 1 << 31;
+
+/// Which codes of a column go left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Left {
+    /// Those up to this one.
+    UpTo(u8),
+    /// Those whose bit is 1.
+    Set([u64; 4]),
+}
+
+impl Left {
+    #[inline(always)]
+    pub fn has(&self, code: u8) -> bool {
+        match self {
+            Self::UpTo(last) => code <= *last,
+            Self::Set(set) => holds(set, code),
+        }
+    }
+}
+
+#[inline(always)]
+fn holds(set: &[u64; 4], code: u8) -> bool {
+    set[usize::from(code >> 6)] >> (code & 63) & 1 != 0
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    column: u32,
+    /// The last code that goes left, or [`SET`] and the place of the set; of a leaf the number of values.
+    at: u32,
+    /// The left child, before the right one; of a leaf its first value.
+    left: u32,
+}
+
+/// Splits from node 0 down to leaves, each with a few (output, value).
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    nodes: Vec<Node>,
+    sets: Vec<[u64; 4]>,
+    values: Vec<(u32, f32)>,
+}
+
+impl Tree {
+    pub(super) fn new() -> Self {
+        Self { nodes: vec![Node { column: LEAF, at: 0, left: 0 }], ..Self::default() }
+    }
+
+    /// Turns a leaf into two, the left one of which is returned; the right one follows it.
+    pub(super) fn split(&mut self, leaf: usize, column: usize, how: Left) -> usize {
+        let left = self.nodes.len();
+        let at = match how {
+            Left::UpTo(last) => u32::from(last),
+            Left::Set(set) => {
+                self.sets.push(set);
+                SET | (self.sets.len() - 1) as u32
+            }
+        };
+        self.nodes[leaf] = Node { column: column as u32, at, left: left as u32 };
+        self.nodes.extend([Node { column: LEAF, at: 0, left: 0 }; 2]);
+        left
+    }
+
+    pub(super) fn set_values(&mut self, leaf: usize, values: impl IntoIterator<Item = (u32, f32)>) {
+        let first = self.values.len();
+        self.values.extend(values);
+        self.nodes[leaf] = Node { column: LEAF, at: (self.values.len() - first) as u32, left: first as u32 };
+    }
+
+    /// The node number of the leaf that a row with these codes falls in.
+    #[inline(always)]
+    pub fn leaf(&self, codes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let node = self.nodes[at];
+            if node.column == LEAF {
+                return at;
+            }
+            let code = codes[node.column as usize];
+            let left = if node.at & SET == 0 {
+                u32::from(code) <= node.at
+            } else {
+                holds(&self.sets[(node.at & !SET) as usize], code)
+            };
+            at = node.left as usize + usize::from(!left);
+        }
+    }
+
+    /// What a leaf predicts: the classes that it has and their shares, or a number as output 0.
+    #[inline(always)]
+    pub fn values(&self, leaf: usize) -> &[(u32, f32)] {
+        let node = self.nodes[leaf];
+        if node.column == LEAF { &self.values[node.left as usize..][..node.at as usize] } else { &[] }
+    }
+
+    /// Number of nodes, leaves included.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn leaves(&self) -> usize {
+        self.nodes.len().div_ceil(2)
+    }
+}
