@@ -46,11 +46,16 @@ pub fn filled<T: Clone>(value: T, n: usize) -> Result<Vec<T>> {
     Ok(vector)
 }
 
-/// `n` zeros as the system gives them, not touched yet: whoever writes a page first takes it, on as many threads as write. In huge pages
-/// where the system has them, of which a large block takes hundreds of times fewer to fill and to give back.
+/// [`zeroed`] for floats.
 pub fn zeros(n: usize) -> Result<Vec<f32>> {
-    let none = || Error::Resources(format!("no memory for {} more bytes", n.saturating_mul(size_of::<f32>())));
-    let layout = Layout::array::<f32>(n).map_err(|_| none())?;
+    zeroed(n)
+}
+
+/// `n` elements of all bits zero as the system gives them, not touched yet: whoever writes a page first takes it, on as many threads as write. In huge pages
+/// where the system has them, of which a large block takes hundreds of times fewer to fill and to give back.
+pub fn zeroed<T: bytemuck::Zeroable>(n: usize) -> Result<Vec<T>> {
+    let none = || Error::Resources(format!("no memory for {} more bytes", n.saturating_mul(size_of::<T>())));
+    let layout = Layout::array::<T>(n).map_err(|_| none())?;
     if layout.size() == 0 {
         return Ok(Vec::new());
     }
@@ -67,7 +72,7 @@ pub fn zeros(n: usize) -> Result<Vec<f32>> {
         // SAFETY: whole pages within the block; the advice changes nothing that is in them, and may be refused.
         unsafe { libc::madvise(inner as *mut libc::c_void, end - inner, libc::MADV_HUGEPAGE) };
     }
-    // SAFETY: allocated by the allocator that a vector uses, with the layout of `n` elements, each of which is 0.0 in all bits zero.
+    // SAFETY: allocated by the allocator that a vector uses, with the layout of `n` elements, each of which may be all bits zero.
     Ok(unsafe { Vec::from_raw_parts(block.cast(), n, n) })
 }
 

@@ -25,6 +25,8 @@ pub mod label_errors;
 pub mod model;
 mod out_of_fold;
 mod self_confidence;
+pub mod statistics;
+pub mod weights;
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -84,6 +86,11 @@ impl Method {
             name: name.into(),
             known: known(),
         })
+    }
+
+    /// Whether it values rows by what they do for validation rows, and so has no score without them.
+    pub fn needs_validation(self) -> bool {
+        matches!(self, Self::Influence | Self::KnnShapley)
     }
 
     /// Whether it comes out of the training of small networks.

@@ -1,4 +1,4 @@
-//! Arrays: `real[]` as slices, `reco.scored_item[]` from rows.
+//! Arrays: `real[]` as slices, `reco.scored_item[]` from rows; and one row.
 
 use pgrx::{Array, Internal, IntoDatum, pg_sys};
 
@@ -19,6 +19,25 @@ pub fn vector<'a>(array: &'a Array<'_, f32>, name: &str) -> Result<&'a [f32]> {
         return Err(Error::argument(name, format!("a vector with an element {value}"), hint));
     }
     Ok(values)
+}
+
+/// A row of the composite type that the running function returns, with `N` columns; `None` for NULL.
+pub fn row<const N: usize>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    columns: [Option<pg_sys::Datum>; N],
+) -> Result<pg_sys::Datum> {
+    let mut nulls = columns.map(|column| column.is_none());
+    let mut values = columns.map(|column| column.unwrap_or(pg_sys::Datum::from(0)));
+    let mut description = std::ptr::null_mut();
+    // SAFETY: fcinfo is that of the running call; the tuple is formed by the description of the type it returns, which has as many columns.
+    unsafe {
+        let class = pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut description);
+        if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE || (*description).natts as usize != N {
+            return Err(Error::Internal(format!("a function does not return {N} columns")));
+        }
+        let tuple = pg_sys::heap_form_tuple(description, values.as_mut_ptr(), nulls.as_mut_ptr());
+        Ok(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data))
+    }
 }
 
 /// A `reco.scored_item[]` of (item, score) rows, in their order.

@@ -5,6 +5,7 @@ mod compare_training;
 mod embedding;
 mod evaluation;
 mod importance;
+mod importance_window;
 mod models;
 mod recommendation;
 mod statistics;

@@ -44,9 +44,9 @@ use crate::tabular::{Labels, Samples};
 use order::{LANES, MOST_ROWS, Order, Spread};
 
 /// Rows handled between two looks at the flag that asks to stop: some milliseconds.
-const PIECE: usize = 1 << 16;
+const PIECE: usize = 1 << 15;
 /// As many entries of the features as that, too.
-const PIECE_ENTRIES: u64 = 1 << 21;
+const PIECE_ENTRIES: u64 = 1 << 20;
 
 pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
     let k = options.integer("k", 5, 1, 10_000)? as usize;
@@ -247,10 +247,10 @@ impl<'a> Player<'a> {
         let n = game.norms.len();
         Ok(Self {
             game,
-            tile: memory::filled([0.0; LANES], game.matrix.columns)?,
-            distances: memory::filled(0.0, n * LANES)?,
+            tile: memory::zeroed(game.matrix.columns)?,
+            distances: memory::zeroed(n * LANES)?,
             order: Order::new(n)?,
-            sums: memory::filled(0, n)?,
+            sums: memory::zeroed(n)?,
         })
     }
 

@@ -16,8 +16,11 @@ pub const MOST_ROWS: usize = 1 << 31;
 const WIDTH: f64 = 6.0;
 
 /// The number of the distance, then the row, then whether it is alike.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(u64);
+
+// SAFETY: a number, of which 0 is one.
+unsafe impl bytemuck::Zeroable for Key {}
 
 impl Key {
     pub fn row(self) -> usize {
@@ -85,12 +88,7 @@ pub struct Order {
 impl Order {
     pub fn new(n: usize) -> Result<Self> {
         let bits = (n.max(2).ilog2() - 1).clamp(4, 11);
-        Ok(Self {
-            keys: memory::filled(Key::default(), n)?,
-            other: memory::filled(Key::default(), n)?,
-            bits,
-            counts: memory::filled(0, 2 << bits)?,
-        })
+        Ok(Self { keys: memory::zeroed(n)?, other: memory::zeroed(n)?, bits, counts: memory::filled(0, 2 << bits)? })
     }
 
     /// The rows as last sorted, the nearest first.

@@ -1,0 +1,166 @@
+//! Window functions: the rows of one partition, and results kept for it.
+//!
+//! pgrx has no bindings for PostgreSQL's `windowapi.h`; they are declared here, guarded as pgrx guards its own, so that an error of PostgreSQL's
+//! unwinds Rust's frames instead of jumping over them.
+
+use std::ffi::{c_int, c_void};
+
+use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
+
+use crate::error::{Error, Result};
+
+type WindowObject = *mut pg_sys::WindowObjectData;
+
+/// Counts rows from the first of the partition.
+const WINDOW_SEEK_HEAD: c_int = 1;
+/// What the arguments of so many rows took is freed together.
+const ROWS_BETWEEN_RESETS: usize = 1024;
+
+#[pg_guard]
+unsafe extern "C-unwind" {
+    fn WinGetPartitionLocalMemory(winobj: WindowObject, size: pg_sys::Size) -> *mut c_void;
+    fn WinGetCurrentPosition(winobj: WindowObject) -> i64;
+    fn WinGetPartitionRowCount(winobj: WindowObject) -> i64;
+    fn WinGetFuncArgInPartition(
+        winobj: WindowObject,
+        argno: c_int,
+        relpos: c_int,
+        seektype: c_int,
+        set_mark: bool,
+        isnull: *mut bool,
+        isout: *mut bool,
+    ) -> pg_sys::Datum;
+}
+
+/// The partition that a window function is called for, once for each of its rows.
+pub struct Partition {
+    window: WindowObject,
+    rows: usize,
+}
+
+/// In the memory of a partition, before a result for each row. PostgreSQL gives that memory zeroed and frees it with the partition.
+#[repr(C)]
+struct Kept {
+    /// Not 0 once the results are there.
+    done: u64,
+}
+
+impl Partition {
+    /// Of the running call, which is an error where it is none of a window function. Reads the partition to its end.
+    pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Result<Self> {
+        // SAFETY: fcinfo is that of the running call; its context is null or a node, and as a WindowObjectData the window of this call.
+        unsafe {
+            let context = (*fcinfo).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_WindowObjectData {
+                return Err(Error::Internal("a window function was called outside of a window".into()));
+            }
+            let window = context.cast();
+            Ok(Self { window, rows: WinGetPartitionRowCount(window) as usize })
+        }
+    }
+
+    /// The number of its rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The argument number `argument` of the function for a row, which is below [`rows`](Self::rows); `None` for NULL. In the current memory context.
+    fn argument(&self, argument: usize, row: usize) -> Result<Option<pg_sys::Datum>> {
+        let (mut is_null, mut is_out) = (true, true);
+        let place = c_int::try_from(row).map_err(|_| self.too_many_rows())?;
+        // SAFETY: the window is that of the running call, and the flags are on this stack.
+        let datum = unsafe {
+            WinGetFuncArgInPartition(
+                self.window,
+                argument as c_int,
+                place,
+                WINDOW_SEEK_HEAD,
+                false,
+                &mut is_null,
+                &mut is_out,
+            )
+        };
+        if is_out {
+            return Err(Error::Internal(format!("a partition of {} rows has no row {row}", self.rows)));
+        }
+        Ok((!is_null).then_some(datum))
+    }
+
+    fn too_many_rows(&self) -> Error {
+        Error::TooLarge {
+            what: "a window".into(),
+            needed: format!("{} rows in one partition", self.rows),
+            limit: c_int::MAX.to_string(),
+            hint: "Divide it: OVER (PARTITION BY …).".into(),
+        }
+    }
+
+    /// Hands `N` arguments of the first row, or `None`s, to `read`.
+    pub fn first<T, const N: usize>(
+        &self,
+        arguments: [usize; N],
+        read: impl FnOnce([Option<pg_sys::Datum>; N]) -> Result<T>,
+    ) -> Result<T> {
+        let mut values = [None; N];
+        for (value, argument) in values.iter_mut().zip(arguments) {
+            *value = self.argument(argument, 0)?;
+        }
+        read(values)
+    }
+
+    /// Hands the first `N` arguments of each row to `visit`, with the row's number from 0. They live no longer than the call of `visit`.
+    pub fn each<const N: usize>(
+        &self,
+        mut visit: impl FnMut(usize, [Option<pg_sys::Datum>; N]) -> Result<()>,
+    ) -> Result<()> {
+        let mut room = PgMemoryContexts::new("arguments of a window function");
+        for row in 0..self.rows {
+            if row % ROWS_BETWEEN_RESETS == 0 {
+                // SAFETY: what the rows before left in it is not used any more.
+                unsafe { room.reset() };
+            }
+            // SAFETY: switched back when the closure ends, also by an error.
+            unsafe {
+                room.switch_to(|_| {
+                    let mut values = [None; N];
+                    for (argument, value) in values.iter_mut().enumerate() {
+                        *value = self.argument(argument, row)?;
+                    }
+                    visit(row, values)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The result of the current row. `compute` is called for the first row of a partition and gives a result for each, which are kept until
+    /// the partition ends. NaN is NULL.
+    pub fn result(&self, compute: impl FnOnce(&Self) -> Result<Vec<f64>>) -> Result<Option<f64>> {
+        let size = size_of::<Kept>() + self.rows * size_of::<f64>();
+        if size > pg_sys::MaxAllocSize as usize {
+            return Err(Error::TooLarge {
+                limit: format!("{}", (pg_sys::MaxAllocSize as usize - size_of::<Kept>()) / size_of::<f64>()),
+                ..self.too_many_rows()
+            });
+        }
+        // SAFETY: the window is that of the running call. The memory is of this size, zeroed, aligned for any type, for this function in this partition alone,
+        // and the same at each call.
+        let (kept, results) = unsafe {
+            let kept = WinGetPartitionLocalMemory(self.window, size).cast::<Kept>();
+            (&mut *kept, std::slice::from_raw_parts_mut(kept.add(1).cast::<f64>(), self.rows))
+        };
+        if kept.done == 0 {
+            let computed = compute(self)?;
+            if computed.len() != results.len() {
+                return Err(Error::Internal(format!("{} results for {} rows", computed.len(), results.len())));
+            }
+            results.copy_from_slice(&computed);
+            kept.done = 1;
+        }
+        // SAFETY: as above.
+        let position = unsafe { WinGetCurrentPosition(self.window) } as usize;
+        let result =
+            results.get(position).ok_or_else(|| Error::Internal(format!("no row {position} in a partition")))?;
+        Ok((!result.is_nan()).then_some(*result))
+    }
+}
