@@ -1,1 +1,115 @@
-//! Which interactions of a recommender's source matter.
+//! Which interactions of a recommender's source matter, and which look like chance: a score for each pair of a user and an item,
+//! higher for more valuable.
+//!
+//! | method | score of an interaction | low means |
+//! |---|---|---|
+//! | [`mean_loss`] | −loss, mean over the epochs of small factor models (Wang 2021) | the models never come to expect it |
+//! | [`grad_norm`] | −‖∂loss/∂(p_u, q_i, b_i)‖, mean over the same epochs (Paul 2021) | it pulls hard on the factors |
+//! | [`leave_self_out`] | probability of a walk from the user's other items to it (Paudel 2017) | other users do not connect it to the rest |
+//! | [`knn_shapley`] | its Shapley value among its user's nearest neighbours of held-out items (Jia 2019) | it speaks for what is not chosen |
+//! | [`auto`] | mean of the ranks by `mean_loss` and `leave_self_out` | both find it strange |
+//!
+//! Weights say no more than which pairs there are: each pair of the source's `by_user` counts once. What a user turned down (weights that
+//! sum to less than 0) is no interaction and gets no score.
+
+mod auto;
+mod factors;
+mod grad_norm;
+mod knn_shapley;
+mod leave_self_out;
+mod mean_loss;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+use crate::interactions::Csr;
+use crate::options::Options;
+use crate::progress::Progress;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Auto,
+    MeanLoss,
+    GradNorm,
+    LeaveSelfOut,
+    KnnShapley,
+}
+
+impl Method {
+    pub const ALL: [Self; 5] = [Self::Auto, Self::MeanLoss, Self::GradNorm, Self::LeaveSelfOut, Self::KnnShapley];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::MeanLoss => "mean_loss",
+            Self::GradNorm => "grad_norm",
+            Self::LeaveSelfOut => "leave_self_out",
+            Self::KnnShapley => "knn_shapley",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Result<Self> {
+        let known = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL.into_iter().find(|method| method.name() == name).ok_or_else(|| Error::UnknownName {
+            what: "method",
+            name: name.into(),
+            known: known(),
+        })
+    }
+
+    pub fn needs_validation(self) -> bool {
+        self == Self::KnnShapley
+    }
+}
+
+/// The interactions to score, and what is given besides.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    /// [users, items]
+    pub by_user: &'a Csr,
+    /// Pairs of a user and an item that are held out, for the methods that need them.
+    pub held_out: Option<&'a [(u32, u32)]>,
+    pub threads: usize,
+    pub progress: &'a dyn Progress,
+}
+
+/// A score for each entry of `by_user`.
+pub fn score(method: Method, task: &Task, options: &mut Options) -> Result<Vec<f64>> {
+    match method {
+        Method::Auto => auto::score(task, options),
+        Method::MeanLoss => mean_loss::score(task, options),
+        Method::GradNorm => grad_norm::score(task, options),
+        Method::LeaveSelfOut => leave_self_out::score(task, options),
+        Method::KnnShapley => knn_shapley::score(task, options),
+    }
+}
+
+/// Passes a request to stop on to work that looks at a flag, within a block that takes long.
+struct Stoppable<'a> {
+    whole: &'a dyn Progress,
+    stop: AtomicBool,
+}
+
+impl<'a> Stoppable<'a> {
+    fn new(whole: &'a dyn Progress) -> Self {
+        Self { whole, stop: AtomicBool::new(false) }
+    }
+}
+
+impl Progress for Stoppable<'_> {
+    fn check(&self) -> Result<()> {
+        self.whole.check().inspect_err(|_| self.stop.store(true, Ordering::Relaxed))
+    }
+
+    fn report(&self, phase: &str, done: usize, total: usize) {
+        self.whole.report(phase, done, total);
+    }
+}
+
+/// Whether work that looks at it should stop.
+fn stopped(flag: &AtomicBool) -> Result<()> {
+    if flag.load(Ordering::Relaxed) { Err(Error::Canceled) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The mean of the ranks by [`mean_loss`](super::mean_loss) and by [`leave_self_out`](super::leave_self_out), from 0 to 1.
+//!
+//! The one sees the whole of a user's taste in few factors, the other every single co-occurrence: what both find strange is most likely
+//! chance. Ranks, because the two have no unit in common; interactions of equal scores share the mean of their ranks.
+
+use super::{Task, leave_self_out, mean_loss};
+use crate::error::Result;
+use crate::memory;
+use crate::options::Options;
+use crate::progress::Progress;
+
+pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
+    let mut scores = memory::filled(0.0, task.by_user.entries())?;
+    for method in [leave_self_out::score, mean_loss::score] {
+        add_ranks(&method(task, options)?, &mut scores, task.progress)?;
+    }
+    scores.iter_mut().for_each(|score| *score /= 2.0);
+    Ok(scores)
+}
+
+/// Adds each score's rank among all, from 0 for the lowest to 1 for the highest.
+fn add_ranks(scores: &[f64], to: &mut [f64], progress: &dyn Progress) -> Result<()> {
+    progress.check()?;
+    let mut order: Vec<u32> = Vec::new();
+    memory::reserve(&mut order, scores.len())?;
+    order.extend(0..scores.len() as u32);
+    sort_watched(&mut order, scores, progress)?;
+    let last = scores.len().saturating_sub(1).max(1) as f64;
+    let mut below = 0;
+    for equal in order.chunk_by(|&a, &b| scores[a as usize] == scores[b as usize]) {
+        let rank = (below as f64 + (equal.len() - 1) as f64 / 2.0) / last;
+        equal.iter().for_each(|&entry| to[entry as usize] += rank);
+        below += equal.len();
+    }
+    Ok(())
+}
+
+/// Sorted in parts of a few milliseconds, which are then merged two by two, with a look at `progress` in between.
+fn sort_watched(order: &mut Vec<u32>, scores: &[f64], progress: &dyn Progress) -> Result<()> {
+    const PART: usize = 1 << 16;
+    let before = |a: u32, b: u32| scores[a as usize].total_cmp(&scores[b as usize]).then(a.cmp(&b));
+    for part in order.chunks_mut(PART) {
+        progress.check()?;
+        part.sort_unstable_by(|&a, &b| before(a, b));
+    }
+    let mut merged: Vec<u32> = Vec::new();
+    memory::reserve(&mut merged, order.len())?;
+    let mut width = PART;
+    while width < order.len() {
+        merged.clear();
+        for pair in order.chunks(2 * width) {
+            let (mut a, mut b) = pair.split_at(width.min(pair.len()));
+            while let (Some(&first), Some(&second)) = (a.first(), b.first()) {
+                let take_first = before(first, second).is_lt();
+                merged.push(if take_first { first } else { second });
+                if take_first { a = &a[1..] } else { b = &b[1..] }
+                if merged.len().is_multiple_of(PART) {
+                    progress.check()?;
+                }
+            }
+            merged.extend_from_slice(a);
+            merged.extend_from_slice(b);
+        }
+        std::mem::swap(order, &mut merged);
+        width *= 2;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::below;
+    use crate::progress::Unwatched;
+
+    #[test]
+    fn equal_scores_share_a_rank_and_the_highest_has_rank_one() {
+        let mut ranks = vec![0.0; 4];
+        add_ranks(&[5.0, -1.0, 5.0, 9.0], &mut ranks, &Unwatched).unwrap();
+        assert_eq!(ranks, [0.5, 0.0, 0.5, 1.0]);
+        let mut one = vec![0.0];
+        add_ranks(&[3.0], &mut one, &Unwatched).unwrap();
+        assert_eq!(one, [0.0]);
+    }
+
+    #[test]
+    fn parts_that_are_merged_are_sorted() {
+        let scores: Vec<f64> = (0..300_000).map(|i| below(1, i, 50_000) as f64).collect();
+        let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+        let mut expected = order.clone();
+        expected.sort_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]));
+        sort_watched(&mut order, &scores, &Unwatched).unwrap();
+        assert_eq!(order, expected);
+    }
+}
