@@ -14,7 +14,7 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults test-versions lint setup models start stop restart psql install bench bench-recommend clean
+.PHONY: help demo test faults test-versions lint setup models start stop restart psql install bench bench-recommend bench-importance clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
@@ -30,6 +30,7 @@ help:
 	@echo "make lint                     format and clippy, as CI runs them"
 	@echo "make bench                    the figures of benches/"
 	@echo "make bench-recommend          the recommenders beside their peers; with TORCH=1 beside PyTorch too"
+	@echo "make bench-importance         importance scores beside Python's"
 	@echo "make clean                    takes away all that was made here"
 
 demo:
@@ -80,6 +81,11 @@ bench:
 bench-recommend:
 	@$(SETUP) all python-bench $(if $(TORCH),python-bench-torch) demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/recommenders.py $(ARGS)
+
+# Half an hour; Python's peers take most of it, once.
+bench-importance:
+	@$(SETUP) all python-bench python-bench-pydvl demo-data
+	@$(SETUP) run .build/venv-bench/bin/python benches/importance.py $(ARGS)
 
 clean:
 	@$(SETUP) clean

@@ -10,7 +10,6 @@ import warnings
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import common
 import run
 
 # {name: module}, in the order in which they are measured and stand in the results.
@@ -20,8 +19,7 @@ FIGURES = {"noise": "importance_noise", "interactions": "importance_interactions
 def main():
     parser = argparse.ArgumentParser(prog="make bench-importance ARGS=…", description=__doc__)
     run.add_choices(parser, FIGURES)
-    arguments = parser.parse_args()
-    return run.measure_chosen(parser, arguments, FIGURES)
+    return run.measure_chosen(parser, parser.parse_args(), FIGURES)
 
 
 if __name__ == "__main__":

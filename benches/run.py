@@ -29,6 +29,9 @@ are only good of an idle one. Complete Journey comes with the set-up; iALS is al
 The figures whose titles speak of recommenders or of a cold start are measured by `make bench-recommend`;
 `make bench-recommend ARGS='--only gowalla,ml-1m,cold,speed --record'` chooses and writes down. Peers that take long are measured once
 and kept in `.build/bench-peers.json`, by version and machine, `--fresh` measures them anew; PyTorch is one only with `TORCH=1`.
+
+The figures whose titles speak of importance are measured by `make bench-importance`; `ARGS='--only noise,interactions,speed --record'` chooses and
+writes down. Adult is read from `RECO_DATASETS`, too.
 """
 
 
@@ -50,6 +53,33 @@ def main():
 
     context = common.Context(common.from_environment("PG_RECO_DSN"), arguments.quick, rounds)
     return measure_all(context, {name: name for name in arguments.figures or FIGURES}, arguments.record)
+
+
+def add_choices(parser, figures):
+    """The arguments of a run that measures some of `figures`, {name: module}, beside peers that take long."""
+
+    def names(value):
+        unknown = set(value.split(",")) - set(figures)
+        if unknown:
+            raise argparse.ArgumentTypeError(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(figures)}")
+        return value.split(",")
+
+    parser.add_argument("--only", type=names, default=list(figures), metavar="FIGURES", help=f"some of {','.join(figures)}")
+    parser.add_argument("--quick", action="store_true", help="small sizes: to see that it works, not what it is worth")
+    parser.add_argument("--fresh", action="store_true", help="measure the peers anew whose figures were kept in .build/")
+    parser.add_argument("--rounds", type=int, help="turns that each side takes where they take turns; 3 by default")
+    parser.add_argument("--record", action="store_true", help=f"write the figures into {RESULTS.name} as well")
+
+
+def measure_chosen(parser, arguments, figures):
+    """What `add_choices` has read is measured; gives the exit status."""
+    if arguments.quick and arguments.record:
+        parser.error("--quick figures are none to record")
+    rounds = arguments.rounds or (1 if arguments.quick else 3)
+    if rounds < 1:
+        parser.error("--rounds is 1 or more")
+    context = common.Context(common.from_environment("PG_RECO_DSN"), arguments.quick, rounds, arguments.fresh)
+    return measure_all(context, {name: figures[name] for name in arguments.only}, arguments.record)
 
 
 def measure_all(context, figures, recorded):
