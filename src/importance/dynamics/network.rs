@@ -282,24 +282,34 @@ unsafe fn backward<V: Vector>(weights: &Layers, scratch: &mut Scratch) {
     }
 }
 
+/// Rows whose gradients are added up.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub rows: &'a [u32],
+    pub factor: f32,
+    /// Whether residuals are bounded, as they are in training.
+    pub bounded: bool,
+}
+
 #[inline(always)]
 unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
     weights: &Layers,
     inputs: &Inputs,
     targets: &Targets,
-    rows: &[u32],
-    factor: f32,
+    batch: Batch,
     gradient: &mut Layers,
     scratch: &mut Scratch,
 ) {
     assert!(weights.first.len() == inputs.columns() * weights.hidden && gradient.first.len() == weights.first.len());
     let width = weights.hidden;
-    for &row in rows {
+    for &row in batch.rows {
         // SAFETY: the processor has the instructions, as the caller promises; the inputs' columns are as many as rows of weights.
         unsafe {
             forward::<V>(weights, inputs, targets, row as usize, scratch);
-            targets.bound(&mut scratch.outputs);
-            scratch.outputs.iter_mut().for_each(|x| *x *= factor);
+            if batch.bounded {
+                targets.bound(&mut scratch.outputs);
+            }
+            scratch.outputs.iter_mut().for_each(|x| *x *= batch.factor);
             backward::<V>(weights, scratch);
             for (&output, to) in scratch.outputs.iter().zip(gradient.second.chunks_exact_mut(width)) {
                 axpy_of::<V>(output, scratch.hidden.as_ptr(), to.as_mut_ptr(), width);
@@ -312,13 +322,12 @@ unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
     }
 }
 dispatch! {
-    /// `gradient ← gradient + factor Σ ∂loss/∂weights` over `rows`.
+    /// `gradient ← gradient + factor Σ ∂loss/∂weights` over the batch.
     pub fn add_gradient(
         weights: &Layers,
         inputs: &Inputs,
         targets: &Targets,
-        rows: &[u32],
-        factor: f32,
+        batch: Batch,
         gradient: &mut Layers,
         scratch: &mut Scratch,
     ) = add_gradient_body

@@ -254,10 +254,17 @@ impl<'a> Model<'a> {
         let (n, width, parts) = (self.matrix.rows(), self.size() + 1, self.parts(MOST_SUMS));
         let rows = Rows { matrix: self.matrix, outcomes: self.outcomes, outputs: self.outputs, parameters, direction };
         let mut sums = memory::filled(0f64, parts * width)?;
-        for_each_chunk(&mut sums, width, self.threads, self.progress, || (), |_, part, sums| {
-            add_rows(&rows, n * part / parts, n * (part + 1) / parts, sums);
-            Ok(())
-        })?;
+        for_each_chunk(
+            &mut sums,
+            width,
+            self.threads,
+            self.progress,
+            || (),
+            |_, part, sums| {
+                add_rows(&rows, n * part / parts, n * (part + 1) / parts, sums);
+                Ok(())
+            },
+        )?;
         let mut total = memory::filled(0f64, width)?;
         for sums in sums.chunks_exact(width) {
             total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
@@ -364,22 +371,15 @@ impl<'a> Model<'a> {
         let chunk = (PART / (entries * self.outputs)).clamp(1, 65_536);
         let (matrix, outcomes, outputs) = (self.matrix, self.outcomes, self.outputs);
         let room = || (vec![0.0; outputs], vec![0.0; outputs]);
-        for_each_chunk(
-            out,
-            chunk,
-            self.threads,
-            self.progress,
-            room,
-            |(z, s), number, part| {
-                for (row, out) in (number * chunk..).zip(part) {
-                    gather(matrix.row(row), parameters, z);
-                    outcomes.residual(row, z);
-                    gather(matrix.row(row), u, s);
-                    *out = dot(z, s);
-                }
-                Ok(())
-            },
-        )
+        for_each_chunk(out, chunk, self.threads, self.progress, room, |(z, s), number, part| {
+            for (row, out) in (number * chunk..).zip(part) {
+                gather(matrix.row(row), parameters, z);
+                outcomes.residual(row, z);
+                gather(matrix.row(row), u, s);
+                *out = dot(z, s);
+            }
+            Ok(())
+        })
     }
 }
 
