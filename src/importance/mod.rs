@@ -18,6 +18,7 @@ mod auto;
 mod data_oob;
 mod dynamics;
 mod influence;
+mod ensemble;
 pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;
