@@ -19,6 +19,7 @@ pub mod compare;
 mod data_oob;
 mod dynamics;
 mod influence;
+mod ensemble;
 pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;

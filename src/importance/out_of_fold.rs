@@ -5,12 +5,14 @@
 //! predicted by models that have never seen it, so its row's score is low. With fewer rows than folds each row is a fold; of one row alone
 //! nothing is known, and every class is as likely.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
+use super::dynamics::Networks;
 use crate::draw;
 use crate::error::Result;
 use crate::memory;
 use crate::progress::Progress;
+use crate::tabular::Samples;
 use crate::tabular::trees::{Binned, Boosting, BoostingOptions, ForestOptions, Signal, Target, for_each_tree, jobs};
 
 /// Rows predicted between two looks at the signal.
@@ -50,7 +52,42 @@ pub fn boosted(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<f32>> {
-    let (rows, outputs) = (binned.rows(), target.outputs());
+    let trees = Boosting::trees(target, &plan.boosting);
+    cross(target, binned.rows(), plan, (threads, progress), trees, |_, train, held, out, signal| {
+        let learner = Boosting::fit(binned, target, train, weights, &plan.boosting, signal)?;
+        predict(&learner, binned, held, out, target.outputs(), signal)
+    })
+}
+
+/// The same of the small networks that the scores of training dynamics come from, `None` where they diverge.
+pub fn networks(
+    samples: &Samples,
+    plan: &Plan,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f32>>> {
+    let (target, nets) = (Target::from(&samples.labels), Networks::new(samples)?);
+    let diverged = AtomicBool::new(false);
+    let means = cross(&target, samples.features.rows(), plan, (threads, progress), 1, |seed, train, held, out, signal| {
+        if train.is_empty() || !nets.predict(train, held, seed, out, &|| signal.check())? {
+            diverged.store(true, Ordering::Relaxed);
+        }
+        signal.finished(1);
+        Ok(())
+    })?;
+    Ok((!diverged.into_inner()).then_some(means))
+}
+
+/// Lets `work` learn from the rows of all folds but one and write its predictions of that one, for each fold and repeat; the mean of the repeats.
+fn cross(
+    target: &Target,
+    rows: usize,
+    plan: &Plan,
+    (threads, progress): (usize, &dyn Progress),
+    units: usize,
+    work: impl Fn(u64, &[u32], &[u32], &mut [f32], &Signal) -> Result<()> + Sync,
+) -> Result<Vec<f32>> {
+    let outputs = target.outputs();
     let folds = plan.folds.min(rows).max(1);
     let dealt: Vec<Vec<u16>> = (0..plan.repeats)
         .map(|repeat| {
@@ -59,19 +96,17 @@ pub fn boosted(
         })
         .collect::<Result<_>>()?;
     let n = folds * plan.repeats;
-    let total = n * Boosting::trees(target, &plan.boosting);
-    let predicted = jobs(n, threads, progress, ("folds", total), |signal, job| {
+    let predicted = jobs(n, threads, progress, ("folds", n * units), |signal, job| {
         let (fold_of, fold) = (&dealt[job / folds], (job % folds) as u16);
         let split = |inside: bool| -> Result<Vec<u32>> {
-            let mut rows = Vec::new();
-            memory::reserve(&mut rows, if inside { binned.rows() / folds + 1 } else { binned.rows() })?;
-            rows.extend((0..).zip(fold_of).filter(|(_, of)| (**of == fold) == inside).map(|(row, _)| row));
-            Ok(rows)
+            let mut of_fold = Vec::new();
+            memory::reserve(&mut of_fold, if inside { rows / folds + 1 } else { rows })?;
+            of_fold.extend((0..).zip(fold_of).filter(|(_, of)| (**of == fold) == inside).map(|(row, _)| row));
+            Ok(of_fold)
         };
-        let learner = Boosting::fit(binned, target, &split(false)?, weights, &plan.boosting, signal)?;
-        let held = split(true)?;
+        let (train, held) = (split(false)?, split(true)?);
         let mut out = memory::filled(0f32, held.len() * outputs)?;
-        predict(&learner, binned, &held, &mut out, outputs, signal)?;
+        work(draw::mix(plan.seed ^ draw::mix(!(job as u64))), &train, &held, &mut out, signal)?;
         Ok(out)
     })?;
     let mut mean = memory::filled(0f32, rows * outputs)?;

@@ -28,10 +28,13 @@
 //! classes, where those outnumber the features. Networks train in parallel, one a thread. Memory: for each network under way 4 bytes
 //! a row and method, and 12 · `hidden` bytes a feature; 8 bytes a row and method in all.
 
+mod held_out;
 mod network;
 mod scores;
 mod targets;
 mod training;
+
+pub(super) use held_out::Networks;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

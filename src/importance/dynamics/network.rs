@@ -119,6 +119,11 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Prediction − label of the last row.
+    pub fn residual(&self) -> &[f32] {
+        &self.outputs
+    }
+
     pub fn new(layers: &Layers) -> Self {
         Self { hidden: vec![0.0; layers.hidden], back: vec![0.0; layers.hidden], outputs: vec![0.0; layers.outputs] }
     }

@@ -96,6 +96,20 @@ impl<'a> Targets<'a> {
         }
     }
 
+    /// Adds `share` of the prediction that leaves `residual` = prediction − label, in the labels' own units, to `out`.
+    pub fn restore(&self, row: usize, residual: &[f32], out: &mut [f32], share: f32) {
+        match self {
+            Self::Numbers { values, mean, deviation } => {
+                let number = f64::from(residual[0] + values[row]) * deviation + mean;
+                out[0] += share * number as f32;
+            }
+            Self::Classes { codes, .. } => {
+                out.iter_mut().zip(residual).for_each(|(out, x)| *out += share * x);
+                out[codes[row] as usize] += share;
+            }
+        }
+    }
+
     /// What a residual may pull with in training: numbers have no bound of their own.
     #[inline(always)]
     pub fn bound(&self, residual: &mut [f32]) {

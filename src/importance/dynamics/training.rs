@@ -35,7 +35,9 @@ pub struct Training<'a> {
     seen: Vec<u32>,
     steps: Vec<u32>,
     batches: u32,
-    /// [rows]
+    /// The rows learned from, where they are not all.
+    rows: Option<&'a [u32]>,
+    /// As many as are learned from.
     order: Vec<u32>,
 }
 
@@ -80,13 +82,24 @@ impl<'a> Training<'a> {
             seen: memory::filled(0, columns)?,
             steps: memory::filled(0, columns)?,
             batches: 0,
+            rows: None,
             order: memory::filled(0, inputs.rows())?,
         })
+    }
+
+    /// Learns from `rows` alone.
+    pub fn only(mut self, rows: &'a [u32]) -> Self {
+        self.order.truncate(rows.len());
+        self.rows = Some(rows);
+        self
     }
 
     /// Goes through all rows once, in an order drawn from the seed.
     pub fn epoch(&mut self, rate: f32, seed: u64, check: &impl Fn() -> Result<()>) -> Result<()> {
         draw::shuffled(&mut self.order, seed);
+        if let Some(rows) = self.rows {
+            self.order.iter_mut().for_each(|place| *place = rows[*place as usize]);
+        }
         let order = std::mem::take(&mut self.order);
         // Batches of one size, so that no short last one makes a step as large as the others on few rows.
         let batches = order.len().div_ceil(self.descent.batch).max(1);
