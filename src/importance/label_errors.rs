@@ -45,12 +45,7 @@ pub fn find(task: &Task, options: &mut Options) -> Result<Vec<LabelError>> {
 }
 
 /// The same from probabilities [rows, classes].
-pub fn judge(
-    codes: &[u32],
-    classes: usize,
-    probabilities: &[f32],
-    progress: &dyn Progress,
-) -> Result<Vec<LabelError>> {
+pub fn judge(codes: &[u32], classes: usize, probabilities: &[f32], progress: &dyn Progress) -> Result<Vec<LabelError>> {
     let of = |row: u32| &probabilities[row as usize * classes..][..classes];
     let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); classes];
     for (row, &code) in (0u32..).zip(codes) {
@@ -93,12 +88,8 @@ pub fn judge(
                 let (score, suggested) = label_over_other(of(row), given);
                 if score < 0.5 {
                     let row = row as usize;
-                    let error = LabelError {
-                        row,
-                        given: given as u32,
-                        suggested: suggested as u32,
-                        confidence: 1.0 - score,
-                    };
+                    let error =
+                        LabelError { row, given: given as u32, suggested: suggested as u32, confidence: 1.0 - score };
                     memory::push(&mut found, error)?;
                 }
             }

@@ -60,21 +60,17 @@ pub fn boosted(
 }
 
 /// The same of the small networks that the scores of training dynamics come from, `None` where they diverge.
-pub fn networks(
-    samples: &Samples,
-    plan: &Plan,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Option<Vec<f32>>> {
+pub fn networks(samples: &Samples, plan: &Plan, threads: usize, progress: &dyn Progress) -> Result<Option<Vec<f32>>> {
     let (target, nets) = (Target::from(&samples.labels), Networks::new(samples)?);
     let diverged = AtomicBool::new(false);
-    let means = cross(&target, samples.features.rows(), plan, (threads, progress), 1, |seed, train, held, out, signal| {
-        if train.is_empty() || !nets.predict(train, held, seed, out, &|| signal.check())? {
-            diverged.store(true, Ordering::Relaxed);
-        }
-        signal.finished(1);
-        Ok(())
-    })?;
+    let means =
+        cross(&target, samples.features.rows(), plan, (threads, progress), 1, |seed, train, held, out, signal| {
+            if train.is_empty() || !nets.predict(train, held, seed, out, &|| signal.check())? {
+                diverged.store(true, Ordering::Relaxed);
+            }
+            signal.finished(1);
+            Ok(())
+        })?;
     Ok((!diverged.into_inner()).then_some(means))
 }
 

@@ -53,7 +53,11 @@ fn sort_watched(order: &mut Vec<u32>, scores: &[f64], progress: &dyn Progress) -
             while let (Some(&first), Some(&second)) = (a.first(), b.first()) {
                 let take_first = before(first, second).is_lt();
                 merged.push(if take_first { first } else { second });
-                if take_first { a = &a[1..] } else { b = &b[1..] }
+                if take_first {
+                    a = &a[1..]
+                } else {
+                    b = &b[1..]
+                }
                 if merged.len().is_multiple_of(PART) {
                     progress.check()?;
                 }

@@ -456,11 +456,8 @@ impl<'a> Builder<'a> {
         if let Some(i) = found {
             let code = self.groups[i].code;
             // Of numbers half-way between the codes on both sides.
-            let how = if categories {
-                alone(code)
-            } else {
-                Left::UpTo(code + (self.groups[i + 1].code - code - 1) / 2)
-            };
+            let how =
+                if categories { alone(code) } else { Left::UpTo(code + (self.groups[i + 1].code - code - 1) / 2) };
             *best = Some(Candidate { score: found_score, column, how });
         }
         if !categories {
