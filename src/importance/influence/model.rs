@@ -191,6 +191,7 @@ fn scatter((columns, values): (&[u32], &[f32]), s: &[f64], sums: &mut [f64]) {
     sums[intercept..].iter_mut().zip(s).for_each(|(sum, s)| *sum += s);
 }
 
+#[expect(clippy::extra_unused_type_parameters, reason = "the compiler vectorises for the registers it stands for")]
 #[inline(always)]
 unsafe fn add_rows_body<V: Vector, const TILE: usize>(rows: &Rows, first: usize, last: usize, sums: &mut [f64]) {
     let (mut z, mut u) = (vec![0.0; rows.outputs], vec![0.0; rows.outputs]);
@@ -254,17 +255,23 @@ impl<'a> Model<'a> {
         let (n, width, parts) = (self.matrix.rows(), self.size() + 1, self.parts(MOST_SUMS));
         let rows = Rows { matrix: self.matrix, outcomes: self.outcomes, outputs: self.outputs, parameters, direction };
         let mut sums = memory::filled(0f64, parts * width)?;
-        for_each_chunk(
-            &mut sums,
-            width,
-            self.threads,
-            self.progress,
-            || (),
-            |_, part, sums| {
-                add_rows(&rows, n * part / parts, n * (part + 1) / parts, sums);
-                Ok(())
-            },
-        )?;
+        if parts == 1 {
+            // Sooner done than a thread is started.
+            self.progress.check()?;
+            add_rows(&rows, 0, n, &mut sums);
+        } else {
+            for_each_chunk(
+                &mut sums,
+                width,
+                self.threads,
+                self.progress,
+                || (),
+                |_, part, sums| {
+                    add_rows(&rows, n * part / parts, n * (part + 1) / parts, sums);
+                    Ok(())
+                },
+            )?;
+        }
         let mut total = memory::filled(0f64, width)?;
         for sums in sums.chunks_exact(width) {
             total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
