@@ -12,6 +12,7 @@ use super::grow::Grower;
 use super::jobs::Signal;
 use super::split::Scales;
 use super::tree::Tree;
+use crate::draw::mix;
 use crate::error::Result;
 use crate::memory;
 
@@ -32,11 +33,13 @@ pub struct BoostingOptions {
     pub l2: f32,
     /// Rows of a leaf, at least.
     pub least_rows: usize,
+    /// Share of the columns that a tree may split by, drawn for each: below 1 the trees differ more, and learn less by heart.
+    pub columns: f32,
 }
 
 impl Default for BoostingOptions {
     fn default() -> Self {
-        Self { rounds: 100, learning_rate: 0.1, leaves: 31, l2: 1.0, least_rows: 20 }
+        Self { rounds: 100, learning_rate: 0.1, leaves: 31, l2: 1.0, least_rows: 20, columns: 1.0 }
     }
 }
 
@@ -59,9 +62,9 @@ impl Boosting {
     pub fn fit(
         binned: &Binned,
         target: &Target,
-        rows: &[u32],
-        weights: Option<&[f32]>,
+        (rows, weights): (&[u32], Option<&[f32]>),
         options: &BoostingOptions,
+        seed: u64,
         signal: &Signal,
     ) -> Result<Self> {
         let weight = |row: u32| weights.map_or(1.0, |weights| weights[row as usize]);
@@ -127,6 +130,7 @@ impl Boosting {
                     l2: options.l2,
                     least_rows: options.least_rows.max(1),
                 };
+                grower.draw_columns(options.columns, mix(seed ^ mix(learner.trees.len() as u64)));
                 let tree = grower.grow(&gradients, &scales, options.leaves, signal, |rows, step| {
                     let value = step * options.learning_rate;
                     rows.iter().for_each(|&row| scores[row as usize * scores_of_row + output] += value);
