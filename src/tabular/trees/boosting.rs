@@ -72,6 +72,11 @@ impl Boosting {
         memory::reserve(&mut kept, rows.len())?;
         kept.extend(rows.iter().copied().filter(|&row| weight(row) > 0.0));
         let (rows, outputs) = (&kept[..], target.outputs());
+        // Weights and λ in units of the mean weight: the same steps, and no sum leaves what single precision holds.
+        let mean = rows.iter().map(|&row| f64::from(weight(row))).sum::<f64>() / rows.len().max(1) as f64;
+        let mean = if weights.is_some() && mean > 0.0 { mean } else { 1.0 };
+        let weight = |row: u32| (f64::from(weight(row)) / mean) as f32;
+        let l2 = (f64::from(options.l2) / mean) as f32;
         let (base, unit) = start(target, rows, weight);
         let scores_of_row = base.len();
         let mut scores = memory::filled(0f32, binned.rows() * scores_of_row)?;
@@ -127,7 +132,7 @@ impl Boosting {
                 let scales = Scales {
                     gradient: unit_g as f32,
                     hessian: unit_h as f32,
-                    l2: options.l2,
+                    l2,
                     least_rows: options.least_rows.max(1),
                 };
                 grower.draw_columns(options.columns, mix(seed ^ mix(learner.trees.len() as u64)));
