@@ -3,6 +3,7 @@
 
 mod embedding;
 mod evaluation;
+mod interaction_importance;
 mod models;
 mod recommendation;
 mod statistics;
