@@ -103,6 +103,7 @@ PROMISES = {
         "evaluate(text,text,integer,boolean,text[],text[],text,text,integer,integer,double precision,bigint)",
         "grant_model(text,text)",
         "import_model(text,bytea,text,bytea,jsonb)",
+        "interaction_importance(text,text,text,text,jsonb)",
         "promote_model(text,integer)",
         "refresh(text,text)",
         "revoke_model(text,text)",
