@@ -38,16 +38,43 @@ CREATE TABLE demo.household (
     kids           text
 );
 
+-- Which household was sent the coupons of which campaign, and which coupons were redeemed: docs/importance.md asks which
+-- of these rows mislead.
+CREATE TABLE demo.campaign (
+    campaign_id bigint PRIMARY KEY,
+    kind        text NOT NULL,
+    starts      date NOT NULL,
+    ends        date NOT NULL
+);
+
+CREATE TABLE demo.mailing (
+    campaign_id  bigint NOT NULL,
+    household_id bigint NOT NULL
+);
+
+CREATE TABLE demo.redemption (
+    household_id bigint NOT NULL,
+    campaign_id  bigint NOT NULL,
+    coupon_id    bigint NOT NULL,
+    redeemed_on  date NOT NULL
+);
+
 COPY demo.product (product_id, department, category, type, brand, size) FROM STDIN (FORMAT csv);
 
 COPY demo.purchase (household_id, product_id, basket_id, quantity, sales_value, week, bought_at) FROM STDIN (FORMAT csv);
 
 COPY demo.household (household_id, age, income, household_size, kids) FROM STDIN (FORMAT csv);
 
+COPY demo.campaign (campaign_id, kind, starts, ends) FROM STDIN (FORMAT csv);
+
+COPY demo.mailing (campaign_id, household_id) FROM STDIN (FORMAT csv);
+
+COPY demo.redemption (household_id, campaign_id, coupon_id, redeemed_on) FROM STDIN (FORMAT csv);
+
 -- An index on the household: recommending looks up what a household has bought by now.
 CREATE INDEX ON demo.purchase (household_id);
 
-ANALYZE demo.product, demo.purchase, demo.household;
+ANALYZE demo.product, demo.purchase, demo.household, demo.campaign, demo.mailing, demo.redemption;
 
 -- # Search by meaning
 --

@@ -19,6 +19,18 @@ FILES = {
         "demographics.parquet",
         ["household_id", "age", "income", "household_size", "kids_count"],
     ),
+    "demo.campaign": (
+        "campaign_descriptions.parquet",
+        ["campaign_id", "campaign_type", "start_date", "end_date"],
+    ),
+    "demo.mailing": (
+        "campaigns.parquet",
+        ["campaign_id", "household_id"],
+    ),
+    "demo.redemption": (
+        "coupon_redemptions.parquet",
+        ["household_id", "campaign_id", "coupon_upc", "redemption_date"],
+    ),
 }
 # Rows that are CSV in memory at a time.
 BATCH = 100_000
