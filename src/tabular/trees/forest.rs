@@ -206,7 +206,7 @@ struct Candidate {
 impl<'a> Builder<'a> {
     fn new(binned: &'a Binned, codes: &'a [u8], target: &Target<'a>, options: &ForestOptions) -> Result<Self> {
         let outputs = target.outputs();
-        let side = || Ok(Side { sums: memory::filled(0.0, outputs)?, ..Side::default() });
+        let side = || Ok::<_, crate::error::Error>(Side { sums: memory::filled(0.0, outputs)?, ..Side::default() });
         Ok(Self {
             columns: &binned.columns,
             codes,
