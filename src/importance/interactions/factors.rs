@@ -31,6 +31,10 @@ const BLOCK: usize = 1 << 12;
 const ROW: usize = 16;
 /// Pairs between two looks at the stop flag.
 const LOOK: usize = 1 << 14;
+/// Pairs that are drawn ahead, so that their rows are on their way from memory.
+const AHEAD: usize = 4;
+/// Floats in a cache line.
+const LINE: usize = 16;
 /// The standard deviation of the factors at first.
 const START: f32 = 0.1;
 /// Adagrad's sum of squares at first.
@@ -224,10 +228,9 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
         // Interactions, from a random one on, spread evenly among the negative pairs.
         let start = below(key, u64::MAX, chosen.len().max(1));
         let mut taken = 0;
-        let x = block.rows[at * stride..][..stride].as_mut_ptr();
-        for pair in 0..pairs {
-            if pair % LOOK == LOOK - 1 && half.stop.load(Ordering::Relaxed) {
-                return;
+        let mut draw = |pair: usize| {
+            if pair >= pairs {
+                return (0, false);
             }
             let positive = (pair + 1) * chosen.len() / pairs > taken;
             let other = if positive {
@@ -239,6 +242,16 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
                     Negatives::Users(of, _) => of[below(key, pair as u64, of.len())] as usize,
                 }
             };
+            half.others.row(other).iter().step_by(LINE).for_each(|x| V::prefetch(x));
+            (other, positive)
+        };
+        let mut drawn: [(usize, bool); AHEAD] = std::array::from_fn(&mut draw);
+        let x = block.rows[at * stride..][..stride].as_mut_ptr();
+        for pair in 0..pairs {
+            if pair % LOOK == LOOK - 1 && half.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let (other, positive) = std::mem::replace(&mut drawn[pair % AHEAD], draw(pair + AHEAD));
             let y = half.others.row(other).as_ptr();
             // SAFETY: both rows are `stride` floats, a multiple of LANES.
             unsafe {
