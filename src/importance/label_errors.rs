@@ -1,10 +1,11 @@
 //! Rows whose label is most likely wrong, with the one that it should be.
 //!
-//! Confident learning (Northcutt, Jiang, Chuang, JAIR 2021): a row of label i is counted for class j where p_j is at least t_j, the mean of
-//! p_j over the rows of label j, and the greatest of those that are (eq. 1 and 2). The counts, scaled so that those of a label add up to its
-//! rows (eq. 3), say how many rows of label i belong to class j; so many are taken, those of the greatest p_j − p_i ("prune by noise
-//! rate", section 3.3). A row whose own label is the most likely one stays. The probabilities are those of [`ensemble`](super::ensemble),
-//! of learners that have not seen the row.
+//! Confident learning (Northcutt, Jiang, Chuang, JAIR 2021): a row of label i is counted for class j where p_j is at
+//! least t_j, the mean of p_j over the rows of label j, and the greatest of those that are (eq. 1 and 2). The counts,
+//! scaled so that those of a label add up to its rows (eq. 3), say how many rows of label i belong to class j; so many
+//! are taken, those of the greatest p_j − p_i ("prune by noise rate", section 3.3). A row whose own label is the most
+//! likely one stays. The probabilities are those of [`ensemble`](super::ensemble), of learners that have not seen the
+//! row.
 //!
 //! Time and memory: the ensemble's; O(classes²) counts.
 
@@ -45,12 +46,7 @@ pub fn find(task: &Task, options: &mut Options) -> Result<Vec<LabelError>> {
 }
 
 /// The same from probabilities [rows, classes].
-pub fn judge(
-    codes: &[u32],
-    classes: usize,
-    probabilities: &[f32],
-    progress: &dyn Progress,
-) -> Result<Vec<LabelError>> {
+pub fn judge(codes: &[u32], classes: usize, probabilities: &[f32], progress: &dyn Progress) -> Result<Vec<LabelError>> {
     let of = |row: u32| &probabilities[row as usize * classes..][..classes];
     let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); classes];
     for (row, &code) in (0u32..).zip(codes) {
@@ -93,12 +89,8 @@ pub fn judge(
                 let (score, suggested) = label_over_other(of(row), given);
                 if score < 0.5 {
                     let row = row as usize;
-                    let error = LabelError {
-                        row,
-                        given: given as u32,
-                        suggested: suggested as u32,
-                        confidence: 1.0 - score,
-                    };
+                    let error =
+                        LabelError { row, given: given as u32, suggested: suggested as u32, confidence: 1.0 - score };
                     memory::push(&mut found, error)?;
                 }
             }

@@ -43,7 +43,8 @@ fn flipped(rows: usize) -> (Samples, Vec<bool>) {
 }
 
 fn scores(method: Method, samples: &Samples, threads: usize) -> Vec<f64> {
-    let (none, task) = (serde_json::Value::Null, Task { samples, validation: None, seed: 3, threads, progress: &Unwatched });
+    let (none, task) =
+        (serde_json::Value::Null, Task { samples, validation: None, seed: 3, threads, progress: &Unwatched });
     let mut options = Options::new("importance", &none).unwrap();
     let scores = score(&[method], &task, &mut options).unwrap().remove(0);
     options.finish().unwrap();
@@ -87,12 +88,17 @@ fn threads_change_no_bit_of_a_score() {
 
 #[test]
 fn few_rows_rare_classes_and_constant_features_have_scores() {
-    let small = |rows: usize, codes: Vec<u32>, n| Samples { features: features(rows, 2, noise), labels: classes(codes, n) };
-    let constant = Samples { features: features(30, 2, |_, _| 1.0), labels: classes((0..30).map(|i| i % 2).collect(), 2) };
+    let small =
+        |rows: usize, codes: Vec<u32>, n| Samples { features: features(rows, 2, noise), labels: classes(codes, n) };
+    let constant =
+        Samples { features: features(30, 2, |_, _| 1.0), labels: classes((0..30).map(|i| i % 2).collect(), 2) };
     let mut rare = vec![0; 40];
     (rare[7], rare[9]) = (1, 2);
     let numbers = Samples { features: features(3, 2, noise), labels: Labels::Numbers(vec![1.0, 1.0, 1.0]) };
-    let huge = Samples { features: features(40, 2, noise), labels: Labels::Numbers((0..40).map(|i| noise(i, 5) * 1e38 / 8.0).collect()) };
+    let huge = Samples {
+        features: features(40, 2, noise),
+        labels: Labels::Numbers((0..40).map(|i| noise(i, 5) * 1e38 / 8.0).collect()),
+    };
     for samples in [
         small(1, vec![0], 2),
         small(2, vec![0, 1], 2),
@@ -150,7 +156,8 @@ fn label_errors_are_found_with_the_class_they_should_be() {
 
 #[test]
 fn confident_learning_counts_as_in_its_paper() {
-    // Thresholds are (0.9 + 0.8 + 0.2) / 3 and (0.7 + 0.9) / 2: row 2 of label 0 is counted for class 1, one of three counted.
+    // Thresholds are (0.9 + 0.8 + 0.2) / 3 and (0.7 + 0.9) / 2: row 2 of label 0 is counted for class 1, one of three
+    // counted.
     let p = [0.9, 0.1, 0.8, 0.2, 0.2, 0.8, 0.3, 0.7, 0.1, 0.9];
     let found = judge(&[0, 0, 0, 1, 1], 2, &p, &Unwatched).unwrap();
     assert_eq!(found.len(), 1);

@@ -17,12 +17,12 @@
 mod auto;
 mod data_oob;
 mod dynamics;
-mod influence;
 mod ensemble;
+mod influence;
 pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;
-pub mod out_of_fold;
+mod out_of_fold;
 mod self_confidence;
 
 use crate::error::{Error, Result};

@@ -102,8 +102,7 @@ fn a_stump_on_separable_classes_makes_the_step_of_the_closed_form() {
 
 #[test]
 fn one_category_is_split_from_all_others() {
-    let rows: Vec<Vec<f32>> =
-        (0..60).map(|i| (0..3).map(|c| f32::from(u8::from(i % 4 == c))).collect()).collect();
+    let rows: Vec<Vec<f32>> = (0..60).map(|i| (0..3).map(|c| f32::from(u8::from(i % 4 == c))).collect()).collect();
     let values: Vec<f32> = (0..60).map(|i| if i % 4 == 1 { 7.0 } else { 1.0 }).collect();
     let binned = binned(&features(&rows, &[(0, 3)]));
     let target = Target::Numbers(&values);
@@ -159,7 +158,8 @@ fn weights_are_repetitions_of_rows() {
     let base = features(&rows, &[]);
     let once = Binning::learn(&base, None, 1, &Unwatched).unwrap();
     let again = features(&repeated.iter().map(|&i| rows[i as usize].clone()).collect::<Vec<_>>(), &[]);
-    let (weighted, repetition) = (once.apply(&base, 1, &Unwatched).unwrap(), once.apply(&again, 1, &Unwatched).unwrap());
+    let (weighted, repetition) =
+        (once.apply(&base, 1, &Unwatched).unwrap(), once.apply(&again, 1, &Unwatched).unwrap());
     let codes_again: Vec<u32> = repeated.iter().map(|&i| codes[i as usize]).collect();
     let target = Target::Classes { codes: &codes, classes: 3 };
     let target_again = Target::Classes { codes: &codes_again, classes: 3 };
@@ -171,7 +171,8 @@ fn weights_are_repetitions_of_rows() {
         Forest::fit(binned, target, (&all(binned.rows()), weights), &trees, 1, (1, &Unwatched)).unwrap()
     };
     let (c, d) = (forest(&weighted, &target, Some(&weights[..])), forest(&repetition, &target_again, None));
-    // Where two columns split the rows in the same way, which one does is a matter of rounding, and of rows without weight.
+    // Where two columns split the rows in the same way, which one does is a matter of rounding, and of rows without
+    // weight.
     for row in (0..300).filter(|row| row % 4 != 0) {
         let (mut x, mut y) = ([0.0; 3], [0.0; 3]);
         a.predict(weighted.row(row), &mut x);
@@ -224,7 +225,8 @@ fn a_full_tree_knows_every_row_it_was_given() {
     let values: Vec<f32> = (0..500).map(|i| draw::normal(11, i)).collect();
     let binned = binned(&features(&rows, &[]));
     let options = ForestOptions { trees: 2, bootstrap: false, ..ForestOptions::default() };
-    let forest = |target: &Target| Forest::fit(&binned, target, (&all(500), None), &options, 5, (2, &Unwatched)).unwrap();
+    let forest =
+        |target: &Target| Forest::fit(&binned, target, (&all(500), None), &options, 5, (2, &Unwatched)).unwrap();
     let classes = forest(&Target::Classes { codes: &codes, classes: 7 });
     // 255 quantiles of 500 values: two rows may share a bin in all five columns, hardly though.
     let right = predictions(&binned, 7, |codes, out| classes.predict(codes, out));
