@@ -67,7 +67,7 @@ struct Plan {
 
 impl Plan {
     fn read(options: &mut Options) -> Result<Self> {
-        let runs = options.integer("runs", 5, 1, 1000)? as usize;
+        let runs = options.integer("runs", 10, 1, 1000)? as usize;
         let all = options.integer("epochs", 20, 1, 1000)?;
         Ok(Self {
             runs,
@@ -76,7 +76,7 @@ impl Plan {
                 el2n: options.integer("el2n_epoch", 5.min(all), 1, all)? as usize,
                 grad_norm: options.integer("grad_norm_epoch", 20.min(all), 1, all)? as usize,
             },
-            rate: options.float("learning_rate", 0.05, 1e-6, 10.0)?,
+            rate: options.float("learning_rate", 0.03, 1e-6, 10.0)?,
             descent: Descent {
                 hidden: options.integer("hidden", 64, 1, 1024)? as usize,
                 batch: options.integer("batch", 128, 1, 65_536)? as usize,
@@ -100,8 +100,8 @@ struct Work<'a> {
     done: AtomicUsize,
 }
 
-/// The scores [methods, rows], all of [`Method::is_of_dynamics`]. Options: `runs`, `epochs`, `hidden`, `learning_rate`, `batch`,
-/// `el2n_epoch` and `grad_norm_epoch`, which are at most `epochs`.
+/// The scores [methods, rows], all of [`Method::is_of_dynamics`]. Options: `runs` 10, `epochs` 20, `hidden` 64, `learning_rate` 0.03,
+/// `batch` 128, `el2n_epoch` 5 and `grad_norm_epoch` 20, both at most `epochs`. A validation query without rows is none.
 pub fn score(methods: &[Method], task: &Task, options: &mut Options) -> Result<Vec<Vec<f64>>> {
     let plan = Plan::read(options)?;
     for &method in methods.iter().filter(|method| matches!(method, Method::Aum | Method::Forgetting)) {

@@ -59,11 +59,6 @@ impl<'a> Inputs<'a> {
         self.matrix.columns
     }
 
-    /// The mean squared length.
-    pub fn mean_square(&self) -> f64 {
-        self.squares.iter().map(|&x| f64::from(x)).sum::<f64>() / self.squares.len().max(1) as f64
-    }
-
     pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
         self.matrix.row(row)
     }
@@ -179,14 +174,48 @@ unsafe fn gather<V: Vector>(entries: (&[u32], &[f32]), rows: &[f32], factor: f32
     }
 }
 
+/// `rows[indices[i]] ← rows[indices[i]] + values[i] x` for a strip of `W` registers from `j`.
+///
+/// # Safety
+/// As of [`gather_strip`].
+#[inline(always)]
+unsafe fn scatter_strip<V: Vector, const W: usize>(
+    (indices, values): (&[u32], &[f32]),
+    x: *const f32,
+    rows: *mut f32,
+    width: usize,
+    j: usize,
+) {
+    unsafe {
+        let x: [V; W] = std::array::from_fn(|w| V::load(x.add(j + w * V::LANES)));
+        for (&index, &value) in indices.iter().zip(values) {
+            let row = rows.add(index as usize * width + j);
+            let value = V::splat(value);
+            for (w, x) in x.iter().enumerate() {
+                let to = row.add(w * V::LANES);
+                value.mul_add(*x, V::load(to)).store(to);
+            }
+        }
+    }
+}
+
 /// `rows[indices[i]] ← rows[indices[i]] + values[i] x`.
 ///
 /// # Safety
 /// As of [`gather`].
 #[inline(always)]
-unsafe fn scatter<V: Vector>((indices, values): (&[u32], &[f32]), x: &[f32], rows: &mut [f32]) {
-    for (&index, &value) in indices.iter().zip(values) {
-        unsafe { axpy_of::<V>(value, x.as_ptr(), rows.as_mut_ptr().add(index as usize * x.len()), x.len()) };
+unsafe fn scatter<V: Vector>(entries: (&[u32], &[f32]), x: &[f32], rows: &mut [f32]) {
+    let width = x.len();
+    let mut j = 0;
+    unsafe {
+        while j + 4 * V::LANES <= width {
+            scatter_strip::<V, 4>(entries, x.as_ptr(), rows.as_mut_ptr(), width, j);
+            j += 4 * V::LANES;
+        }
+        while j < width {
+            scatter_strip::<V, 1>(entries, x.as_ptr(), rows.as_mut_ptr(), width, j);
+            j += V::LANES;
+        }
     }
 }
 
@@ -253,24 +282,34 @@ unsafe fn backward<V: Vector>(weights: &Layers, scratch: &mut Scratch) {
     }
 }
 
+/// Rows whose gradients are added up.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub rows: &'a [u32],
+    pub factor: f32,
+    /// Whether residuals are bounded, as they are in training.
+    pub bounded: bool,
+}
+
 #[inline(always)]
 unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
     weights: &Layers,
     inputs: &Inputs,
     targets: &Targets,
-    rows: &[u32],
-    factor: f32,
+    batch: Batch,
     gradient: &mut Layers,
     scratch: &mut Scratch,
 ) {
     assert!(weights.first.len() == inputs.columns() * weights.hidden && gradient.first.len() == weights.first.len());
     let width = weights.hidden;
-    for &row in rows {
+    for &row in batch.rows {
         // SAFETY: the processor has the instructions, as the caller promises; the inputs' columns are as many as rows of weights.
         unsafe {
             forward::<V>(weights, inputs, targets, row as usize, scratch);
-            targets.bound(&mut scratch.outputs);
-            scratch.outputs.iter_mut().for_each(|x| *x *= factor);
+            if batch.bounded {
+                targets.bound(&mut scratch.outputs);
+            }
+            scratch.outputs.iter_mut().for_each(|x| *x *= batch.factor);
             backward::<V>(weights, scratch);
             for (&output, to) in scratch.outputs.iter().zip(gradient.second.chunks_exact_mut(width)) {
                 axpy_of::<V>(output, scratch.hidden.as_ptr(), to.as_mut_ptr(), width);
@@ -283,13 +322,12 @@ unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
     }
 }
 dispatch! {
-    /// `gradient ← gradient + factor Σ ∂loss/∂weights` over `rows`.
+    /// `gradient ← gradient + factor Σ ∂loss/∂weights` over the batch.
     pub fn add_gradient(
         weights: &Layers,
         inputs: &Inputs,
         targets: &Targets,
-        rows: &[u32],
-        factor: f32,
+        batch: Batch,
         gradient: &mut Layers,
         scratch: &mut Scratch,
     ) = add_gradient_body

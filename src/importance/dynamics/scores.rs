@@ -82,7 +82,9 @@ impl<'a> Tally<'a> {
                 _ => {}
             }
         }
-        findings.iter().all(|f| f.loss.is_finite() && f.gradient_square.is_finite() && f.along.is_finite())
+        findings
+            .iter()
+            .all(|f| f.loss.is_finite() && f.margin.is_finite() && f.gradient_square.is_finite() && f.along.is_finite())
     }
 
     /// The scores [methods, rows].

@@ -64,6 +64,17 @@ impl<'a> Targets<'a> {
                 let error = outputs[0].abs();
                 Finding { loss: 0.5 * error * error, error, ..Finding::default() }
             }
+            Self::Classes { codes, classes: 2 } => {
+                // The same as below, by the logistic function of the margin.
+                let class = codes[row] as usize & 1;
+                let margin = outputs[class] - outputs[1 - class];
+                let small = exp(-margin.abs());
+                let missing = if margin > 0.0 { small } else { 1.0 } / (1.0 + small);
+                outputs[class] = -missing;
+                outputs[1 - class] = missing;
+                let loss = (-margin).max(0.0) + (1.0 + small).ln();
+                Finding { loss, error: missing * std::f32::consts::SQRT_2, margin, ..Finding::default() }
+            }
             Self::Classes { codes, .. } => {
                 let class = codes[row] as usize;
                 let own = outputs[class];

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum, in which a feature that no row of a batch has costs nothing: what momentum and weight
 //! decay do to its weights in k steps is a linear map of the two, caught up when it is next seen.
 
-use super::network::{Inputs, Layers, Scratch, add_gradient};
+use super::network::{Batch, Inputs, Layers, Scratch, add_gradient};
 use super::targets::Targets;
 use crate::draw;
 use crate::error::Result;
@@ -111,16 +111,8 @@ impl<'a> Training<'a> {
                 powers.apply(done - *steps, weights, momentum);
                 *steps = done;
             });
-            let factor = 1.0 / batch.len() as f32;
-            add_gradient(
-                &self.weights,
-                self.inputs,
-                self.targets,
-                batch,
-                factor,
-                &mut self.gradient,
-                &mut self.scratch,
-            );
+            let rows = Batch { rows: batch, factor: 1.0 / batch.len() as f32, bounded: true };
+            add_gradient(&self.weights, self.inputs, self.targets, rows, &mut self.gradient, &mut self.scratch);
             self.step(rate);
             done += 1;
         }
@@ -180,7 +172,8 @@ impl<'a> Training<'a> {
             rows.clear();
             rows.extend((first..(first + self.descent.batch).min(inputs.rows())).map(|row| row as u32));
             self.touch(inputs, &rows, |_, _, _| {});
-            add_gradient(&self.weights, inputs, targets, &rows, factor, &mut self.gradient, &mut self.scratch);
+            let batch = Batch { rows: &rows, factor, bounded: false };
+            add_gradient(&self.weights, inputs, targets, batch, &mut self.gradient, &mut self.scratch);
         }
         Ok(())
     }
@@ -229,6 +222,7 @@ impl Powers {
     }
 }
 
+#[expect(clippy::extra_unused_type_parameters, reason = "the compiler vectorises for the registers it stands for")]
 #[inline(always)]
 unsafe fn descend_body<V: Vector, const TILE: usize>(
     weights: &mut [f32],
