@@ -1,8 +1,8 @@
 //! How likely a row's label is right, by boosted trees, a forest and small networks that have not seen it.
 //!
-//! See [`ensemble`](super::ensemble) for the learners and how they are weighed. The score is p(y) / (p(y) + max p of the other classes), in
-//! [0, 1]: at 0.5 another class is as likely. Of numbers it is 1 / (1 + (y − ŷ)² / s²) with s the median absolute error · 1.4826, the
-//! standard deviation if errors were normal: 0.5 where the label is s away.
+//! See [`ensemble`](super::ensemble) for the learners and how they are weighed. The score is p(y) / (p(y) + max p of
+//! the other classes), in [0, 1]: at 0.5 another class is as likely. Of numbers it is 1 / (1 + (y − ŷ)² / s²) with s
+//! the median absolute error · 1.4826, the standard deviation if errors were normal: 0.5 where the label is s away.
 //!
 //! Low: the label is most likely wrong, or the row is like no other. Option: `folds` 5.
 //!

@@ -1,8 +1,8 @@
 //! How often the trees that were grown without a row get it right.
 //!
-//! Kwon, Zou, "Data-OOB: out-of-bag estimate as a simple and efficient data value" (ICML 2023), eq. 2: over full trees on rows drawn with
-//! replacement, the mean of 1[ŷ = yᵢ] of those that did not draw row i; of numbers the mean of −(yᵢ − ŷ)² in variances of the label.
-//! A row that every tree drew has the mean of all rows, for nothing is known of it.
+//! Kwon, Zou, "Data-OOB: out-of-bag estimate as a simple and efficient data value" (ICML 2023), eq. 2: over full trees
+//! on rows drawn with replacement, the mean of 1[ŷ = yᵢ] of those that did not draw row i; of numbers the mean of −(yᵢ
+//! − ŷ)² in variances of the label. A row that every tree drew has the mean of all rows, for nothing is known of it.
 //!
 //! Low: trees without the row contradict its label. Option: `trees` 200.
 //!

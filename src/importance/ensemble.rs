@@ -1,4 +1,5 @@
-//! What learners of three kinds together say of rows they have not seen: the probabilities under `auto` and `find_label_errors`.
+//! What learners of three kinds together say of rows they have not seen: the probabilities under `auto` and
+//! `find_label_errors`.
 //!
 //! | learner | sees of a row | settings |
 //! |---|---|---|
@@ -6,15 +7,18 @@
 //! | forest | trees that did not draw it | 200 trees, at least 5 rows a leaf, √columns a node |
 //! | small networks | the other folds | one hidden layer of 64, mean over 20 epochs |
 //!
-//! Each is the mean of several rounds of folds. How much a learner counts is worked out from the data, as in a super learner (van der Laan,
-//! Polley, Hubbard 2007): the weights w ≥ 0, Σ w = 1, under which the labels are most likely, max Σᵢ ln Σⱼ wⱼ pⱼ(yᵢ | xᵢ), found by
-//! expectation maximisation. Wrong labels that do not depend on the features make all learners less likely by the same, and so do not
-//! favour one. Of numbers pⱼ is Laplace's density around the prediction, of the learner's own mean absolute error.
+//! Each is the mean of several rounds of folds. How much a learner counts is worked out from the data, as in a super
+//! learner (van der Laan, Polley, Hubbard 2007): the weights w ≥ 0, Σ w = 1, under which the labels are most likely,
+//! max Σᵢ ln Σⱼ wⱼ pⱼ(yᵢ | xᵢ), found by expectation maximisation. Wrong labels that do not depend on the features make
+//! all learners less likely by the same, and so do not favour one. Of numbers pⱼ is Laplace's density around the
+//! prediction, of the learner's own mean absolute error.
 //!
-//! Large data has fewer rounds of folds and trees: 5 up to 20,000 rows, 1 beyond 50,000; from 100,000 rows on 20 million / rows trees, but 32 at
-//! least; networks see 2 million rows in all their epochs, in two at least. Networks that diverge are left out.
+//! Large data has fewer rounds of folds and trees: 5 up to 20,000 rows, 1 beyond 50,000; from 100,000 rows on 20
+//! million / rows trees, but 32 at least; networks see 2 million rows in all their epochs, in two at least. Networks
+//! that diverge are left out.
 //!
-//! Time: on few rows some 40 times one boosted model, on many some 10 times. Memory: 24 bytes a row and class, and what the learners take.
+//! Time: on few rows some 40 times one boosted model, on many some 10 times. Memory: 24 bytes a row and class, and what
+//! the learners take.
 
 use super::Task;
 use super::out_of_fold::{Plan, bagged, boosted, networks};
@@ -42,7 +46,8 @@ const MOST_REPEATS: usize = 5;
 const MOST_DRAWN: usize = 20_000_000;
 const TREES: (usize, usize) = (32, 200);
 
-/// Probabilities of the classes [rows, classes], or numbers [rows], for each row by those that have not seen it. Option: `folds`.
+/// Probabilities of the classes [rows, classes], or numbers [rows], for each row by those that have not seen it.
+/// Option: `folds`.
 pub(super) fn predict(task: &Task, options: &mut Options) -> Result<Vec<f32>> {
     let folds = options.integer("folds", 5, 2, 100)? as usize;
     let rows = task.rows();
@@ -94,7 +99,8 @@ fn likelihoods(target: &Target, predicted: &[f32]) -> Result<Vec<f32>> {
         Target::Numbers(values) => {
             let error = |(&y, &p): (&f32, &f32)| (f64::from(y) - f64::from(p)).abs();
             let mean = values.iter().zip(predicted).map(error).sum::<f64>() / values.len().max(1) as f64;
-            // In a unit in which the best learner's would be about 1: the weights do not depend on it, the least density does.
+            // In a unit in which the best learner's would be about 1: the weights do not depend on it, the least
+            // density does.
             let unit = values.iter().map(|&y| f64::from(y).abs()).fold(f64::MIN_POSITIVE, f64::max);
             let scale = (mean / unit).max(1e-9);
             out.extend(values.iter().zip(predicted).map(|pair| ((-error(pair) / unit / scale).exp() / scale) as f32));
@@ -111,11 +117,11 @@ fn weights(likelihoods: &[Vec<f32>], progress: &dyn Progress) -> Result<Vec<f64>
     for _ in 0..STEPS {
         progress.check()?;
         let mut shares = vec![0f64; n];
-        for row in 0..rows {
+        (0..rows).for_each(|row| {
             let part = |j: usize| weights[j] * f64::from(likelihoods[j][row]).max(LEAST);
             let sum: f64 = (0..n).map(part).sum();
             (0..n).for_each(|j| shares[j] += part(j) / sum);
-        }
+        });
         let change = shares.iter().zip(&weights).map(|(s, w)| (s / rows.max(1) as f64 - w).abs()).fold(0.0, f64::max);
         if rows > 0 {
             weights.iter_mut().zip(shares).for_each(|(w, share)| *w = share / rows as f64);

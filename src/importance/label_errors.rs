@@ -1,10 +1,11 @@
 //! Rows whose label is most likely wrong, with the one that it should be.
 //!
-//! Confident learning (Northcutt, Jiang, Chuang, JAIR 2021): a row of label i is counted for class j where p_j is at least t_j, the mean of
-//! p_j over the rows of label j, and the greatest of those that are (eq. 1 and 2). The counts, scaled so that those of a label add up to its
-//! rows (eq. 3), say how many rows of label i belong to class j; so many are taken, those of the greatest p_j − p_i ("prune by noise
-//! rate", section 3.3). A row whose own label is the most likely one stays. The probabilities are those of [`ensemble`](super::ensemble),
-//! of learners that have not seen the row.
+//! Confident learning (Northcutt, Jiang, Chuang, JAIR 2021): a row of label i is counted for class j where p_j is at
+//! least t_j, the mean of p_j over the rows of label j, and the greatest of those that are (eq. 1 and 2). The counts,
+//! scaled so that those of a label add up to its rows (eq. 3), say how many rows of label i belong to class j; so many
+//! are taken, those of the greatest p_j − p_i ("prune by noise rate", section 3.3). A row whose own label is the most
+//! likely one stays. The probabilities are those of [`ensemble`](super::ensemble), of learners that have not seen the
+//! row.
 //!
 //! Time and memory: the ensemble's; O(classes²) counts.
 

@@ -156,7 +156,8 @@ fn label_errors_are_found_with_the_class_they_should_be() {
 
 #[test]
 fn confident_learning_counts_as_in_its_paper() {
-    // Thresholds are (0.9 + 0.8 + 0.2) / 3 and (0.7 + 0.9) / 2: row 2 of label 0 is counted for class 1, one of three counted.
+    // Thresholds are (0.9 + 0.8 + 0.2) / 3 and (0.7 + 0.9) / 2: row 2 of label 0 is counted for class 1, one of three
+    // counted.
     let p = [0.9, 0.1, 0.8, 0.2, 0.2, 0.8, 0.3, 0.7, 0.1, 0.9];
     let found = judge(&[0, 0, 0, 1, 1], 2, &p, &Unwatched).unwrap();
     assert_eq!(found.len(), 1);

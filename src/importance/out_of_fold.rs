@@ -1,9 +1,10 @@
-//! What a model says of rows that it has not seen: the rows are dealt into folds, and each fold is predicted by a model of all others.
+//! What a model says of rows that it has not seen: the rows are dealt into folds, and each fold is predicted by a model
+//! of all others.
 //!
-//! Folds are stratified: the rows of a class, in an order drawn from the seed, are dealt round the folds, and the next class goes on where the
-//! last ended. Where a class has fewer rows than there are folds, some folds have none of it, which is no error; a class of one row is
-//! predicted by models that have never seen it, so its row's score is low. With fewer rows than folds each row is a fold; of one row alone
-//! nothing is known, and every class is as likely.
+//! Folds are stratified: the rows of a class, in an order drawn from the seed, are dealt round the folds, and the next
+//! class goes on where the last ended. Where a class has fewer rows than there are folds, some folds have none of it,
+//! which is no error; a class of one row is predicted by models that have never seen it, so its row's score is low.
+//! With fewer rows than folds each row is a fold; of one row alone nothing is known, and every class is as likely.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
@@ -22,7 +23,7 @@ const UNIT: f64 = (1u64 << 40) as f64;
 
 /// How the folds are made and what is learned from them.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     pub folds: usize,
     /// Times that the rows are dealt anew; the predictions are averaged.
     pub repeats: usize,
@@ -31,20 +32,30 @@ pub struct Plan {
 }
 
 /// The fold of each row.
-pub fn deal(target: &Target, rows: usize, folds: usize, seed: u64) -> Result<Vec<u16>> {
+pub(super) fn deal(target: &Target, rows: usize, folds: usize, seed: u64) -> Result<Vec<u16>> {
     let mut order = memory::filled(0u32, rows)?;
     draw::shuffled(&mut order, seed);
-    if let Target::Classes { codes, .. } = target {
-        // Stable: within a class the drawn order stays.
-        order.sort_by_key(|&row| codes[row as usize]);
-    }
+    let class = |row: u32| match target {
+        Target::Classes { codes, .. } => codes[row as usize] as usize,
+        Target::Numbers(_) => 0,
+    };
+    // Where the next row of each class stands, if the rows of a class keep their drawn order and the classes stand one
+    // after the other.
+    let mut next = vec![0usize; target.outputs() + 1];
+    order.iter().for_each(|&row| next[class(row) + 1] += 1);
+    (1..next.len()).for_each(|class| next[class] += next[class - 1]);
     let mut fold_of = memory::filled(0u16, rows)?;
-    order.iter().enumerate().for_each(|(i, &row)| fold_of[row as usize] = (i % folds) as u16);
+    for &row in &order {
+        let place = &mut next[class(row)];
+        fold_of[row as usize] = (*place % folds) as u16;
+        *place += 1;
+    }
     Ok(fold_of)
 }
 
-/// Predictions [rows, outputs] for each row by the models of the other folds, the mean of the repeats. `weights` [rows] are those of learning.
-pub fn boosted(
+/// Predictions [rows, outputs] for each row by the models of the other folds, the mean of the repeats. `weights` [rows]
+/// are those of learning.
+pub(super) fn boosted(
     binned: &Binned,
     target: &Target,
     weights: Option<&[f32]>,
@@ -60,7 +71,12 @@ pub fn boosted(
 }
 
 /// The same of the small networks that the scores of training dynamics come from, `None` where they diverge.
-pub fn networks(samples: &Samples, plan: &Plan, threads: usize, progress: &dyn Progress) -> Result<Option<Vec<f32>>> {
+pub(super) fn networks(
+    samples: &Samples,
+    plan: &Plan,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<f32>>> {
     let (target, nets) = (Target::from(&samples.labels), Networks::new(samples)?);
     let diverged = AtomicBool::new(false);
     let means =
@@ -74,7 +90,8 @@ pub fn networks(samples: &Samples, plan: &Plan, threads: usize, progress: &dyn P
     Ok((!diverged.into_inner()).then_some(means))
 }
 
-/// Lets `work` learn from the rows of all folds but one and write its predictions of that one, for each fold and repeat; the mean of the repeats.
+/// Lets `work` learn from the rows of all folds but one and write its predictions of that one, for each fold and
+/// repeat; the mean of the repeats.
 fn cross(
     target: &Target,
     rows: usize,
@@ -135,9 +152,9 @@ fn predict(
     Ok(())
 }
 
-/// What the trees of a forest that did not draw a row say of it, the mean over them: predictions [rows, outputs]. A row that every tree drew
-/// has the shares of the classes, or the mean.
-pub fn bagged(
+/// What the trees of a forest that did not draw a row say of it, the mean over them: predictions [rows, outputs]. A row
+/// that every tree drew has the shares of the classes, or the mean.
+pub(super) fn bagged(
     binned: &Binned,
     target: &Target,
     weights: Option<&[f32]>,
@@ -191,7 +208,7 @@ pub fn bagged(
 }
 
 /// 0 to n − 1.
-pub fn all_rows(rows: usize) -> Result<Vec<u32>> {
+pub(super) fn all_rows(rows: usize) -> Result<Vec<u32>> {
     let mut all = Vec::new();
     memory::reserve(&mut all, rows)?;
     all.extend(0..rows as u32);

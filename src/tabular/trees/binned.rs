@@ -1,10 +1,11 @@
 //! Features as bytes: each column of numbers in at most 255 quantiles, each column of categories as codes.
 //!
-//! A bin ends half-way between two neighbouring values that occurred. Where a column has more than 255 values, each bin holds about
-//! as many rows. Of categories the code is 1 + the place, 0 for a row that has none of them; those past 254 are one code. A column of
-//! one bin tells nothing and is left out.
+//! A bin ends half-way between two neighbouring values that occurred. Where a column has more than 255 values, each bin
+//! holds about as many rows. Of categories the code is 1 + the place, 0 for a row that has none of them; those past 254
+//! are one code. A column of one bin tells nothing and is left out.
 //!
-//! Time: O(rows · columns · log), on all threads; rows beyond 200,000 are drawn from to learn. Memory: rows × columns bytes.
+//! Time: O(rows · columns · log), on all threads; rows beyond 200,000 are drawn from to learn. Memory: rows × columns
+//! bytes.
 
 use crate::draw;
 use crate::error::Result;

@@ -1,10 +1,10 @@
 //! Gradient boosting (Friedman 2001) with the second-order steps of Chen, Guestrin (2016) on histograms.
 //!
-//! Each round grows a tree for the gradient of the loss: log-loss of the softmax for classes, one tree for each, for two classes one
-//! tree for both; squared error for numbers. It begins at the shares of the classes, or at the mean.
+//! Each round grows a tree for the gradient of the loss: log-loss of the softmax for classes, one tree for each, for
+//! two classes one tree for both; squared error for numbers. It begins at the shares of the classes, or at the mean.
 //!
-//! Time: O(rounds · classes · (rows · columns · log leaves + leaves · bins)) on one thread: give several learners a thread each.
-//! Memory: 8 bytes a row and class, and leaves × bins × 16.
+//! Time: O(rounds · classes · (rows · columns · log leaves + leaves · bins)) on one thread: give several learners a
+//! thread each. Memory: 8 bytes a row and class, and leaves × bins × 16.
 
 use super::Target;
 use super::binned::Binned;
@@ -33,7 +33,8 @@ pub struct BoostingOptions {
     pub l2: f32,
     /// Rows of a leaf, at least.
     pub least_rows: usize,
-    /// Share of the columns that a tree may split by, drawn for each: below 1 the trees differ more, and learn less by heart.
+    /// Share of the columns that a tree may split by, drawn for each: below 1 the trees differ more, and learn less by
+    /// heart.
     pub columns: f32,
 }
 
@@ -57,8 +58,9 @@ pub struct Boosting {
 }
 
 impl Boosting {
-    /// Learns from `rows` of those binned, ascending. `weights` [binned rows] are at least 0 and finite; a row of weight 0 is as if it were not
-    /// there, and one of less than 2⁻³⁰ of the sum has no effect. Without rows it knows nothing: every class is as likely, a number is 0.
+    /// Learns from `rows` of those binned, ascending. `weights` [binned rows] are at least 0 and finite; a row of
+    /// weight 0 is as if it were not there, and one of less than 2⁻³⁰ of the sum has no effect. Without rows it knows
+    /// nothing: every class is as likely, a number is 0.
     pub fn fit(
         binned: &Binned,
         target: &Target,

@@ -1,9 +1,10 @@
-//! Bagged trees (Breiman 1996, 2001): each on as many rows as there are, drawn with replacement, split by Gini impurity or variance.
+//! Bagged trees (Breiman 1996, 2001): each on as many rows as there are, drawn with replacement, split by Gini impurity
+//! or variance.
 //!
 //! Of categories a split sends one left and all others right.
 //!
-//! Time of a tree: O(rows · columns · depth), on one thread of many. Memory: rows × columns bytes once more, 40 bytes a row and thread, and
-//! the trees that are kept, 12 bytes a node.
+//! Time of a tree: O(rows · columns · depth), on one thread of many. Memory: rows × columns bytes once more, 56 bytes a
+//! row and thread, and the trees that are kept, 12 bytes a node.
 
 use std::sync::Mutex;
 
@@ -86,7 +87,8 @@ impl Forest {
     }
 }
 
-/// Grows the trees and gives each to `visit` with its number and the rows drawn for it; what that returns comes back in order.
+/// Grows the trees and gives each to `visit` with its number and the rows drawn for it; what that returns comes back in
+/// order.
 ///
 /// `rows` of those binned are learned from; `weights` [binned rows] as in [`Boosting::fit`](super::Boosting::fit).
 pub fn for_each_tree<T: Send>(
@@ -274,7 +276,8 @@ impl<'a> Builder<'a> {
         Ok(tree)
     }
 
-    /// Sums the node up as the right side of a split with nothing to the left. Numbers are given less their mean, which is returned.
+    /// Sums the node up as the right side of a split with nothing to the left. Numbers are given less their mean, which
+    /// is returned.
     fn enter(&mut self, from: usize, to: usize) -> f32 {
         let items = &self.items[from..to];
         let side = &mut self.right;
@@ -358,7 +361,8 @@ impl<'a> Builder<'a> {
         Ok(best)
     }
 
-    /// Puts the items, or sums of them, in the order of a column's codes into `sorted`, and where those of each code are into `groups`.
+    /// Puts the items, or sums of them, in the order of a column's codes into `sorted`, and where those of each code
+    /// are into `groups`.
     fn sort(&mut self, from: usize, to: usize, column: usize, mean: f32) {
         let codes = &self.codes[column * self.rows..][..self.rows];
         let bins = self.columns[column].bins;
@@ -431,8 +435,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Moves code after code from the right to the left, and so looks at each split of a column of numbers; a category is moved alone, and
-    /// then back. The sides have changed names in the end where the whole is on the left.
+    /// Moves code after code from the right to the left, and so looks at each split of a column of numbers; a category
+    /// is moved alone, and then back. The sides have changed names in the end where the whole is on the left.
     fn scan(&mut self, column: usize, best: &mut Option<Candidate>) {
         let least = self.options.least_rows.max(1);
         let (left, right) = (&mut self.left, &mut self.right);

@@ -10,8 +10,11 @@ use crate::draw;
 use crate::error::Result;
 use crate::memory;
 
-/// Cells added between two looks at the signal: about 10 ms.
-const CHECK_EVERY: usize = 1 << 23;
+/// Rows whose codes stay in the second cache while column after column of them is added up, and rows between two looks
+/// at the signal.
+const BLOCK_ROWS: usize = 4096;
+/// Cells of a histogram that stay in the first cache.
+const BLOCK_CELLS: usize = 1024;
 
 /// What growing needs besides gradients; kept from tree to tree.
 pub(super) struct Grower<'a> {
@@ -65,7 +68,8 @@ impl<'a> Grower<'a> {
         self.used.extend(order.iter().map(|&column| (column as usize, self.offsets[column as usize])));
     }
 
-    /// `gradients` [binned rows]: gradient and second derivative in units of `scales`. `visit` is told of each leaf's rows and step.
+    /// `gradients` [binned rows]: gradient and second derivative in units of `scales`. `visit` is told of each leaf's
+    /// rows and step.
     pub fn grow(
         &mut self,
         gradients: &[[i32; 2]],
@@ -155,18 +159,21 @@ impl<'a> Grower<'a> {
             }
             None => memory::filled(Cell::default(), self.bins)?,
         };
-        for rows in self.ordered[rows.clone()].chunks((CHECK_EVERY / self.used.len().max(1)).max(1)) {
+        for rows in self.ordered[rows.clone()].chunks(BLOCK_ROWS) {
             signal.check()?;
-            for &row in rows {
-                let [g, h] = gradients[row as usize];
-                let cell = Cell::new(g, h);
-                let codes = self.binned.row(row as usize);
-                for &(column, offset) in &self.used {
-                    // SAFETY: `used` holds columns of those binned. A code is below the number of bins of its column, and a histogram
-                    // has as many cells as the columns have bins, those of a column from its offset on.
-                    unsafe {
-                        let code = usize::from(*codes.get_unchecked(column));
-                        cells.get_unchecked_mut(offset + code).add(cell);
+            for used in self.used.chunk_by(|a, b| a.1 / BLOCK_CELLS == b.1 / BLOCK_CELLS) {
+                for &row in rows {
+                    let [g, h] = gradients[row as usize];
+                    let cell = Cell::new(g, h);
+                    let codes = self.binned.row(row as usize);
+                    for &(column, offset) in used {
+                        // SAFETY: `used` holds columns of those binned. A code is below the number of bins of its
+                        // column, and a histogram has as many cells as the columns have bins, those of a column from
+                        // its offset on.
+                        unsafe {
+                            let code = usize::from(*codes.get_unchecked(column));
+                            cells.get_unchecked_mut(offset + code).add(cell);
+                        }
                     }
                 }
             }

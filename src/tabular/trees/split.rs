@@ -3,8 +3,8 @@
 use super::binned::Column;
 use super::tree::Left;
 
-/// Sums over rows: gradient and second derivative in whole numbers of a unit that a tree has, and the number of rows. Whole numbers add
-/// up to the same in any order, and the difference of two histograms is exactly the third.
+/// Sums over rows: gradient and second derivative in whole numbers of a unit that a tree has, and the number of rows.
+/// Whole numbers add up to the same in any order, and the difference of two histograms is exactly the third.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C, align(16))]
 pub(super) struct Cell(pub [i32; 4]);
@@ -60,8 +60,8 @@ pub(super) struct Split {
     pub left: Cell,
 }
 
-/// The split of the greatest gain (Chen, Guestrin 2016, eq. 7), the first of equals; `None` where none has any. `used` are the columns that
-/// may split, and the first cell of each.
+/// The split of the greatest gain (Chen, Guestrin 2016, eq. 7), the first of equals; `None` where none has any. `used`
+/// are the columns that may split, and the first cell of each.
 pub(super) fn best(
     columns: &[Column],
     used: &[(usize, usize)],

@@ -171,7 +171,8 @@ fn weights_are_repetitions_of_rows() {
         Forest::fit(binned, target, (&all(binned.rows()), weights), &trees, 1, (1, &Unwatched)).unwrap()
     };
     let (c, d) = (forest(&weighted, &target, Some(&weights[..])), forest(&repetition, &target_again, None));
-    // Where two columns split the rows in the same way, which one does is a matter of rounding, and of rows without weight.
+    // Where two columns split the rows in the same way, which one does is a matter of rounding, and of rows without
+    // weight.
     for row in (0..300).filter(|row| row % 4 != 0) {
         let (mut x, mut y) = ([0.0; 3], [0.0; 3]);
         a.predict(weighted.row(row), &mut x);
