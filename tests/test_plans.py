@@ -7,6 +7,7 @@ from cluster import Cluster, bindir, major_version
 
 # Volatility (i, s, v) and parallel label (s, r, u) of every function: a new one needs a decision here.
 # immutable and safe: computes from its arguments alone.
+# immutable and restricted: the same, with threads of its own.
 # stable and restricted: uses a model, of which each process has its own, so it stays in the leader.
 # volatile and unsafe: writes, or reads a source through a cursor.
 # volatile and restricted: reads or writes what all processes share.
@@ -17,6 +18,21 @@ PROMISES = {
         "dot_product(real[],real[])",
         "fuse(real[],real[],real[],text)",
         "fuse(real[],real[],real[],real[],text)",
+        "importance_histogram(double precision,double precision,double precision)",
+        "importance_histogram(double precision,double precision,double precision,integer)",
+        "importance_histogram_accum(internal,double precision,double precision,double precision)",
+        "importance_histogram_accum(internal,double precision,double precision,double precision,integer)",
+        "importance_histogram_combine(internal,internal)",
+        "importance_histogram_deserialize(bytea,internal)",
+        "importance_histogram_final(internal)",
+        "importance_histogram_serialize(internal)",
+        "importance_weights(double precision,text,double precision)",
+        "loss_stats(double precision)",
+        "loss_stats_accum(internal,double precision)",
+        "loss_stats_combine(internal,internal)",
+        "loss_stats_deserialize(bytea,internal)",
+        "loss_stats_final(internal)",
+        "loss_stats_serialize(internal)",
         "mean_embedding(real[])",
         "mean_embedding(real[],double precision)",
         "mean_embedding_accum(internal,real[])",
@@ -31,6 +47,11 @@ PROMISES = {
         "top_k_deserialize(bytea,internal)",
         "top_k_final(internal)",
         "top_k_serialize(internal)",
+    ],
+    ("i", "r"): [
+        "importance(real[],boolean,text)",
+        "importance(real[],double precision,text)",
+        "importance(real[],text,text)",
     ],
     ("s", "r"): [
         "describe_model(text,integer)",
@@ -74,15 +95,21 @@ PROMISES = {
     ],
     ("v", "u"): [
         "compare_models(text,text,text,integer,boolean,text[],text[],text,text,integer,integer,double precision,bigint)",
+        "compare_training(text,text,text,text,text,text,jsonb,integer,integer,double precision,double precision,bigint)",
         "create_function(text,text,integer,text)",
         "create_view(text,text,integer,text)",
         "cross_validate(text,text,jsonb,integer,integer,text[],bigint,text,text,jsonb,interval)",
         "drop_model(text,integer)",
         "embed_query(text,text,text)",
         "evaluate(text,text,integer,boolean,text[],text[],text,text,integer,integer,double precision,bigint)",
+        "find_label_errors(text,text,text,jsonb,bigint)",
         "grant_model(text,text)",
         "import_model(text,bytea,text,bytea,jsonb)",
+        "importance(text,text,text,text,text,jsonb,text,bigint)",
+        "importance(text,text[],text,text,text,jsonb,text,bigint)",
+        "interaction_importance(text,text,text,text,jsonb)",
         "promote_model(text,integer)",
+        "prune(text,text,double precision,text,text,text,jsonb,bigint)",
         "refresh(text,text)",
         "revoke_model(text,text)",
         "split(text,text,double precision,bigint)",
@@ -109,7 +136,11 @@ AGGREGATES = [
     "SELECT reco.mean_embedding(vector) FROM spread",
     "SELECT reco.mean_embedding(vector, score) FROM spread",
     "SELECT part, reco.mean_embedding(vector, score) FROM spread GROUP BY part ORDER BY part",
+    "SELECT part, reco.loss_stats(score) FROM spread GROUP BY part ORDER BY part",
+    "SELECT part, reco.importance_histogram(score, 0, 10007, 20) FROM spread GROUP BY part ORDER BY part",
 ]
+# Whose parts are put together without rounding.
+EXACT = ("top_k", "loss_stats", "importance_histogram")
 USES_MODELS = [
     "reco.embed('red ' || label, 'tiny')",
     "(SELECT sum(score) FROM reco.recommend('shop_ials', item, 2))",
@@ -189,7 +220,7 @@ def test_an_aggregate_in_parts_equals_the_whole(db, query):
     made = plan(db, query)
     assert "Partial" in made and "Finalize" in made and "Gather" in made, made
     got = db.execute(query).fetchall()
-    if "top_k" in query:
+    if any(name in query for name in EXACT):
         assert got == expected
     else:
         for ours, theirs in zip(got, expected, strict=True):
@@ -240,7 +271,7 @@ def test_aggregates_are_the_same_where_parallel_mode_is_forced(db, query):
     db.execute(f"RESET max_parallel_workers_per_gather; SET {FORCED} = on")
     for ours, theirs in zip(db.execute(query).fetchall(), expected, strict=True):
         assert ours[:-1] == theirs[:-1]
-        assert ours[-1] == theirs[-1] if "top_k" in query else ours[-1] == pytest.approx(theirs[-1], rel=1e-6)
+        assert ours[-1] == theirs[-1] if any(name in query for name in EXACT) else ours[-1] == pytest.approx(theirs[-1], rel=1e-6)
 
 
 def test_training_and_embedding_a_query_work_where_parallel_mode_is_forced(db):

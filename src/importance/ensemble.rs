@@ -2,7 +2,7 @@
 //!
 //! | learner | sees of a row | settings |
 //! |---|---|---|
-//! | boosted trees | the other folds | 100 rounds, shrinkage 0.05, 15 leaves, λ = 1 |
+//! | boosted trees | the other folds | 100 rounds, shrinkage 0.05, 15 leaves, λ = 1, half of the columns a tree |
 //! | forest | trees that did not draw it | 200 trees, at least 5 rows a leaf, √columns a node |
 //! | small networks | the other folds | one hidden layer of 64, mean over 20 epochs |
 //!
@@ -11,10 +11,10 @@
 //! expectation maximisation. Wrong labels that do not depend on the features make all learners less likely by the same, and so do not
 //! favour one. Of numbers pⱼ is Laplace's density around the prediction, of the learner's own mean absolute error.
 //!
-//! Large data has fewer rounds of folds and trees: 3 up to 33,000 rows, 1 from 100,000; from 100,000 rows on 20 million / rows trees, but 32 at
+//! Large data has fewer rounds of folds and trees: 5 up to 20,000 rows, 1 beyond 50,000; from 100,000 rows on 20 million / rows trees, but 32 at
 //! least; networks see 2 million rows in all their epochs, in two at least. Networks that diverge are left out.
 //!
-//! Time: some 40 times one boosted model. Memory: 24 bytes a row and class, and what the learners take.
+//! Time: on few rows some 40 times one boosted model, on many some 10 times. Memory: 24 bytes a row and class, and what the learners take.
 
 use super::Task;
 use super::out_of_fold::{Plan, bagged, boosted, networks};
@@ -25,6 +25,9 @@ use crate::options::Options;
 use crate::progress::Progress;
 use crate::tabular::trees::{Binned, BoostingOptions, Columns, ForestOptions, Target};
 
+pub(super) const BOOSTING: BoostingOptions =
+    BoostingOptions { rounds: 100, learning_rate: 0.05, leaves: 15, l2: 1.0, least_rows: 20, columns: 0.5 };
+
 /// A probability below this is as good as this: one row must not decide.
 const LEAST: f64 = 1e-4;
 /// Steps of expectation maximisation, at most.
@@ -34,7 +37,7 @@ const SETTLED: f64 = 1e-4;
 
 /// Rows seen in all rounds of folds, at most, if there is more than one.
 const MOST_REPEATED: usize = 100_000;
-const MOST_REPEATS: usize = 3;
+const MOST_REPEATS: usize = 5;
 /// Rows drawn for all trees of a forest, at most, if there are more than the fewest.
 const MOST_DRAWN: usize = 20_000_000;
 const TREES: (usize, usize) = (32, 200);
@@ -48,7 +51,7 @@ pub(super) fn predict(task: &Task, options: &mut Options) -> Result<Vec<f32>> {
         folds,
         repeats: (MOST_REPEATED / rows.max(1)).clamp(1, MOST_REPEATS),
         seed: mix(task.seed ^ salt),
-        boosting: BoostingOptions { rounds: 100, learning_rate: 0.05, leaves: 15, l2: 1.0, least_rows: 20 },
+        boosting: BOOSTING,
     };
     let binned = Binned::of(&task.samples.features, task.threads, task.progress)?;
     let boosted = boosted(&binned, &target, None, &plan(1), task.threads, task.progress)?;

@@ -166,3 +166,6 @@ pub fn ranks(scores: &[f64]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod label_tests;

@@ -53,8 +53,8 @@ pub fn boosted(
     progress: &dyn Progress,
 ) -> Result<Vec<f32>> {
     let trees = Boosting::trees(target, &plan.boosting);
-    cross(target, binned.rows(), plan, (threads, progress), trees, |_, train, held, out, signal| {
-        let learner = Boosting::fit(binned, target, train, weights, &plan.boosting, signal)?;
+    cross(target, binned.rows(), plan, (threads, progress), trees, |seed, train, held, out, signal| {
+        let learner = Boosting::fit(binned, target, (train, weights), &plan.boosting, seed, signal)?;
         predict(&learner, binned, held, out, target.outputs(), signal)
     })
 }

@@ -209,7 +209,8 @@ impl ScoreHistogram {
             return Ok(());
         }
         if !self.counts.is_empty() {
-            let value = format!("{low} to {high} in {buckets} in one row and otherwise in another");
+            let (before, parts) = (format!("{} to {}", self.low, self.high), self.counts.len() - 2);
+            let value = format!("{before} in {parts} in one row and {low} to {high} in {buckets} in another");
             return Err(Error::argument("range", value, "Give the same low, high and buckets in every row."));
         }
         if !(1..=MOST).contains(&buckets) {

@@ -1,11 +1,12 @@
 //! Window functions: the rows of one partition, and results kept for it.
 //!
-//! pgrx has no bindings for PostgreSQL's `windowapi.h`; they are declared here, guarded as pgrx guards its own, so that an error of PostgreSQL's
-//! unwinds Rust's frames instead of jumping over them.
+//! pgrx has no bindings for PostgreSQL's `windowapi.h`; they are declared here, and called through the boundary that guards pgrx's own, so that an
+//! error of PostgreSQL's unwinds Rust's frames instead of jumping over them.
 
 use std::ffi::{c_int, c_void};
 
-use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
+use pgrx::pg_sys::submodules::ffi::pg_guard_ffi_boundary as guarded;
+use pgrx::{PgMemoryContexts, pg_sys};
 
 use crate::error::{Error, Result};
 
@@ -15,8 +16,9 @@ type WindowObject = *mut pg_sys::WindowObjectData;
 const WINDOW_SEEK_HEAD: c_int = 1;
 /// What the arguments of so many rows took is freed together.
 const ROWS_BETWEEN_RESETS: usize = 1024;
+/// The largest block that PostgreSQL gives.
+const MOST_BYTES: usize = 0x3fff_ffff;
 
-#[pg_guard]
 unsafe extern "C-unwind" {
     fn WinGetPartitionLocalMemory(winobj: WindowObject, size: pg_sys::Size) -> *mut c_void;
     fn WinGetCurrentPosition(winobj: WindowObject) -> i64;
@@ -55,7 +57,7 @@ impl Partition {
                 return Err(Error::Internal("a window function was called outside of a window".into()));
             }
             let window = context.cast();
-            Ok(Self { window, rows: WinGetPartitionRowCount(window) as usize })
+            Ok(Self { window, rows: guarded(|| WinGetPartitionRowCount(window)) as usize })
         }
     }
 
@@ -70,15 +72,9 @@ impl Partition {
         let place = c_int::try_from(row).map_err(|_| self.too_many_rows())?;
         // SAFETY: the window is that of the running call, and the flags are on this stack.
         let datum = unsafe {
-            WinGetFuncArgInPartition(
-                self.window,
-                argument as c_int,
-                place,
-                WINDOW_SEEK_HEAD,
-                false,
-                &mut is_null,
-                &mut is_out,
-            )
+            let (null, out): (*mut bool, *mut bool) = (&mut is_null, &mut is_out);
+            let argument = argument as c_int;
+            guarded(|| WinGetFuncArgInPartition(self.window, argument, place, WINDOW_SEEK_HEAD, false, null, out))
         };
         if is_out {
             return Err(Error::Internal(format!("a partition of {} rows has no row {row}", self.rows)));
@@ -90,7 +86,7 @@ impl Partition {
         Error::TooLarge {
             what: "a window".into(),
             needed: format!("{} rows in one partition", self.rows),
-            limit: c_int::MAX.to_string(),
+            limit: ((MOST_BYTES - size_of::<Kept>()) / size_of::<f64>()).to_string(),
             hint: "Divide it: OVER (PARTITION BY …).".into(),
         }
     }
@@ -137,16 +133,13 @@ impl Partition {
     /// the partition ends. NaN is NULL.
     pub fn result(&self, compute: impl FnOnce(&Self) -> Result<Vec<f64>>) -> Result<Option<f64>> {
         let size = size_of::<Kept>() + self.rows * size_of::<f64>();
-        if size > pg_sys::MaxAllocSize as usize {
-            return Err(Error::TooLarge {
-                limit: format!("{}", (pg_sys::MaxAllocSize as usize - size_of::<Kept>()) / size_of::<f64>()),
-                ..self.too_many_rows()
-            });
+        if size > MOST_BYTES {
+            return Err(self.too_many_rows());
         }
         // SAFETY: the window is that of the running call. The memory is of this size, zeroed, aligned for any type, for this function in this partition alone,
         // and the same at each call.
         let (kept, results) = unsafe {
-            let kept = WinGetPartitionLocalMemory(self.window, size).cast::<Kept>();
+            let kept = guarded(|| WinGetPartitionLocalMemory(self.window, size)).cast::<Kept>();
             (&mut *kept, std::slice::from_raw_parts_mut(kept.add(1).cast::<f64>(), self.rows))
         };
         if kept.done == 0 {
@@ -158,7 +151,7 @@ impl Partition {
             kept.done = 1;
         }
         // SAFETY: as above.
-        let position = unsafe { WinGetCurrentPosition(self.window) } as usize;
+        let position = unsafe { guarded(|| WinGetCurrentPosition(self.window)) } as usize;
         let result =
             results.get(position).ok_or_else(|| Error::Internal(format!("no row {position} in a partition")))?;
         Ok((!result.is_nan()).then_some(*result))

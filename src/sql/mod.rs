@@ -6,6 +6,7 @@ mod embedding;
 mod evaluation;
 mod importance;
 mod importance_window;
+mod interaction_importance;
 mod models;
 mod recommendation;
 mod statistics;

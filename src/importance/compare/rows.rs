@@ -12,7 +12,7 @@ use crate::tabular::{Labels, Samples, metrics};
 type Metrics = Vec<(&'static str, f64)>;
 
 /// `weights` are those of the task's rows; its validation rows are the test where there are any. Options: `rounds`, `learning_rate`,
-/// `leaves`, `l2`, `least_rows` of the trees.
+/// `leaves`, `l2`, `columns` (the share of them that a tree may split by), `least_rows` of the trees.
 pub fn compare_rows(task: &Task, weights: &[f32], options: &mut Options, repeats: &Repeats) -> Result<Vec<Comparison>> {
     let Task { samples, validation, threads, progress, .. } = *task;
     let defaults = BoostingOptions::default();
@@ -21,6 +21,7 @@ pub fn compare_rows(task: &Task, weights: &[f32], options: &mut Options, repeats
         learning_rate: options.float("learning_rate", defaults.learning_rate.into(), 1e-4, 1.0)?,
         leaves: options.integer("leaves", defaults.leaves as u64, 2, 4096)? as usize,
         l2: options.float("l2", defaults.l2.into(), 0.0, 1e6)?,
+        columns: options.float("columns", defaults.columns.into(), 0.01, 1.0)?,
         least_rows: options.integer("least_rows", defaults.least_rows as u64, 1, 1 << 20)? as usize,
     };
     if weights.len() != task.rows() {
@@ -42,7 +43,7 @@ pub fn compare_rows(task: &Task, weights: &[f32], options: &mut Options, repeats
         let is_held = |row: u32| f64::from(uniform(seed, row.into())) / 2.0 + 0.5 < repeats.held_out;
         let (held, kept): (Vec<u32>, Vec<u32>) = (0..binned.rows() as u32).partition(|&row| is_held(row));
         let weights = (job % 2 == 1).then_some(weights);
-        let model = Boosting::fit(&binned, &target, &kept, weights, &boosting, signal)?;
+        let model = Boosting::fit(&binned, &target, (&kept, weights), &boosting, seed, signal)?;
         match &test {
             Some((binned, test)) => {
                 let all: Vec<u32> = (0..binned.rows() as u32).collect();

@@ -100,8 +100,8 @@ struct Work<'a> {
     done: AtomicUsize,
 }
 
-/// The scores [methods, rows], all of [`Method::is_of_dynamics`]. Options: `runs`, `epochs`, `hidden`, `learning_rate`, `batch`,
-/// `el2n_epoch` and `grad_norm_epoch`, which are at most `epochs`.
+/// The scores [methods, rows], all of [`Method::is_of_dynamics`]. Options: `runs` 10, `epochs` 20, `hidden` 64, `learning_rate` 0.03,
+/// `batch` 128, `el2n_epoch` 5 and `grad_norm_epoch` 20, both at most `epochs`. A validation query without rows is none.
 pub fn score(methods: &[Method], task: &Task, options: &mut Options) -> Result<Vec<Vec<f64>>> {
     let plan = Plan::read(options)?;
     for &method in methods.iter().filter(|method| matches!(method, Method::Aum | Method::Forgetting)) {

@@ -59,11 +59,6 @@ impl<'a> Inputs<'a> {
         self.matrix.columns
     }
 
-    /// The mean squared length.
-    pub fn mean_square(&self) -> f64 {
-        self.squares.iter().map(|&x| f64::from(x)).sum::<f64>() / self.squares.len().max(1) as f64
-    }
-
     pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
         self.matrix.row(row)
     }

@@ -236,7 +236,6 @@ fn a_rows_gradient_is_what_its_loss_does_and_its_norm_and_products_are_the_gradi
                 samples.labels = Labels::Numbers((0..30).map(|i| uniform(4, i)).collect());
             }
             let inputs = Inputs::new(&samples.features.matrix).unwrap();
-            assert!(inputs.mean_square() < 64.1);
             let targets = Targets::new(&samples.labels).unwrap();
             let mut training = network(&inputs, &targets);
             for row in [0usize, 3, 17] {

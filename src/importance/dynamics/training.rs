@@ -222,6 +222,7 @@ impl Powers {
     }
 }
 
+#[expect(clippy::extra_unused_type_parameters, reason = "the compiler vectorises for the registers it stands for")]
 #[inline(always)]
 unsafe fn descend_body<V: Vector, const TILE: usize>(
     weights: &mut [f32],

@@ -19,8 +19,10 @@
 //! at most 64 MiB for sums; nothing that grows with the rows but the scores.
 
 mod model;
+mod outcomes;
 
-use self::model::{Model, Outcomes};
+use self::model::Model;
+use self::outcomes::Outcomes;
 use super::{Method, Task};
 use crate::error::{Error, Result};
 use crate::memory;

@@ -69,7 +69,7 @@ fn without(samples: &Samples, row: usize) -> Samples {
 #[test]
 fn a_score_is_what_training_without_the_row_does_to_the_validation_loss() {
     for k in [2, 3] {
-        let (n, d) = (300, 4);
+        let (n, d) = (200, 4);
         let (train, validation) = (samples(n, d, k, 1), samples(60, d, k, 2));
         let scores = scores(&train, Some(&validation), 2, json!({"regularization": 0.05})).unwrap();
         let loss = |samples: &Samples, regularization: f64| {

@@ -3,17 +3,28 @@
 //! The one sees the whole of a user's taste in few factors, the other every single co-occurrence: what both find strange is most likely
 //! chance. Ranks, because the two have no unit in common; interactions of equal scores share the mean of their ranks.
 
-use super::{Task, leave_self_out, mean_loss};
+use super::{Task, factors, leave_self_out, mean_loss};
 use crate::error::Result;
 use crate::memory;
 use crate::options::Options;
 use crate::progress::Progress;
 
-pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
-    let mut scores = memory::filled(0.0, task.by_user.entries())?;
-    for method in [leave_self_out::score, mean_loss::score] {
-        add_ranks(&method(task, options)?, &mut scores, task.progress)?;
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters {
+    walks: leave_self_out::Parameters,
+    models: factors::Parameters,
+}
+
+impl Parameters {
+    pub fn read(options: &mut Options) -> Result<Self> {
+        Ok(Self { walks: leave_self_out::Parameters::read(options)?, models: factors::Parameters::read(options)? })
     }
+}
+
+pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
+    let mut scores = memory::filled(0.0, task.by_user.entries())?;
+    add_ranks(&leave_self_out::score(task, &parameters.walks)?, &mut scores, task.progress)?;
+    add_ranks(&mean_loss::score(task, &parameters.models)?, &mut scores, task.progress)?;
     scores.iter_mut().for_each(|score| *score /= 2.0);
     Ok(scores)
 }

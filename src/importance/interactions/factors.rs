@@ -8,7 +8,7 @@
 //! Adagrad (Duchi, Hazan, Singer, JMLR 2011) with one sum of squared gradients a row. A user's negative pairs are with items drawn uniformly;
 //! an item's are with users drawn as often as they choose, which is the same distribution from the other side.
 //!
-//! O(runs · epochs · entries · (1 + negatives) · factors) time; memory is the transposed matrix, the factors, and 8 bytes an interaction.
+//! O(runs · epochs · entries · (1 + negatives) · factors) time; memory is the transposed matrix, the factors, and 4 bytes an interaction.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,7 +37,7 @@ const START: f32 = 0.1;
 const SQUARES: f32 = 1e-8;
 
 #[derive(Clone, Copy, Debug)]
-struct Parameters {
+pub struct Parameters {
     factors: usize,
     learning_rate: f32,
     regularization: f32,
@@ -48,7 +48,7 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn read(options: &mut Options) -> Result<Self> {
+    pub fn read(options: &mut Options) -> Result<Self> {
         Ok(Self {
             factors: options.integer("factors", 64, 1, 1024)? as usize,
             learning_rate: options.float("learning_rate", 0.1, 1e-7, 10.0)?,
@@ -61,37 +61,37 @@ impl Parameters {
     }
 }
 
-/// What the epochs of all runs showed of each interaction, in the order of `by_user`; higher is more valuable.
-pub struct Scores {
-    pub losses: Vec<f64>,
-    pub norms: Vec<f64>,
+/// What is seen of an interaction after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Loss,
+    /// The norm of the loss's gradient.
+    Norm,
 }
 
-pub fn scores(task: &Task, options: &mut Options) -> Result<Scores> {
-    let parameters = Parameters::read(options)?;
+/// Less what the epochs of all runs showed of each entry of `by_user`, in the mean.
+pub fn train(task: &Task, parameters: &Parameters, what: Shown) -> Result<Vec<f64>> {
     let progress = Stoppable::new(task.progress);
     let by_item = task.by_user.transpose(&progress)?;
-    let mut shown = memory::filled([0f32; 2], task.by_user.entries())?;
+    let mut shown = memory::zeros(task.by_user.entries())?;
     let total = parameters.runs * parameters.epochs;
     for run in 0..parameters.runs {
         let seed = mix(parameters.seed ^ mix(run as u64));
-        let mut model = Model::new(task.by_user, &by_item, parameters, seed, &progress)?;
+        let mut model = Model::new(task.by_user, &by_item, *parameters, seed, &progress)?;
         for epoch in 0..parameters.epochs {
             progress.report("epochs of the factor models", run * parameters.epochs + epoch, total);
             model.epoch(epoch, task.threads, &progress)?;
-            model.show(&mut shown, task.threads, &progress)?;
+            model.show(what, &mut shown, task.threads, &progress)?;
         }
     }
-    let mut scores = Scores { losses: Vec::new(), norms: Vec::new() };
-    memory::reserve(&mut scores.losses, shown.len())?;
-    memory::reserve(&mut scores.norms, shown.len())?;
+    let mut scores = Vec::new();
+    memory::reserve(&mut scores, shown.len())?;
     for part in shown.chunks(1 << 18) {
         progress.check()?;
-        scores.losses.extend(part.iter().map(|[loss, _]| f64::from(-loss) / total as f64));
-        scores.norms.extend(part.iter().map(|[_, norm]| f64::from(-norm) / total as f64));
-    }
-    if !scores.losses.iter().chain(&scores.norms).all(|score| score.is_finite()) {
-        return Err(Error::argument("the training loss", "not finite", "Lower learning_rate or regularization."));
+        if !part.iter().all(|sum| sum.is_finite()) {
+            return Err(Error::argument("the training loss", "not finite", "Lower learning_rate."));
+        }
+        scores.extend(part.iter().map(|&sum| f64::from(-sum) / total as f64));
     }
     Ok(scores)
 }
@@ -267,35 +267,38 @@ dispatch! {
     fn learn(half: &Half, block: &mut Block) = learn_body
 }
 
-/// A block of users and what is shown of their interactions.
+/// A model as it is.
 struct View<'a> {
+    what: Shown,
     by_user: &'a Csr,
     users: &'a Side,
     items: &'a Side,
 }
 
 #[inline(always)]
-unsafe fn look_body<V: Vector, const TILE: usize>(view: &View, first: usize, shown: &mut [[f32; 2]]) {
+unsafe fn look_body<V: Vector, const TILE: usize>(view: &View, first: usize, shown: &mut [f32]) {
     let d = view.users.factors as f32;
     let (mut user, mut rest) = (first, shown);
     while !rest.is_empty() {
         let chosen = view.by_user.row(user).0;
         let (own, others) = rest.split_at_mut(chosen.len());
         let x = view.users.row(user).as_ptr();
-        for (&item, [loss, norm]) in chosen.iter().zip(own) {
+        for (&item, shown) in chosen.iter().zip(own) {
             let (y, state) = (view.items.row(item as usize).as_ptr(), &view.items.states[item as usize]);
             // SAFETY: both rows are `stride` floats, a multiple of LANES.
             let z = unsafe { dot_of::<V>(x, y, view.users.stride) } + state.bias;
-            // ln(1 + e^−z) without overflow.
-            *loss += (-z.abs()).exp().ln_1p() + (-z).max(0.0);
-            *norm += (d * (view.users.states[user].square + state.square) + 1.0).sqrt() / (1.0 + z.exp());
+            *shown += match view.what {
+                // ln(1 + e^−z) without overflow.
+                Shown::Loss => (-z.abs()).exp().ln_1p() + (-z).max(0.0),
+                Shown::Norm => (d * (view.users.states[user].square + state.square) + 1.0).sqrt() / (1.0 + z.exp()),
+            };
         }
         (user, rest) = (user + 1, others);
     }
 }
 dispatch! {
-    /// Adds loss and gradient norm of each interaction of the users from `first` on.
-    fn look(view: &View, first: usize, shown: &mut [[f32; 2]]) = look_body
+    /// Adds what is seen of each interaction of the users from `first` on.
+    fn look(view: &View, first: usize, shown: &mut [f32]) = look_body
 }
 
 struct Model<'a> {
@@ -344,8 +347,8 @@ impl<'a> Model<'a> {
         half(&mut self.items, &of_items, threads, progress)
     }
 
-    fn show(&self, shown: &mut [[f32; 2]], threads: usize, progress: &Stoppable) -> Result<()> {
-        let view = View { by_user: self.by_user, users: &self.users, items: &self.items };
+    fn show(&self, what: Shown, shown: &mut [f32], threads: usize, progress: &Stoppable) -> Result<()> {
+        let view = View { what, by_user: self.by_user, users: &self.users, items: &self.items };
         let mut blocks = Vec::new();
         let mut rest = shown;
         for range in ranges(self.by_user) {

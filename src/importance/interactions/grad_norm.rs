@@ -6,10 +6,10 @@
 //! Paul, Ganguli, Dziugaite, "Deep learning on a data diet" (NeurIPS 2021), eq. 2 (GraNd), on the whole of a small model. Low: the
 //! model would have to change much to expect the interaction.
 
-use super::{Task, factors};
+use super::Task;
+use super::factors::{Parameters, Shown, train};
 use crate::error::Result;
-use crate::options::Options;
 
-pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
-    Ok(factors::scores(task, options)?.norms)
+pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
+    train(task, parameters, Shown::Norm)
 }

@@ -46,14 +46,29 @@ struct Target {
     sign: f64,
 }
 
-pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
-    let k = options.integer("k", 10, 1, 10_000)? as usize;
-    let negatives = options.integer("negatives_held_out", 4, 0, 100)?;
-    let seed = options.integer("seed", 0, 0, u64::MAX)?;
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters {
+    /// K
+    k: usize,
+    negatives: usize,
+    seed: u64,
+}
+
+impl Parameters {
+    pub fn read(options: &mut Options) -> Result<Self> {
+        Ok(Self {
+            k: options.integer("k", 10, 1, 10_000)? as usize,
+            negatives: options.integer("negatives", 4, 0, 100)? as usize,
+            seed: options.integer("seed", 0, 0, u64::MAX)?,
+        })
+    }
+}
+
+pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
     let progress = Stoppable::new(task.progress);
-    let (pairs, targets) = targets(task, negatives, seed, &progress)?;
+    let (pairs, targets) = targets(task, parameters, &progress)?;
     let by_item = task.by_user.transpose(&progress)?;
-    let game = Game { by_user: task.by_user, by_item: &by_item, k };
+    let game = Game { by_user: task.by_user, by_item: &by_item, k: parameters.k };
 
     let mut scores = memory::filled(0f64, task.by_user.entries())?;
     let mut rest = &targets[..];
@@ -84,7 +99,8 @@ pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
 }
 
 /// The number of held-out pairs, and these and what is drawn against them, sorted by item.
-fn targets(task: &Task, negatives: u64, seed: u64, progress: &dyn Progress) -> Result<(usize, Vec<Target>)> {
+fn targets(task: &Task, parameters: &Parameters, progress: &dyn Progress) -> Result<(usize, Vec<Target>)> {
+    let Parameters { negatives, seed, .. } = *parameters;
     let held_out = task.held_out.unwrap_or_default();
     let mut targets = Vec::new();
     let mut pairs = 0;
@@ -99,7 +115,7 @@ fn targets(task: &Task, negatives: u64, seed: u64, progress: &dyn Progress) -> R
         pairs += 1;
         memory::push(&mut targets, Target { item, user, sign: 1.0 })?;
         for number in 0..negatives {
-            let key = mix(seed ^ mix((u64::from(user) << 32) | u64::from(item)) ^ mix(number));
+            let key = mix(seed ^ mix((u64::from(user) << 32) | u64::from(item)) ^ mix(number as u64));
             let drawn = (0..TRIES).map(|t| task.by_user.indices[below(key, t, task.by_user.entries())]);
             let other = drawn.into_iter().find(|other| *other != item && chosen.binary_search(other).is_err());
             if let Some(item) = other {

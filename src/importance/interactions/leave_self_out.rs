@@ -33,18 +33,39 @@ const LOOK: usize = 1 << 8;
 /// Entries between two looks at progress.
 const ENTRIES: usize = 1 << 18;
 
-pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
-    let beta = options.float("beta", 0.35, 0.0, 1.0)?;
-    let most = options.integer("history", 1000, 2, 1_000_000)? as usize;
-    let seed = options.integer("seed", 0, 0, u64::MAX)?;
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters {
+    /// β
+    beta: f32,
+    /// What is walked of a history at most.
+    history: usize,
+    seed: u64,
+}
+
+impl Parameters {
+    pub fn read(options: &mut Options) -> Result<Self> {
+        Ok(Self {
+            beta: options.float("beta", 0.35, 0.0, 1.0)?,
+            history: options.integer("history", 1000, 2, 1_000_000)? as usize,
+            seed: options.integer("seed", 0, 0, u64::MAX)?,
+        })
+    }
+}
+
+pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
     let progress = Stoppable::new(task.progress);
-    let walked = cut(task.by_user, most, seed, &progress)?;
+    let walked = cut(task.by_user, parameters.history, parameters.seed, &progress)?;
     let users_of = task.by_user.transpose(&progress)?;
     let walkers_of = match &walked {
         Cow::Borrowed(_) => Cow::Borrowed(&users_of),
         Cow::Owned(walked) => Cow::Owned(walked.transpose(&progress)?),
     };
-    let walk = Walk::new(&walked, &walkers_of, beta, task.by_user.entries() > walked.entries());
+    let walk = Walk {
+        items_of: &walked,
+        users_of: &walkers_of,
+        beta: parameters.beta,
+        is_cut: matches!(walked, Cow::Owned(_)),
+    };
 
     let mut scores = memory::zeros(task.by_user.entries())?;
     let mut blocks = walk.blocks(&users_of, &mut scores)?;
@@ -108,11 +129,7 @@ struct Walk<'a> {
     is_cut: bool,
 }
 
-impl<'a> Walk<'a> {
-    fn new(items_of: &'a Csr, users_of: &'a Csr, beta: f32, is_cut: bool) -> Self {
-        Self { items_of, users_of, beta, is_cut }
-    }
-
+impl Walk<'_> {
     /// The scores [items, users] in blocks of whole items, each with its first item, of about equally many steps.
     fn blocks<'b>(&self, scored: &Csr, mut scores: &'b mut [f32]) -> Result<Vec<(usize, &'b mut [f32])>> {
         let mut blocks = Vec::new();

@@ -6,10 +6,10 @@
 //! high. Wang, Feng, He, Nie, Chua, "Denoising implicit feedback for recommendation" (WSDM 2021), who cut such interactions off while
 //! they train (T-CE). Low: the models never come to expect the interaction.
 
-use super::{Task, factors};
+use super::Task;
+use super::factors::{Parameters, Shown, train};
 use crate::error::Result;
-use crate::options::Options;
 
-pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
-    Ok(factors::scores(task, options)?.losses)
+pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
+    train(task, parameters, Shown::Loss)
 }

@@ -73,14 +73,36 @@ pub struct Task<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// A score for each entry of `by_user`.
-pub fn score(method: Method, task: &Task, options: &mut Options) -> Result<Vec<f64>> {
-    match method {
-        Method::Auto => auto::score(task, options),
-        Method::MeanLoss => mean_loss::score(task, options),
-        Method::GradNorm => grad_norm::score(task, options),
-        Method::LeaveSelfOut => leave_self_out::score(task, options),
-        Method::KnnShapley => knn_shapley::score(task, options),
+/// A method with its options, read before any work is done.
+#[derive(Clone, Copy, Debug)]
+pub enum Plan {
+    Auto(auto::Parameters),
+    MeanLoss(factors::Parameters),
+    GradNorm(factors::Parameters),
+    LeaveSelfOut(leave_self_out::Parameters),
+    KnnShapley(knn_shapley::Parameters),
+}
+
+impl Plan {
+    pub fn read(method: Method, options: &mut Options) -> Result<Self> {
+        Ok(match method {
+            Method::Auto => Self::Auto(auto::Parameters::read(options)?),
+            Method::MeanLoss => Self::MeanLoss(factors::Parameters::read(options)?),
+            Method::GradNorm => Self::GradNorm(factors::Parameters::read(options)?),
+            Method::LeaveSelfOut => Self::LeaveSelfOut(leave_self_out::Parameters::read(options)?),
+            Method::KnnShapley => Self::KnnShapley(knn_shapley::Parameters::read(options)?),
+        })
+    }
+
+    /// A score for each entry of the task's `by_user`.
+    pub fn score(&self, task: &Task) -> Result<Vec<f64>> {
+        match self {
+            Self::Auto(parameters) => auto::score(task, parameters),
+            Self::MeanLoss(parameters) => mean_loss::score(task, parameters),
+            Self::GradNorm(parameters) => grad_norm::score(task, parameters),
+            Self::LeaveSelfOut(parameters) => leave_self_out::score(task, parameters),
+            Self::KnnShapley(parameters) => knn_shapley::score(task, parameters),
+        }
     }
 }
 

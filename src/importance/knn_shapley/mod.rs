@@ -63,8 +63,9 @@ fn values(
     progress: &dyn Progress,
 ) -> Result<Vec<f64>> {
     let (n, tests) = (samples.features.rows(), validation.features.rows());
-    if samples.features.columns() != validation.features.columns() || samples.labels.len() != n {
-        return Err(Error::Internal("the rows to value and the validation rows differ in their features".into()));
+    let labels = samples.labels.len() == n && validation.labels.len() == tests;
+    if samples.features.columns() != validation.features.columns() || !labels {
+        return Err(Error::Internal("rows to value and validation rows do not fit together".into()));
     }
     if n > MOST_ROWS {
         return Err(Error::TooLarge {

@@ -55,8 +55,7 @@ impl Default for Spread {
 impl Spread {
     #[inline(always)]
     pub fn add(&mut self, distances: &[f64; LANES]) {
-        for lane in 0..LANES {
-            let d = distances[lane];
+        for (lane, &d) in distances.iter().enumerate() {
             self.least[lane] = self.least[lane].min(d);
             self.most[lane] = self.most[lane].max(d);
             self.sum[lane] += d;
@@ -152,7 +151,7 @@ fn write_numbers(distances: &[f64], (low, high): (f64, f64), first: u64, keys: &
     const WHOLE: f64 = (1u64 << 52) as f64;
     let scale = if high > low { MOST / (high - low) } else { 0.0 };
     for ((key, &d), row) in keys.iter_mut().zip(distances).zip(first..) {
-        let number = ((d - low) * scale).max(0.0).min(MOST) + WHOLE;
+        let number = ((d - low) * scale).clamp(0.0, MOST) + WHOLE;
         *key = Key(number.to_bits() << 32 | row << 1);
     }
 }

@@ -12,6 +12,7 @@ use super::grow::Grower;
 use super::jobs::Signal;
 use super::split::Scales;
 use super::tree::Tree;
+use crate::draw::mix;
 use crate::error::Result;
 use crate::memory;
 
@@ -32,11 +33,13 @@ pub struct BoostingOptions {
     pub l2: f32,
     /// Rows of a leaf, at least.
     pub least_rows: usize,
+    /// Share of the columns that a tree may split by, drawn for each: below 1 the trees differ more, and learn less by heart.
+    pub columns: f32,
 }
 
 impl Default for BoostingOptions {
     fn default() -> Self {
-        Self { rounds: 100, learning_rate: 0.1, leaves: 31, l2: 1.0, least_rows: 20 }
+        Self { rounds: 100, learning_rate: 0.1, leaves: 31, l2: 1.0, least_rows: 20, columns: 1.0 }
     }
 }
 
@@ -59,9 +62,9 @@ impl Boosting {
     pub fn fit(
         binned: &Binned,
         target: &Target,
-        rows: &[u32],
-        weights: Option<&[f32]>,
+        (rows, weights): (&[u32], Option<&[f32]>),
         options: &BoostingOptions,
+        seed: u64,
         signal: &Signal,
     ) -> Result<Self> {
         let weight = |row: u32| weights.map_or(1.0, |weights| weights[row as usize]);
@@ -69,6 +72,11 @@ impl Boosting {
         memory::reserve(&mut kept, rows.len())?;
         kept.extend(rows.iter().copied().filter(|&row| weight(row) > 0.0));
         let (rows, outputs) = (&kept[..], target.outputs());
+        // Weights and λ in units of the mean weight: the same steps, and no sum leaves what single precision holds.
+        let mean = rows.iter().map(|&row| f64::from(weight(row))).sum::<f64>() / rows.len().max(1) as f64;
+        let mean = if weights.is_some() && mean > 0.0 { mean } else { 1.0 };
+        let weight = |row: u32| (f64::from(weight(row)) / mean) as f32;
+        let l2 = (f64::from(options.l2) / mean) as f32;
         let (base, unit) = start(target, rows, weight);
         let scores_of_row = base.len();
         let mut scores = memory::filled(0f32, binned.rows() * scores_of_row)?;
@@ -124,9 +132,10 @@ impl Boosting {
                 let scales = Scales {
                     gradient: unit_g as f32,
                     hessian: unit_h as f32,
-                    l2: options.l2,
+                    l2,
                     least_rows: options.least_rows.max(1),
                 };
+                grower.draw_columns(options.columns, mix(seed ^ mix(learner.trees.len() as u64)));
                 let tree = grower.grow(&gradients, &scales, options.leaves, signal, |rows, step| {
                     let value = step * options.learning_rate;
                     rows.iter().for_each(|&row| scores[row as usize * scores_of_row + output] += value);

@@ -6,6 +6,7 @@ use super::binned::Binned;
 use super::jobs::Signal;
 use super::split::{self, Cell, Scales, Split};
 use super::tree::Tree;
+use crate::draw;
 use crate::error::Result;
 use crate::memory;
 
@@ -24,6 +25,8 @@ pub(super) struct Grower<'a> {
     ordered: Vec<u32>,
     scratch: Vec<u32>,
     free: Vec<Vec<Cell>>,
+    /// The columns that the tree under way may split by, ascending, and their offsets.
+    used: Vec<(usize, usize)>,
 }
 
 struct Leaf {
@@ -47,7 +50,19 @@ impl<'a> Grower<'a> {
             .collect();
         let ordered = memory::filled(0, rows.len())?;
         let scratch = memory::filled(0, rows.len())?;
-        Ok(Self { binned, offsets, bins, rows, ordered, scratch, free: Vec::new() })
+        Ok(Self { binned, offsets, bins, rows, ordered, scratch, free: Vec::new(), used: Vec::new() })
+    }
+
+    /// Draws the columns that the next tree may split by: so great a share of them, one at least.
+    pub fn draw_columns(&mut self, share: f32, seed: u64) {
+        let n = self.offsets.len();
+        let keep = ((n as f32 * share).round() as usize).clamp(n.min(1), n);
+        let mut order = vec![0u32; n];
+        draw::shuffled(&mut order, seed);
+        order.truncate(keep);
+        order.sort_unstable();
+        self.used.clear();
+        self.used.extend(order.iter().map(|&column| (column as usize, self.offsets[column as usize])));
     }
 
     /// `gradients` [binned rows]: gradient and second derivative in units of `scales`. `visit` is told of each leaf's rows and step.
@@ -129,7 +144,7 @@ impl<'a> Grower<'a> {
     }
 
     fn search(&self, leaf: &mut Leaf, scales: &Scales) {
-        leaf.split = split::best(&self.binned.columns, &self.offsets, &leaf.histogram, leaf.sums, scales);
+        leaf.split = split::best(&self.binned.columns, &self.used, &leaf.histogram, leaf.sums, scales);
     }
 
     fn histogram(&mut self, rows: &Range<usize>, gradients: &[[i32; 2]], signal: &Signal) -> Result<Vec<Cell>> {
@@ -140,15 +155,19 @@ impl<'a> Grower<'a> {
             }
             None => memory::filled(Cell::default(), self.bins)?,
         };
-        for rows in self.ordered[rows.clone()].chunks((CHECK_EVERY / self.offsets.len().max(1)).max(1)) {
+        for rows in self.ordered[rows.clone()].chunks((CHECK_EVERY / self.used.len().max(1)).max(1)) {
             signal.check()?;
             for &row in rows {
                 let [g, h] = gradients[row as usize];
                 let cell = Cell::new(g, h);
-                for (&code, &offset) in self.binned.row(row as usize).iter().zip(&self.offsets) {
-                    // SAFETY: a code is below the number of bins of its column, and a histogram has as many cells as the
-                    // columns have bins, those of a column from its offset on.
-                    unsafe { cells.get_unchecked_mut(offset + usize::from(code)) }.add(cell);
+                let codes = self.binned.row(row as usize);
+                for &(column, offset) in &self.used {
+                    // SAFETY: `used` holds columns of those binned. A code is below the number of bins of its column, and a histogram
+                    // has as many cells as the columns have bins, those of a column from its offset on.
+                    unsafe {
+                        let code = usize::from(*codes.get_unchecked(column));
+                        cells.get_unchecked_mut(offset + code).add(cell);
+                    }
                 }
             }
         }

@@ -60,10 +60,11 @@ pub(super) struct Split {
     pub left: Cell,
 }
 
-/// The split of the greatest gain (Chen, Guestrin 2016, eq. 7), the first of equals; `None` where none has any.
+/// The split of the greatest gain (Chen, Guestrin 2016, eq. 7), the first of equals; `None` where none has any. `used` are the columns that
+/// may split, and the first cell of each.
 pub(super) fn best(
     columns: &[Column],
-    offsets: &[usize],
+    used: &[(usize, usize)],
     histogram: &[Cell],
     whole: Cell,
     scales: &Scales,
@@ -75,7 +76,8 @@ pub(super) fn best(
     let mut search = Search { scales, whole, gradient: g, hessian: h, best: None, least: 0.0 };
     search.least = g * g / (h + scales.l2).max(f32::MIN_POSITIVE) * (1.0 + 1e-5) + f32::MIN_POSITIVE;
     let parent = search.least;
-    for (column, (kind, &offset)) in columns.iter().zip(offsets).enumerate() {
+    for &(column, offset) in used {
+        let kind = &columns[column];
         let cells = &histogram[offset..][..kind.bins];
         if kind.categories {
             search.categories(column, cells);

@@ -1,0 +1,128 @@
+//! Scores of the interactions that a recommender is trained on.
+
+use pgrx::prelude::*;
+use pgrx::{JsonB, pg_sys};
+use serde_json::Value;
+
+use super::given;
+use super::recommendation::{as_recommender, recommender};
+use crate::error::{Error, Result};
+use crate::importance::interactions::{Method, Plan, Task};
+use crate::interactions::Interactions;
+use crate::memory;
+use crate::options::Options;
+use crate::pg::dataset::{Dataset, FETCH, Queries};
+use crate::pg::errors;
+use crate::pg::identity::{as_author, caller};
+use crate::pg::interrupts::Statement;
+use crate::pg::settings;
+use crate::pg::source::{Kind, Source, Wanted, required};
+use crate::progress::Progress;
+
+const PAIR: [Wanted; 2] = [required("user_id", Kind::Id), required("item_id", Kind::Id)];
+
+#[pg_extern(sql = false)]
+fn interaction_importance(
+    model: Option<&str>,
+    method: Option<&str>,
+    validation: Option<&str>,
+    source: Option<&str>,
+    options: Option<JsonB>,
+) -> errors::Result<TableIterator<'static, (String, String, f64)>> {
+    let method = Method::from_name(given(method, "method")?)?;
+    let options = options.map_or(Value::Null, |options| options.0);
+    let mut options = Options::new(method.name(), &options)?;
+    let plan = Plan::read(method, &mut options)?;
+    options.finish()?;
+    let statement = Statement::new("interaction_importance", model.unwrap_or_default());
+    check_validation(method, validation)?;
+    let interactions = match (model, source) {
+        (Some(model), None) => of_model(model, &statement)?,
+        (None, Some(source)) => {
+            Dataset::read(&Queries { source: source.into(), ..Queries::default() }, &statement)?.interactions
+        }
+        _ => {
+            let hint = "Give a trained recommender, or source => 'SELECT user_id, item_id FROM …'.";
+            let value = if model.is_some() { "given together with source" } else { "null, and so is source" };
+            return Err(Error::argument("model", value, hint).into());
+        }
+    };
+    let held_out = validation.map(|query| held_out(query, &interactions, &statement)).transpose()?;
+    let task = Task {
+        by_user: &interactions.by_user,
+        held_out: held_out.as_deref(),
+        threads: settings::threads(),
+        progress: &statement,
+    };
+    let scores = plan.score(&task)?;
+    let Interactions { user_ids, item_ids, by_user, .. } = interactions;
+    let mut user = 0;
+    let mut entry = 0;
+    Ok(TableIterator::new(scores.into_iter().map(move |score| {
+        while by_user.indptr[user + 1] <= entry {
+            user += 1;
+        }
+        let item = by_user.indices[entry as usize];
+        entry += 1;
+        let id = |id: Option<&str>| id.unwrap_or_default().to_owned();
+        (id(user_ids.get(user as u32)), id(item_ids.get(item)), score)
+    })))
+}
+
+fn check_validation(method: Method, validation: Option<&str>) -> Result<()> {
+    let name = method.name();
+    match validation {
+        None if method.needs_validation() => {
+            let hint = format!(
+                "{name} values rows by what they do for others: validation => 'SELECT user_id, item_id FROM …'."
+            );
+            Err(Error::argument("validation", "null", hint))
+        }
+        Some(_) if !method.needs_validation() => {
+            let hint = format!("{name} needs none; knn_shapley does.");
+            Err(Error::argument("validation", "given", hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a recommender is trained on, as it is now: read as its owner, in whose name alone it may be.
+fn of_model(model: &str, statement: &Statement) -> Result<Interactions> {
+    let ready = recommender(model, statement)?;
+    let current = as_recommender(&ready)?;
+    // SAFETY: looks two roles up.
+    if !unsafe { pg_sys::has_privs_of_role(caller(), current.entry.owner) } {
+        return Err(Error::NotModelOwner(model.into()));
+    }
+    let source = current.entry.source.clone().ok_or_else(|| {
+        let hint = "Give what it was trained on: source => 'SELECT user_id, item_id FROM …'.";
+        Error::argument("model", format!("\"{model}\", of which no source is known"), hint)
+    })?;
+    let queries = Queries { source, signals: current.signals.clone(), ..Queries::default() };
+    let search_path = current.entry.config["search_path"].as_str().unwrap_or_default();
+    Ok(as_author(current.entry.owner, search_path, || Dataset::read(&queries, statement))?.interactions)
+}
+
+/// The pairs of a validation query whose user and item the interactions know.
+fn held_out(query: &str, interactions: &Interactions, statement: &Statement) -> Result<Vec<(u32, u32)>> {
+    let mut pairs = Vec::new();
+    let mut rows = 0;
+    let mut source = Source::open(query, &PAIR)?;
+    loop {
+        let fetched = source.fetch(FETCH, |row| {
+            let user = interactions.user_ids.find(&row.id(0)?.to_text());
+            let item = interactions.item_ids.find(&row.id(1)?.to_text());
+            user.zip(item).map_or(Ok(()), |pair| memory::push(&mut pairs, pair))
+        })?;
+        if fetched == 0 {
+            break;
+        }
+        rows += fetched;
+        statement.check()?;
+        statement.report("rows read from validation", rows, 0);
+    }
+    source.close()?;
+    pairs.sort_unstable();
+    pairs.dedup();
+    Ok(pairs)
+}
