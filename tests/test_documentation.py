@@ -30,7 +30,7 @@ def load_tables(db, blocks):
     data = Path(from_environment("PG_RECO_DEMO_DATA"))
     db.execute("CREATE SCHEMA demo")
     for kind, statement in demo.parts((ROOT / "docs" / "demo" / "demo.sql").read_text()):
-        of = re.match(r"(?:CREATE TABLE|COPY|CREATE INDEX ON) (\w+\.\w+)", statement)
+        of = re.match(r"(?:CREATE TABLE|COPY) (\w+\.\w+)", statement)
         if kind == "statement" and of and of[1] in named:
             demo.run(db, statement, data)
 
