@@ -8,6 +8,7 @@ pub mod fixed_text;
 pub mod histogram;
 pub mod importance;
 pub mod interactions;
+pub mod jobs;
 pub mod linalg;
 pub mod memory;
 pub mod neural;

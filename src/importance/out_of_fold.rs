@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use super::dynamics::Networks;
 use crate::draw;
 use crate::error::Result;
+use crate::jobs::{Signal, jobs};
 use crate::memory;
 use crate::progress::Progress;
 use crate::tabular::Samples;
-use crate::tabular::trees::{Binned, Boosting, BoostingOptions, ForestOptions, Signal, Target, for_each_tree, jobs};
+use crate::tabular::trees::{Binned, Boosting, BoostingOptions, ForestOptions, Target, for_each_tree};
 
 /// Rows predicted between two looks at the signal.
 const CHECK_EVERY: usize = 256;

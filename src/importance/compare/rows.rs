@@ -4,8 +4,9 @@ use super::{Comparison, Repeats, check_weights};
 use crate::draw::uniform;
 use crate::error::{Error, Result};
 use crate::importance::Task;
+use crate::jobs::{Signal, jobs};
 use crate::options::Options;
-use crate::tabular::trees::{Binned, Binning, Boosting, BoostingOptions, Signal, Target, jobs};
+use crate::tabular::trees::{Binned, Binning, Boosting, BoostingOptions, Target};
 use crate::tabular::{Labels, Samples, metrics};
 
 /// Metrics by name.

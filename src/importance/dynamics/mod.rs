@@ -37,7 +37,6 @@ mod training;
 pub(super) use held_out::Networks;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use self::network::{Finding, Inputs, Wanted, assess};
@@ -47,10 +46,11 @@ use self::training::{Descent, Training};
 use super::{Method, Task};
 use crate::draw::mix;
 use crate::error::{Error, Result};
+use crate::jobs::{Relay, Signal};
 use crate::memory;
 use crate::options::Options;
 use crate::parallel::for_each_chunk;
-use crate::progress::{Progress, Run};
+use crate::progress::Progress;
 
 /// Rows asked about between two looks at the stop flag.
 const BLOCK: usize = 256;
@@ -95,9 +95,6 @@ struct Work<'a> {
     targets: Targets<'a>,
     /// Of `tracin`.
     validation: Option<(Inputs<'a>, Targets<'a>)>,
-    stop: AtomicBool,
-    /// Epochs.
-    done: AtomicUsize,
 }
 
 /// The scores [methods, rows], all of [`Method::is_of_dynamics`]. Options: `runs` 10, `epochs` 20, `hidden` 64, `learning_rate` 0.03,
@@ -116,23 +113,21 @@ pub fn score(methods: &[Method], task: &Task, options: &mut Options) -> Result<V
         }
         _ => None,
     };
-    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let work = Work { plan, methods, inputs, targets, validation, stop, done };
+    let work = Work { plan, methods, inputs, targets, validation };
     let sums = methods.iter().map(|_| memory::filled(0f64, rows)).collect::<Result<_>>()?;
     let merge = Mutex::new(Merge { next: 0, waiting: BTreeMap::new(), sums });
     let total = plan.runs * plan.epochs.last(methods);
-    let watched = Watched { whole: task.progress, stop: &work.stop, done: &work.done, total };
+    let relay = Relay::counting(task.progress, "epochs", total);
     let mut runs = memory::filled(0u8, plan.runs)?;
     let seed = task.seed;
     for_each_chunk(
         &mut runs,
         1,
         task.threads,
-        &watched,
+        &relay,
         || (),
         |_, run, _| {
-            let scores =
-                work.run(mix(seed ^ mix(run as u64))).inspect_err(|_| work.stop.store(true, Ordering::Relaxed))?;
+            let scores = work.run(mix(seed ^ mix(run as u64)), &relay.signal).inspect_err(|_| relay.signal.stop())?;
             merge.lock().unwrap_or_else(PoisonError::into_inner).take(run, scores);
             Ok(())
         },
@@ -143,26 +138,20 @@ pub fn score(methods: &[Method], task: &Task, options: &mut Options) -> Result<V
 }
 
 impl Work<'_> {
-    fn check(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) { Err(Error::Canceled) } else { Ok(()) }
-    }
-
     /// The scores [methods, rows] of one network.
-    fn run(&self, seed: u64) -> Result<Vec<Vec<f32>>> {
+    fn run(&self, seed: u64, signal: &Signal) -> Result<Vec<Vec<f32>>> {
         for attempt in 0..ATTEMPTS {
-            let before = self.done.load(Ordering::Relaxed);
-            if let Some(scores) = self.train(seed, self.plan.rate * 0.25f32.powi(attempt as i32))? {
+            if let Some(scores) = self.train(seed, self.plan.rate * 0.25f32.powi(attempt as i32), signal)? {
                 return Ok(scores);
             }
-            self.done.fetch_min(before, Ordering::Relaxed);
         }
         let hint = "The networks diverge, at a 64th of it too: choose a lower one.";
         Err(Error::argument("option \"learning_rate\"", self.plan.rate, hint))
     }
 
     /// The same at one learning rate; `None` where the network diverges.
-    fn train(&self, seed: u64, rate: f32) -> Result<Option<Vec<Vec<f32>>>> {
-        let check = || self.check();
+    fn train(&self, seed: u64, rate: f32, signal: &Signal) -> Result<Option<Vec<Vec<f32>>>> {
+        let check = || signal.check();
         let epochs = self.plan.epochs;
         let mut tally = Tally::new(self.methods, epochs, self.validation.is_some(), self.inputs.rows())?;
         let mut training = Training::new(&self.inputs, &self.targets, self.plan.descent, seed, &check)?;
@@ -187,7 +176,7 @@ impl Work<'_> {
                 }
             }
             training.clear();
-            self.done.fetch_add(1, Ordering::Relaxed);
+            signal.finished(1);
         }
         Ok(Some(tally.finish()))
     }
@@ -209,35 +198,6 @@ impl Merge {
             pairs.for_each(|(sum, &x)| *sum += f64::from(x));
             self.next += 1;
         }
-    }
-}
-
-/// Reports the epochs done, and passes a cancel request on to the threads.
-struct Watched<'a> {
-    whole: &'a dyn Progress,
-    stop: &'a AtomicBool,
-    done: &'a AtomicUsize,
-    total: usize,
-}
-
-impl Progress for Watched<'_> {
-    fn check(&self) -> Result<()> {
-        /// Dropped where `check` fails or unwinds.
-        struct Stop<'a>(&'a AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let stop = Stop(self.stop);
-        self.whole.report("epochs", self.done.load(Ordering::Relaxed), self.total);
-        self.whole.check()?;
-        std::mem::forget(stop);
-        Ok(())
-    }
-
-    fn ran(&self, run: &Run) {
-        self.whole.ran(run);
     }
 }
 

@@ -10,12 +10,11 @@
 //!
 //! O(runs · epochs · entries · (1 + negatives) · factors) time; memory is the transposed matrix, the factors, and 4 bytes an interaction.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use super::{Stoppable, Task, stopped};
+use super::Task;
 use crate::draw::{below, mix, normal};
 use crate::error::{Error, Result};
 use crate::interactions::Csr;
+use crate::jobs::{Relay, Signal};
 use crate::linalg::kernels::dot_of;
 use crate::linalg::vector::{Vector, dispatch};
 use crate::memory;
@@ -75,7 +74,7 @@ pub enum Shown {
 
 /// Less what the epochs of all runs showed of each entry of `by_user`, in the mean.
 pub fn train(task: &Task, parameters: &Parameters, what: Shown) -> Result<Vec<f64>> {
-    let progress = Stoppable::new(task.progress);
+    let progress = Relay::new(task.progress);
     let by_item = task.by_user.transpose(&progress)?;
     let mut shown = memory::zeros(task.by_user.entries())?;
     let total = parameters.runs * parameters.epochs;
@@ -202,7 +201,7 @@ struct Half<'a> {
     negatives: Negatives<'a>,
     parameters: Parameters,
     seed: u64,
-    stop: &'a AtomicBool,
+    signal: &'a Signal,
 }
 
 impl Half<'_> {
@@ -248,7 +247,7 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
         let mut drawn: [(usize, bool); AHEAD] = std::array::from_fn(&mut draw);
         let x = block.rows[at * stride..][..stride].as_mut_ptr();
         for pair in 0..pairs {
-            if pair % LOOK == LOOK - 1 && half.stop.load(Ordering::Relaxed) {
+            if pair % LOOK == LOOK - 1 && half.signal.is_stopped() {
                 return;
             }
             let (other, positive) = std::mem::replace(&mut drawn[pair % AHEAD], draw(pair + AHEAD));
@@ -336,7 +335,7 @@ impl<'a> Model<'a> {
         Ok(Self { by_user, by_item, users, items, parameters, seed })
     }
 
-    fn epoch(&mut self, epoch: usize, threads: usize, progress: &Stoppable) -> Result<()> {
+    fn epoch(&mut self, epoch: usize, threads: usize, progress: &Relay) -> Result<()> {
         let p = self.parameters;
         let seed = |half: usize| mix(self.seed ^ mix((3 + 2 * epoch + half) as u64));
         let all = (p.negatives * self.by_user.entries()) as f64 / self.by_item.rows().max(1) as f64;
@@ -346,7 +345,7 @@ impl<'a> Model<'a> {
             negatives: Negatives::Items(p.negatives as f64),
             parameters: p,
             seed: seed(0),
-            stop: &progress.stop,
+            signal: &progress.signal,
         };
         half(&mut self.users, &of_users, threads, progress)?;
         let of_items = Half {
@@ -355,12 +354,12 @@ impl<'a> Model<'a> {
             negatives: Negatives::Users(&self.by_item.indices, all),
             parameters: p,
             seed: seed(1),
-            stop: &progress.stop,
+            signal: &progress.signal,
         };
         half(&mut self.items, &of_items, threads, progress)
     }
 
-    fn show(&self, what: Shown, shown: &mut [f32], threads: usize, progress: &Stoppable) -> Result<()> {
+    fn show(&self, what: Shown, shown: &mut [f32], threads: usize, progress: &Relay) -> Result<()> {
         let view = View { what, by_user: self.by_user, users: &self.users, items: &self.items };
         let mut blocks = Vec::new();
         let mut rest = shown;
@@ -378,11 +377,11 @@ impl<'a> Model<'a> {
     }
 }
 
-fn half(side: &mut Side, half: &Half, threads: usize, progress: &Stoppable) -> Result<()> {
+fn half(side: &mut Side, half: &Half, threads: usize, progress: &Relay) -> Result<()> {
     let mut blocks = side.blocks(half.chosen)?;
     let init = || ();
     for_each_chunk(&mut blocks, 1, threads, progress, init, |(), _, blocks| {
         blocks.iter_mut().for_each(|block| learn(half, block));
-        stopped(half.stop)
+        half.signal.check()
     })
 }

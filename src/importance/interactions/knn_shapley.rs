@@ -20,12 +20,11 @@
 //!
 //! O(Σ_j Σ_{v: j ∈ N(v)} n_v) time over the different held-out and drawn items, plus O(n_u log n_u) a pair.
 
-use std::sync::atomic::AtomicBool;
-
-use super::{Stoppable, Task, stopped};
+use super::Task;
 use crate::draw::{below, mix};
 use crate::error::{Error, Result};
 use crate::interactions::Csr;
+use crate::jobs::{Relay, Signal};
 use crate::memory;
 use crate::options::Options;
 use crate::parallel::for_each_chunk;
@@ -65,7 +64,7 @@ impl Parameters {
 }
 
 pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
-    let progress = Stoppable::new(task.progress);
+    let progress = Relay::new(task.progress);
     let (pairs, targets) = targets(task, parameters, &progress)?;
     let by_item = task.by_user.transpose(&progress)?;
     let game = Game { by_user: task.by_user, by_item: &by_item, k: parameters.k };
@@ -87,7 +86,7 @@ pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
         rest = &rest[batch.iter().map(|(same, _)| same.len()).sum()..];
         let sums = || vec![0f32; by_item.rows()];
         for_each_chunk(&mut batch, 1, task.threads, &progress, sums, |sums, _, batch| {
-            batch.iter_mut().try_for_each(|(targets, values)| game.play(targets, sums, values, &progress.stop))
+            batch.iter_mut().try_for_each(|(targets, values)| game.play(targets, sums, values, &progress.signal))
         })?;
         for (target, values) in batch.iter().flat_map(|(targets, values)| targets.iter().zip(values)) {
             let start = task.by_user.indptr[target.user as usize] as usize;
@@ -141,13 +140,13 @@ struct Game<'a> {
 
 impl Game<'_> {
     /// The values of each target's players; all targets are of one item. `sums` are zeros [items], before and after.
-    fn play(&self, targets: &[Target], sums: &mut [f32], values: &mut Vec<Vec<f64>>, stop: &AtomicBool) -> Result<()> {
+    fn play(&self, targets: &[Target], sums: &mut [f32], values: &mut Vec<Vec<f64>>, signal: &Signal) -> Result<()> {
         let Some(item) = targets.first().map(|target| target.item as usize) else { return Ok(()) };
         let users = self.by_item.row(item).0;
         let each = |sums: &mut [f32], change: &dyn Fn(&mut f32)| {
             users.iter().enumerate().try_for_each(|(n, &user)| {
                 if n % LOOK == 0 {
-                    stopped(stop)?;
+                    signal.check()?;
                 }
                 self.by_user.row(user as usize).0.iter().for_each(|&other| change(&mut sums[other as usize]));
                 Ok(())
@@ -155,7 +154,7 @@ impl Game<'_> {
         };
         each(sums, &|sum| *sum += 1.0)?;
         for target in targets {
-            stopped(stop)?;
+            signal.check()?;
             let similarity = |&other: &u32| {
                 let count = self.by_item.row(other as usize).0.len();
                 f64::from(sums[other as usize]) / ((count * users.len().max(1)) as f64).sqrt()

@@ -15,12 +15,13 @@
 //! evidence no more, but scored as all others. That bounds the time by O(history · entries).
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Stoppable, Task, stopped};
+use super::Task;
 use crate::draw::{mix, shuffled};
 use crate::error::Result;
 use crate::interactions::Csr;
+use crate::jobs::{Relay, Signal};
 use crate::memory;
 use crate::options::Options;
 use crate::parallel::for_each_chunk;
@@ -53,7 +54,7 @@ impl Parameters {
 }
 
 pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
-    let progress = Stoppable::new(task.progress);
+    let progress = Relay::new(task.progress);
     let walked = cut(task.by_user, parameters.history, parameters.seed, &progress)?;
     let users_of = task.by_user.transpose(&progress)?;
     let walkers_of = match &walked {
@@ -79,7 +80,7 @@ pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
             while !rest.is_empty() {
                 let users = users_of.row(item).0;
                 let (of_item, others) = rest.split_at_mut(users.len());
-                walk.to(item, users, sums, touched, of_item, &progress.stop)?;
+                walk.to(item, users, sums, touched, of_item, &progress.signal)?;
                 rest = others;
                 item += 1;
             }
@@ -153,13 +154,13 @@ impl Walk<'_> {
         sums: &mut [f32],
         touched: &mut Vec<u32>,
         scores: &mut [f32],
-        stop: &AtomicBool,
+        signal: &Signal,
     ) -> Result<()> {
         touched.clear();
         let ends = self.users_of.row(item).0;
         for (n, &user) in ends.iter().enumerate() {
             if n % LOOK == 0 {
-                stopped(stop)?;
+                signal.check()?;
             }
             let items = self.items_of.row(user as usize).0;
             let share = 1.0 / items.len() as f32;
@@ -173,7 +174,7 @@ impl Walk<'_> {
         }
         for (n, (&user, score)) in users.iter().zip(scores).enumerate() {
             if n % LOOK == 0 {
-                stopped(stop)?;
+                signal.check()?;
             }
             let items = self.items_of.row(user as usize).0;
             let own = !self.is_cut || items.binary_search(&(item as u32)).is_ok();

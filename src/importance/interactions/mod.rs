@@ -19,8 +19,6 @@ mod knn_shapley;
 mod leave_self_out;
 mod mean_loss;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::error::{Error, Result};
 use crate::interactions::Csr;
 use crate::options::Options;
@@ -104,33 +102,6 @@ impl Plan {
             Self::KnnShapley(parameters) => knn_shapley::score(task, parameters),
         }
     }
-}
-
-/// Passes a request to stop on to work that looks at a flag, within a block that takes long.
-struct Stoppable<'a> {
-    whole: &'a dyn Progress,
-    stop: AtomicBool,
-}
-
-impl<'a> Stoppable<'a> {
-    fn new(whole: &'a dyn Progress) -> Self {
-        Self { whole, stop: AtomicBool::new(false) }
-    }
-}
-
-impl Progress for Stoppable<'_> {
-    fn check(&self) -> Result<()> {
-        self.whole.check().inspect_err(|_| self.stop.store(true, Ordering::Relaxed))
-    }
-
-    fn report(&self, phase: &str, done: usize, total: usize) {
-        self.whole.report(phase, done, total);
-    }
-}
-
-/// Whether work that looks at it should stop.
-fn stopped(flag: &AtomicBool) -> Result<()> {
-    if flag.load(Ordering::Relaxed) { Err(Error::Canceled) } else { Ok(()) }
 }
 
 #[cfg(test)]

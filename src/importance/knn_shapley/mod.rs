@@ -29,11 +29,12 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Method, Task};
 use crate::error::{Error, Result};
 use crate::interactions::Csr;
+use crate::jobs::{Relay, Signal};
 use crate::linalg::vector::{Vector, dispatch};
 use crate::memory;
 use crate::options::Options;
@@ -77,8 +78,7 @@ fn values(
     }
     progress.check()?;
     let game = Game::new(samples, validation, k, progress)?;
-    let shared = Shared::default();
-    let watch = Watch { whole: progress, shared: &shared, total: tests };
+    let relay = Relay::counting(progress, PHASE, tests);
     let next = AtomicUsize::new(0);
     let threads = threads.clamp(1, tests.div_ceil(LANES).max(1));
     let mut sums: Vec<Vec<i64>> = memory::filled(Vec::new(), threads)?;
@@ -86,7 +86,7 @@ fn values(
         &mut sums,
         1,
         threads,
-        &watch,
+        &relay,
         || (),
         |(), _, sums| {
             let mut player = Player::new(&game)?;
@@ -95,7 +95,7 @@ fn values(
                 if first >= tests {
                     break;
                 }
-                player.play(first, (tests - first).min(LANES), &shared)?;
+                player.play(first, (tests - first).min(LANES), &relay.signal)?;
             }
             sums[0] = player.sums;
             Ok(())
@@ -115,44 +115,6 @@ fn values(
 }
 
 const PHASE: &str = "validation rows";
-
-/// What the threads tell the one that waits for them, and it them.
-#[derive(Default)]
-struct Shared {
-    done: AtomicUsize,
-    stop: AtomicBool,
-}
-
-impl Shared {
-    /// An error once the work should stop.
-    fn go_on(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) { Err(Error::Canceled) } else { Ok(()) }
-    }
-}
-
-/// Reports what the threads have done, and asks them to stop.
-struct Watch<'a> {
-    whole: &'a dyn Progress,
-    shared: &'a Shared,
-    total: usize,
-}
-
-impl Progress for Watch<'_> {
-    fn check(&self) -> Result<()> {
-        /// Dropped where the work is to stop, and where PostgreSQL raises an error.
-        struct Stop<'a>(&'a AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let stop = Stop(&self.shared.stop);
-        self.whole.report(PHASE, self.shared.done.load(Ordering::Relaxed), self.total);
-        self.whole.check()?;
-        std::mem::forget(stop);
-        Ok(())
-    }
-}
 
 /// What all threads read.
 struct Game<'a> {
@@ -256,7 +218,7 @@ impl<'a> Player<'a> {
     }
 
     /// Adds the values for `count` validation rows from `first` on.
-    fn play(&mut self, first: usize, count: usize, shared: &Shared) -> Result<()> {
+    fn play(&mut self, first: usize, count: usize, signal: &Signal) -> Result<()> {
         let game = self.game;
         let n = game.norms.len();
         let entries = |row| {
@@ -269,7 +231,7 @@ impl<'a> Player<'a> {
         let mut spread = Spread::default();
         let mut row = 0;
         while row < n {
-            shared.go_on()?;
+            signal.check()?;
             let limit = game.matrix.indptr[row] + PIECE_ENTRIES;
             let mut end = (row + PIECE).min(n);
             while game.matrix.indptr[end] > limit && end - row > 8 {
@@ -285,24 +247,24 @@ impl<'a> Player<'a> {
             match &game.recursion {
                 Recursion::Classes { codes, targets, shares } => {
                     let target = targets[first + lane];
-                    self.order.sort(distances, range, codes, target, &|| shared.go_on())?;
-                    self.classes(shares, shared)?;
+                    self.order.sort(distances, range, codes, target, &|| signal.check())?;
+                    self.classes(shares, signal)?;
                 }
                 Recursion::Numbers { values, targets, inverse } => {
-                    self.order.sort(distances, range, &[], 0, &|| shared.go_on())?;
-                    self.numbers(values, targets[first + lane], inverse, shared)?;
+                    self.order.sort(distances, range, &[], 0, &|| signal.check())?;
+                    self.numbers(values, targets[first + lane], inverse, signal)?;
                 }
             }
-            shared.done.fetch_add(1, Ordering::Relaxed);
+            signal.finished(1);
         }
         Ok(())
     }
 
-    fn classes(&mut self, shares: &[i64], shared: &Shared) -> Result<()> {
+    fn classes(&mut self, shares: &[i64], signal: &Signal) -> Result<()> {
         let (mut value, mut farther) = (0i64, 0i64);
         let keys = self.order.keys();
         for (keys, shares) in keys.rchunks(PIECE).zip(shares[1..].rchunks(PIECE)) {
-            shared.go_on()?;
+            signal.check()?;
             for (key, share) in keys.iter().zip(shares).rev() {
                 let alike = i64::from(key.is_alike());
                 value += (alike - farther) * share;
@@ -317,7 +279,7 @@ impl<'a> Player<'a> {
     /// differ in worth by (y(i + 1) − y(i)) / K · ((2T + y(i) + y(i + 1)) / K − 2t). Where S is of every size and kind with equal
     /// chance, the number of it among the first j rows is uniform on 0 … j; so they are among the neighbours at all with chance
     /// P(i) = min(K, i) / i, and a nearer row is in T with B(i) = min(K, i)·(min(K, i) − 1) / (2i·(i − 1)), a farther row l with B(l − 1).
-    fn numbers(&mut self, values: &[f64], target: f64, inverse: &[f64], shared: &Shared) -> Result<()> {
+    fn numbers(&mut self, values: &[f64], target: f64, inverse: &[f64], signal: &Signal) -> Result<()> {
         let n = values.len();
         let (k, unit) = (self.game.k as f64, self.game.unit);
         let least = self.game.k.min(n) as f64;
@@ -340,7 +302,7 @@ impl<'a> Player<'a> {
         self.sums[last.row()] += (value * unit) as i64;
         for (place, key) in keys[..n - 1].iter().enumerate().rev() {
             if place % PIECE == 0 {
-                shared.go_on()?;
+                signal.check()?;
             }
             let i = place + 1;
             let y = values[key.row()];

@@ -9,11 +9,11 @@
 use super::Target;
 use super::binned::Binned;
 use super::grow::Grower;
-use super::jobs::Signal;
 use super::split::Scales;
 use super::tree::Tree;
 use crate::draw::mix;
 use crate::error::Result;
+use crate::jobs::Signal;
 use crate::memory;
 
 /// Greatest sum of whole numbers, half of what 32 bits hold: the other half is for rounding.

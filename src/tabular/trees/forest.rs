@@ -10,11 +10,11 @@ use std::sync::Mutex;
 
 use super::Target;
 use super::binned::Binned;
-use super::jobs::{Signal, jobs};
 use super::split::alone;
 use super::tree::{Left, Tree};
 use crate::draw;
 use crate::error::{Error, Result};
+use crate::jobs::{Signal, jobs};
 use crate::memory;
 use crate::progress::Progress;
 

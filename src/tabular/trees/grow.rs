@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::binned::Binned;
-use super::jobs::Signal;
 use super::split::{self, Cell, Scales, Split};
 use super::tree::Tree;
 use crate::draw;
 use crate::error::Result;
+use crate::jobs::Signal;
 use crate::memory;
 
 /// Rows whose codes stay in the second cache while column after column of them is added up, and rows between two looks

@@ -16,14 +16,12 @@ mod binned;
 mod boosting;
 mod forest;
 mod grow;
-mod jobs;
 mod split;
 mod tree;
 
 pub use binned::{Binned, Binning};
 pub use boosting::{Boosting, BoostingOptions};
 pub use forest::{Columns, Drawn, Forest, ForestOptions, for_each_tree};
-pub use jobs::{Signal, jobs};
 pub use tree::Tree;
 
 use super::Labels;
