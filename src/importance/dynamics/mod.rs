@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use self::network::{Finding, Inputs, Wanted, assess};
-use self::scores::{Epochs, Tally};
+use self::scores::{Epochs, Seen, Tally};
 use self::targets::Targets;
 use self::training::{Descent, Training};
 use super::{Method, Task};
@@ -171,7 +171,7 @@ impl Work<'_> {
                 let along = self.validation.is_some().then_some(&training.gradient);
                 let wanted = Wanted { gradient_square, along };
                 assess(&training.weights, &self.inputs, &self.targets, first, wanted, out, &mut training.scratch);
-                if !tally.add(epoch, rate, first, out) {
+                if !tally.add(&Seen { epoch, rate, first, findings: out }) {
                     return Ok(None);
                 }
             }
