@@ -224,7 +224,7 @@ fn a_cancel_request_ends_any_method() {
     impl Progress for Soon {
         fn check(&self) -> Result<()> {
             self.0.set(self.0.get() + 1);
-            if self.0.get() > 5 { Err(Error::Canceled) } else { Ok(()) }
+            if self.0.get() > 1 { Err(Error::Canceled) } else { Ok(()) }
         }
     }
     let m = random(500, 300, 3);
