@@ -118,7 +118,7 @@ impl Model {
             Algorithm::Ease => Box::new(ease::open(files, options, items)?),
             Algorithm::GfCf => Box::new(GfCfRanker::open(files, options, items)?),
             Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
-            Algorithm::Bpr => Box::new(bpr::open(files, users, items)?),
+            Algorithm::Bpr => Box::new(bpr::open(files, options, users, items)?),
             Algorithm::LightGcn => Box::new(lightgcn::open(files, users, items)?),
             Algorithm::NeuMf => Box::new(NeuMfRanker::open(files, options, users, items)?),
             Algorithm::TwoTower => Box::new(TwoTowerRanker::open(files, options, users, items)?),

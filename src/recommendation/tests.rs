@@ -573,3 +573,38 @@ fn training_stops_when_it_is_told_to() {
         assert!(matches!(result, Err(Error::Canceled)), "{algorithm:?}");
     }
 }
+
+/// The share of items of the users' own parity among the five best that they have not had.
+fn own_parity(trained: &Trained) -> f64 {
+    let model = open(trained);
+    let number = |id: Option<&str>| id.unwrap()[1..].parse::<u32>().unwrap();
+    let users = 0..model.user_ids().len() as u32;
+    let lists = users.map(|user| {
+        let list = model.recommend(Who::User(user), &Request::new(5), &Unwatched).unwrap();
+        let own =
+            list.iter().filter(|r| number(model.item_ids().get(r.item)) % 2 == number(model.user_ids().get(user)) % 2);
+        own.count() as f64 / list.len().max(1) as f64
+    });
+    let lists: Vec<f64> = lists.collect();
+    lists.iter().sum::<f64>() / lists.len() as f64
+}
+
+#[test]
+fn interactions_of_little_weight_count_little() {
+    let drawn = |u: i64, i: i64, salt: u64| crate::draw::mix((u * 100 + i) as u64 ^ salt << 32);
+    let rows = |noise: f32| {
+        let pairs = (0..40).flat_map(|u| (0..40).map(move |i| (u, i)));
+        let rows = pairs.filter_map(move |(u, i)| match (u % 2 == i % 2, drawn(u, i, 1) % 10) {
+            (true, 0..4) => Some((u, i, 1.0)),
+            (false, 0..4) => Some((u, i, noise)),
+            _ => None,
+        });
+        interactions(rows)
+    };
+    for algorithm in Algorithm::ALL.into_iter().filter(|&algorithm| algorithm != Algorithm::Popularity) {
+        let [equal, weighted] = [1.0, 0.02].map(|noise| own_parity(&trained_on(&rows(noise), algorithm)));
+        // What LightGCN propagates over counts every pair alike; only the steps are weighted.
+        let least = if algorithm == Algorithm::LightGcn { 0.0 } else { 0.1 };
+        assert!(weighted > equal + least, "{}: {equal} {weighted}", algorithm.name());
+    }
+}

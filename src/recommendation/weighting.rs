@@ -1,6 +1,7 @@
 //! How much a pair's weight counts: the confidence `c = f(weight)`.
 
 use crate::error::Result;
+use crate::memory;
 use crate::onnx::graph::GraphBuilder;
 
 use crate::options::Options;
@@ -41,7 +42,23 @@ impl Weighting {
         }
     }
 
-    /// The same in a graph: from weights that are 0 or greater to confidences. `observed` is 1 where a weight is above 0.
+    /// How much each pair's step counts in stochastic training: its confidence over the mean of all, so that the learning rate keeps its
+    /// meaning; 1 where all weights are equal.
+    pub fn shares(self, weights: &[f32]) -> Result<Vec<f32>> {
+        let mut shares = memory::filled(1f32, weights.len())?;
+        if weights.windows(2).all(|pair| pair[0] == pair[1]) {
+            return Ok(shares);
+        }
+        let sum: f64 = weights.iter().map(|&w| f64::from(self.confidence(w))).sum();
+        let scale = weights.len() as f64 / sum;
+        if scale.is_finite() {
+            let share = |w: f32| (f64::from(self.confidence(w)) * scale) as f32;
+            shares.iter_mut().zip(weights).for_each(|(to, &w)| *to = share(w));
+        }
+        Ok(shares)
+    }
+
+    /// The confidence in a graph: from weights that are 0 or greater to confidences. `observed` is 1 where a weight is above 0.
     pub fn write(self, graph: &mut GraphBuilder, weights: &str, observed: &str) -> String {
         match self.kind {
             Kind::None => graph.node("Identity", &[observed]),
@@ -57,5 +74,23 @@ impl Weighting {
                 graph.node("Mul", &[&log, &scale])
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_the_mean_one_and_equal_weights_change_nothing() {
+        for kind in [Kind::None, Kind::Linear, Kind::Log] {
+            let weighting = Weighting { kind, alpha: 3.0 };
+            assert_eq!(weighting.shares(&[0.3; 5]).unwrap(), [1.0; 5]);
+            assert!(weighting.shares(&[]).unwrap().is_empty());
+            let shares = weighting.shares(&[0.1, 1.0, 7.0, 0.5]).unwrap();
+            assert!((shares.iter().sum::<f32>() - 4.0).abs() < 1e-5, "{shares:?}");
+        }
+        let linear = Weighting { kind: Kind::Linear, alpha: 2.0 };
+        assert_eq!(linear.shares(&[1.0, 3.0]).unwrap(), [0.5, 1.5]);
     }
 }

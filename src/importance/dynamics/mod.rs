@@ -50,7 +50,6 @@ use crate::jobs::{Relay, Signal};
 use crate::memory;
 use crate::options::Options;
 use crate::parallel::for_each_chunk;
-use crate::progress::Progress;
 
 /// Rows asked about between two looks at the stop flag.
 const BLOCK: usize = 256;

@@ -2,7 +2,7 @@ use super::network::{Batch, Layers, add_gradient};
 use super::*;
 use crate::draw::{normal, uniform};
 use crate::interactions::Csr;
-use crate::progress::Unwatched;
+use crate::progress::{Progress, Unwatched};
 use crate::tabular::{Features, Labels, Samples};
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! From the mean of a history's item factors to a user's: ridge regression in closed form.
 //!
-//! `W, w = argmin Σ_u ‖x_u − W m_u − w‖² + λ ‖W‖²`, `m_u` the mean of the factors of what user `u` chose. The rows
+//! `W, w = argmin Σ_u ‖x_u − W m_u − w‖² + λ ‖W‖²`, `m_u` the mean of the factors of what user `u` chose, weighted by confidence. The rows
 //! `[m_u, 1, x_u]` have all that takes in their Gram matrix.
 
 use super::strata::Learned;
@@ -11,6 +11,7 @@ use crate::linalg::dense::add_gram;
 use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::progress::Progress;
+use crate::recommendation::weighting::Weighting;
 
 /// λ as a share of the mean diagonal entry of `MᵀM`.
 const RIDGE: f64 = 1e-3;
@@ -36,7 +37,13 @@ impl Map {
     }
 }
 
-pub fn fit(by_user: &Csr, learned: &Learned, threads: usize, progress: &dyn Progress) -> Result<Map> {
+pub fn fit(
+    by_user: &Csr,
+    weighting: Weighting,
+    learned: &Learned,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Map> {
     let stride = learned.stride;
     // Factors and their padding, a constant, factors and their padding.
     let width = (2 * stride + 1).next_multiple_of(16);
@@ -50,13 +57,16 @@ pub fn fit(by_user: &Csr, learned: &Learned, threads: usize, progress: &dyn Prog
         let part: Vec<usize> = (part * users / parts..(part + 1) * users / parts).filter(known).collect();
         for part in part.chunks(ROWS) {
             for (&user, row) in part.iter().zip(rows.chunks_exact_mut(width)) {
-                let (chosen, _) = by_user.row(user);
+                let (chosen, weights) = by_user.row(user);
                 row.fill(0.0);
-                for &item in chosen {
+                let mut total = 0f32;
+                for (&item, &weight) in chosen.iter().zip(weights) {
                     let y = &learned.items[item as usize * stride..][..stride];
-                    row.iter_mut().zip(y).for_each(|(sum, y)| *sum += y);
+                    let c = weighting.confidence(weight);
+                    row.iter_mut().zip(y).for_each(|(sum, y)| *sum += c * y);
+                    total += c;
                 }
-                row[..stride].iter_mut().for_each(|sum| *sum /= chosen.len() as f32);
+                row[..stride].iter_mut().for_each(|sum| *sum /= total.max(f32::MIN_POSITIVE));
                 row[stride..constant].copy_from_slice(&learned.users[user * stride..][..stride]);
                 row[constant] = 1.0;
             }
@@ -121,7 +131,7 @@ mod tests {
             by_user.indptr.push(by_user.indices.len() as u64);
         }
         by_user.values = vec![1.0; by_user.indices.len()];
-        let fitted = fit(&by_user, &learned, 2, &Unwatched).unwrap();
+        let fitted = fit(&by_user, Weighting::EQUAL, &learned, 2, &Unwatched).unwrap();
         let mut h = Vec::new();
         fitted.apply(&[0.3, -0.2, 0.7], &mut h);
         for (h, row) in h.iter().zip(map) {

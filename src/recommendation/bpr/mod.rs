@@ -19,7 +19,7 @@
 mod fold;
 mod strata;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use self::strata::Strata;
 use super::linear_fold_in::{Factors, FoldIn, LinearFoldIn};
@@ -36,6 +36,7 @@ pub struct Parameters {
     /// λ
     regularization: f32,
     iterations: usize,
+    weighting: Weighting,
     seed: u64,
 }
 
@@ -46,15 +47,24 @@ impl Parameters {
             learning_rate: options.float("learning_rate", 0.05, 1e-7, 10.0)?,
             regularization: options.float("regularization", 0.01, 0.0, 1e3)?,
             iterations: options.integer("iterations", 100, 0, 100_000)? as usize,
+            weighting: Weighting::read(options)?,
             seed: options.integer("seed", 0, 0, u64::MAX)?,
         })
     }
+
+    fn fold_in(&self) -> FoldIn {
+        FoldIn { weighting: self.weighting, exponent: 1.0, biased: true }
+    }
 }
 
-const FOLD_IN: FoldIn = FoldIn { weighting: Weighting::EQUAL, exponent: 1.0, biased: true };
-
-pub fn open(files: &Files, users: usize, items: usize) -> Result<LinearFoldIn> {
-    LinearFoldIn::open(files, FOLD_IN, users, items)
+pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<LinearFoldIn> {
+    let read = |options: &Value| {
+        let mut reader = Options::new("bpr", options)?;
+        let parameters = Parameters::read(&mut reader)?;
+        reader.finish().map(|_| parameters)
+    };
+    let parameters = read(options).map_err(|e| files.damaged(e.to_string()))?;
+    LinearFoldIn::open(files, parameters.fold_in(), users, items)
 }
 
 pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
@@ -73,7 +83,7 @@ pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
     }
     progress.report("bpr iterations", parameters.iterations, parameters.iterations);
     let learned = strata.finish()?;
-    let map = fold::fit(&interactions.by_user, &learned, threads, progress)?;
+    let map = fold::fit(&interactions.by_user, parameters.weighting, &learned, threads, progress)?;
 
     let d = parameters.factors;
     let mut factors = Factors { d: d + 1, users: Vec::new(), items: Vec::new(), history: Vec::new() };
@@ -96,16 +106,19 @@ pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
         if user % 1024 == 0 {
             progress.check()?;
         }
-        let (chosen, _) = interactions.by_user.row(user);
+        let (chosen, weights) = interactions.by_user.row(user);
         sum.fill(0.0);
-        for &item in chosen {
+        let mut total = 0.0;
+        for (&item, &weight) in chosen.iter().zip(weights) {
             let row = &factors.history[item as usize * (d + 1)..][..d + 1];
-            sum.iter_mut().zip(row).for_each(|(sum, &h)| *sum += f64::from(h));
+            let c = f64::from(parameters.weighting.confidence(weight));
+            sum.iter_mut().zip(row).for_each(|(sum, &h)| *sum += c * f64::from(h));
+            total += c;
         }
-        let count = chosen.len().max(1) as f64;
-        factors.users.extend(sum.iter().map(|sum| (sum / count) as f32));
+        let total = if total > 0.0 { total } else { 1.0 };
+        factors.users.extend(sum.iter().map(|sum| (sum / total) as f32));
     }
-    let (graph, data) = FOLD_IN.write("bpr", &factors);
+    let (graph, data) = parameters.fold_in().write("bpr", &factors);
     let mut figures = Map::new();
     figures.insert("loss".into(), json!(loss));
     Ok(Parts { options, graph, data, figures, popularity: user_counts(interactions) })

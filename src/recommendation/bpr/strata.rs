@@ -35,6 +35,8 @@ fn shuffle<T>(values: &mut [T], key: u64) {
 
 pub struct Strata<'a> {
     by_user: &'a Csr,
+    /// [pairs]: how much each one's step counts.
+    shares: Vec<f32>,
     parameters: Parameters,
     stride: usize,
     /// Consecutive users of about equally many pairs.
@@ -46,8 +48,8 @@ struct UserBlock {
     range: Range<usize>,
     /// [users, stride]
     factors: Vec<f32>,
-    /// (user, place of the item in its block), by blocks of items, in this iteration's order.
-    pairs: Vec<(u32, u32)>,
+    /// (user, place of the item in its block, how much the step counts), by blocks of items, in this iteration's order.
+    pairs: Vec<(u32, u32, f32)>,
     /// [blocks + 1]: where each block's pairs begin.
     starts: Vec<usize>,
     loss: f64,
@@ -76,7 +78,8 @@ impl<'a> Strata<'a> {
         let (users, items) = (by_user.rows(), by_user.columns);
         let stride = parameters.factors.next_multiple_of(PAD);
         let blocks = (items / LEAST_ITEMS).min(users).clamp(1, BLOCKS);
-        let mut strata = Self { by_user, parameters, stride, users: Vec::new(), items: Vec::new() };
+        let shares = parameters.weighting.shares(&by_user.values)?;
+        let mut strata = Self { by_user, shares, parameters, stride, users: Vec::new(), items: Vec::new() };
         let mut start = 0;
         for block in 0..blocks {
             let limit = by_user.entries() as u64 * (block as u64 + 1) / blocks as u64;
@@ -85,7 +88,7 @@ impl<'a> Strata<'a> {
             let mut factors = memory::filled(0f32, (end - start) * stride)?;
             strata.randomize(&mut factors, start);
             let pairs = (by_user.indptr[end] - by_user.indptr[start]) as usize;
-            let pairs = memory::filled((0, 0), pairs)?;
+            let pairs = memory::filled((0, 0, 0.0), pairs)?;
             strata.users.push(UserBlock { range: start..end, factors, pairs, starts: Vec::new(), loss: 0.0 });
             start = end;
         }
@@ -116,8 +119,9 @@ impl<'a> Strata<'a> {
         let key = mix(self.parameters.seed ^ mix(iteration as u64));
         let places = self.mingle(key, progress)?;
         let (by_user, parameters, stride, blocks) = (self.by_user, self.parameters, self.stride, self.items.len());
+        let shares = &self.shares;
         for_each_chunk(&mut self.users, 1, threads, progress, Vec::new, |next, _, users| {
-            users.iter_mut().for_each(|block| block.deal(by_user, &places, blocks, key, next));
+            users.iter_mut().for_each(|block| block.deal((by_user, shares), &places, blocks, key, next));
             Ok(())
         })?;
         for stratum in 0..blocks {
@@ -201,7 +205,14 @@ impl<'a> Strata<'a> {
 
 impl UserBlock {
     /// Sorts this block's pairs by the items' blocks, and shuffles each block's.
-    fn deal(&mut self, by_user: &Csr, places: &[(u32, u32)], blocks: usize, key: u64, next: &mut Vec<usize>) {
+    fn deal(
+        &mut self,
+        (by_user, shares): (&Csr, &[f32]),
+        places: &[(u32, u32)],
+        blocks: usize,
+        key: u64,
+        next: &mut Vec<usize>,
+    ) {
         self.starts.clear();
         self.starts.resize(blocks + 1, 0);
         let row = |user| by_user.row(user).0.iter().map(|&item| places[item as usize]);
@@ -209,9 +220,9 @@ impl UserBlock {
         (0..blocks).for_each(|block| self.starts[block + 1] += self.starts[block]);
         next.clone_from(&self.starts);
         for user in self.range.clone() {
-            for (block, place) in row(user) {
+            for ((block, place), share) in row(user).zip(&shares[by_user.indptr[user] as usize..]) {
                 let to = &mut next[block as usize];
-                self.pairs[*to] = (user as u32, place);
+                self.pairs[*to] = (user as u32, place, *share);
                 *to += 1;
             }
         }
@@ -224,7 +235,7 @@ impl UserBlock {
 
 /// A block of users' pairs with a block of items.
 struct Pairs<'a> {
-    pairs: &'a [(u32, u32)],
+    pairs: &'a [(u32, u32, f32)],
     /// The block's first user.
     first: usize,
     by_user: &'a Csr,
@@ -254,7 +265,7 @@ unsafe fn take_pairs_body<V: Vector, const TILE: usize>(
     assert_eq!(stride % PAD, 0);
     let (rate, keep) = (parameters.learning_rate, 1.0 - parameters.learning_rate * parameters.regularization);
     let mut loss = 0.0;
-    for &(user, place) in pairs.pairs {
+    for &(user, place, share) in pairs.pairs {
         let place = place as usize;
         let Some(other) = pairs.other(user, items.items[place], &items.items) else { continue };
         let row = user as usize - pairs.first;
@@ -276,8 +287,8 @@ unsafe fn take_pairs_body<V: Vector, const TILE: usize>(
             }
             let margin = sum.sum() + items.biases[place] - items.biases[other];
             // ln(1 + e^−m) without overflow.
-            loss += f64::from((-margin.abs()).exp().ln_1p() + (-margin).max(0.0));
-            let pull = rate / (1.0 + margin.exp());
+            loss += f64::from(share * ((-margin.abs()).exp().ln_1p() + (-margin).max(0.0)));
+            let pull = share * rate / (1.0 + margin.exp());
             let (kept, pulled, pushed) = (V::splat(keep), V::splat(pull), V::splat(-pull));
             let (to_i, to_j) = (base.add(place * stride), base.add(other * stride));
             let zero = V::splat(0.0);
@@ -304,6 +315,7 @@ dispatch! {
 mod tests {
     use super::*;
     use crate::progress::Unwatched;
+    use crate::recommendation::weighting::Weighting;
 
     #[test]
     fn every_pair_is_dealt_once_to_the_block_of_its_item() {
@@ -316,7 +328,9 @@ mod tests {
             by_user.indptr.push(by_user.indices.len() as u64);
         }
         by_user.values = vec![1.0; by_user.indices.len()];
-        let parameters = Parameters { factors: 5, learning_rate: 0.1, regularization: 0.0, iterations: 1, seed: 1 };
+        let weighting = Weighting::EQUAL;
+        let parameters =
+            Parameters { factors: 5, learning_rate: 0.1, regularization: 0.0, iterations: 1, weighting, seed: 1 };
         let mut strata = Strata::new(&by_user, parameters).unwrap();
         assert_eq!(strata.items.len(), 4);
         let before = strata.items.iter().map(|block| block.factors.iter().sum::<f32>()).sum::<f32>();
@@ -325,9 +339,9 @@ mod tests {
         assert!((before - after).abs() < 1e-3);
         let mut found = Vec::new();
         for block in &mut strata.users {
-            block.deal(&by_user, &places, 4, 9, &mut Vec::new());
+            block.deal((&by_user, &strata.shares), &places, 4, 9, &mut Vec::new());
             for of in 0..4 {
-                for &(user, place) in &block.pairs[block.starts[of]..block.starts[of + 1]] {
+                for &(user, place, _) in &block.pairs[block.starts[of]..block.starts[of + 1]] {
                     assert!(block.range.contains(&(user as usize)));
                     found.push((user, strata.items[of].items[place as usize]));
                 }

@@ -52,6 +52,7 @@ pub struct Parameters {
     /// τ
     temperature: f32,
     contrastive_layer: usize,
+    weighting: Weighting,
     seed: u64,
 }
 
@@ -69,6 +70,7 @@ impl Parameters {
             // Exponentials of −2/τ must not all vanish.
             temperature: options.float("temperature", 0.15, 0.05, 100.0)?,
             contrastive_layer: options.integer("contrastive_layer", 1, 1, 8)? as usize,
+            weighting: Weighting::read(options)?,
             seed: options.integer("seed", 0, 0, u64::MAX)?,
         };
         if parameters.contrastive_layer > parameters.layers {
@@ -104,7 +106,7 @@ pub fn train(training: &Training, mut options: Options) -> Result<Parts> {
     let options = options.finish()?;
     let Training { interactions, progress, .. } = *training;
     let mut trainer = Trainer::new(training, parameters)?;
-    let mut sampler = Sampler::new(&interactions.by_user, parameters.seed)?;
+    let mut sampler = Sampler::new(&interactions.by_user, parameters.weighting, parameters.seed)?;
     let mut batch = Batch::new(interactions.users() + interactions.items())?;
     let steps = sampler.pairs().div_ceil(parameters.batch_size);
     let mut losses = [0f64; 2];

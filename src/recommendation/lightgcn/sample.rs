@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::interactions::Csr;
 use crate::memory;
 use crate::progress::Progress;
+use crate::recommendation::weighting::Weighting;
 
 /// Draws before a user counts as having chosen everything.
 const TRIES: u64 = 100;
@@ -21,8 +22,8 @@ fn draw(random: u64, below: usize) -> usize {
 /// Every chosen pair once an epoch, in random order.
 pub struct Sampler<'a> {
     by_user: &'a Csr,
-    /// [pairs]: (user, item).
-    order: Vec<(u32, u32)>,
+    /// [pairs]: (user, item, how much its step counts).
+    order: Vec<(u32, u32, f32)>,
     seed: u64,
 }
 
@@ -35,6 +36,8 @@ pub struct Batch {
     pub chosen: usize,
     /// Slots of (user, chosen, not chosen).
     pub triples: Vec<[u32; 3]>,
+    /// [triples]: how much each counts, 1 in the mean of all pairs.
+    pub shares: Vec<f32>,
     /// [nodes of the graph]: slots; `NONE` for those that the batch does not have.
     slot_of: Vec<u32>,
 }
@@ -44,7 +47,7 @@ const NONE: u32 = u32::MAX;
 impl Batch {
     pub fn new(nodes: usize) -> Result<Self> {
         let slot_of = memory::filled(NONE, nodes)?;
-        Ok(Self { nodes: Vec::new(), users: 0, chosen: 0, triples: Vec::new(), slot_of })
+        Ok(Self { nodes: Vec::new(), users: 0, chosen: 0, triples: Vec::new(), shares: Vec::new(), slot_of })
     }
 
     pub fn slot(&self, node: usize) -> Option<usize> {
@@ -73,11 +76,14 @@ impl Batch {
 }
 
 impl<'a> Sampler<'a> {
-    pub fn new(by_user: &'a Csr, seed: u64) -> Result<Self> {
+    pub fn new(by_user: &'a Csr, weighting: Weighting, seed: u64) -> Result<Self> {
+        let shares = weighting.shares(&by_user.values)?;
         let mut order = Vec::new();
         memory::reserve(&mut order, by_user.entries())?;
         for user in 0..by_user.rows() {
-            order.extend(by_user.row(user).0.iter().map(|&item| (user as u32, item)));
+            let shares = &shares[by_user.indptr[user] as usize..];
+            let items = by_user.row(user).0.iter();
+            order.extend(items.zip(shares).map(|(&item, &share)| (user as u32, item, share)));
         }
         Ok(Self { by_user, order, seed })
     }
@@ -105,8 +111,9 @@ impl<'a> Sampler<'a> {
         let key = mix(self.seed ^ mix(!(epoch as u64)));
         let mut triples = Vec::new();
         memory::reserve(&mut triples, places.len())?;
+        batch.shares.clear();
         for place in places {
-            let (user, chosen) = self.order[place];
+            let (user, chosen, share) = self.order[place];
             let (row, _) = self.by_user.row(user as usize);
             if row.len() == items {
                 continue;
@@ -115,6 +122,7 @@ impl<'a> Sampler<'a> {
             let mut tries = (0..TRIES).map(|n| draw(mix(key.wrapping_add(n)), items) as u32);
             if let Some(other) = tries.find(|item| row.binary_search(item).is_err()) {
                 triples.push([user, users as u32 + chosen, users as u32 + other]);
+                batch.shares.push(share);
             }
         }
         batch.fill(triples);
@@ -131,7 +139,7 @@ mod tests {
     fn an_epoch_has_every_pair_once_with_an_item_not_chosen() {
         let by_user =
             Csr { indptr: vec![0, 2, 2, 6, 7], indices: vec![0, 3, 0, 1, 2, 3, 1], values: vec![1.0; 7], columns: 4 };
-        let mut sampler = Sampler::new(&by_user, 5).unwrap();
+        let mut sampler = Sampler::new(&by_user, Weighting::EQUAL, 5).unwrap();
         let mut batch = Batch::new(8).unwrap();
         for epoch in 0..3 {
             sampler.shuffle(epoch, &Unwatched).unwrap();

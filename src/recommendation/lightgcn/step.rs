@@ -297,13 +297,13 @@ impl<'a> Trainer<'a> {
         let decay = share * parameters.regularization;
         let slots = &mut self.slots;
         let (mut ranking, mut squares) = (0.0, 0.0);
-        for triple in &batch.triples {
+        for (triple, &counts) in batch.triples.iter().zip(&batch.shares) {
             let at = triple.map(|slot| slot as usize * width..(slot as usize + 1) * width);
             let [user, chosen, other] = at.clone().map(|at| &slots.mean[at]);
             let margin = dot(user, chosen) - dot(user, other);
             // ln(1 + e^−m) without overflow.
-            ranking += f64::from((-margin.abs()).exp().ln_1p() + (-margin).max(0.0));
-            let pull = share / (1.0 + margin.exp());
+            ranking += f64::from(counts * ((-margin.abs()).exp().ln_1p() + (-margin).max(0.0)));
+            let pull = counts * share / (1.0 + margin.exp());
             for k in 0..width {
                 let [u, i, j] = at.clone().map(|at| at.start + k);
                 let x = slots.mean[u];

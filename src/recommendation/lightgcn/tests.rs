@@ -8,7 +8,7 @@ fn interactions() -> Interactions {
     let mut builder = InteractionsBuilder::new();
     for row in 0..60u64 {
         let x = mix(row);
-        builder.push(Id::Int((x % 12) as i64), Id::Int((x >> 20) as i64 % 9), 1.0, None).unwrap();
+        builder.push(Id::Int((x % 12) as i64), Id::Int((x >> 20) as i64 % 9), 1.0 + (row % 3) as f32, None).unwrap();
     }
     builder.finish().unwrap()
 }
@@ -25,6 +25,7 @@ fn parameters(changes: impl FnOnce(&mut Parameters)) -> Parameters {
         noise: 0.1,
         temperature: 0.2,
         contrastive_layer: 1,
+        weighting: Weighting::read(&mut Options::new("lightgcn", &Value::Null).unwrap()).unwrap(),
         seed: 3,
     };
     changes(&mut parameters);
@@ -44,7 +45,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
             p.contrastive_layer = contrastive_layer;
         });
         let mut trainer = Trainer::with_tables(&training, parameters, Table::full).unwrap();
-        let mut sampler = Sampler::new(&data.by_user, 1).unwrap();
+        let mut sampler = Sampler::new(&data.by_user, parameters.weighting, 1).unwrap();
         sampler.shuffle(0, &Unwatched).unwrap();
         let mut batch = Batch::new(data.users() + data.items()).unwrap();
         sampler.draw(0, 0..32, &mut batch).unwrap();

@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 use super::store::DataWriter;
 use super::trainer::{Parts, Training, user_counts};
+use super::weighting::Weighting;
 use crate::error::Result;
 use crate::neural::team;
 use crate::options::Options;
@@ -40,6 +41,7 @@ pub struct Parameters {
     epochs: usize,
     /// λ of the embeddings, a sample.
     regularization: f32,
+    weighting: Weighting,
     seed: u64,
 }
 
@@ -53,6 +55,7 @@ impl Parameters {
             batch_size: options.integer("batch_size", 1024, 1, 1 << 16)? as usize,
             epochs: options.integer("epochs", 8, 1, 10_000)? as usize,
             regularization: options.float("regularization", 0.0, 0.0, 1e3)?,
+            weighting: Weighting::read(options)?,
             seed: options.integer("seed", 0, 0, u64::MAX)?,
         })
     }

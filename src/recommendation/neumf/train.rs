@@ -38,6 +38,8 @@ struct Sample {
     user: u32,
     item: u32,
     label: f32,
+    /// How much it counts.
+    share: f32,
 }
 
 /// Of a chunk of samples.
@@ -88,9 +90,10 @@ impl Model {
             let (p, q) = (&self.users.row(sample.user)[..f], &self.items.row(sample.item)[..f]);
             *logit += h.iter().zip(p).zip(q).map(|((h, p), q)| h * p * q).sum::<f32>();
             // ln(1 + exp(−|x|)) + max(x, 0) − x y is −ln of the probability of the label, without overflow.
-            loss += f64::from((-logit.abs()).exp().ln_1p() + logit.max(0.0) - *logit * sample.label);
+            let own = (-logit.abs()).exp().ln_1p() + logit.max(0.0) - *logit * sample.label;
+            loss += f64::from(sample.share * own);
             // From here on the loss's derivative.
-            *logit = share * (1.0 / (1.0 + (-*logit).exp()) - sample.label);
+            *logit = sample.share * share * (1.0 / (1.0 + (-*logit).exp()) - sample.label);
         }
         let perceptron = pass.backward(logits.clone())?;
         let mut users = vec![0f32; samples.len() * width];
@@ -192,6 +195,8 @@ struct Sampler<'a> {
     matrix: &'a Csr,
     /// [entries]: interactions in the order of an epoch.
     order: Vec<u32>,
+    /// [entries]: how much an interaction, and what is drawn against it, counts.
+    shares: Vec<f32>,
     negatives: usize,
     seed: u64,
 }
@@ -200,14 +205,15 @@ impl Sampler<'_> {
     /// The sample of a place in an epoch: an interaction, then the items drawn against it. `None` where none was found.
     fn sample(&self, place: usize) -> Option<Sample> {
         let entry = self.order[place / (self.negatives + 1)] as usize;
+        let share = self.shares[entry];
         let user = self.matrix.indptr.partition_point(|&start| start <= entry as u64) - 1;
         if place.is_multiple_of(self.negatives + 1) {
-            return Some(Sample { user: user as u32, item: self.matrix.indices[entry], label: 1.0 });
+            return Some(Sample { user: user as u32, item: self.matrix.indices[entry], label: 1.0, share });
         }
         let (known, _) = self.matrix.row(user);
         let drawn = (0..DRAWS).map(|n| below(self.seed, place as u64 * DRAWS + n, self.matrix.columns) as u32);
         let item = drawn.into_iter().find(|item| known.binary_search(item).is_err())?;
-        Some(Sample { user: user as u32, item, label: 0.0 })
+        Some(Sample { user: user as u32, item, label: 0.0, share })
     }
 }
 
@@ -221,7 +227,8 @@ pub fn run(interactions: &Interactions, parameters: &Parameters, team: &Team) ->
     })?;
     let mut model = Model::new(interactions, parameters)?;
     let order = memory::filled(0u32, entries as usize)?;
-    let mut sampler = Sampler { matrix, order, negatives: parameters.negatives, seed: 0 };
+    let shares = parameters.weighting.shares(&matrix.values)?;
+    let mut sampler = Sampler { matrix, order, shares, negatives: parameters.negatives, seed: 0 };
     let places = entries as usize * (parameters.negatives + 1);
     let (mut steps, mut mean) = (0, 0.0);
     for epoch in 0..parameters.epochs {

@@ -17,6 +17,8 @@ pub struct Batch<'a, 'k> {
     pub log_q: &'a [f32],
     /// [batch]
     pub item_ids: &'a [u32],
+    /// [batch]: how much each pair counts.
+    pub shares: &'a [f32],
     /// Of a pair: the items its user knows, ascending.
     pub known: &'a (dyn Fn(usize) -> &'k [u32] + Sync),
 }
@@ -29,7 +31,7 @@ pub struct Gradients {
     pub loss: f64,
 }
 
-/// `−mean_b ln softmax_j(x_b · v_j / τ + β_j − ln q_j)` at `j = b`, and its gradients.
+/// `−mean_b c_b ln softmax_j(x_b · v_j / τ + β_j − ln q_j)` at `j = b`, and its gradients.
 pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
     let n = batch.item_ids.len();
     let d = batch.items.len() / n.max(1);
@@ -56,10 +58,11 @@ pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
                 *score = (*score - most).exp();
                 total += *score;
             }
-            loss -= f64::from((row[b] / total).max(f32::MIN_POSITIVE).ln());
-            let scale = 1.0 / (total * n as f32);
+            let share = batch.shares[b];
+            loss -= f64::from(share * (row[b] / total).max(f32::MIN_POSITIVE).ln());
+            let scale = share / (total * n as f32);
             row.iter_mut().for_each(|p| *p *= scale);
-            row[b] -= 1.0 / n as f32;
+            row[b] -= share / n as f32;
         }
         let slopes = matrix(scores, rows, n)?;
         Ok((product(&slopes, &items)?, product(&transposed(&slopes)?, &users)?, loss))
@@ -87,9 +90,10 @@ mod tests {
         let (users, items) = (values(1), values(2));
         let log_q: Vec<f32> = (0..n).map(|i| -1.0 - i as f32 / 3.0).collect();
         let item_ids = [5, 6, 7, 5, 9, 10, 11];
+        let shares: Vec<f32> = (0..n).map(|i| 0.4 + i as f32 / 5.0).collect();
         let known = |b: usize| if b == 0 { &[5, 11][..] } else { &[] };
         let run = |users: &[f32], items: &[f32]| {
-            let batch = Batch { users, items, log_q: &log_q, item_ids: &item_ids, known: &known };
+            let batch = Batch { users, items, log_q: &log_q, item_ids: &item_ids, shares: &shares, known: &known };
             team::run(2, &Unwatched, "test", 1, |team| softmax(&batch, team)).unwrap()
         };
         let exact = run(&users, &items);

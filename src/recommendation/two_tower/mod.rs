@@ -31,6 +31,7 @@ use serde_json::{Map, Value, json};
 use self::towers::ItemTower;
 use super::store::{DataWriter, Files};
 use super::trainer::{Parts, Training, user_counts};
+use super::weighting::Weighting;
 use crate::error::{Error, Result};
 use crate::interactions::{Encoder, Features};
 use crate::neural::team;
@@ -49,6 +50,7 @@ pub struct Parameters {
     /// τ
     temperature: f32,
     id_dropout: f32,
+    weighting: Weighting,
     seed: u64,
 }
 
@@ -62,6 +64,7 @@ impl Parameters {
             learning_rate: options.float("learning_rate", 0.002, 1e-7, 1.0)?,
             temperature: options.float("temperature", 0.1, 0.01, 10.0)?,
             id_dropout: options.float("id_dropout", 0.2, 0.0, 1.0)?,
+            weighting: Weighting::read(options)?,
             seed: options.integer("seed", 0, 0, u64::MAX)?,
         })
     }

@@ -69,6 +69,8 @@ struct Model<'a> {
 struct Pair {
     user: u32,
     item: u32,
+    /// How much it counts.
+    share: f32,
     /// For chance: the pair's place in all of the training.
     place: u64,
 }
@@ -309,7 +311,9 @@ impl<'a> Model<'a> {
         let item_ids: Vec<u32> = pairs.iter().map(|pair| pair.item).collect();
         let log_q: Vec<f32> = item_ids.iter().map(|&item| self.log_q[item as usize]).collect();
         let known = |b: usize| self.given.interactions.by_user.row(pairs[b].user as usize).0;
-        let batch = Batch { users: &users, items: &items, log_q: &log_q, item_ids: &item_ids, known: &known };
+        let shares: Vec<f32> = pairs.iter().map(|pair| pair.share).collect();
+        let batch =
+            Batch { users: &users, items: &items, log_q: &log_q, item_ids: &item_ids, shares: &shares, known: &known };
         let gradients = softmax(&batch, team)?;
         let d = self.parameters.factors;
         let backwards = team.each(chunks.len(), |c| {
@@ -400,6 +404,7 @@ pub fn run(given: &Given, parameters: &Parameters, team: &Team) -> Result<Traine
         limit: format!("{}", u32::MAX),
         hint: "Train on a part of the interactions.".into(),
     })?;
+    let shares = parameters.weighting.shares(&matrix.values)?;
     let mut model = Model::new(given, parameters)?;
     let mut order = memory::filled(0u32, entries as usize)?;
     let renew_after = (RENEW_AFTER * given.interactions.items()).div_ceil(parameters.batch_size).max(1) as u64;
@@ -416,7 +421,8 @@ pub fn run(given: &Given, parameters: &Parameters, team: &Team) -> Result<Traine
             let first = epoch as u64 * u64::from(entries) + (b * parameters.batch_size) as u64;
             let pairs = batch.iter().zip(first..).map(|(&entry, place)| {
                 let user = matrix.indptr.partition_point(|&start| start <= u64::from(entry)) - 1;
-                Pair { user: user as u32, item: matrix.indices[entry as usize], place }
+                let (item, share) = (matrix.indices[entry as usize], shares[entry as usize]);
+                Pair { user: user as u32, item, share, place }
             });
             let pairs: Vec<Pair> = pairs.collect();
             let loss = model.step(&pairs, Step::new(parameters.learning_rate, steps), team)?;
