@@ -29,21 +29,21 @@ class Labelled:
         """Labels of the training rows, a fifth of them wrong, and which."""
         chance = numpy.random.default_rng(1000 + seed)
         labels = self.labels[self.train]
+        places = chance.choice(len(labels), round(FLIPPED * len(labels)), replace=False)
         wrong = numpy.zeros(len(labels), bool)
-        wrong[chance.choice(len(labels), round(FLIPPED * len(labels)), replace=False)] = True
+        wrong[places] = True
         noisy = labels.copy()
-        places = numpy.flatnonzero(wrong)
         noisy[places] = (labels[places] + chance.integers(1, self.classes, size=len(places))) % self.classes
         return noisy, wrong
 
     def encoded(self):
-        """The features of all rows as Python's peers take them: standardised by the training rows, a column for each category."""
+        """The features of all rows as Python's peers take them: standardised by the training rows and cut at 10 deviations, a column for each category."""
         parts = []
         for values in self.columns.values():
             array = numpy.asarray(values)
             if array.dtype.kind in "fi":
                 train = array[self.train].astype(float)
-                parts.append(((array - train.mean()) / (train.std() or 1.0))[:, None])
+                parts.append(numpy.clip((array - train.mean()) / (train.std() or 1.0), -10, 10)[:, None])
             else:
                 parts.append((array[:, None] == numpy.unique(array)[None]).astype(float))
         return numpy.hstack(parts)

@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 
 use pgrx::varlena::varlena_to_byte_slice;
-use pgrx::{AnyNumeric, FromDatum, pg_sys};
+use pgrx::{AnyNumeric, Array, FromDatum, pg_sys};
 
 use crate::error::{Error, Result};
 use crate::interactions::Id;
@@ -359,7 +359,9 @@ impl Row<'_> {
                 ColumnKind::Vector => {
                     let null = || Error::argument(&attribute.name, "a vector with NULL elements", "Leave NULL out.");
                     let values: Option<Vec<f32>> = if attribute.type_oid == pg_sys::FLOAT4ARRAYOID {
-                        Vec::<Option<f32>>::from_datum(datum, false).ok_or_else(unreadable)?.into_iter().collect()
+                        let array = Array::<f32>::from_datum(datum, false).ok_or_else(unreadable)?;
+                        // Without a NULL the elements lie side by side.
+                        array.as_slice().ok().map(<[f32]>::to_vec)
                     } else {
                         let wide = Vec::<Option<f64>>::from_datum(datum, false).ok_or_else(unreadable)?;
                         wide.into_iter().map(|v| v.map(|v| v as f32)).collect()

@@ -87,8 +87,10 @@ enum How {
 
 #[derive(Clone, Copy, Debug)]
 struct Scale {
-    mean: f64,
-    deviation: f64,
+    /// 1 / deviation
+    inverse: f64,
+    /// mean / deviation: each divided alone, for the difference of two great numbers is beyond f64.
+    shift: f64,
 }
 
 impl Encoder {
@@ -315,24 +317,45 @@ impl Scale {
         let deviation = (known().map(|x| (x / greatest - mean).powi(2)).sum::<f64>() / n).sqrt();
         // False for NaN too: no numbers, or nothing but zeros.
         (deviation > CONSTANT && deviation * greatest >= f64::MIN_POSITIVE)
-            .then_some(Self { mean: mean * greatest, deviation: deviation * greatest })
+            .then(|| Self::new(mean * greatest, deviation * greatest))
+    }
+
+    fn new(mean: f64, deviation: f64) -> Self {
+        Self { inverse: 1.0 / deviation, shift: mean / deviation }
     }
 
     fn apply(self, x: f64) -> f32 {
-        // Each divided alone: the difference of two great numbers is beyond f64.
-        (x / self.deviation - self.mean / self.deviation).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS) as f32
+        (x * self.inverse - self.shift).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS) as f32
     }
 }
 
 fn fit_vector(width: usize, values: &[f32], progress: &dyn Progress) -> Result<Option<How>> {
-    let mut scales = Vec::new();
-    for element in 0..width {
-        progress.check()?;
-        let of_all = values.iter().skip(element).step_by(width).map(|&x| f64::from(x));
-        // An element that is always the same becomes 0.
-        scales.push(Scale::of(of_all).unwrap_or(Scale { mean: 0.0, deviation: f64::INFINITY }));
+    if width == 0 {
+        return Ok(None);
     }
-    Ok(scales.iter().any(|scale| scale.deviation.is_finite()).then_some(How::Vector(scales)))
+    // All elements of some vectors at a time; sums of squares of f32 stay within f64.
+    let each = |visit: &mut dyn FnMut(usize, f64)| -> Result<()> {
+        for block in values.chunks(width * CHECK_EVERY) {
+            progress.check()?;
+            let vectors = block.chunks_exact(width);
+            vectors.for_each(|vector| vector.iter().enumerate().for_each(|(e, &x)| visit(e, f64::from(x))));
+        }
+        Ok(())
+    };
+    let n = (values.len() / width) as f64;
+    let (mut means, mut greatest, mut variances) = (vec![0f64; width], vec![0f64; width], vec![0f64; width]);
+    each(&mut |e, x| {
+        means[e] += x / n;
+        greatest[e] = greatest[e].max(x.abs());
+    })?;
+    each(&mut |e, x| variances[e] += (x - means[e]).powi(2) / n)?;
+    let scales = means.iter().zip(&variances).zip(&greatest).map(|((&mean, &variance), &greatest)| {
+        let deviation = variance.sqrt();
+        // An element that is always the same becomes 0.
+        if deviation > CONSTANT * greatest { Scale::new(mean, deviation) } else { Scale { inverse: 0.0, shift: 0.0 } }
+    });
+    let scales: Vec<Scale> = scales.collect();
+    Ok(scales.iter().any(|scale| scale.inverse > 0.0).then_some(How::Vector(scales)))
 }
 
 fn has_null(column: &Column) -> bool {
