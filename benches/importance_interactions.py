@@ -58,7 +58,7 @@ def measure(context):
     return "\n\n".join(
         [
             f"To each source pairs that nobody had are added, a fifth of the log, and a fifth of the true pairs is held out first. Area under the ROC curve of finding "
-            f"them, and their share among as many of the lowest scores; means over {draws} draws. In brackets Python on the same pairs: mean loss of "
+            f"them, and their share among as many of the lowest scores, of equal scores the true pairs first; means over {draws} draws. In brackets Python on the same pairs: mean loss of "
             "one matrix factorisation over 20 epochs, cosine of items without the pair itself (NumPy, SciPy).",
             table(["method", *(f"{name}: {size:,} pairs" for name, (_, _, size) in found.items())], rows),
             f"NDCG@{K} on the held-out pairs of what is trained on the noisy log, and with weights of the scores by `auto` "
