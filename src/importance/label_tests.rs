@@ -57,7 +57,7 @@ fn flipped_labels_come_last() {
     let (samples, wrong) = flipped(600);
     for method in METHODS {
         let scores = scores(method, &samples, 2);
-        let ranks = ranks(&scores);
+        let ranks = ranks(&scores, &Unwatched).unwrap();
         let n = wrong.iter().filter(|wrong| **wrong).count();
         let found = (0..600).filter(|&row| wrong[row] && ranks[row] > (600 - n) as u64).count();
         assert!(found as f64 > 0.75 * n as f64, "{} {found} of {n}", method.name());
@@ -71,7 +71,7 @@ fn numbers_that_are_off_come_last() {
         (0..400).map(|row| noise(row, 0) * 2.0 + noise(row, 1) + if row % 20 == 0 { 9.0 } else { 0.0 }).collect();
     let samples = Samples { features, labels: Labels::Numbers(values) };
     for method in METHODS {
-        let ranks = ranks(&scores(method, &samples, 2));
+        let ranks = ranks(&scores(method, &samples, 2), &Unwatched).unwrap();
         let found = (0..400).step_by(20).filter(|&row| ranks[row] > 380).count();
         assert!(found >= 18, "{} {found}", method.name());
     }

@@ -24,10 +24,13 @@ pub mod interactions;
 mod knn_shapley;
 pub mod label_errors;
 pub mod model;
+mod order;
 mod out_of_fold;
 mod self_confidence;
 pub mod statistics;
 pub mod weights;
+
+pub use order::ranks;
 
 use crate::error::{Error, Result};
 use crate::options::Options;
@@ -153,15 +156,6 @@ pub fn score(methods: &[Method], task: &Task, options: &mut Options) -> Result<V
         });
     }
     Ok(scores)
-}
-
-/// 1 for the highest score; equal ones in the order of the rows.
-pub fn ranks(scores: &[f64]) -> Vec<u64> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-    let mut ranks = vec![0; scores.len()];
-    order.into_iter().zip(1..).for_each(|(row, rank)| ranks[row] = rank);
-    ranks
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ fn every_method_is_found_by_its_name() {
 
 #[test]
 fn ranks_begin_with_the_highest_score() {
-    assert_eq!(ranks(&[0.5, 2.0, -1.0, 0.5]), [2, 1, 4, 3]);
+    assert_eq!(ranks(&[0.5, 2.0, -1.0, 0.5], &Unwatched).unwrap(), [2, 1, 4, 3]);
 }
 
 use serde_json::json;

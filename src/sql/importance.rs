@@ -117,8 +117,7 @@ fn importance(
     let method = Method::from_name(given(method, "method")?)?;
     let asked = Asked::new(source, label, id, validation, seed)?;
     let (ids, scores) = scores(&asked, &[method], options, model, "importance")?;
-    let scores = scores.into_iter().next().unwrap_or_default();
-    let ranks = ranks(&scores);
+    let (scores, ranks) = scores.into_iter().next().unwrap_or_default();
     let rows = ids.into_iter().zip(scores).zip(ranks).map(|((id, score), rank)| (id, score, rank as i64));
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
@@ -147,26 +146,28 @@ fn importance_by_methods(
     }
     let asked = Asked::new(source, label, id, validation, seed)?;
     let (ids, scores) = scores(&asked, &wanted, options, model, "importance")?;
-    let rows = wanted.into_iter().zip(scores).flat_map(move |(method, scores)| {
-        let ranks = ranks(&scores);
+    let rows = wanted.into_iter().zip(scores).flat_map(move |(method, (scores, ranks))| {
         let rows = ids.clone().into_iter().zip(scores).zip(ranks);
         rows.map(move |((id, score), rank)| (id, method.name().to_owned(), score, rank as i64))
     });
     Ok(TableIterator::new(rows))
 }
 
-/// Ids of the source's rows, and the scores of each method.
+/// Scores of all rows, and their ranks.
+type Ranked = (Vec<f64>, Vec<u64>);
+
+/// Ids of the source's rows, and what each method gives.
 fn scores(
     asked: &Asked,
     methods: &[Method],
     options: Option<JsonB>,
     model: Option<&str>,
     function: &'static str,
-) -> Result<(Vec<String>, Vec<Vec<f64>>)> {
+) -> Result<(Vec<String>, Vec<Ranked>)> {
     let statement = Statement::new(function, model.unwrap_or_default());
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new("importance", &options)?;
-    let result = match model {
+    let (ids, scores) = match model {
         Some(model) => scores_of_model(asked, methods, model, &mut options, &statement)?,
         None => {
             let (ids, encoded) = asked.read("validation", &mut options, &statement)?;
@@ -175,7 +176,11 @@ fn scores(
         }
     };
     options.finish()?;
-    Ok(result)
+    let ranked = scores.into_iter().map(|scores| {
+        let ranks = ranks(&scores, &statement)?;
+        Ok((scores, ranks))
+    });
+    Ok((ids, ranked.collect::<Result<_>>()?))
 }
 
 /// By the outputs of a model of the catalog, in batches.
@@ -234,8 +239,7 @@ fn prune(
     }
     let asked = Asked::new(source, label, id, validation, seed)?;
     let (ids, scores) = scores(&asked, &[method], options, None, "prune")?;
-    let scores = scores.into_iter().next().unwrap_or_default();
-    let ranks = ranks(&scores);
+    let (scores, ranks) = scores.into_iter().next().unwrap_or_default();
     let stay = scores.len() as u64 - (fraction * scores.len() as f64).floor() as u64;
     let rows = ids.into_iter().zip(scores).zip(ranks).filter(move |(_, rank)| *rank <= stay);
     Ok(TableIterator::new(rows.map(|(row, _)| row).collect::<Vec<_>>()))

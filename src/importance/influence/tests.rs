@@ -91,7 +91,9 @@ fn a_score_is_what_training_without_the_row_does_to_the_validation_loss() {
         }
         assert!((off / all).sqrt() < 0.1, "{k}: {}", (off / all).sqrt());
         // The rank correlation.
-        let ranks = |x: &[f64]| crate::importance::ranks(x).into_iter().map(|r| r as f64).collect::<Vec<_>>();
+        let ranks = |x: &[f64]| {
+            crate::importance::ranks(x, &Unwatched).unwrap().into_iter().map(|r| r as f64).collect::<Vec<_>>()
+        };
         let squares: f64 = ranks(&scores).iter().zip(ranks(&actual)).map(|(a, b)| (a - b).powi(2)).sum();
         let correlation = 1.0 - 6.0 * squares / (n * (n * n - 1)) as f64;
         assert!(correlation > 0.99, "{k}: {correlation}");
@@ -174,7 +176,7 @@ fn wrong_labels_come_last_and_mean_less_than_nothing() {
         of.iter().sum::<f64>() / of.len() as f64
     };
     assert!(mean(true) < 0.0 && mean(false) > 0.0, "{} {}", mean(true), mean(false));
-    let ranks = crate::importance::ranks(&scores);
+    let ranks = crate::importance::ranks(&scores, &Unwatched).unwrap();
     assert!((0..200).filter(|&i| ranks[i] > 180 && flipped(i)).count() >= 14);
 }
 

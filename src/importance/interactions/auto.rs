@@ -5,6 +5,7 @@
 
 use super::{Task, factors, leave_self_out, mean_loss};
 use crate::error::Result;
+use crate::importance::order::sort_watched;
 use crate::memory;
 use crate::options::Options;
 use crate::progress::Progress;
@@ -42,42 +43,6 @@ fn add_ranks(scores: &[f64], to: &mut [f64], progress: &dyn Progress) -> Result<
         let rank = (below as f64 + (equal.len() - 1) as f64 / 2.0) / last;
         equal.iter().for_each(|&entry| to[entry as usize] += rank);
         below += equal.len();
-    }
-    Ok(())
-}
-
-/// Sorted in parts of a few milliseconds, which are then merged two by two, with a look at `progress` in between.
-fn sort_watched(order: &mut Vec<u32>, scores: &[f64], progress: &dyn Progress) -> Result<()> {
-    const PART: usize = 1 << 16;
-    let before = |a: u32, b: u32| scores[a as usize].total_cmp(&scores[b as usize]).then(a.cmp(&b));
-    for part in order.chunks_mut(PART) {
-        progress.check()?;
-        part.sort_unstable_by(|&a, &b| before(a, b));
-    }
-    let mut merged: Vec<u32> = Vec::new();
-    memory::reserve(&mut merged, order.len())?;
-    let mut width = PART;
-    while width < order.len() {
-        merged.clear();
-        for pair in order.chunks(2 * width) {
-            let (mut a, mut b) = pair.split_at(width.min(pair.len()));
-            while let (Some(&first), Some(&second)) = (a.first(), b.first()) {
-                let take_first = before(first, second).is_lt();
-                merged.push(if take_first { first } else { second });
-                if take_first {
-                    a = &a[1..]
-                } else {
-                    b = &b[1..]
-                }
-                if merged.len().is_multiple_of(PART) {
-                    progress.check()?;
-                }
-            }
-            merged.extend_from_slice(a);
-            merged.extend_from_slice(b);
-        }
-        std::mem::swap(order, &mut merged);
-        width *= 2;
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ pub struct Outputs {
     /// The output of probabilities or numbers, and that of what enters the last layer.
     names: Vec<String>,
     meaning: Meaning,
+    /// Of a row of the output, once one was seen.
+    width: Option<usize>,
     /// The column of the output for each class of the labels; `None` of numbers.
     columns: Option<Vec<usize>>,
     /// Class names in the order of the output's columns, where they were given.
@@ -78,7 +80,7 @@ impl Outputs {
             hint: "A classifier gives probabilities or logits, a ranker numbers.".into(),
         })?;
         let names = std::iter::once(output).chain(hidden).collect();
-        Ok(Self { model: model.into(), names, meaning, columns: None, classes })
+        Ok(Self { model: model.into(), names, meaning, width: None, columns: None, classes })
     }
 
     /// What to ask the graph for.
@@ -104,6 +106,10 @@ impl Outputs {
         let numbers = floats(output).ok_or_else(|| wrong("its output holds no numbers".into()))?;
         let hidden = outputs.get(1).and_then(floats);
         let width = numbers.len() / rows;
+        if width == 0 || self.width.is_some_and(|first| first != width) {
+            return Err(wrong(format!("its output \"{}\" has rows of {width} numbers", self.names[0])));
+        }
+        self.width = Some(width);
         if let Some(bad) = numbers.iter().position(|x| !x.is_finite()) {
             return Err(wrong(format!("its output for row {} is {}", first + bad / width + 1, numbers[bad])));
         }
