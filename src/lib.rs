@@ -18,6 +18,8 @@ pub mod parallel;
 pub mod progress;
 pub mod recommendation;
 pub mod sealed;
+pub mod stored;
+pub mod synthesis;
 pub mod tabular;
 
 #[cfg(feature = "postgres")]

@@ -59,6 +59,10 @@ impl GraphBuilder {
         self.floats(name, &[], &[value])
     }
 
+    pub fn doubles(&mut self, name: &str, shape: &[usize], values: &[f64]) -> String {
+        self.initializer(name, data_type::DOUBLE, shape, values)
+    }
+
     pub fn int32s(&mut self, name: &str, shape: &[usize], values: &[i32]) -> String {
         self.initializer(name, data_type::INT32, shape, values)
     }

@@ -4,11 +4,11 @@ use super::Scored;
 use super::quantized::Quantized;
 use super::ranker::{ItemSet, Query};
 use super::scan::{TILE_USERS, best_items, best_items_of_tile, best_of, cosine, most_similar};
-use super::store::Files;
 use crate::error::{Error, Result};
 use crate::interactions::mapped::Mapped;
 use crate::linalg::kernels::score_rows;
 use crate::progress::{Progress, Unwatched};
+use crate::stored::Files;
 
 /// Items scored between two looks at progress.
 const BLOCK: usize = 16_384;

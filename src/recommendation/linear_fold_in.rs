@@ -15,7 +15,6 @@ use std::borrow::Cow;
 use super::Scored;
 use super::ranker::{Contribution, Query, Ranker};
 use super::scan::{TILE_USERS, best_items, best_items_of_tile, cosine};
-use super::store::{DataWriter, Files};
 use super::top_k::TopK;
 use super::trainer::history_graph;
 use super::weighting::Weighting;
@@ -25,6 +24,7 @@ use crate::linalg::kernels::{dot, score_rows};
 use crate::onnx::graph::{GraphBuilder, int_attribute};
 use crate::onnx::proto::data_type;
 use crate::progress::{Progress, Unwatched};
+use crate::stored::{DataWriter, Files};
 
 /// Rows handled between two looks at progress.
 const BLOCK: usize = 16_384;

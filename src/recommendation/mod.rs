@@ -24,7 +24,6 @@ mod ranker;
 mod request;
 mod rerank;
 mod scan;
-mod store;
 mod top_k;
 mod train;
 mod trainer;

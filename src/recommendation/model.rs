@@ -12,7 +12,6 @@ use super::popularity::Popularity;
 use super::ranker::{Contribution, ItemSet, Query, Ranker};
 use super::request::Request;
 use super::rerank;
-use super::store::{Files, MappedCsr};
 use super::two_tower::TwoTowerRanker;
 use super::{Algorithm, bpr, ease, item_knn, lightgcn};
 use crate::error::{Error, Result};
@@ -20,6 +19,7 @@ use crate::interactions::mapped::Mapped;
 use crate::interactions::{Features, IdTable};
 use crate::parallel::for_each_chunk;
 use crate::progress::{Progress, Unwatched};
+use crate::stored::{Files, MappedCsr};
 
 /// Users whose items are ranked together in [`Model::recommend_block`].
 const TILE: usize = 64;

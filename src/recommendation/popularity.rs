@@ -9,12 +9,12 @@ use serde_json::Map;
 
 use super::Scored;
 use super::ranker::{Query, Ranker};
-use super::store::DataWriter;
 use super::trainer::{Parts, Training, history_graph};
 use crate::error::{Error, Result};
 use crate::interactions::Interactions;
 use crate::options::Options;
 use crate::progress::Progress;
+use crate::stored::DataWriter;
 
 /// Microseconds.
 const DAY: f64 = 24.0 * 3600.0 * 1e6;

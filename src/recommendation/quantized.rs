@@ -16,7 +16,6 @@
 //! The copy takes `d + 8.75` bytes an item where the factors take `4 d`. A search reads at most the copy, and the factors of some hundred items.
 
 use super::ranker::Query;
-use super::store::{DataWriter, Files};
 use super::top_k::TopK;
 use super::trainer::Training;
 use crate::error::Result;
@@ -26,6 +25,7 @@ use crate::linalg::kernels::dot;
 use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::progress::Progress;
+use crate::stored::{DataWriter, Files};
 
 /// Fewer items are scanned as fast without.
 const LEAST_ITEMS: usize = if cfg!(test) { 64 } else { 2048 };

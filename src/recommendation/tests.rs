@@ -437,7 +437,7 @@ fn an_opened_model_reads_its_factors_in_place() {
     map.copy_from_slice(&whole.onnx);
     let onnx = Bytes::from_owner(map);
     let data = Bytes::from(whole.data.clone());
-    let files = store::Files::open("m", onnx, &data).unwrap();
+    let files = crate::stored::Files::open("m", onnx, &data).unwrap();
     let (_, factors) = files.initializer::<f32, 2>("item_factors").unwrap();
     assert!(factors.is_shared());
     assert_eq!(factors.as_ptr() as usize % 64, 0);

@@ -3,13 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::model::Model;
-use super::store::DataWriter;
 use crate::error::Result;
 use crate::interactions::{Features, Interactions};
 use crate::memory;
 use crate::onnx::graph::{Axis, GraphBuilder};
 use crate::onnx::proto::data_type;
 use crate::progress::Progress;
+use crate::stored::DataWriter;
 
 /// What an algorithm's trainer is given.
 #[derive(Clone, Copy)]

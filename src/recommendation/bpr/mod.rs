@@ -23,11 +23,11 @@ use serde_json::{Map, Value, json};
 
 use self::strata::Strata;
 use super::linear_fold_in::{Factors, FoldIn, LinearFoldIn};
-use super::store::Files;
 use super::trainer::{Parts, Training, user_counts};
 use super::weighting::Weighting;
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::stored::Files;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Parameters {

@@ -12,7 +12,6 @@
 use serde_json::{Map, Value};
 
 use super::item_graph::{ItemGraph, ItemGraphRanker, List, Neighbours, confidences, scatter_scores};
-use super::store::{DataWriter, Files};
 use super::top_k::TopK;
 use super::trainer::{Parts, Training, history_graph, user_counts};
 use super::weighting::Weighting;
@@ -22,6 +21,7 @@ use crate::linalg::inverse::Symmetric;
 use crate::memory;
 use crate::options::Options;
 use crate::parallel::for_each_chunk;
+use crate::stored::{DataWriter, Files};
 
 /// Beyond, the matrix of all pairs takes more than 3.6 GB, and its inverse most of an hour on one core.
 pub const MOST_ITEMS: usize = 30_000;

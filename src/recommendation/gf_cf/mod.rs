@@ -22,7 +22,6 @@ mod ranker;
 use serde_json::{Map, Value, json};
 
 use super::item_graph::{Confidences, Neighbours, confidences, products, scatter_scores};
-use super::store::DataWriter;
 use super::trainer::{Parts, Training, history_graph, user_counts};
 use super::weighting::Weighting;
 use crate::error::Result;
@@ -30,6 +29,7 @@ use crate::interactions::Csr;
 use crate::linalg::randomized_svd::{RightSvd, Svd};
 use crate::onnx::graph::{GraphBuilder, int_attribute};
 use crate::options::Options;
+use crate::stored::DataWriter;
 
 pub use ranker::GfCfRanker;
 

@@ -12,8 +12,8 @@ use crate::recommendation::Scored;
 use crate::recommendation::item_graph::{ItemGraph, best};
 use crate::recommendation::ranker::{Contribution, Query, Ranker};
 use crate::recommendation::scan::{TILE_USERS, best_sums_of_tile};
-use crate::recommendation::store::Files;
 use crate::recommendation::top_k::TopK;
+use crate::stored::Files;
 
 /// Items scored between two looks at progress.
 const BLOCK: usize = 16_384;

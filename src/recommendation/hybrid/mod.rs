@@ -27,13 +27,13 @@ use serde_json::{Map, Value, json};
 
 use super::quality::Metric;
 use super::ranker::Ranker;
-use super::store::{DataWriter, Files};
 use super::train::{check_options, train_parts};
 use super::trainer::{Parts, Training, user_counts};
 use super::{Algorithm, Model};
 use crate::error::{Error, Result};
 use crate::onnx::graph::GraphBuilder;
 use crate::options::Options;
+use crate::stored::{DataWriter, Files};
 
 pub use ranker::HybridRanker;
 

@@ -11,9 +11,9 @@ use crate::memory;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::recommendation::ranker::{Contribution, Query, Ranker};
-use crate::recommendation::store::Files;
 use crate::recommendation::top_k::TopK;
 use crate::recommendation::{Model, Scored};
+use crate::stored::Files;
 
 /// Similar items asked of each component, besides those asked for: the blend may rank lower ones higher.
 const MORE_SIMILAR: usize = 50;

@@ -29,10 +29,10 @@ use serde_json::{Map, json};
 use self::parameters::Parameters;
 use self::training::Trained;
 use super::quantized;
-use super::store::DataWriter;
 use super::trainer::{Parts, Training, user_counts};
 use crate::error::Result;
 use crate::options::Options;
+use crate::stored::DataWriter;
 
 pub use ranker::IalsRanker;
 

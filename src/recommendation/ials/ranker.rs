@@ -19,7 +19,7 @@ use crate::recommendation::Scored;
 use crate::recommendation::item_factors::ItemFactors;
 use crate::recommendation::ranker::{Contribution, Query, Ranker};
 use crate::recommendation::scan::most_similar;
-use crate::recommendation::store::Files;
+use crate::stored::Files;
 
 /// A history's items whose factors are gathered at a time.
 const GATHERED: usize = 64;

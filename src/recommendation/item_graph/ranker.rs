@@ -8,9 +8,9 @@ use crate::memory;
 use crate::progress::Progress;
 use crate::recommendation::Scored;
 use crate::recommendation::ranker::{Contribution, Query, Ranker};
-use crate::recommendation::store::Files;
 use crate::recommendation::top_k::TopK;
 use crate::recommendation::weighting::Weighting;
+use crate::stored::Files;
 
 /// An item graph in a model's file.
 pub struct ItemGraph {

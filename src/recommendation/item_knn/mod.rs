@@ -17,13 +17,13 @@
 use serde_json::{Map, Value};
 
 use super::item_graph::{ItemGraph, ItemGraphRanker, Neighbours, confidences, products, scatter_scores};
-use super::store::{DataWriter, Files};
 use super::trainer::{Parts, Training, history_graph, user_counts};
 use super::weighting::Weighting;
 use crate::error::Result;
 use crate::interactions::Csr;
 use crate::options::Options;
 use crate::progress::Progress;
+use crate::stored::{DataWriter, Files};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Similarity {

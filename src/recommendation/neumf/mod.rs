@@ -21,12 +21,12 @@ mod train;
 
 use serde_json::{Map, Value, json};
 
-use super::store::DataWriter;
 use super::trainer::{Parts, Training, user_counts};
 use super::weighting::Weighting;
 use crate::error::Result;
 use crate::neural::team;
 use crate::options::Options;
+use crate::stored::DataWriter;
 
 pub use ranker::NeuMfRanker;
 

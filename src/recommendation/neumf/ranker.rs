@@ -14,8 +14,8 @@ use crate::progress::Progress;
 use crate::recommendation::Scored;
 use crate::recommendation::ranker::{Query, Ranker};
 use crate::recommendation::scan::most_similar;
-use crate::recommendation::store::Files;
 use crate::recommendation::top_k::TopK;
+use crate::stored::Files;
 
 /// Items whose layers stay in the first-level cache.
 const BLOCK: usize = 64;

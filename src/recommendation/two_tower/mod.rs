@@ -29,13 +29,13 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use self::towers::ItemTower;
-use super::store::{DataWriter, Files};
 use super::trainer::{Parts, Training, user_counts};
 use super::weighting::Weighting;
 use crate::error::{Error, Result};
 use crate::interactions::{Encoder, Features};
 use crate::neural::team;
 use crate::options::Options;
+use crate::stored::{DataWriter, Files};
 
 pub use ranker::TwoTowerRanker;
 

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::recommendation::Scored;
 use crate::recommendation::ranker::{Query, Ranker};
 use crate::recommendation::scan::{TILE_USERS, best_items, best_items_of_tile, cosine, most_similar};
-use crate::recommendation::store::Files;
+use crate::stored::Files;
 
 /// Items scored between two looks at progress.
 const BLOCK: usize = 16_384;

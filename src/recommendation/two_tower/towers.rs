@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::interactions::Features;
 use crate::neural::dense::Dense;
 use crate::neural::network::Layer;
-use crate::recommendation::store::{DataWriter, Files};
+use crate::stored::{DataWriter, Files};
 
 /// A vector shorter than this has no direction.
 const NOTHING: f32 = 1e-6;

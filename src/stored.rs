@@ -21,6 +21,10 @@ pub trait Element: Pod + Send + Sync + 'static {
     /// `TensorProto.DataType`; 0 where graphs of this engine have none.
     const ONNX: i32 = 0;
 }
+impl Element for f64 {
+    const DTYPE: Dtype = Dtype::F64;
+    const ONNX: i32 = data_type::DOUBLE;
+}
 impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
     const ONNX: i32 = data_type::FLOAT;

@@ -1,0 +1,86 @@
+//! Rows by columns, as methods learn and make them.
+
+use crate::tabular::NONE;
+
+/// A column of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// For messages.
+    pub name: String,
+    pub kind: FieldKind,
+    /// Whether it may be NULL.
+    pub nulls: bool,
+    /// Whether its categories or bounds were declared, not read off the rows.
+    pub declared: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FieldKind {
+    /// Codes from 0 to `count` − 1: of anything from two to a hundred thousand names.
+    Category { count: usize },
+    /// Numbers, days or microseconds, from `low` to `high`; all are multiples of `step` where that is above 0.
+    Number { low: f64, high: f64, step: f64 },
+}
+
+/// The values of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// [`NONE`] for NULL.
+    Codes(Vec<u32>),
+    /// NaN for NULL.
+    Numbers(Vec<f64>),
+}
+
+impl Values {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Codes(codes) => codes.len(),
+            Self::Numbers(numbers) => numbers.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn is_null(&self, row: usize) -> bool {
+        match self {
+            Self::Codes(codes) => codes[row] == NONE,
+            Self::Numbers(numbers) => numbers[row].is_nan(),
+        }
+    }
+
+    /// The values of some rows, in the order given.
+    pub fn take(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Codes(codes) => Self::Codes(rows.iter().map(|&row| codes[row]).collect()),
+            Self::Numbers(numbers) => Self::Numbers(rows.iter().map(|&row| numbers[row]).collect()),
+        }
+    }
+}
+
+/// Rows: a column for each field, all of one length.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Frame {
+    pub rows: usize,
+    pub columns: Vec<Values>,
+}
+
+impl FieldKind {
+    /// The nearest number that the field can have.
+    pub fn snap(self, x: f64) -> f64 {
+        match self {
+            Self::Number { low, high, step } => {
+                let x = match step {
+                    0.0 => x,
+                    // A power of ten: dividing by its whole inverse gives the number that its decimals are read as.
+                    step if step < 1.0 => (x * (1.0 / step).round()).round() / (1.0 / step).round(),
+                    step => (x / step).round() * step,
+                };
+                // NULL stays NULL: clamp leaves NaN alone.
+                x.clamp(low, high)
+            }
+            Self::Category { .. } => x,
+        }
+    }
+}
