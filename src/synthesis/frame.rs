@@ -1,9 +1,11 @@
 //! Rows by columns, as methods learn and make them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::tabular::NONE;
 
 /// A column of a source.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Field {
     /// For messages.
     pub name: String,
@@ -14,7 +16,8 @@ pub struct Field {
     pub declared: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FieldKind {
     /// Codes from 0 to `count` − 1: of anything from two to a hundred thousand names.
     Category { count: usize },

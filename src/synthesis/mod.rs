@@ -3,7 +3,10 @@
 //! A source becomes a [`Frame`]: of each field either codes of categories or numbers. A method learns from a frame and gives
 //! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
 
+pub mod constraints;
 mod frame;
+mod keys;
+pub mod schema;
 
 use serde_json::{Map, Value};
 

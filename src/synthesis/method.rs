@@ -1,0 +1,58 @@
+//! The methods by name.
+
+use super::{Generator, Parts, Task, cart};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::stored::Files;
+use crate::synthesis::frame::Field;
+
+/// How rows are learned and made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Cart,
+}
+
+impl Method {
+    pub const ALL: [Self; 1] = [Self::Cart];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cart => "cart",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name).ok_or_else(|| Error::UnknownName {
+            what: "method",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+
+    /// Whether what it makes of a field are values of rows that it learned from, whatever their number.
+    pub fn draws_donors(self) -> bool {
+        matches!(self, Self::Cart)
+    }
+
+    /// Whether it keeps a promise of privacy.
+    pub fn is_private(self) -> bool {
+        false
+    }
+
+    /// Whether rows come out of its graph, run by ONNX Runtime, and not out of the data file.
+    pub fn runs_graph(self) -> bool {
+        false
+    }
+
+    pub(super) fn train(self, task: &Task, options: &mut Options) -> Result<Parts> {
+        match self {
+            Self::Cart => cart::train(task, options),
+        }
+    }
+
+    pub(super) fn open(self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        match self {
+            Self::Cart => cart::open(files, fields),
+        }
+    }
+}
