@@ -24,8 +24,14 @@ pub enum Wanted {
     /// One of these categories.
     Codes(Vec<u32>),
     /// One number, or what is nearer to it than `near`.
-    Number { value: f64, near: f64 },
-    Range { low: f64, high: f64 },
+    Number {
+        value: f64,
+        near: f64,
+    },
+    Range {
+        low: f64,
+        high: f64,
+    },
 }
 
 /// The conditions, and where the counters of keys begin.
@@ -60,14 +66,14 @@ impl Conditions {
 
     fn add(&mut self, column: usize, wanted: &Value, schema: &Schema) -> Result<()> {
         let described = &schema.columns[column];
-        let wrong = |hint: String| {
-            Error::argument(format!("the condition on column \"{}\"", described.name), wanted, hint)
-        };
+        let wrong =
+            |hint: String| Error::argument(format!("the condition on column \"{}\"", described.name), wanted, hint);
         let number = |value: &Value| number(value, described.column_type);
         let wanted = match &described.role {
             Role::Key(_) if described.column_type == ColumnType::Integer => {
                 let start = wanted.get("min").and_then(Value::as_i64);
-                let start = start.ok_or_else(|| wrong("Its keys are counted: say from where by {\"min\": 1000}.".into()))?;
+                let start =
+                    start.ok_or_else(|| wrong("Its keys are counted: say from where by {\"min\": 1000}.".into()))?;
                 self.starts.push((column, start));
                 return Ok(());
             }
@@ -80,11 +86,16 @@ impl Conditions {
             Role::Categories { names, .. } => {
                 let list = wanted.as_array().map_or(std::slice::from_ref(wanted), Vec::as_slice);
                 let codes = list.iter().map(|value| {
-                    let text = text(value).ok_or_else(|| wrong("Give one of its values, a list of them, or null.".into()))?;
+                    let text =
+                        text(value).ok_or_else(|| wrong("Give one of its values, a list of them, or null.".into()))?;
                     let code = names.iter().position(|name| *name == text).map(|code| code as u32);
                     code.ok_or_else(|| {
                         let known: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
-                        wrong(format!("No row has it. Known values: {}{}.", known.join(", "), if names.len() > 10 { ", …" } else { "" }))
+                        wrong(format!(
+                            "No row has it. Known values: {}{}.",
+                            known.join(", "),
+                            if names.len() > 10 { ", …" } else { "" }
+                        ))
                     })
                 });
                 Wanted::Codes(codes.collect::<Result<_>>()?)
@@ -98,7 +109,9 @@ impl Conditions {
                         }
                         let end = |key: &str, default: f64| match range.get(key) {
                             None | Some(Value::Null) => Ok(default),
-                            Some(value) => number(value).ok_or_else(|| wrong(format!("\"{key}\" must be a value of its type."))),
+                            Some(value) => {
+                                number(value).ok_or_else(|| wrong(format!("\"{key}\" must be a value of its type.")))
+                            }
                         };
                         Wanted::Range { low: end("min", low)?, high: end("max", high)? }
                     }
@@ -164,7 +177,9 @@ fn number(value: &Value, kind: ColumnType) -> Option<f64> {
 
 fn show(x: f64, kind: ColumnType) -> String {
     match kind {
-        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => super::made::show_time(x, kind),
+        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => {
+            super::made::show_time(x, kind)
+        }
         _ => x.to_string(),
     }
 }

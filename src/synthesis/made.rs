@@ -119,7 +119,9 @@ impl Cell<'_> {
 
 fn number_json(x: f64, kind: ColumnType) -> Value {
     match kind {
-        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => show_time(x, kind).into(),
+        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => {
+            show_time(x, kind).into()
+        }
         _ => plain_number(x),
     }
 }

@@ -3,10 +3,27 @@
 //! A source becomes a [`Frame`]: of each field either codes of categories or numbers. A method learns from a frame and gives
 //! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
 
+pub mod cart;
+pub mod conditions;
 pub mod constraints;
 mod frame;
 mod keys;
+pub mod made;
+mod method;
+pub mod model;
+pub mod sampler;
 pub mod schema;
+pub mod text {
+    pub struct FreeText(Vec<String>);
+    impl FreeText {
+        pub fn fit(texts: &[&str]) -> Self {
+            Self(texts.iter().map(|t| (*t).to_owned()).collect())
+        }
+        pub fn generate(&self, donor: usize, _seed: u64) -> String {
+            self.0.get(donor).cloned().unwrap_or_default()
+        }
+    }
+}
 
 use serde_json::{Map, Value};
 
@@ -17,6 +34,7 @@ use crate::progress::Progress;
 use crate::stored::DataWriter;
 
 pub use frame::{Field, FieldKind, Frame, Values};
+pub use method::Method;
 
 /// Rows that are made together: what a block holds depends on the seed and the block's number alone.
 pub const BLOCK: usize = 8192;

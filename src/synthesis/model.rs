@@ -72,7 +72,8 @@ pub fn train(mut learned: Learned, mut options: Options, training: &Training) ->
     }
     graph.metadata("pg_reco.method", method.name().into());
     graph.metadata("pg_reco.options", options.to_string());
-    let text = serde_json::to_string(&schema).map_err(|e| Error::Internal(format!("a schema cannot be written: {e}")))?;
+    let text =
+        serde_json::to_string(&schema).map_err(|e| Error::Internal(format!("a schema cannot be written: {e}")))?;
     graph.metadata("pg_reco.schema", text);
     training.progress.check()?;
     let onnx = graph.encode()?;
@@ -103,7 +104,10 @@ pub struct Part {
 impl Part {
     /// A text of column `column` that begins as the one of number `donor`.
     pub fn text(&self, column: usize, donor: u32, seed: u64) -> String {
-        self.texts.get(column).and_then(Option::as_ref).map_or_else(String::new, |text| text.generate(donor as usize, seed))
+        self.texts
+            .get(column)
+            .and_then(Option::as_ref)
+            .map_or_else(String::new, |text| text.generate(donor as usize, seed))
     }
 }
 
@@ -161,7 +165,9 @@ impl Learned {
         let moved = |field: &mut usize| *field -= gone.iter().filter(|&&other| other < *field).count();
         for column in &mut self.schema.columns {
             match &mut column.role {
-                Role::Categories { field, .. } | Role::Number { field } | Role::Difference { field, .. } => moved(field),
+                Role::Categories { field, .. } | Role::Number { field } | Role::Difference { field, .. } => {
+                    moved(field)
+                }
                 Role::Elements { first, .. } => moved(first),
                 _ => {}
             }
@@ -178,14 +184,17 @@ impl Schema {
         }
         for (number, (field, released)) in self.fields.iter_mut().zip(released).enumerate() {
             match (released, &mut field.kind) {
-                (Released::Number { low: least, high: most }, FieldKind::Number { low, high, .. }) => (*low, *high) = (*least, *most),
+                (Released::Number { low: least, high: most }, FieldKind::Number { low, high, .. }) => {
+                    (*low, *high) = (*least, *most)
+                }
                 (Released::Category { codes }, FieldKind::Category { count }) => {
                     *count = codes.len();
                     for column in &mut self.columns {
                         if let Role::Categories { field, names, .. } = &mut column.role
                             && *field == number
                         {
-                            let kept = codes.iter().map(|&code| names.get(code as usize).cloned().ok_or_else(contradiction));
+                            let kept =
+                                codes.iter().map(|&code| names.get(code as usize).cloned().ok_or_else(contradiction));
                             *names = kept.collect::<Result<_>>()?;
                         }
                     }
@@ -198,7 +207,8 @@ impl Schema {
 
     /// Whether every column's fields and columns are there.
     fn is_whole(&self) -> bool {
-        let is_number = |field: usize| matches!(self.fields.get(field).map(|field| field.kind), Some(FieldKind::Number { .. }));
+        let is_number =
+            |field: usize| matches!(self.fields.get(field).map(|field| field.kind), Some(FieldKind::Number { .. }));
         let category = |field: usize| match self.fields.get(field).map(|field| field.kind) {
             Some(FieldKind::Category { count }) => Some(count),
             _ => None,

@@ -48,16 +48,22 @@ impl<'a> Sampler<'a> {
     pub fn next(&mut self, graph: &mut RunGraph, threads: usize, progress: &dyn Progress) -> Result<Option<Block>> {
         while self.made < self.wanted {
             progress.check()?;
-            let draw = Draw { rows: BLOCK, seed: mix(self.seed ^ mix(self.block)), given: &self.given, threads, progress };
+            let draw =
+                Draw { rows: BLOCK, seed: mix(self.seed ^ mix(self.block)), given: &self.given, threads, progress };
             self.block += 1;
             let frame = self.part.generator.sample(&draw, graph)?;
             let block = self.fitting(frame, draw.seed)?;
             let drawn = self.block * BLOCK as u64;
             self.made += block.rows as u64;
             if self.block >= PATIENCE && self.made * MOST_DRAWN < drawn {
-                let what = if self.conditions.columns.is_empty() { "keep to the constraints" } else { "meet the conditions" };
+                let what =
+                    if self.conditions.columns.is_empty() { "keep to the constraints" } else { "meet the conditions" };
                 let hint = "Widen them, or give fewer at once; SELECT the combination from the source to see whether it has such rows.";
-                return Err(Error::argument(format!("the number of rows that {what}"), format!("{} of {drawn}", self.made), hint));
+                return Err(Error::argument(
+                    format!("the number of rows that {what}"),
+                    format!("{} of {drawn}", self.made),
+                    hint,
+                ));
             }
             progress.report("rows made", self.made as usize, self.wanted as usize);
             if block.rows > 0 {
@@ -90,7 +96,8 @@ impl<'a> Sampler<'a> {
                     });
                     let text = |&row: &usize| {
                         let own = mix(seed ^ mix(row as u64));
-                        let donor = codes.map_or_else(|| below(own, number as u64, names.len()) as u32, |codes| codes[row]);
+                        let donor =
+                            codes.map_or_else(|| below(own, number as u64, names.len()) as u32, |codes| codes[row]);
                         (donor != NONE).then(|| self.part.text(number, donor, mix(own ^ number as u64)))
                     };
                     *column = Made::Texts(rows.iter().map(text).collect());
@@ -113,7 +120,9 @@ impl<'a> Sampler<'a> {
         let seed = mix(self.seed ^ mix(column as u64));
         let numbers = (self.made..).take(rows);
         Ok(match key {
-            Key::Counter { .. } => Made::Counts(numbers.map(|number| key.number(number, start, name)).collect::<Result<_>>()?),
+            Key::Counter { .. } => {
+                Made::Counts(numbers.map(|number| key.number(number, start, name)).collect::<Result<_>>()?)
+            }
             _ => Made::Texts(numbers.map(|number| key.text(seed, number, name).map(Some)).collect::<Result<_>>()?),
         })
     }
@@ -246,7 +255,9 @@ impl Made {
         match self {
             Self::Codes(codes) => *codes = rows.iter().map(|&row| codes[row]).collect(),
             Self::Numbers(numbers) => *numbers = rows.iter().map(|&row| numbers[row]).collect(),
-            Self::Elements(elements) => *elements = rows.iter().map(|&row| std::mem::take(&mut elements[row])).collect(),
+            Self::Elements(elements) => {
+                *elements = rows.iter().map(|&row| std::mem::take(&mut elements[row])).collect()
+            }
             Self::Texts(texts) => *texts = rows.iter().map(|&row| texts[row].take()).collect(),
             Self::Counts(counts) => *counts = rows.iter().map(|&row| counts[row]).collect(),
             Self::Nulls => {}

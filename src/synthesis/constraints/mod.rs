@@ -36,6 +36,18 @@ impl Constraint {
         }
     }
 
+    pub fn columns(&self) -> Vec<usize> {
+        match *self {
+            Self::Order { less, greater, .. } => vec![less, greater],
+            Self::Low { column, .. }
+            | Self::High { column, .. }
+            | Self::OneOf { column, .. }
+            | Self::NotNull { column } => {
+                vec![column]
+            }
+        }
+    }
+
     /// For messages.
     pub fn describe<'a>(&self, name: &dyn Fn(usize) -> &'a String) -> String {
         let sign = |strict: &bool, sign: &str| if *strict { sign.to_owned() } else { format!("{sign}=") };
@@ -81,9 +93,9 @@ fn resolve(expression: &str, comparison: Comparison, columns: &[Description]) ->
             let (one, other) = (columns[left].column_type, columns[right].column_type);
             let comparable = one.is_number()
                 && (one == other
-                    || [one, other].iter().all(|kind| {
-                        matches!(kind, ColumnType::Integer | ColumnType::Float | ColumnType::Numeric)
-                    }));
+                    || [one, other]
+                        .iter()
+                        .all(|kind| matches!(kind, ColumnType::Integer | ColumnType::Float | ColumnType::Numeric)));
             let (less, greater, strict) = match operator {
                 Operator::Less => (left, right, true),
                 Operator::AtMost => (left, right, false),
@@ -92,7 +104,9 @@ fn resolve(expression: &str, comparison: Comparison, columns: &[Description]) ->
                 Operator::Equal => return Err(wrong("Two columns can be ordered: <, <=, > or >=.".into())),
             };
             if !comparable || less == greater {
-                return Err(wrong("It must compare two different columns, both numbers or both of one type of time.".into()));
+                return Err(wrong(
+                    "It must compare two different columns, both numbers or both of one type of time.".into(),
+                ));
             }
             Ok(Constraint::Order { less, greater, strict })
         }
@@ -119,7 +133,10 @@ fn constant(
         _ => None,
     };
     let number = number.ok_or_else(|| {
-        wrong(format!("Column \"{}\" has type {}: compare it to a value of that type.", columns[column].name, columns[column].type_name))
+        wrong(format!(
+            "Column \"{}\" has type {}: compare it to a value of that type.",
+            columns[column].name, columns[column].type_name
+        ))
     })?;
     Ok(match operator {
         Operator::Less => Constraint::High { column, high: number, strict: true },

@@ -177,7 +177,11 @@ fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
 fn number_length(text: &str) -> usize {
     let mut before = ' ';
     let ends = |c: char| {
-        let belongs = c.is_ascii_digit() || c == '.' || c == 'e' || c == 'E' || ((c == '-' || c == '+') && matches!(before, 'e' | 'E'));
+        let belongs = c.is_ascii_digit()
+            || c == '.'
+            || c == 'e'
+            || c == 'E'
+            || ((c == '-' || c == '+') && matches!(before, 'e' | 'E'));
         before = c;
         !belongs
     };
@@ -228,7 +232,9 @@ impl Parser {
         let left = self.operand()?;
         if self.word("is") {
             return match left {
-                Operand::Column(column) if self.word("not") && self.word("null") => Some(vec![Comparison::NotNull(column)]),
+                Operand::Column(column) if self.word("not") && self.word("null") => {
+                    Some(vec![Comparison::NotNull(column)])
+                }
                 _ => None,
             };
         }

@@ -65,15 +65,22 @@ fn what_users_write_is_understood() {
     assert_eq!(of("0 < price AND price BETWEEN 1 AND 9").len(), 3);
     assert_eq!(of("status IN ('a', 'b')").len(), 1);
     assert_eq!(of("gift = true"), [Constraint::OneOf { column: 5, names: vec!["true".into()] }]);
-    assert_eq!(
-        of("ordered < DATE '2021-03-01'"),
-        [Constraint::High { column: 2, high: 7730.0, strict: true }]
-    );
+    assert_eq!(of("ordered < DATE '2021-03-01'"), [Constraint::High { column: 2, high: 7730.0, strict: true }]);
 }
 
 #[test]
 fn what_is_of_another_form_is_said_to_be() {
-    for expression in ["price > 1 OR cost > 1", "length(status) > 3", "price + cost > 3", "price", "", "status ~ 'x'", "(((", "'", "price > NULL"] {
+    for expression in [
+        "price > 1 OR cost > 1",
+        "length(status) > 3",
+        "price + cost > 3",
+        "price",
+        "",
+        "status ~ 'x'",
+        "(((",
+        "'",
+        "price > NULL",
+    ] {
         assert!(understand(expression, &columns()).is_none(), "{expression}");
     }
 }

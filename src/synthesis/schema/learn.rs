@@ -59,8 +59,12 @@ impl Learned {
     /// `descriptions` are those of the table's columns, in their order: those that are numbers are read as numbers, all others as
     /// categories.
     pub fn new(table: &Table, descriptions: &[Description], wishes: &Wishes) -> Result<Self> {
-        let mut learned =
-            Self { schema: Schema::default(), frame: Frame { rows: table.rows(), columns: Vec::new() }, unique: Vec::new(), notices: Vec::new() };
+        let mut learned = Self {
+            schema: Schema::default(),
+            frame: Frame { rows: table.rows(), columns: Vec::new() },
+            unique: Vec::new(),
+            notices: Vec::new(),
+        };
         learned.read_constraints(descriptions, wishes)?;
         for (description, (_, _, column)) in descriptions.iter().zip(table.columns()) {
             learned.add(&Source { description, column }, wishes)?;
@@ -146,8 +150,14 @@ impl Learned {
                     elements
                 } else if plain_text && free.unwrap_or(seems_free && !foreign) {
                     self.free_text(description, codes, texts, wishes)?
-                } else if plain_text && identifies && !foreign && free.is_none() && !wishes.categories.contains_key(name) {
-                    self.notices.push(format!("column \"{name}\" has another value in every row: new ones are made like them"));
+                } else if plain_text
+                    && identifies
+                    && !foreign
+                    && free.is_none()
+                    && !wishes.categories.contains_key(name)
+                {
+                    self.notices
+                        .push(format!("column \"{name}\" has another value in every row: new ones are made like them"));
                     Role::Key(if description.uuid { Key::Uuid } else { Key::like(names) })
                 } else {
                     self.categories(description, codes.clone(), texts, wishes)?
@@ -162,7 +172,14 @@ impl Learned {
         Ok(())
     }
 
-    fn field(&mut self, description: &Description, kind: FieldKind, values: Values, declared: bool, private: bool) -> usize {
+    fn field(
+        &mut self,
+        description: &Description,
+        kind: FieldKind,
+        values: Values,
+        declared: bool,
+        private: bool,
+    ) -> usize {
         let nulls = if private { !description.not_null } else { (0..values.len()).any(|row| values.is_null(row)) };
         self.schema.fields.push(Field { name: description.name.clone(), kind, nulls, declared });
         self.frame.columns.push(values);
@@ -187,7 +204,8 @@ impl Learned {
         let step = step(description.column_type, description.scale, values, wishes.private);
         let declared = wishes.bounds.get(&description.name).copied();
         let known = || values.iter().copied().filter(|x| !x.is_nan());
-        let (low, high) = declared.unwrap_or_else(|| (known().fold(f64::INFINITY, f64::min), known().fold(f64::NEG_INFINITY, f64::max)));
+        let (low, high) = declared
+            .unwrap_or_else(|| (known().fold(f64::INFINITY, f64::min), known().fold(f64::NEG_INFINITY, f64::max)));
         if declared.is_some()
             && let Some(row) = values.iter().position(|&x| x < low || x > high)
         {
@@ -198,10 +216,18 @@ impl Learned {
         let mut copy = Vec::new();
         memory::extend(&mut copy, values)?;
         let kind = FieldKind::Number { low, high, step };
-        Ok(Role::Number { field: self.field(description, kind, Values::Numbers(copy), declared.is_some(), wishes.private) })
+        Ok(Role::Number {
+            field: self.field(description, kind, Values::Numbers(copy), declared.is_some(), wishes.private),
+        })
     }
 
-    fn categories(&mut self, description: &Description, mut codes: Vec<u32>, mut names: Vec<String>, wishes: &Wishes) -> Result<Role> {
+    fn categories(
+        &mut self,
+        description: &Description,
+        mut codes: Vec<u32>,
+        mut names: Vec<String>,
+        wishes: &Wishes,
+    ) -> Result<Role> {
         let declared = wishes.categories.get(&description.name).or(description.labels.as_ref());
         if let Some(declared) = declared {
             let numbers: AHashMap<&str, u32> = declared.iter().map(String::as_str).zip(0..).collect();
@@ -216,7 +242,13 @@ impl Learned {
         Ok(Role::Categories { field, names, json: None })
     }
 
-    fn elements(&mut self, description: &Description, codes: &[u32], names: &[String], wishes: &Wishes) -> Result<Option<Role>> {
+    fn elements(
+        &mut self,
+        description: &Description,
+        codes: &[u32],
+        names: &[String],
+        wishes: &Wishes,
+    ) -> Result<Option<Role>> {
         if description.column_type != ColumnType::Array || wishes.private {
             return Ok(None);
         }
@@ -240,7 +272,13 @@ impl Learned {
         Ok(Some(Role::Elements { first, count }))
     }
 
-    fn free_text(&mut self, description: &Description, codes: &[u32], names: Vec<String>, wishes: &Wishes) -> Result<Role> {
+    fn free_text(
+        &mut self,
+        description: &Description,
+        codes: &[u32],
+        names: Vec<String>,
+        wishes: &Wishes,
+    ) -> Result<Role> {
         if wishes.private {
             let hint = format!(
                 "Its texts would tell the rows: leave it out with {{\"drop\": [\"{0}\"]}}, or declare its values with {{\"domain\": {{\"{0}\": […]}}}}.",
@@ -270,16 +308,21 @@ impl Learned {
                     _ => None,
                 },
                 Constraint::Low { column, low, strict } => match columns[*column] {
-                    tabular::Column::Number(values) => values.iter().position(|x| if *strict { x <= low } else { x < low }),
+                    tabular::Column::Number(values) => {
+                        values.iter().position(|x| if *strict { x <= low } else { x < low })
+                    }
                     _ => None,
                 },
                 Constraint::High { column, high, strict } => match columns[*column] {
-                    tabular::Column::Number(values) => values.iter().position(|x| if *strict { x >= high } else { x > high }),
+                    tabular::Column::Number(values) => {
+                        values.iter().position(|x| if *strict { x >= high } else { x > high })
+                    }
                     _ => None,
                 },
                 Constraint::OneOf { column, names } => match columns[*column] {
                     tabular::Column::Category { codes, names: found, .. } => {
-                        let fits: Vec<bool> = found.iter().map(|name| names.iter().any(|known| **known == **name)).collect();
+                        let fits: Vec<bool> =
+                            found.iter().map(|name| names.iter().any(|known| **known == **name)).collect();
                         codes.iter().position(|&code| code != NONE && !fits[code as usize])
                     }
                     tabular::Column::Number(values) => {
@@ -335,7 +378,8 @@ impl Learned {
         let orders: Vec<(usize, usize)> = self.schema.constraints.iter().filter_map(Constraint::order).collect();
         if let Some(&(less, greater)) = orders.iter().find(|(less, greater)| reaches(&orders, *greater, *less)) {
             let name = |column: usize| &self.schema.columns[column].name;
-            let hint = format!("Each of \"{}\" and \"{}\" would have to be less than the other.", name(less), name(greater));
+            let hint =
+                format!("Each of \"{}\" and \"{}\" would have to be less than the other.", name(less), name(greater));
             return Err(Error::argument("the constraints", "contradictory", hint));
         }
         for (less, greater) in orders {
@@ -354,7 +398,8 @@ impl Learned {
                 continue;
             }
             // Differences of decimals are rounded back to the column's step when they are added again.
-            self.schema.fields[field].kind = FieldKind::Number { low: least, high: most, step: if step >= 1.0 { 1.0 } else { step } };
+            self.schema.fields[field].kind =
+                FieldKind::Number { low: least, high: most, step: if step >= 1.0 { 1.0 } else { step } };
             self.schema.fields[field].nulls = differences.iter().any(|x| x.is_nan());
             self.frame.columns[field] = Values::Numbers(differences);
             self.schema.columns[greater].role = Role::Difference { field, from: less, low, high };

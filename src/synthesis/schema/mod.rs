@@ -51,13 +51,7 @@ impl ColumnType {
     pub fn is_number(self) -> bool {
         matches!(
             self,
-            Self::Integer
-                | Self::Float
-                | Self::Numeric
-                | Self::Date
-                | Self::Time
-                | Self::Timestamp
-                | Self::Timestamptz
+            Self::Integer | Self::Float | Self::Numeric | Self::Date | Self::Time | Self::Timestamp | Self::Timestamptz
         )
     }
 }
@@ -122,7 +116,9 @@ pub enum Role {
     },
     Key(Key),
     /// The value of this column of the parent's row.
-    Parent { column: usize },
+    Parent {
+        column: usize,
+    },
     /// Texts put together anew from those in `names`, beginning with one that `field` draws, or chance where the method has no use for it.
     FreeText {
         field: Option<usize>,
