@@ -31,7 +31,7 @@ COMMENT ON TABLE reco.model IS 'a row for each model name';
 CREATE TABLE reco.model_version (
     name text NOT NULL,
     version integer NOT NULL CHECK (version > 0),
-    task text NOT NULL CHECK (task IN ('text_embedding', 'image_embedding', 'recommendation', 'predict')),
+    task text NOT NULL CHECK (task IN ('text_embedding', 'image_embedding', 'recommendation', 'synthesis', 'predict')),
     algorithm text,
     config jsonb NOT NULL,
     source text,

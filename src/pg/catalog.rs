@@ -25,18 +25,22 @@ pub enum Task {
     TextEmbedding,
     ImageEmbedding,
     Recommendation,
+    /// Makes rows.
+    Synthesis,
     /// Any other graph: `reco.predict` runs it.
     Predict,
 }
 
 impl Task {
-    const ALL: [Self; 4] = [Self::TextEmbedding, Self::ImageEmbedding, Self::Recommendation, Self::Predict];
+    const ALL: [Self; 5] =
+        [Self::TextEmbedding, Self::ImageEmbedding, Self::Recommendation, Self::Synthesis, Self::Predict];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::TextEmbedding => "text_embedding",
             Self::ImageEmbedding => "image_embedding",
             Self::Recommendation => "recommendation",
+            Self::Synthesis => "synthesis",
             Self::Predict => "predict",
         }
     }

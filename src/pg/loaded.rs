@@ -18,20 +18,23 @@ use crate::error::{Error, Result};
 use crate::interactions::Signals;
 use crate::onnx::environment;
 use crate::onnx::inspect::Signature;
-use crate::onnx::session::{Execution, Session, SessionOptions};
+use crate::onnx::session::{Execution, RunMemory, Session, SessionOptions};
+use crate::onnx::tensor::Tensor;
 use crate::pg::cache;
 use crate::pg::catalog::{self, DATA_FILE, Entry, ONNX_FILE, Stamp, TOKENIZER_FILE, Task};
 use crate::pg::settings;
 use crate::pg::shared::models;
-use crate::progress::{Progress, SCAN};
+use crate::progress::{Progress, Run, SCAN};
 use crate::recommendation;
 use crate::sealed;
+use crate::synthesis::{self, RunGraph};
 
 /// A model ready for use. What a run changes is in a cell: a backend runs one thing at a time.
 pub enum Ready {
     Text(Box<RefCell<TextEmbedder>>),
     Image(RefCell<ImageEmbedder>),
     Recommender(Box<Recommender>),
+    Synthesizer(Box<Synthesizer>),
     Graph(RefCell<Graph>),
 }
 
@@ -41,6 +44,7 @@ impl Ready {
             Self::Text(_) => Task::TextEmbedding,
             Self::Image(_) => Task::ImageEmbedding,
             Self::Recommender(_) => Task::Recommendation,
+            Self::Synthesizer(_) => Task::Synthesis,
             Self::Graph(_) => Task::Predict,
         }
     }
@@ -51,6 +55,7 @@ impl Ready {
             Self::Text(model) => model.borrow().session().provider.name(),
             Self::Image(model) => model.borrow().session().provider.name(),
             Self::Recommender(_) => SCAN,
+            Self::Synthesizer(model) => model.session.as_ref().map_or(SCAN, |s| s.borrow().provider.name()),
             Self::Graph(graph) => graph.borrow().session.provider.name(),
         }
     }
@@ -61,6 +66,29 @@ pub struct Recommender {
     pub model: recommendation::Model,
     /// How a history is read.
     pub signals: Signals,
+}
+
+pub struct Synthesizer {
+    pub model: synthesis::model::Model,
+    /// Of the methods that make rows by their graph.
+    session: Option<RefCell<Session>>,
+}
+
+impl Synthesizer {
+    /// Hands `body` what runs the graph, for methods that have one to run.
+    pub fn run<T>(&self, progress: &dyn Progress, body: impl FnOnce(&mut RunGraph) -> Result<T>) -> Result<T> {
+        let mut run = |inputs: Vec<(&'static str, Tensor)>, wanted: &[&str]| {
+            let none = || Error::Internal("a synthesizer without a graph was asked to run it".into());
+            let session = &mut *self.session.as_ref().ok_or_else(none)?.borrow_mut();
+            let began = Instant::now();
+            let rows = inputs.first().map_or(0, |(_, tensor)| tensor.shape.first().copied().unwrap_or(0));
+            let outputs = session.run(inputs, wanted, RunMemory::Keep, progress)?;
+            let (model, provider) = (session.name.as_str(), session.provider.name());
+            progress.ran(&Run { model, provider, rows, tokens: None, took: began.elapsed() });
+            Ok(outputs)
+        };
+        body(&mut run)
+    }
 }
 
 pub struct Graph {
@@ -146,7 +174,11 @@ fn slot(
     let (ready, bytes) = load(&entry, &options, progress)?;
     environment::trim_memory();
     models::loaded(name, ready.provider(), began.elapsed(), bytes);
-    let keeps_options = !matches!(ready, Ready::Recommender(_));
+    let keeps_options = match &ready {
+        Ready::Recommender(_) => false,
+        Ready::Synthesizer(model) => model.session.is_some(),
+        Ready::Text(_) | Ready::Image(_) | Ready::Graph(_) => true,
+    };
     let ready = Rc::new(ready);
     let slot = Slot { stamp, options: keeps_options.then_some(options), ready: ready.clone(), bytes, used: 0 };
     SLOTS.with_borrow_mut(|slots| {
@@ -208,6 +240,15 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
             };
             let ready = Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model, signals }));
             Ok((ready, sealed::size(folder)))
+        }
+        Task::Synthesis => {
+            let model = synthesis::model::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?)?;
+            let session = match model.method.runs_graph() {
+                true => Some(RefCell::new(session(entry, &source, options, progress)?)),
+                false => None,
+            };
+            let bytes = sealed::size(folder) + session.as_ref().map_or(0, |session| session.borrow().bytes);
+            Ok((Ready::Synthesizer(Box::new(Synthesizer { model, session })), bytes))
         }
         Task::TextEmbedding => {
             let signature = Signature::read(onnx)?;

@@ -61,6 +61,16 @@ pub struct Attribute {
     type_oid: pg_sys::Oid,
 }
 
+/// A column as a query gives it.
+pub struct ResultColumn {
+    pub name: String,
+    /// Of a domain the type below it.
+    pub type_oid: pg_sys::Oid,
+    pub modifier: i32,
+    /// The table and the number of its column that it is, unchanged.
+    pub origin: Option<(pg_sys::Oid, i16)>,
+}
+
 /// An attribute's value in a row.
 pub enum AttributeValue {
     Null,
@@ -115,6 +125,19 @@ impl Source {
             column.attribute(place)
         });
         Ok((source, attributes.collect::<Result<_>>()?))
+    }
+
+    /// [`open`](Self::open) with every column as it is, to be read by [`Row::datum`].
+    pub fn open_columns(what: &'static str, query: &str) -> Result<(Self, Vec<ResultColumn>)> {
+        let (source, described) = Self::open_described(what, query, &[])?;
+        let origins = origins(query)?;
+        let columns = described.into_iter().enumerate().map(|(place, column)| ResultColumn {
+            name: column.name,
+            type_oid: column.type_oid,
+            modifier: column.modifier,
+            origin: origins.get(place).copied().flatten(),
+        });
+        Ok((source, columns.collect()))
     }
 
     /// `what` is the argument's name, for messages.
@@ -329,6 +352,11 @@ impl Row<'_> {
         }
     }
 
+    /// The value in a place of the row, `None` for NULL.
+    pub fn datum(&self, place: usize) -> Option<pg_sys::Datum> {
+        (!self.nulls[place]).then(|| self.values[place])
+    }
+
     /// An attribute's value.
     pub fn attribute(&self, attribute: &Attribute) -> Result<AttributeValue> {
         if self.nulls[attribute.place] {
@@ -382,8 +410,35 @@ impl Row<'_> {
     }
 }
 
+/// The table columns that a query's columns are, unchanged.
+fn origins(query: &str) -> Result<Vec<Option<(pg_sys::Oid, i16)>>> {
+    let text = CString::new(query).map_err(|_| Error::Internal("a zero byte in a query".into()))?;
+    connected(|| {
+        // SAFETY: SPI is connected; the query was prepared before. A plan's sources are a list, each with a list of queries, whose
+        // target lists hold target entries.
+        unsafe {
+            let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
+            if plan.is_null() {
+                return Ok(Vec::new());
+            }
+            let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+            let queries = (*pg_sys::list_nth(sources, 0).cast::<pg_sys::CachedPlanSource>()).query_list;
+            let targets = (*pg_sys::list_nth(queries, 0).cast::<pg_sys::Query>()).targetList;
+            let count = if targets.is_null() { 0 } else { (*targets).length };
+            let entries = (0..count).map(|i| pg_sys::list_nth(targets, i).cast::<pg_sys::TargetEntry>());
+            let origins = entries.filter(|&entry| !(*entry).resjunk).map(|entry| {
+                let (table, column) = ((*entry).resorigtbl, (*entry).resorigcol);
+                (table != pg_sys::InvalidOid && column > 0).then_some((table, column))
+            });
+            let origins = origins.collect();
+            pg_sys::SPI_freeplan(plan);
+            Ok(origins)
+        }
+    })
+}
+
 /// A value of one of the number types.
-unsafe fn number(type_oid: pg_sys::Oid, datum: pg_sys::Datum) -> Option<f64> {
+pub unsafe fn number(type_oid: pg_sys::Oid, datum: pg_sys::Datum) -> Option<f64> {
     // SAFETY: the caller says that the datum has this type and is not NULL.
     unsafe {
         match type_oid {
@@ -413,13 +468,13 @@ fn attribute_kind(type_oid: pg_sys::Oid) -> Option<ColumnKind> {
     }
 }
 
-fn type_name(type_oid: pg_sys::Oid) -> String {
+pub fn type_name(type_oid: pg_sys::Oid) -> String {
     // SAFETY: format_type_be takes any oid and gives a C string.
     unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }
 
 /// A text value where it lies, or unpacked in the memory of the SPI call.
-unsafe fn text<'a>(datum: pg_sys::Datum, column: &str) -> Result<&'a str> {
+pub unsafe fn text<'a>(datum: pg_sys::Datum, column: &str) -> Result<&'a str> {
     // SAFETY: the caller says that the datum is a varlena.
     let bytes = unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) };
     std::str::from_utf8(bytes).map_err(|_| {
@@ -448,6 +503,7 @@ unsafe fn only_reads(plan: pg_sys::SPIPlanPtr) -> bool {
 struct Described {
     name: String,
     type_oid: pg_sys::Oid,
+    modifier: i32,
 }
 
 impl Described {
@@ -470,7 +526,11 @@ unsafe fn describe(tuple_description: pg_sys::TupleDesc) -> Vec<Described> {
         let columns = pgrx::PgTupleDesc::from_pg_unchecked(tuple_description);
         columns
             .iter()
-            .map(|a| Described { name: a.name().to_owned(), type_oid: pg_sys::getBaseType(a.atttypid) })
+            .map(|a| {
+                let mut modifier = a.atttypmod;
+                let type_oid = pg_sys::getBaseTypeAndTypmod(a.atttypid, &mut modifier);
+                Described { name: a.name().to_owned(), type_oid, modifier }
+            })
             .collect()
     }
 }
@@ -513,7 +573,7 @@ fn find(wanted: &Wanted, described: &[Described]) -> Result<Option<Column>> {
 
 /// Runs `body` connected to SPI. An error that PostgreSQL raises inside unwinds past this; the transaction then ends
 /// the connection.
-fn connected<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn connected<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: SPI_connect and SPI_finish are called in pairs on every path that returns.
     unsafe {
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {

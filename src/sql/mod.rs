@@ -10,6 +10,7 @@ mod interaction_importance;
 mod models;
 mod recommendation;
 mod statistics;
+mod synthesis;
 mod top_k;
 mod training;
 mod vectors;

@@ -89,7 +89,7 @@ fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
             let side = model.config.crop as usize;
             model.embed_pixels(vec![0.0; 3 * side * side], progress).map(drop)
         }
-        Ready::Recommender(_) | Ready::Graph(_) => Ok(()),
+        Ready::Recommender(_) | Ready::Synthesizer(_) | Ready::Graph(_) => Ok(()),
     }
 }
 

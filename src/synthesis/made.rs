@@ -23,7 +23,7 @@ pub enum Made {
 }
 
 /// Some of the rows of a call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
     pub rows: usize,
     /// One for each of the schema's.

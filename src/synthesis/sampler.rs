@@ -24,8 +24,7 @@ const PATIENCE: u64 = 64;
 const MOST_DRAWN: u64 = 100_000;
 
 /// Makes the rows of one call.
-pub struct Sampler<'a> {
-    part: &'a Part,
+pub struct Sampler {
     conditions: Conditions,
     /// Those that the generator keeps to by itself.
     given: Vec<(usize, Values)>,
@@ -37,22 +36,28 @@ pub struct Sampler<'a> {
     unique: Vec<AHashSet<u64>>,
 }
 
-impl<'a> Sampler<'a> {
-    pub fn new(part: &'a Part, wanted: u64, conditions: Conditions, seed: u64) -> Result<Self> {
+impl Sampler {
+    pub fn new(part: &Part, wanted: u64, conditions: Conditions, seed: u64) -> Self {
         let unique = part.unique.iter().map(|hashes| hashes.iter().copied().collect()).collect();
         let given = given(part, &conditions);
-        Ok(Self { part, conditions, given, seed, block: 0, made: 0, wanted, unique })
+        Self { conditions, given, seed, block: 0, made: 0, wanted, unique }
     }
 
-    /// The next rows; `None` at the end. The same seed gives the same rows, and more of them begin with the same.
-    pub fn next(&mut self, graph: &mut RunGraph, threads: usize, progress: &dyn Progress) -> Result<Option<Block>> {
+    /// The next rows, made by the part that this was made for; `None` at the end. The same seed gives the same rows, and more of them begin with the same.
+    pub fn next(
+        &mut self,
+        part: &Part,
+        graph: &mut RunGraph,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Option<Block>> {
         while self.made < self.wanted {
             progress.check()?;
             let draw =
                 Draw { rows: BLOCK, seed: mix(self.seed ^ mix(self.block)), given: &self.given, threads, progress };
             self.block += 1;
-            let frame = self.part.generator.sample(&draw, graph)?;
-            let block = self.fitting(frame, draw.seed)?;
+            let frame = part.generator.sample(&draw, graph)?;
+            let block = self.fitting(part, frame, draw.seed)?;
             let drawn = self.block * BLOCK as u64;
             self.made += block.rows as u64;
             if self.block >= PATIENCE && self.made * MOST_DRAWN < drawn {
@@ -74,21 +79,21 @@ impl<'a> Sampler<'a> {
     }
 
     /// The rows that fit, decoded, no more than are wanted.
-    fn fitting(&mut self, mut frame: Frame, seed: u64) -> Result<Block> {
-        let schema = &self.part.schema;
+    fn fitting(&mut self, part: &Part, mut frame: Frame, seed: u64) -> Result<Block> {
+        let schema = &part.schema;
         if frame.columns.len() != schema.fields.len() || frame.columns.iter().any(|values| values.len() != frame.rows) {
             return Err(Error::Internal("a generator gave other columns than its fields".into()));
         }
         snap(&mut frame, schema);
         let mut columns = decode(&frame, schema);
-        let mut rows: Vec<usize> = (0..frame.rows).filter(|&row| self.fits(&frame, &columns, row)).collect();
+        let mut rows: Vec<usize> = (0..frame.rows).filter(|&row| self.fits(schema, &frame, &columns, row)).collect();
         if !schema.unique.is_empty() {
-            rows.retain(|&row| self.is_new(&frame, row));
+            rows.retain(|&row| self.is_new(schema, &frame, row));
         }
         rows.truncate(usize::try_from(self.wanted - self.made).unwrap_or(usize::MAX));
         for (number, column) in columns.iter_mut().enumerate() {
             match &schema.columns[number].role {
-                Role::Key(key) => *column = self.keys(key, number, rows.len())?,
+                Role::Key(key) => *column = self.keys(key, number, &schema.columns[number].name, rows.len())?,
                 Role::FreeText { field, names } => {
                     let codes = field.and_then(|field| match &frame.columns[field] {
                         Values::Codes(codes) => Some(codes),
@@ -98,7 +103,7 @@ impl<'a> Sampler<'a> {
                         let own = mix(seed ^ mix(row as u64));
                         let donor =
                             codes.map_or_else(|| below(own, number as u64, names.len()) as u32, |codes| codes[row]);
-                        (donor != NONE).then(|| self.part.text(number, donor, mix(own ^ number as u64)))
+                        (donor != NONE).then(|| part.text(number, donor, mix(own ^ number as u64)))
                     };
                     *column = Made::Texts(rows.iter().map(text).collect());
                 }
@@ -114,8 +119,7 @@ impl<'a> Sampler<'a> {
         Ok(Block { rows: rows.len(), columns, frame })
     }
 
-    fn keys(&self, key: &Key, column: usize, rows: usize) -> Result<Made> {
-        let name = &self.part.schema.columns[column].name;
+    fn keys(&self, key: &Key, column: usize, name: &str, rows: usize) -> Result<Made> {
         let start = self.conditions.start(column);
         let seed = mix(self.seed ^ mix(column as u64));
         let numbers = (self.made..).take(rows);
@@ -127,8 +131,7 @@ impl<'a> Sampler<'a> {
         })
     }
 
-    fn fits(&self, frame: &Frame, columns: &[Made], row: usize) -> bool {
-        let schema = &self.part.schema;
+    fn fits(&self, schema: &Schema, frame: &Frame, columns: &[Made], row: usize) -> bool {
         let number = |column: usize| match &columns[column] {
             Made::Numbers(numbers) => numbers[row],
             _ => f64::NAN,
@@ -166,8 +169,7 @@ impl<'a> Sampler<'a> {
     }
 
     /// Whether no row before has the same in the columns of a unique constraint; it is then known.
-    fn is_new(&mut self, frame: &Frame, row: usize) -> bool {
-        let schema = &self.part.schema;
+    fn is_new(&mut self, schema: &Schema, frame: &Frame, row: usize) -> bool {
         let hashes: Vec<u64> = schema
             .unique
             .iter()

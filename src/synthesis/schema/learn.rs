@@ -3,7 +3,7 @@
 use ahash::AHashMap;
 
 use super::precision::step;
-use super::{Column, ColumnType, Description, Role, Schema};
+use super::{Column, ColumnType, Description, Role, Schema, Wishes};
 use crate::draw::mix;
 use crate::error::{Error, Result};
 use crate::memory;
@@ -18,27 +18,6 @@ const TELLING_ROWS: usize = 20;
 const MOST_ELEMENTS: usize = 16;
 /// Texts of at least so many words, most of which differ, are free.
 const FREE_WORDS: f64 = 3.0;
-
-/// What the user and the catalog say of a source.
-#[derive(Clone, Debug, Default)]
-pub struct Wishes {
-    /// Columns that are no part of the rows made.
-    pub keys: Vec<String>,
-    pub foreign_keys: Vec<String>,
-    /// Columns that no two rows have alike, together.
-    pub unique: Vec<Vec<String>>,
-    /// CHECK-like expressions that must be understood.
-    pub constraints: Vec<String>,
-    /// Those of the catalog: what is not understood is left out with a notice.
-    pub checks: Vec<String>,
-    /// Whether a column of texts is free (true) or of categories.
-    pub free: AHashMap<String, bool>,
-    /// Declared: the categories, or the bounds.
-    pub categories: AHashMap<String, Vec<String>>,
-    pub bounds: AHashMap<String, (f64, f64)>,
-    /// Nothing may be told of the rows but what a method pays for.
-    pub private: bool,
-}
 
 /// What a source comes to.
 pub struct Learned {

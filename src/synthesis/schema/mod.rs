@@ -13,6 +13,7 @@
 
 mod learn;
 mod precision;
+mod wishes;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,8 @@ use super::constraints::Constraint;
 use super::frame::Field;
 use super::keys::Key;
 
-pub use learn::{Learned, Wishes, hash};
+pub use learn::{Learned, hash};
+pub use wishes::{Wishes, names};
 
 /// The types that columns may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,188 @@
+//! Rows of a table's own type, put together from values.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::{AnyElement, IntoDatum, PgTupleDesc, pg_sys};
+
+use crate::error::{Error, Result};
+use crate::pg::source::type_name;
+use crate::synthesis::made::{Block, Cell};
+use crate::synthesis::schema::Schema;
+
+/// A composite type as the target of made rows.
+pub struct RowType {
+    type_oid: pg_sys::Oid,
+    description: PgTupleDesc<'static>,
+    columns: Vec<Target>,
+}
+
+struct Target {
+    /// Of the schema; `None` for a column that was dropped from the table.
+    source: Option<usize>,
+    type_oid: pg_sys::Oid,
+    modifier: i32,
+    input: pg_sys::FmgrInfo,
+    parameter: pg_sys::Oid,
+}
+
+impl RowType {
+    /// The row type of `target`, an argument of a polymorphic function. Its columns must be those of `schema`.
+    pub fn of_argument(target_type: pg_sys::Oid, schema: &Schema, model: &str) -> Result<Self> {
+        // SAFETY: look-ups that take any oid.
+        let composite = unsafe { pg_sys::get_typtype(target_type) as u8 == pg_sys::TYPTYPE_COMPOSITE };
+        if !composite {
+            let hint = "Give a NULL of the table's row type, as in NULL::orders.";
+            return Err(Error::argument("the type of target", type_name(target_type), hint));
+        }
+        // SAFETY: a composite type has a description; it is copied, and so outlives the type's cache entry.
+        let description = unsafe {
+            let shared = pg_sys::lookup_rowtype_tupdesc_copy(target_type, -1);
+            PgTupleDesc::from_pg_copy(shared)
+        };
+        let mut columns = Vec::new();
+        for attribute in description.iter() {
+            if attribute.attisdropped {
+                columns.push(None);
+                continue;
+            }
+            let source = schema.column(attribute.name()).ok_or_else(|| {
+                let hint = format!(
+                    "The columns of {} and those that \"{model}\" learned must be the same: name others in the source, or make rows of another type. The model has: {}.",
+                    type_name(target_type),
+                    schema.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+                );
+                Error::argument(format!("column \"{}\"", attribute.name()), format!("unknown to model \"{model}\""), hint)
+            })?;
+            columns.push(Some((source, attribute.atttypid, attribute.atttypmod)));
+        }
+        let has = |column: usize| columns.iter().flatten().any(|(source, ..)| *source == column);
+        if let Some((_, column)) = schema.columns.iter().enumerate().find(|(i, column)| !column.hidden && !has(*i)) {
+            let hint = format!("Add it to {}, or leave it out of the source.", type_name(target_type));
+            return Err(Error::argument(
+                format!("column \"{}\" of model \"{model}\"", column.name),
+                format!("missing from {}", type_name(target_type)),
+                hint,
+            ));
+        }
+        let columns = columns.into_iter().map(|column| {
+            let (source, type_oid, modifier) = match column {
+                Some((source, type_oid, modifier)) => (Some(source), type_oid, modifier),
+                None => (None, pg_sys::TEXTOID, -1),
+            };
+            let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            let mut input = pg_sys::FmgrInfo::default();
+            // SAFETY: every column's type has an input function, which is looked up in the memory that lives as long as the call.
+            unsafe {
+                pg_sys::getTypeInputInfo(type_oid, &mut function, &mut parameter);
+                pg_sys::fmgr_info_cxt(function, &mut input, pg_sys::TopTransactionContext);
+            }
+            Target { source, type_oid, modifier, input, parameter }
+        });
+        let columns = columns.collect();
+        Ok(Self { type_oid: target_type, description, columns })
+    }
+
+    /// A row of a block, in the memory context of the moment.
+    pub fn row(&mut self, block: &Block, schema: &Schema, row: usize) -> Result<AnyElement> {
+        let mut values = Vec::with_capacity(self.columns.len());
+        let mut nulls = Vec::with_capacity(self.columns.len());
+        for target in &mut self.columns {
+            let cell = target.source.map_or(Cell::Null, |column| block.cell(schema, column, row));
+            let datum = match target.source {
+                Some(column) => target.datum(&cell, schema, column)?,
+                None => None,
+            };
+            nulls.push(datum.is_none());
+            values.push(datum.unwrap_or(pg_sys::Datum::from(0)));
+        }
+        // SAFETY: as many values and flags as the description has attributes, each of its attribute's type.
+        unsafe {
+            let tuple = pg_sys::heap_form_tuple(self.description.as_ptr(), values.as_mut_ptr(), nulls.as_mut_ptr());
+            let datum = pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data);
+            AnyElement::from_polymorphic_datum_of(datum, self.type_oid)
+        }
+    }
+}
+
+/// A datum with its type.
+trait OfType: Sized {
+    unsafe fn from_polymorphic_datum_of(datum: pg_sys::Datum, type_oid: pg_sys::Oid) -> Result<Self>;
+}
+
+impl OfType for AnyElement {
+    unsafe fn from_polymorphic_datum_of(datum: pg_sys::Datum, type_oid: pg_sys::Oid) -> Result<Self> {
+        // SAFETY: the caller gives a datum of that type.
+        let element = unsafe { pgrx::FromDatum::from_polymorphic_datum(datum, false, type_oid) };
+        element.ok_or_else(|| Error::Internal("a row is null".into()))
+    }
+}
+
+impl Target {
+    fn datum(&mut self, cell: &Cell, schema: &Schema, column: usize) -> Result<Option<pg_sys::Datum>> {
+        let described = &schema.columns[column];
+        let number = match cell {
+            Cell::Number(x) => Some(*x),
+            Cell::Integer(count) if count.unsigned_abs() < 1 << 53 => Some(*count as f64),
+            _ => None,
+        };
+        // The common types without a detour over text.
+        let direct = match (self.type_oid, cell, number) {
+            (_, Cell::Null, _) => return self.null(),
+            (pg_sys::INT2OID, _, Some(x)) => {
+                fits(x, i16::MIN.into(), i16::MAX.into()).and_then(|x| (x as i16).into_datum())
+            }
+            (pg_sys::INT4OID, _, Some(x)) => {
+                fits(x, i32::MIN.into(), i32::MAX.into()).and_then(|x| (x as i32).into_datum())
+            }
+            (pg_sys::INT8OID, Cell::Integer(count), _) => count.into_datum(),
+            (pg_sys::INT8OID, _, Some(x)) => fits(x, -9e15, 9e15).and_then(|x| (x as i64).into_datum()),
+            (pg_sys::FLOAT4OID, _, Some(x)) => (x as f32).into_datum(),
+            (pg_sys::FLOAT8OID, _, Some(x)) => x.into_datum(),
+            (pg_sys::BOOLOID, Cell::Boolean(truth), _) => truth.into_datum(),
+            (pg_sys::TEXTOID, Cell::Text(text), _) => text.as_ref().into_datum(),
+            _ => None,
+        };
+        if direct.is_some() {
+            return Ok(direct);
+        }
+        let text = cell.text(described.column_type).unwrap_or_default();
+        let text = CString::new(text.as_ref()).map_err(|_| {
+            Error::argument(
+                format!("column \"{}\"", described.name),
+                "a text with a zero byte",
+                "Train the model again.",
+            )
+        })?;
+        // SAFETY: the input function of the type, with its own parameter and modifier; it raises errors of its own.
+        Ok(Some(unsafe {
+            pg_sys::InputFunctionCall(&mut self.input, text.as_ptr().cast_mut(), self.parameter, self.modifier)
+        }))
+    }
+
+    /// A domain may refuse NULL: its input function says so.
+    fn null(&mut self) -> Result<Option<pg_sys::Datum>> {
+        // SAFETY: takes any oid; an input function is given NULL as it is for NULL in a COPY.
+        unsafe {
+            if pg_sys::get_typtype(self.type_oid) as u8 == pg_sys::TYPTYPE_DOMAIN {
+                pg_sys::InputFunctionCall(&mut self.input, std::ptr::null_mut(), self.parameter, self.modifier);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn fits(x: f64, low: f64, high: f64) -> Option<f64> {
+    (x.fract() == 0.0 && (low..=high).contains(&x)).then_some(x)
+}
+
+/// The type of an argument of the call under way.
+pub fn argument_type(call: pg_sys::FunctionCallInfo, argument: i32) -> pg_sys::Oid {
+    // SAFETY: the call under way has a function with an expression that it was called by.
+    unsafe { pg_sys::get_fn_expr_argtype((*call).flinfo, argument) }
+}
+
+/// Of a type, for messages.
+pub fn name_of(type_oid: pg_sys::Oid) -> String {
+    // SAFETY: takes any oid and gives a C string.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
+}
