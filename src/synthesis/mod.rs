@@ -24,6 +24,7 @@ pub mod text {
         }
     }
 }
+pub mod text;
 
 use serde_json::{Map, Value};
 
