@@ -25,6 +25,11 @@ pub mod text {
     }
 }
 pub mod text;
+pub mod align;
+pub mod augment;
+pub mod copula;
+mod frame;
+pub mod marginal;
 
 use serde_json::{Map, Value};
 
