@@ -4,6 +4,8 @@
 //! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
 
 mod frame;
+pub mod modes;
+pub mod tvae;
 
 use serde_json::{Map, Value};
 
