@@ -8,19 +8,26 @@ const EPSILON: f32 = 1e-8;
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     rate: f32,
+    beta1: f32,
+    beta2: f32,
 }
 
 impl Step {
     /// `number` counts from 1.
     pub fn new(learning_rate: f32, number: u64) -> Self {
+        Self::with(learning_rate, number, BETA1, BETA2)
+    }
+
+    /// With other shares of the moments that a step keeps.
+    pub fn with(learning_rate: f32, number: u64, beta1: f64, beta2: f64) -> Self {
         let t = number as f64;
-        let correction = (1.0 - BETA2.powf(t)).sqrt() / (1.0 - BETA1.powf(t));
-        Self { rate: (f64::from(learning_rate) * correction) as f32 }
+        let correction = (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
+        Self { rate: (f64::from(learning_rate) * correction) as f32, beta1: beta1 as f32, beta2: beta2 as f32 }
     }
 
     /// Moves `x` against its `gradient`; `first` and `second` are the running moments of both.
     pub fn update(self, x: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
-        let (beta1, beta2) = (BETA1 as f32, BETA2 as f32);
+        let (beta1, beta2) = (self.beta1, self.beta2);
         for (((x, &g), m), v) in x.iter_mut().zip(gradient).zip(first).zip(second) {
             *m += (1.0 - beta1) * (g - *m);
             *v += (1.0 - beta2) * (g * g - *v);

@@ -6,6 +6,8 @@
 
 pub mod adam;
 pub mod dense;
+pub mod elementary;
 pub mod network;
+pub mod products;
 pub mod table;
 pub mod team;

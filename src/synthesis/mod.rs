@@ -30,6 +30,8 @@ pub mod augment;
 pub mod copula;
 mod frame;
 pub mod marginal;
+pub mod modes;
+pub mod tvae;
 
 use serde_json::{Map, Value};
 
