@@ -242,7 +242,7 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
             Ok((ready, sealed::size(folder)))
         }
         Task::Synthesis => {
-            let model = synthesis::model::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?)?;
+            let model = synthesis::model::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?, progress)?;
             let session = match model.method.runs_graph() {
                 true => Some(RefCell::new(session(entry, &source, options, progress)?)),
                 false => None,

@@ -1,6 +1,7 @@
 //! The methods by name.
 
-use super::{Generator, Parts, Task, cart};
+use super::marginal::{self, Marginal};
+use super::{Generator, Parts, Task, cart, copula, tvae};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::stored::Files;
@@ -9,15 +10,26 @@ use crate::synthesis::frame::Field;
 /// How rows are learned and made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
+    /// Sequential trees.
     Cart,
+    GaussianCopula,
+    Tvae,
+    /// Whole rows, drawn.
+    Bootstrap,
+    /// Each column by itself.
+    Independent,
 }
 
 impl Method {
-    pub const ALL: [Self; 1] = [Self::Cart];
+    pub const ALL: [Self; 5] = [Self::Cart, Self::GaussianCopula, Self::Tvae, Self::Bootstrap, Self::Independent];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cart => "cart",
+            Self::GaussianCopula => "gaussian_copula",
+            Self::Tvae => "tvae",
+            Self::Bootstrap => "bootstrap",
+            Self::Independent => "independent",
         }
     }
 
@@ -31,7 +43,7 @@ impl Method {
 
     /// Whether what it makes of a field are values of rows that it learned from, whatever their number.
     pub fn draws_donors(self) -> bool {
-        matches!(self, Self::Cart)
+        matches!(self, Self::Cart | Self::Bootstrap | Self::Independent)
     }
 
     /// Whether it keeps a promise of privacy.
@@ -41,18 +53,26 @@ impl Method {
 
     /// Whether rows come out of its graph, run by ONNX Runtime, and not out of the data file.
     pub fn runs_graph(self) -> bool {
-        false
+        matches!(self, Self::Tvae)
     }
 
     pub(super) fn train(self, task: &Task, options: &mut Options) -> Result<Parts> {
         match self {
             Self::Cart => cart::train(task, options),
+            Self::GaussianCopula => copula::train(task, options),
+            Self::Tvae => tvae::train(task, options),
+            Self::Bootstrap => marginal::train(Marginal::Bootstrap, task, options),
+            Self::Independent => marginal::train(Marginal::Independent, task, options),
         }
     }
 
     pub(super) fn open(self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
         match self {
             Self::Cart => cart::open(files, fields),
+            Self::GaussianCopula => copula::open(files, fields),
+            Self::Tvae => tvae::open(files, fields),
+            Self::Bootstrap => marginal::open(Marginal::Bootstrap, files, fields),
+            Self::Independent => marginal::open(Marginal::Independent, files, fields),
         }
     }
 }

@@ -3,35 +3,24 @@
 //! A source becomes a [`Frame`]: of each field either codes of categories or numbers. A method learns from a frame and gives
 //! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
 
-pub mod cart;
+pub mod align;
+pub mod augment;
+mod cart;
 pub mod conditions;
 pub mod constraints;
+mod copula;
 mod frame;
 mod keys;
 pub mod made;
+mod marginal;
 mod method;
 pub mod model;
+mod modes;
+pub mod report;
 pub mod sampler;
 pub mod schema;
-pub mod text {
-    pub struct FreeText(Vec<String>);
-    impl FreeText {
-        pub fn fit(texts: &[&str]) -> Self {
-            Self(texts.iter().map(|t| (*t).to_owned()).collect())
-        }
-        pub fn generate(&self, donor: usize, _seed: u64) -> String {
-            self.0.get(donor).cloned().unwrap_or_default()
-        }
-    }
-}
 pub mod text;
-pub mod align;
-pub mod augment;
-pub mod copula;
-mod frame;
-pub mod marginal;
-pub mod modes;
-pub mod tvae;
+mod tvae;
 
 use serde_json::{Map, Value};
 

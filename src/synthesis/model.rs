@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::frame::{FieldKind, Values};
+use super::frame::FieldKind;
 use super::schema::{Learned, Role, Schema};
 use super::text::FreeText;
 use super::{Generator, Method, Parts, Released, Task};
@@ -102,6 +102,23 @@ pub struct Part {
 }
 
 impl Part {
+    pub fn new(
+        schema: Schema,
+        generator: Box<dyn Generator>,
+        unique: Vec<Vec<u64>>,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let texts = schema.columns.iter().map(|column| match &column.role {
+            Role::FreeText { names, .. } => {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                FreeText::fit(&names, progress).map(Some)
+            }
+            _ => Ok(None),
+        });
+        let texts = texts.collect::<Result<_>>()?;
+        Ok(Self { schema, generator, unique, texts })
+    }
+
     /// A text of column `column` that begins as the one of number `donor`.
     pub fn text(&self, column: usize, donor: u32, seed: u64) -> String {
         self.texts
@@ -119,7 +136,7 @@ pub struct Model {
 
 impl Model {
     /// `name` is for messages. A file that contradicts itself is `Error::DamagedModel`, here or at the first use of the damaged part.
-    pub fn open(name: &str, onnx: Bytes, data: Bytes) -> Result<Self> {
+    pub fn open(name: &str, onnx: Bytes, data: Bytes, progress: &dyn Progress) -> Result<Self> {
         let files = Files::open(name, onnx, &data)?;
         let method = files.metadata("pg_reco.method")?;
         let method = Method::from_name(method).map_err(|_| files.damaged(format!("its method is \"{method}\"")))?;
@@ -134,15 +151,7 @@ impl Model {
             Ok(hashes.to_vec())
         });
         let unique = unique.collect::<Result<_>>()?;
-        let texts = schema.columns.iter().map(|column| match &column.role {
-            Role::FreeText { names, .. } => {
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                Some(FreeText::fit(&names))
-            }
-            _ => None,
-        });
-        let texts = texts.collect();
-        Ok(Self { method, part: Part { schema, generator, unique, texts } })
+        Ok(Self { method, part: Part::new(schema, generator, unique, progress)? })
     }
 }
 
@@ -239,13 +248,5 @@ impl Schema {
             }
         }
         false
-    }
-}
-
-/// The values of a field as the codes of a label; `None` of numbers.
-pub fn codes(values: &Values) -> Option<&[u32]> {
-    match values {
-        Values::Codes(codes) => Some(codes),
-        Values::Numbers(_) => None,
     }
 }

@@ -1,0 +1,124 @@
+//! How good synthetic rows are, and which of them to take.
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use super::given;
+use crate::error::Result;
+use crate::options::Options;
+use crate::pg::interrupts::Statement;
+use crate::pg::samples::Rows;
+use crate::pg::{errors, settings};
+use crate::progress::Progress;
+use crate::synthesis::{align, report};
+
+/// The real and the synthetic rows, with the ids of the latter.
+struct Both {
+    real: Rows,
+    synthetic: Rows,
+}
+
+impl Both {
+    fn read(real: Option<&str>, synthetic: Option<&str>, id: Option<&str>, progress: &dyn Progress) -> Result<Self> {
+        let (real, synthetic) = (given(real, "real_source")?, given(synthetic, "synthetic_source")?);
+        Ok(Self {
+            real: Rows::read("real_source", real, None, &[], progress)?,
+            synthetic: Rows::read("synthetic_source", synthetic, id, &[], progress)?,
+        })
+    }
+}
+
+#[pg_extern(sql = false)]
+fn synthetic_report(
+    real_source: Option<&str>,
+    synthetic_source: Option<&str>,
+    holdout: Option<&str>,
+    label: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<JsonB> {
+    Ok(JsonB(make("synthetic_report", real_source, synthetic_source, holdout, label, options, seed)?))
+}
+
+#[pg_extern(sql = false)]
+fn synthetic_report_html(
+    real_source: Option<&str>,
+    synthetic_source: Option<&str>,
+    holdout: Option<&str>,
+    label: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<String> {
+    Ok(report::html(&make("synthetic_report_html", real_source, synthetic_source, holdout, label, options, seed)?))
+}
+
+fn make(
+    function: &'static str,
+    real_source: Option<&str>,
+    synthetic_source: Option<&str>,
+    holdout: Option<&str>,
+    label: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> Result<Value> {
+    let statement = Statement::new(function, "");
+    let seed = given(seed, "seed")? as u64;
+    let options = options.map_or(Value::Null, |options| options.0);
+    let mut options = Options::new("synthetic_report", &options)?;
+    let both = Both::read(real_source, synthetic_source, None, &statement)?;
+    let holdout = holdout.map(|query| Rows::read("holdout", query, None, &[], &statement)).transpose()?;
+    let holdout = holdout.as_ref().map(|rows| &rows.table);
+    let threads = settings::threads();
+    let report =
+        report::report(&both.real.table, &both.synthetic.table, holdout, label, &mut options, seed, threads, &statement)?;
+    options.finish()?;
+    Ok(report)
+}
+
+#[pg_extern(sql = false)]
+fn alignment_weights(
+    real_source: Option<&str>,
+    synthetic_source: Option<&str>,
+    id: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (String, f64)>> {
+    let (ids, weights) = weigh("alignment_weights", real_source, synthetic_source, id, options, seed)?;
+    Ok(TableIterator::new(ids.into_iter().zip(weights).collect::<Vec<_>>()))
+}
+
+#[pg_extern(sql = false)]
+fn resample_aligned(
+    real_source: Option<&str>,
+    synthetic_source: Option<&str>,
+    n: Option<i64>,
+    id: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (i64, String)>> {
+    let n = super::row_count(given(n, "n")?)?;
+    let (ids, weights) = weigh("resample_aligned", real_source, synthetic_source, id, options, seed)?;
+    let drawn = align::resample(&weights, n as usize, given(seed, "seed")? as u64)?;
+    let rows = (1..).zip(drawn).map(move |(ordinal, row)| (ordinal, ids[row as usize].clone()));
+    Ok(TableIterator::new(rows))
+}
+
+fn weigh(
+    function: &'static str,
+    real_source: Option<&str>,
+    synthetic_source: Option<&str>,
+    id: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> Result<(Vec<String>, Vec<f64>)> {
+    let statement = Statement::new(function, "");
+    let seed = given(seed, "seed")? as u64;
+    let options = options.map_or(Value::Null, |options| options.0);
+    let mut options = Options::new(function, &options)?;
+    let both = Both::read(real_source, synthetic_source, id, &statement)?;
+    let (real, synthetic) = (&both.real.table, &both.synthetic.table);
+    let weights = align::weights(real, synthetic, seed, settings::threads(), &statement, &mut options)?;
+    options.finish()?;
+    Ok((both.synthetic.ids, weights))
+}
