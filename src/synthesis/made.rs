@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::frame::Frame;
+use super::frame::{Frame, Values};
 use super::schema::{ColumnType, Role, Schema};
 use crate::tabular::NONE;
 
@@ -45,6 +45,33 @@ pub enum Cell<'a> {
 }
 
 impl Block {
+    /// Puts the rows of `other` behind these.
+    pub fn append(&mut self, other: Self) {
+        if self.columns.is_empty() {
+            *self = other;
+            return;
+        }
+        self.rows += other.rows;
+        for (column, more) in self.columns.iter_mut().zip(other.columns) {
+            match (column, more) {
+                (Made::Codes(column), Made::Codes(more)) => column.extend(more),
+                (Made::Numbers(column), Made::Numbers(more)) => column.extend(more),
+                (Made::Elements(column), Made::Elements(more)) => column.extend(more),
+                (Made::Texts(column), Made::Texts(more)) => column.extend(more),
+                (Made::Counts(column), Made::Counts(more)) => column.extend(more),
+                _ => {}
+            }
+        }
+        for (values, more) in self.frame.columns.iter_mut().zip(other.frame.columns) {
+            match (values, more) {
+                (Values::Codes(values), Values::Codes(more)) => values.extend(more),
+                (Values::Numbers(values), Values::Numbers(more)) => values.extend(more),
+                _ => {}
+            }
+        }
+        self.frame.rows += other.frame.rows;
+    }
+
     pub fn cell<'a>(&'a self, schema: &'a Schema, column: usize, row: usize) -> Cell<'a> {
         let described = &schema.columns[column];
         match &self.columns[column] {

@@ -16,6 +16,7 @@ mod marginal;
 mod method;
 pub mod model;
 mod modes;
+pub mod related;
 pub mod report;
 pub mod sampler;
 pub mod schema;

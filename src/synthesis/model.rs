@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::frame::FieldKind;
+use super::related::{self, Child, Related};
 use super::schema::{Learned, Role, Schema};
 use super::text::FreeText;
 use super::{Generator, Method, Parts, Released, Task};
@@ -35,7 +36,7 @@ pub struct Training<'a> {
 }
 
 /// Trains on what a source came to. `options` are those that nobody has read yet: the method's own.
-pub fn train(mut learned: Learned, mut options: Options, training: &Training) -> Result<Trained> {
+pub fn train(mut learned: Learned, children: Vec<Child>, mut options: Options, training: &Training) -> Result<Trained> {
     let start = Instant::now();
     let method = training.method;
     if !method.draws_donors() {
@@ -51,10 +52,10 @@ pub fn train(mut learned: Learned, mut options: Options, training: &Training) ->
             learned.schema.field_of(column)
         }
     };
-    let Learned { mut schema, frame, unique, .. } = learned;
+    let owners = children.iter().map(|child| related::count(&mut learned, child)).collect::<Result<Vec<_>>>()?;
     let task = Task {
-        fields: &schema.fields,
-        rows: &frame,
+        fields: &learned.schema.fields,
+        rows: &learned.frame,
         label,
         seed: training.seed,
         threads: training.threads,
@@ -62,6 +63,11 @@ pub fn train(mut learned: Learned, mut options: Options, training: &Training) ->
     };
     let Parts { mut graph, mut data, figures, released } = method.train(&task, &mut options)?;
     let options = options.finish()?;
+    let mut told = Vec::new();
+    for (number, (child, owners)) in children.into_iter().zip(owners).enumerate() {
+        told.push(related::train(&learned, child, &owners, number, training, &mut data)?);
+    }
+    let Learned { mut schema, frame, unique, .. } = learned;
     if let Some(released) = released {
         schema.release(&released)?;
     }
@@ -75,6 +81,7 @@ pub fn train(mut learned: Learned, mut options: Options, training: &Training) ->
     let text =
         serde_json::to_string(&schema).map_err(|e| Error::Internal(format!("a schema cannot be written: {e}")))?;
     graph.metadata("pg_reco.schema", text);
+    graph.metadata("pg_reco.children", Value::Array(told).to_string());
     training.progress.check()?;
     let onnx = graph.encode()?;
     let data = data.finish()?;
@@ -132,6 +139,7 @@ impl Part {
 pub struct Model {
     pub method: Method,
     pub part: Part,
+    pub children: Vec<Related>,
 }
 
 impl Model {
@@ -151,7 +159,10 @@ impl Model {
             Ok(hashes.to_vec())
         });
         let unique = unique.collect::<Result<_>>()?;
-        Ok(Self { method, part: Part::new(schema, generator, unique, progress)? })
+        let children = serde_json::from_str(files.metadata("pg_reco.children")?)
+            .map_err(|e| files.damaged(format!("its children cannot be read: {e}")))?;
+        let children = Related::open(&files, &children, &schema, progress)?;
+        Ok(Self { method, part: Part::new(schema, generator, unique, progress)?, children })
     }
 }
 
@@ -185,6 +196,20 @@ impl Learned {
 }
 
 impl Schema {
+    /// Makes room for as many fields in front.
+    pub fn shift(&mut self, by: usize) {
+        for column in &mut self.columns {
+            match &mut column.role {
+                Role::Categories { field, .. }
+                | Role::Number { field }
+                | Role::Difference { field, .. }
+                | Role::FreeText { field: Some(field), .. } => *field += by,
+                Role::Elements { first, .. } => *first += by,
+                _ => {}
+            }
+        }
+    }
+
     /// Takes out what a private method does not tell.
     fn release(&mut self, released: &[Released]) -> Result<()> {
         let contradiction = || Error::Internal("a method released other fields than it was given".into());
@@ -215,7 +240,7 @@ impl Schema {
     }
 
     /// Whether every column's fields and columns are there.
-    fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         let is_number =
             |field: usize| matches!(self.fields.get(field).map(|field| field.kind), Some(FieldKind::Number { .. }));
         let category = |field: usize| match self.fields.get(field).map(|field| field.kind) {

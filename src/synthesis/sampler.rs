@@ -57,7 +57,7 @@ impl Sampler {
                 Draw { rows: BLOCK, seed: mix(self.seed ^ mix(self.block)), given: &self.given, threads, progress };
             self.block += 1;
             let frame = part.generator.sample(&draw, graph)?;
-            let block = self.fitting(part, frame, draw.seed)?;
+            let (block, _) = self.fitting(part, frame, draw.seed)?;
             let drawn = self.block * BLOCK as u64;
             self.made += block.rows as u64;
             if self.block >= PATIENCE && self.made * MOST_DRAWN < drawn {
@@ -78,8 +78,54 @@ impl Sampler {
         Ok(None)
     }
 
-    /// The rows that fit, decoded, no more than are wanted.
-    fn fitting(&mut self, part: &Part, mut frame: Frame, seed: u64) -> Result<Block> {
+    /// A row for each of `owners`, rows of the block `parents`, whose first fields are the parent's.
+    pub fn for_parents(
+        &mut self,
+        part: &Part,
+        parents: &Block,
+        parent_fields: usize,
+        owners: &[usize],
+        graph: &mut RunGraph,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Block> {
+        let mut pending = owners.to_vec();
+        let (mut made, mut owned) = (Block::default(), Vec::new());
+        for _ in 0..PATIENCE {
+            progress.check()?;
+            let given: Vec<(usize, Values)> =
+                (0..parent_fields).map(|field| (field, parents.frame.columns[field].take(&pending))).collect();
+            let seed = mix(self.seed ^ mix(self.block));
+            self.block += 1;
+            let draw = Draw { rows: pending.len(), seed, given: &given, threads, progress };
+            let frame = part.generator.sample(&draw, graph)?;
+            let (block, rows) = self.fitting(part, frame, seed)?;
+            self.made += block.rows as u64;
+            owned.extend(rows.iter().map(|&row| pending[row]));
+            let mut fits = vec![false; pending.len()];
+            rows.iter().for_each(|&row| fits[row] = true);
+            let mut fits = fits.into_iter();
+            pending.retain(|_| !fits.next().unwrap_or(false));
+            made.append(block);
+            if pending.is_empty() {
+                break;
+            }
+        }
+        if !pending.is_empty() {
+            let hint = "Some of the parents have no children that do: give conditions, or leave constraints out.";
+            return Err(Error::argument("the number of rows that keep to the constraints", 0, hint));
+        }
+        for (column, described) in made.columns.iter_mut().zip(&part.schema.columns) {
+            if let Role::Parent { column: of } = described.role {
+                *column = parents.columns[of].clone();
+                column.keep(&owned);
+            }
+        }
+        Ok(made)
+    }
+
+    /// The rows that fit, decoded, no more than are wanted, and which of the frame's they are.
+    fn fitting(&mut self, part: &Part, mut frame: Frame, seed: u64) -> Result<(Block, Vec<usize>)> {
         let schema = &part.schema;
         if frame.columns.len() != schema.fields.len() || frame.columns.iter().any(|values| values.len() != frame.rows) {
             return Err(Error::Internal("a generator gave other columns than its fields".into()));
@@ -116,7 +162,7 @@ impl Sampler {
             }
         }
         frame = Frame { rows: rows.len(), columns: frame.columns.iter().map(|values| values.take(&rows)).collect() };
-        Ok(Block { rows: rows.len(), columns, frame })
+        Ok((Block { rows: rows.len(), columns, frame }, rows))
     }
 
     fn keys(&self, key: &Key, column: usize, name: &str, rows: usize) -> Result<Made> {
@@ -252,7 +298,7 @@ fn decode_column(frame: &Frame, schema: &Schema, column: usize) -> Made {
 }
 
 impl Made {
-    /// Some of the rows, in their order.
+    /// Some of the rows, in that order.
     fn keep(&mut self, rows: &[usize]) {
         match self {
             Self::Codes(codes) => *codes = rows.iter().map(|&row| codes[row]).collect(),
