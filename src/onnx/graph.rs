@@ -71,6 +71,10 @@ impl GraphBuilder {
         self.initializer(name, data_type::INT64, shape, values)
     }
 
+    pub fn bytes(&mut self, name: &str, shape: &[usize], values: &[u8]) -> String {
+        self.initializer(name, data_type::UINT8, shape, values)
+    }
+
     fn initializer<T: Pod>(&mut self, name: &str, element: i32, shape: &[usize], values: &[T]) -> String {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
         let name = format!("{}{name}", self.prefix);

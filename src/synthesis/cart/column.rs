@@ -93,8 +93,8 @@ impl Column {
             && settings.smoothing
             && numbers.len() > FEW
         {
-            let least = settings.point_mass(values.len());
-            column.kept = numbers.iter().zip(&column.counts).map(|(x, &n)| x.is_nan() || n >= least).collect();
+            let kept = |(x, &n): (&f64, &u32)| x.is_nan() || n >= settings.shared;
+            column.kept = numbers.iter().zip(&column.counts).map(kept).collect();
         }
         Ok(column)
     }

@@ -171,11 +171,12 @@ impl Grower<'_> {
                         self.counts[code * count + usize::from(classes[row as usize])] += 1;
                     }
                 }
-                Target::Numbers { values, outputs: 1 } => {
+                Target::Numbers { values, outputs: 2 } => {
                     for &row in rows {
                         let code = usize::from(codes[row as usize]);
                         self.rows[code] += 1;
-                        self.sums[code] += f64::from(values[row as usize]);
+                        self.sums[2 * code] += f64::from(values[2 * row as usize]);
+                        self.sums[2 * code + 1] += f64::from(values[2 * row as usize + 1]);
                     }
                 }
                 Target::Numbers { values, outputs } => {

@@ -7,8 +7,9 @@
 //! Options:
 //! - `min_leaf` (100): rows of a leaf, at least. Fewer follow the rows more closely, and tell more of each.
 //! - `smoothing` (true): a number is drawn between its donor and the next one of the leaf, not further than half-way, so that
-//!   it is hardly ever one that was read. What many rows share (1 % of them) is told as it is, and so are columns of up to
-//!   50 distinct numbers.
+//!   it is hardly ever one that was read. Columns of up to 50 distinct numbers are told as they are.
+//! - `shared` (10): a number that so many rows have, at least, is told as it is where others are smoothed: prices, steps of
+//!   a scale, spikes.
 //! - `first`: names of fields that come before all others, in that order; those can then be given, and the others drawn to
 //!   go with them. After them comes the label, then the others by their number of distinct values.
 //!
@@ -19,6 +20,7 @@
 //! depths of the trees. The model holds 4 bytes for a row and field, and 8 for a distinct number.
 
 mod column;
+mod graph;
 mod grow;
 mod sample;
 mod split;
@@ -30,9 +32,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::jobs::jobs;
-use crate::onnx::graph::GraphBuilder;
 use crate::options::Options;
-use crate::stored::DataWriter;
 use crate::synthesis::{Field, Parts, Task};
 use column::{Column, Distinct};
 use grow::{Predictor, grow};
@@ -50,6 +50,8 @@ const CHECK_EVERY: usize = 1 << 16;
 struct Settings {
     min_leaf: usize,
     smoothing: bool,
+    /// Rows that make a number one that is told as it is.
+    shared: u32,
     /// Fields that come first.
     first: Vec<usize>,
 }
@@ -65,6 +67,7 @@ impl Settings {
             }
         };
         options.record("smoothing", smoothing.into());
+        let shared = options.integer("shared", 10, 1, u64::from(u32::MAX))? as u32;
         let given = options.given("first").cloned().unwrap_or(Value::Array(Vec::new()));
         let wrong = |value: &Value| {
             let known: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
@@ -80,12 +83,7 @@ impl Settings {
             }
         }
         options.record("first", given);
-        Ok(Self { min_leaf, smoothing, first })
-    }
-
-    /// Rows that make a value one that is told as it is.
-    fn point_mass(&self, rows: usize) -> u32 {
-        rows.div_ceil(100).max(2) as u32
+        Ok(Self { min_leaf, smoothing, shared, first })
     }
 }
 
@@ -93,15 +91,14 @@ impl Settings {
 pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let settings = Settings::read(task.fields, options)?;
     let (order, columns, trees) = learn(task, &settings)?;
-    let mut graph = GraphBuilder::new("cart");
-    let mut data = DataWriter::default();
 
     let mut figures = Map::new();
     let names: Vec<&str> = order.iter().map(|&field| task.fields[field].name.as_str()).collect();
     figures.insert("order".into(), names.into());
     let leaves: Vec<usize> = trees.iter().map(|tree| tree.starts.len() - 1).collect();
     figures.insert("leaves".into(), leaves.into());
-    store(&mut graph, &mut data, &order, columns, trees);
+    let graph = graph::build(&order, &columns, &trees, task.progress)?;
+    let data = store(&order, columns, trees);
     Ok(Parts { graph, data, figures, released: None })
 }
 

@@ -4,7 +4,7 @@
 //! fraction f of u·c moves it towards the next donor by (f − ½) of the way, or for f < ½ towards the one before by (½ − f).
 
 use super::stored::{Opened, read};
-use super::tree::leaf;
+use super::tree::{arrive, neighbour};
 use crate::draw::mix;
 use crate::error::{Error, Result};
 use crate::memory;
@@ -40,10 +40,11 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     Ok(Box::new(Cart { model: files.model.into(), columns: read(files, fields)? }))
 }
 
-/// From 0 up to but not 1, of 53 bits.
-#[inline(always)]
-pub(super) fn uniform(seed: u64, place: u64) -> f64 {
-    (mix(seed ^ mix(place)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+/// Of a column that is drawn at `place`: from 0 up to but not 1, of 53 bits, a number for each row.
+fn uniforms(seed: u64, place: usize, rows: std::ops::Range<usize>) -> impl Iterator<Item = f64> {
+    let key = mix(seed ^ mix(place as u64));
+    (rows.start as u64..rows.end as u64)
+        .map(move |row| (mix(key.wrapping_add(row)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64))
 }
 
 impl Generator for Cart {
@@ -81,8 +82,10 @@ impl Generator for Cart {
             1,
             draw.threads,
             draw.progress,
-            || vec![0u8; ROWS * self.columns.len()],
-            |codes, _, part| part.iter_mut().try_for_each(|part| self.fill(part, seed, &given, codes)),
+            || (vec![0u8; ROWS * self.columns.len()], vec![0u32; ROWS]),
+            |(codes, leaves), _, part| {
+                part.iter_mut().try_for_each(|part| self.fill(part, seed, &given, (codes, leaves)))
+            },
         )?;
         drop(parts);
         Ok(Frame { rows: draw.rows, columns })
@@ -95,21 +98,34 @@ impl Generator for Cart {
 }
 
 impl Cart {
-    /// `codes` [rows, columns] is scratch.
-    fn fill(&self, part: &mut Part, seed: u64, given: &[Option<&Values>], codes: &mut [u8]) -> Result<()> {
+    /// `codes` [rows, columns] and `leaves` [rows] are scratch.
+    fn fill(
+        &self,
+        part: &mut Part,
+        seed: u64,
+        given: &[Option<&Values>],
+        (codes, leaves): (&mut [u8], &mut [u32]),
+    ) -> Result<()> {
         let width = self.columns.len();
+        let (codes, leaves) = (&mut codes[..part.rows * width], &mut leaves[..part.rows]);
+        let last = width - 1;
         for (place, (column, given)) in self.columns.iter().zip(given).enumerate() {
-            let rows = codes.chunks_exact_mut(width).take(part.rows);
             let out = &mut part.columns[column.field];
             if let Some(given) = given {
-                column.copy(given, part.first, out, rows.map(|codes| &mut codes[place]))?;
+                column.copy(given, part.first, out, codes.iter_mut().skip(place).step_by(width))?;
                 continue;
             }
-            let uniforms = (part.first as u64..).map(|row| uniform(seed, row * width as u64 + place as u64));
+            arrive(&column.nodes, codes, width, leaves);
+            let uniforms = uniforms(seed, place, part.first..part.first + part.rows);
+            let donors = leaves.iter().zip(uniforms).map(|(&node, u)| {
+                let (first, count) = column.leaves[node as usize];
+                (first as usize, count as usize, u * f64::from(count))
+            });
+            let codes = codes.iter_mut().skip(place).step_by(width);
             let drawn = match out {
-                Out::Codes(out) => column.categories(rows, uniforms, place, out),
-                Out::Numbers(out) if column.kept.is_empty() => column.plain(rows, uniforms, place, out),
-                Out::Numbers(out) => column.smooth(rows, uniforms, place, out),
+                Out::Codes(out) => column.plain(donors, codes, out, |x| if x < 0.0 { NONE } else { x as u32 }),
+                Out::Numbers(out) if column.kept.is_empty() => column.plain(donors, codes, out, |x| x),
+                Out::Numbers(out) => column.smooth(donors, codes, out, place < last),
             };
             drawn.ok_or_else(|| Error::DamagedModel {
                 model: self.model.clone(),
@@ -143,75 +159,55 @@ impl Opened {
         Ok(())
     }
 
-    /// A row's leaf: where its donors begin, and u·c.
-    #[inline(always)]
-    fn donors(&self, codes: &[u8], uniform: f64) -> (&[i32], f64) {
-        let leaf = leaf(&self.nodes, codes) as usize;
-        let donors = &self.donors[self.starts[leaf] as usize..self.starts[leaf + 1] as usize];
-        (donors, uniform * donors.len() as f64)
-    }
-
-    /// `None` where a donor has no value.
-    fn categories<'a>(
+    /// The donors' own values. `donors` are the first of each row's leaf, how many, and u·c. `None` where a donor has no value.
+    fn plain<'a, T>(
         &self,
-        rows: impl Iterator<Item = &'a mut [u8]>,
-        uniforms: impl Iterator<Item = f64>,
-        place: usize,
-        out: &mut [u32],
+        donors: impl Iterator<Item = (usize, usize, f64)>,
+        codes: impl Iterator<Item = &'a mut u8>,
+        out: &mut [T],
+        told: impl Fn(f64) -> T,
     ) -> Option<()> {
-        for ((codes, u), out) in rows.zip(uniforms).zip(out) {
-            let (donors, at) = self.donors(codes, u);
-            let donor = *donors.get(at as usize)? as usize;
-            let value = *self.values.get(donor)?;
-            *out = if value < 0.0 { NONE } else { value as u32 };
-            codes[place] = self.coding.of_place[donor];
+        let (all, values, of_place) = (&*self.donors, &*self.values, &self.coding.of_place[..]);
+        for (((first, _, at), code), out) in donors.zip(codes).zip(out) {
+            let donor = *all.get(first + at as usize)? as usize;
+            *out = told(*values.get(donor)?);
+            *code = *of_place.get(donor)?;
         }
         Some(())
     }
 
-    fn plain<'a>(
-        &self,
-        rows: impl Iterator<Item = &'a mut [u8]>,
-        uniforms: impl Iterator<Item = f64>,
-        place: usize,
-        out: &mut [f64],
-    ) -> Option<()> {
-        for ((codes, u), out) in rows.zip(uniforms).zip(out) {
-            let (donors, at) = self.donors(codes, u);
-            let donor = *donors.get(at as usize)? as usize;
-            *out = *self.values.get(donor)?;
-            codes[place] = self.coding.of_place[donor];
-        }
-        Some(())
-    }
-
+    /// Numbers between donors; `coded` where a later column asks for their codes.
     fn smooth<'a>(
         &self,
-        rows: impl Iterator<Item = &'a mut [u8]>,
-        uniforms: impl Iterator<Item = f64>,
-        place: usize,
+        donors: impl Iterator<Item = (usize, usize, f64)>,
+        codes: impl Iterator<Item = &'a mut u8>,
         out: &mut [f64],
+        coded: bool,
     ) -> Option<()> {
-        for ((codes, u), out) in rows.zip(uniforms).zip(out) {
-            let (donors, at) = self.donors(codes, u);
-            let j = at as usize;
-            let donor = *donors.get(j)? as usize;
-            let value = *self.values.get(donor)?;
-            *out = value;
-            codes[place] = self.coding.of_place[donor];
-            if self.kept[donor] != 0 || donors.len() < 2 {
+        let (all, values, kept) = (&*self.donors, &*self.values, &*self.kept);
+        for (((first, count, at), code), out) in donors.zip(codes).zip(out) {
+            let (of_leaf, j) = (all.get(first..first + count)?, at as usize);
+            let donor = *of_leaf.get(j)? as usize;
+            *out = *values.get(donor)?;
+            *code = self.coding.of_place[donor];
+            if kept[donor] != 0 {
                 continue;
             }
-            let toward = at - j as f64 - 0.5;
-            // At the ends of a leaf towards the only neighbour.
-            let back = (toward < 0.0 && j > 0) || j + 1 == donors.len();
-            let other = donors[if back { j - 1 } else { j + 1 }] as usize;
-            if *self.kept.get(other)? == 0 {
-                let share = toward.abs();
-                *out = value * (1.0 - share) + *self.values.get(other)? * share;
-                codes[place] = self.coding.number(*out);
+            let toward = at - at.floor() - 0.5;
+            if let Some(other) = neighbour(of_leaf, j, toward < 0.0)
+                && *kept.get(other as usize)? == 0
+            {
+                *out = between(*out, values[other as usize], toward.abs());
+                if coded {
+                    *code = self.coding.number(*out);
+                }
             }
         }
         Some(())
     }
+}
+
+/// A share of the way from x to y; in halves, since the way between the largest numbers is no number.
+fn between(x: f64, y: f64, share: f64) -> f64 {
+    (x * 0.5 + (y * 0.5 - x * 0.5) * share) * 2.0
 }

@@ -1,21 +1,20 @@
 //! Trees in a model's files: their nodes in the data file, donors and values as the graph's own.
 
-use super::column::{CODES, Coding, Column, Distinct};
-use super::tree::{LEAF, Mask, Node, Tree};
+use super::column::{CODES, Coding, Column};
+use super::tree::{LEAF, Mask, Node, Tree, walkable};
 use crate::error::Result;
 use crate::interactions::mapped::Mapped;
-use crate::onnx::graph::GraphBuilder;
 use crate::stored::{DataWriter, Files};
 use crate::synthesis::{Field, FieldKind};
-use crate::tabular::NONE;
 
 /// A column that can be drawn.
 pub(super) struct Opened {
     pub field: usize,
     pub category: bool,
+    /// A leaf leads to itself.
     pub nodes: Vec<Node>,
-    /// [leaves + 1], into `donors`.
-    pub starts: Mapped<u32>,
+    /// [nodes] where a leaf's donors begin, and how many there are.
+    pub leaves: Vec<(u32, u32)>,
     /// Places in `values`; checked where they are drawn.
     pub donors: Mapped<i32>,
     /// [distinct]: codes of categories, −1 for NULL, or numbers, NaN for NULL.
@@ -25,13 +24,8 @@ pub(super) struct Opened {
     pub coding: Coding,
 }
 
-pub(super) fn store(
-    graph: &mut GraphBuilder,
-    data: &mut DataWriter,
-    order: &[usize],
-    columns: Vec<Column>,
-    trees: Vec<Tree>,
-) {
+pub(super) fn store(order: &[usize], columns: Vec<Column>, trees: Vec<Tree>) -> DataWriter {
+    let mut data = DataWriter::default();
     let fields: Vec<u32> = order.iter().map(|&field| field as u32).collect();
     data.owned("order", &[fields.len()], fields);
     for (place, (column, tree)) in columns.into_iter().zip(trees).enumerate() {
@@ -46,13 +40,8 @@ pub(super) fn store(
         data.owned(&format!("{place}.codes"), &[of_place.len()], of_place);
         data.owned(&format!("{place}.categories"), &[of_category.len()], of_category);
         data.owned(&format!("{place}.edges"), &[edges.len()], edges);
-        graph.int32s(&format!("{place}.donors"), &[tree.donors.len()], bytemuck::cast_slice(&tree.donors));
-        let values: Vec<f64> = match column.distinct {
-            Distinct::Numbers(numbers) => numbers,
-            Distinct::Codes(codes) => codes.iter().map(|&c| if c == NONE { -1.0 } else { f64::from(c) }).collect(),
-        };
-        graph.doubles(&format!("{place}.values"), &[values.len()], &values);
     }
+    data
 }
 
 /// The columns in their order. All that can be followed is checked, but for the donors.
@@ -124,7 +113,8 @@ fn column(files: &Files, field: &Field, number: u32, place: usize) -> Result<Ope
     if edges.len() > CODES - 2 || edges.iter().any(|x| x.is_nan()) || !edges.is_sorted() {
         return Err(wrong("codes"));
     }
+    let (nodes, leaves) = walkable(&nodes, &starts);
     let coding = Coding { of_place: of_place.to_vec(), of_category: of_category.to_vec(), edges: edges.to_vec() };
     let category = matches!(field.kind, FieldKind::Category { .. });
-    Ok(Opened { field: number as usize, category, nodes, starts, donors, values, kept, coding })
+    Ok(Opened { field: number as usize, category, nodes, leaves, donors, values, kept, coding })
 }

@@ -1,4 +1,4 @@
-//! What a tree is to tell: classes, or numbers of variance 1 about 0.
+//! What a tree is to tell: classes, or numbers and their ranks, of variance 1 about 0.
 
 use super::CHECK_EVERY;
 use super::column::{Column, Distinct};
@@ -61,31 +61,32 @@ impl Target {
         Ok(Self::Classes { classes, count: distinct.min(CLASSES) })
     }
 
-    /// The number, and whether it is NULL where it is at times: each of variance 1, a NULL in the middle of the numbers.
+    /// The number, its rank, and whether it is NULL where it is at times: each of variance 1, a NULL in the middle of the
+    /// numbers. A few large numbers alone would hide all others from a tree; the rank does not let them.
     fn numbers(column: &Column, numbers: &[f64], signal: &Signal) -> Result<Self> {
         let nulls = usize::from(numbers.first().is_some_and(|x| x.is_nan()));
         let (values, counts) = (&numbers[nulls..], &column.counts[nulls..]);
         let value = standardised(values, counts);
+        let mut before = 0.0;
+        let ranks: Vec<f64> = counts
+            .iter()
+            .map(|&n| {
+                before += f64::from(n);
+                before - f64::from(n) / 2.0
+            })
+            .collect();
+        let rank = standardised(&ranks, counts);
+        let absent: f64 = column.counts[..nulls].iter().map(|&n| f64::from(n)).sum();
+        let present = before.max(1.0);
         let both = nulls == 1 && !values.is_empty();
-        let outputs = 1 + usize::from(both);
-        let (null_is, other_is) = {
-            let n: f64 = counts.iter().map(|&n| f64::from(n)).sum();
-            let absent = column.counts.first().map_or(0.0, |&n| f64::from(n)) * nulls as f64;
-            ((n / absent.max(1.0)).sqrt() as f32, -(absent / n.max(1.0)).sqrt() as f32)
+        let indicator = [(present / absent.max(1.0)).sqrt() as f32, -(absent / present).sqrt() as f32];
+        let outputs = 2 + usize::from(both);
+        let each = |place: usize, out: &mut Vec<f32>| {
+            let null = place < nulls;
+            out.extend(if null { [0.0; 2] } else { [value[place - nulls], rank[place - nulls]] });
+            out.extend(both.then_some(indicator[usize::from(!null)]));
         };
-        let values = spread(
-            column,
-            signal,
-            |place, out| {
-                let null = place < nulls;
-                out.push(if null { 0.0 } else { value[place - nulls] });
-                if both {
-                    out.push(if null { null_is } else { other_is });
-                }
-            },
-            outputs,
-        )?;
-        Ok(Self::Numbers { values, outputs })
+        Ok(Self::Numbers { values: spread(column, signal, each, outputs)?, outputs })
     }
 
     /// Sums over `rows`: of numbers, or of classes.
