@@ -9,6 +9,7 @@ mod cart;
 pub mod conditions;
 pub mod constraints;
 mod copula;
+mod ctgan;
 mod frame;
 mod keys;
 pub mod made;
