@@ -3,6 +3,7 @@
 //! A source becomes a [`Frame`]: of each field either codes of categories or numbers. A method learns from a frame and gives
 //! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
 
+mod aim;
 pub mod align;
 pub mod augment;
 mod cart;
