@@ -35,6 +35,8 @@ pub struct Margin {
     pub scores: Vec<f64>,
     /// [TERMS]: the scores' coefficients by the normalised Hermite polynomials 1, 2, …
     pub coefficients: Vec<f64>,
+    /// Rows of all cells.
+    total: f64,
     /// Of a category: its cell.
     of_code: Vec<u32>,
     /// Whether the first cell is NULL.
@@ -118,7 +120,7 @@ impl Margin {
             let parts = left.iter().zip(&right);
             coefficients.iter_mut().zip(parts).for_each(|(sum, (l, r))| *sum += score * (l - r));
         }
-        Self { cells, starts, scores, coefficients, of_code: Vec::new(), nulls }
+        Self { cells, starts, scores, coefficients, total, of_code: Vec::new(), nulls }
     }
 
     pub fn score_of_code(&self, code: u32) -> f64 {
@@ -139,8 +141,7 @@ impl Margin {
     /// The ends of the line that values of a cell are spread over: those of the cell, and for the first and the last one such
     /// that half of its rows are on either side of the middle.
     pub fn span(&self, cell: usize) -> (f64, f64) {
-        let total: f64 = self.cells.iter().map(|cell| cell.rows).sum();
-        let half = 0.5 * self.cells[cell].rows / total;
+        let half = 0.5 * self.cells[cell].rows / self.total;
         let (start, end) = (self.starts[cell], self.starts.get(cell + 1).copied().unwrap_or(f64::INFINITY));
         match (start.is_finite(), end.is_finite()) {
             (true, true) => (start, end),
