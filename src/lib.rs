@@ -41,6 +41,7 @@ mod extension {
     extension_sql_file!("../sql/importance.sql", name = "importance", requires = ["catalog"]);
     extension_sql_file!("../sql/synthesis.sql", name = "synthesis", requires = ["catalog"]);
     extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["catalog"]);
+    extension_sql_file!("../sql/synthesis_text.sql", name = "synthesis_text", requires = ["catalog"]);
 
     /// Runs when the library is loaded. ONNX Runtime is not: a process loads it when it first runs a model.
     #[pg_guard]

@@ -4,9 +4,13 @@
 use std::borrow::Cow;
 
 use super::lexicon::in_case_of;
-use super::units::{Unit, is_plain};
+use super::units::{Unit, is_plain, is_small_word};
 use super::words::Kind;
 use crate::draw;
+
+/// Marks that a word may stand behind, and before, without being tied to what is on their other side.
+const OPENING: &str = "([{\"'“‘（【《";
+const CLOSING: &str = ",;.!?)]}\"'”’，。；！？、）】》";
 
 /// What is done to a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub trait Alternatives {
     fn neighbors(&self, key: &str) -> &[Box<str>];
 }
 
-/// Units that were changed are changed no more.
+/// Units that were changed are fixed, and changed no more.
 fn is_free(unit: &Unit) -> bool {
     unit.is_word() && !unit.fixed
 }
@@ -66,11 +70,18 @@ fn places(units: &[Unit], fits: impl Fn(usize) -> bool) -> Vec<usize> {
     (0..units.len()).filter(|&i| is_free(&units[i]) && fits(i)).collect()
 }
 
+/// The alternatives of a unit that the text does not have already.
+fn alternatives_of<'w>(units: &[Unit], all: &[&'w [Box<str>]]) -> Vec<&'w str> {
+    let all = all.iter().flat_map(|some| some.iter().map(|word| &**word));
+    all.filter(|word| !units.iter().any(|unit| unit.is_word() && unit.key == word.to_lowercase())).collect()
+}
+
 fn replace<'w>(units: &mut [Unit], alternatives: impl Fn(&str) -> &'w [Box<str>], draws: &mut Draws) -> Option<()> {
-    let place = draws.pick(&places(units, |i| !alternatives(&units[i].key).is_empty()))?;
-    let all = alternatives(&units[place].key);
+    let all = |i: usize| alternatives_of(units, &[alternatives(&units[i].key)]);
+    let place = draws.pick(&places(units, |i| !all(i).is_empty()))?;
+    let word = draws.pick(&all(place))?;
     let unit = &mut units[place];
-    unit.text = Cow::Owned(in_case_of(&unit.text, &all[draws.below(all.len())]));
+    unit.text = Cow::Owned(in_case_of(&unit.text, word));
     unit.fixed = true;
     Some(())
 }
@@ -86,9 +97,26 @@ fn neighbor(units: &[Unit], i: usize) -> Option<usize> {
     }
 }
 
+/// Whether nothing is tied to the beginning of the unit at `i`, as "/" or "&" is.
+fn is_loose_before(units: &[Unit], i: usize) -> bool {
+    match i.checked_sub(1).map(|before| &units[before]) {
+        None => true,
+        Some(unit) => unit.kind != Kind::Mark || OPENING.contains(&*unit.text),
+    }
+}
+
+/// Whether nothing is tied to the end of the unit at `i`.
+fn is_loose_after(units: &[Unit], i: usize) -> bool {
+    units.get(i + 1).is_none_or(|unit| unit.kind != Kind::Mark || CLOSING.contains(&*unit.text))
+}
+
 fn swap(units: &mut [Unit], draws: &mut Draws) -> Option<()> {
-    let place = draws.pick(&places(units, |i| neighbor(units, i).is_some_and(|j| units[i].key != units[j].key)))?;
-    let other = neighbor(units, place)?;
+    let other = |i: usize| {
+        neighbor(units, i)
+            .filter(|&j| units[i].key != units[j].key && is_loose_before(units, i) && is_loose_after(units, j))
+    };
+    let place = draws.pick(&places(units, |i| other(i).is_some()))?;
+    let other = other(place)?;
     units.swap(place, other);
     units[place].fixed = true;
     units[other].fixed = true;
@@ -96,42 +124,29 @@ fn swap(units: &mut [Unit], draws: &mut Draws) -> Option<()> {
 }
 
 fn delete(units: &mut Vec<Unit>, draws: &mut Draws) -> Option<()> {
-    if units.iter().filter(|unit| unit.is_word()).count() < 2 {
-        return None;
-    }
-    let space = |i: Option<usize>| i.and_then(|i| units.get(i)).is_some_and(|unit| unit.kind == Kind::Space);
-    let end = |i: Option<usize>| i.and_then(|i| units.get(i)).is_none();
-    // A word of letters goes with the whitespace before it: what stands between marks, as in "BEER/ALE", stays.
+    // Of words side by side the last is what the thing is, in English and in Chinese: it stays. So does what "and" or "&" stand before.
     let goes = |i: usize| {
-        let before = i.checked_sub(1);
-        units[i].kind == Kind::Han || space(before) || (end(before) && space(Some(i + 1)))
+        let before = units[..i].iter().rev().find(|unit| unit.kind != Kind::Space);
+        let is_tied = before.is_some_and(|unit| match unit.kind {
+            Kind::Mark => !CLOSING.contains(&*unit.text) && !OPENING.contains(&*unit.text),
+            _ => is_small_word(&unit.key),
+        });
+        neighbor(units, i).is_some() && !is_tied
     };
     let place = draws.pick(&places(units, goes))?;
-    let before = place.checked_sub(1);
-    let (before_is_space, after_is_space) = (space(before), space(Some(place + 1)));
-    let range = match units[place].kind {
-        // Between characters whitespace may mean something; of two blanks one goes.
-        _ if before_is_space && (after_is_space || end(Some(place + 1)) || units[place].kind != Kind::Han) => {
-            place - 1..place + 1
-        }
-        _ if end(before) && after_is_space => place..place + 2,
-        _ => place..place + 1,
-    };
-    units.drain(range);
+    // A word goes with the whitespace behind it.
+    let end = if units[place + 1].kind == Kind::Space { place + 2 } else { place + 1 };
+    units.drain(place..end);
     Some(())
 }
 
 fn insert(units: &mut Vec<Unit>, words: &impl Alternatives, draws: &mut Draws) -> Option<()> {
-    let all = |key: &str| [words.synonyms(key), words.neighbors(key)];
-    let has_any = |i: usize| all(&units[i].key).iter().any(|some| !some.is_empty());
-    let model = draws.pick(&places(units, has_any))?;
-    let [synonyms, neighbors] = all(&units[model].key);
-    let number = draws.below(synonyms.len() + neighbors.len());
-    let word = synonyms.get(number).or_else(|| neighbors.get(number - synonyms.len()))?;
-    let text = in_case_of(&units[model].text, word);
+    let all = |i: usize| alternatives_of(units, &[words.synonyms(&units[i].key), words.neighbors(&units[i].key)]);
+    let model = draws.pick(&places(units, |i| !all(i).is_empty()))?;
+    let text = in_case_of(&units[model].text, draws.pick(&all(model))?);
     let kind = units[model].kind;
     // Behind a free word of the same script: never before a brand, never between a number and its unit.
-    let place = draws.pick(&places(units, |i| units[i].kind == kind))? + 1;
+    let place = draws.pick(&places(units, |i| units[i].kind == kind && is_loose_after(units, i)))? + 1;
     units.insert(place, Unit { text: Cow::Owned(text), kind, fixed: true, key: String::new() });
     if kind != Kind::Han {
         units.insert(place, Unit { text: " ".into(), kind: Kind::Space, fixed: false, key: String::new() });

@@ -46,8 +46,10 @@ fn fixed(augmenter: &Augmenter, text: &str) -> String {
 fn numbers_sizes_models_and_brands_stay() {
     let of = augmenter(&["Dr Pepper", "海天"]);
     assert_eq!(fixed(&of, "Brother laser printer HL-L2350DW, 12 fl oz"), "Brother|HL-L2350DW|12|fl|oz");
-    assert_eq!(fixed(&of, "cold soda 6 x 1.5 L pack of 6 size 3 .7 OZ"), "cold|6|x|1.5|L|pack|of|6|size|3|7|OZ");
-    assert_eq!(fixed(&of, "case for the Brother printer and the LED tank XL"), "case|Brother|LED|XL");
+    assert_eq!(fixed(&of, "cold soda 6 x 1.5 L pack of 6 size 3 .7 OZ 80 loads soda"),
+        "cold|6|x|1.5|L|pack|of|6|size|3|7|OZ|80|loads"
+    );
+    assert_eq!(fixed(&of, "case for the Brother printer and the LED tank XL"), "case|for|the|Brother|and|the|LED|XL");
     assert_eq!(fixed(&of, "HP Laser Printer iPhone Pro Tank"), "HP|iPhone|Pro");
     assert_eq!(fixed(&of, "TROPICANA ORANGE JUICE 1/2 GAL"), "TROPICANA|1/2|GAL");
     assert_eq!(fixed(&of, "cold dr  pepper soda"), "cold|dr|pepper");
@@ -59,7 +61,7 @@ fn numbers_sizes_models_and_brands_stay() {
 #[test]
 fn a_brand_never_becomes_a_buddy_whatever_the_method() {
     let of = augmenter(&[]);
-    for text in ["Brother tank wine soda 12-pack", "BROTHER TANK WINE SODA 12 CT", "cold soda by Brother 750ml wine"] {
+    for text in ["Brother tank wine soda 12-pack", "BROTHER TANK WINE SODA 12 CT", "cold soda drink by Brother 750ml wine"] {
         let stays = fixed(&of, text);
         for (method, _) in Method::NAMES.iter().filter(|(name, _)| *name != "neighbor") {
             let made = variants(&of, text, 30, method);
@@ -93,25 +95,24 @@ fn swaps_and_deletions_leave_no_double_blanks_and_move_nothing_across_marks() {
     let of = augmenter(&[]);
     assert_eq!(variants(&of, "best beer, ale", 9, "swap"), [""; 0]);
     assert_eq!(variants(&of, "best cold beer 12 CT", 9, "swap"), ["best beer cold 12 CT"]);
-    let mut made = variants(&of, "best cold beer 12 CT", 9, "delete");
-    made.sort();
-    assert_eq!(made, ["best beer 12 CT", "best cold 12 CT"]);
-    assert_eq!(variants(&of, "best BEER/ALE", 9, "delete"), [""; 0]);
+    assert_eq!(variants(&of, "best cold beer 12 CT", 9, "delete"), ["best beer 12 CT"]);
+    assert_eq!(variants(&of, "best dark beer and cold ale", 9, "delete"), ["best beer and cold ale"]);
+    for (text, method) in [("best BEER/ALE", "delete"), ("best hot BEER/ALE", "swap"), ("best dog & hot food", "delete")] {
+        assert_eq!(variants(&of, text, 9, method), [""; 0], "{text}");
+    }
     assert_eq!(variants(&of, "洗发水酱油", 9, "swap"), ["酱油洗发水"]);
-    let mut made = variants(&of, "洗发水 酱油", 9, "delete");
-    made.sort();
-    assert_eq!(made, ["洗发水", "酱油"]);
+    assert_eq!(variants(&of, "特价 洗发水 酱油", 9, "delete"), ["特价 酱油"]);
 }
 
 #[test]
 fn variants_differ_from_the_text_and_each_other_and_fewer_come_where_fewer_are_possible() {
     let of = augmenter(&[]);
     let text = "Cola cold soda and red wine with ice cream for the party 12 CT";
-    let made = variants(&of, text, 40, "mixed");
+    let made = variants(&of, text, 25, "mixed");
     let distinct: AHashSet<&String> = made.iter().collect();
-    assert_eq!(distinct.len(), 40);
+    assert_eq!(distinct.len(), 25);
     assert!(!made.iter().any(|variant| variant == text));
-    assert_eq!(made, variants(&of, text, 40, "mixed"));
+    assert_eq!(made, variants(&of, text, 25, "mixed"));
     assert_eq!(made[..7], variants(&of, text, 7, "mixed")[..]);
     for nothing in ["", "  ", "WH-1000XM4", "Brother", "750 ml", "乌龙", "…"] {
         assert!(variants(&of, nothing, 5, "mixed").is_empty(), "{nothing}");

@@ -3,8 +3,9 @@
 //! | what stays | how it is told |
 //! |---|---|
 //! | numbers, models | a digit in the word; a capital after a small letter ("iPhone"); a single letter; "Pro", "Max" and the like after one |
-//! | sizes | a unit after a number ("12 fl oz", "750 毫升", "三只装"); "size", "pack of" before one; XS to XXXL |
+//! | sizes | the word after a number and all units behind it ("80 loads", "12 fl oz", "750 毫升", "三只装"); "size", "pack of" before one; XS to XXXL |
 //! | brands | the first word; in a text that is neither all capitals nor Has Every Word Capital, each word with a capital; words in capitals among others; words that a corpus has at such places more often than not |
+//! | small words | "with", "and", "no", "free" and the like, which hold others together or turn their meaning round |
 //! | named words | the option `keep` |
 //!
 //! Chinese is cut by the longest match against the words that are known (lexicon and vocabulary), from the left; what is not known stays.
@@ -66,10 +67,10 @@ const BEFORE_NUMBERS: [&str; 13] =
 const BEFORE_OF: [&str; 6] = ["pack", "set", "box", "case", "bag", "bundle"];
 const AFTER_MODELS: [&str; 8] = ["pro", "max", "plus", "ultra", "mini", "lite", "air", "se"];
 const SIZES: [&str; 6] = ["xxs", "xs", "xl", "xxl", "xxxl", "xxxxl"];
-/// Words that say nothing by themselves: neither their case nor what they could be replaced by.
-const SMALL_WORDS: [&str; 26] = [
-    "a", "an", "and", "as", "at", "by", "de", "en", "for", "from", "in", "into", "la", "no", "not", "of", "off", "on",
-    "or", "per", "the", "to", "vs", "w", "with", "without",
+/// Words that hold others together, or turn their meaning round: with one moved or gone, the text says something else.
+const SMALL_WORDS: [&str; 34] = [
+    "a", "all", "an", "and", "as", "at", "by", "de", "en", "for", "free", "from", "in", "into", "la", "less", "low", "no", "non", "not", "of",
+    "off", "on", "or", "per", "the", "to", "un", "vs", "w", "with", "without", "your", "zero",
 ];
 
 pub fn is_small_word(key: &str) -> bool {
@@ -170,7 +171,11 @@ fn fix_sizes(all: &[Piece], fixed: &mut [bool]) {
             Kind::Word if has_digit(word) => {
                 fixed[i] = true;
                 let mut place = i;
-                while let Some(j) = next(place).filter(|&j| follows_number(all[j].text)) {
+                // What is counted, whatever it is: "80 loads", "3 stem". "12-pack" says so itself.
+                let counts = !word.chars().any(char::is_alphabetic);
+                while let Some(j) =
+                    next(place).filter(|&j| all[j].kind == Kind::Word && ((counts && place == i) || follows_number(all[j].text)))
+                {
                     fixed[j] = true;
                     place = j;
                 }
@@ -193,7 +198,8 @@ fn fix_sizes(all: &[Piece], fixed: &mut [bool]) {
                 let mut letters = word.chars();
                 let single = letters.next().is_some() && letters.next().is_none();
                 let inner = has_inner_capital(word);
-                fixed[i] |= single || inner || SIZES.contains(&&*word.to_lowercase());
+                let lower = word.to_lowercase();
+                fixed[i] |= single || inner || SIZES.contains(&&*lower) || is_small_word(&lower);
                 if inner && let Some(j) = next(i) {
                     fixed[j] |= AFTER_MODELS.contains(&&*all[j].text.to_lowercase());
                 }

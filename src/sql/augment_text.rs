@@ -1,0 +1,270 @@
+//! Texts in other words.
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use super::embedding::embed_texts;
+use super::given;
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::pg::dataset::FETCH;
+use crate::pg::errors;
+use crate::pg::interrupts::Statement;
+use crate::pg::settings;
+use crate::pg::source::{Kind, Source, required};
+use crate::progress::Progress;
+use crate::synthesis::text::{Augmenter, Change, Corpus, Method, Request, Rules, Vocabulary};
+
+/// The most variants of a text.
+const MOST: i32 = 10_000;
+/// The least similarity of a variant where none is given.
+const LEAST_SIMILARITY: f64 = 0.85;
+/// The least similarity of words of the corpus that may stand for each other.
+const LEAST_NEIGHBOR_SIMILARITY: f64 = 0.7;
+
+/// The place of the text, or of the variant of the only one, the variant, its similarity.
+type Row = (i32, String, Option<f32>);
+
+#[pg_extern(sql = false)]
+fn augment_text(
+    original: Option<&str>,
+    n: Option<i32>,
+    method: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (i32, String, Option<f32>)>> {
+    let rows = augment(&[original], n, method, options, seed)?;
+    // Of one text the ordinal numbers the variants.
+    Ok(TableIterator::new((1..).zip(rows).map(|(ordinal, (_, text, similarity))| (ordinal, text, similarity))))
+}
+
+#[pg_extern(sql = false)]
+fn augment_texts(
+    texts: Option<Array<&str>>,
+    n: Option<i32>,
+    method: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (i32, String, Option<f32>)>> {
+    let texts: Vec<Option<&str>> = texts.iter().flat_map(Array::iter).collect();
+    Ok(TableIterator::new(augment(&texts, n, method, options, seed)?))
+}
+
+fn augment(
+    texts: &[Option<&str>],
+    n: Option<i32>,
+    method: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> Result<Vec<Row>> {
+    let n = given(n, "n")?;
+    if !(0..=MOST).contains(&n) {
+        return Err(Error::argument("n", n, format!("Give the number of variants of each text, from 0 to {MOST}.")));
+    }
+    let method = Method::from_name(given(method, "method")?)?;
+    let seed = given(seed, "seed")? as u64;
+    let options = options.map_or(Value::Null, |options| options.0);
+    let asked = Asked::read(method, &options)?;
+    let statement = Statement::new("augment_text", asked.model.as_deref().unwrap_or_default());
+    let embed = |texts: &[&str]| match &asked.model {
+        Some(model) => embed_texts(model, texts, &statement),
+        None => Err(Error::Internal("texts are to be embedded by no model".into())),
+    };
+    // A NULL text keeps its place and has no variants.
+    let (places, present): (Vec<i32>, Vec<&str>) =
+        (1..).zip(texts).filter_map(|(place, text)| text.map(|text| (place, text))).unzip();
+    if n == 0 || present.is_empty() {
+        return Ok(Vec::new());
+    }
+    let augmenter = asked.augmenter(&embed, &statement)?;
+    let request = Request {
+        n: n as usize,
+        method: asked.method,
+        rate: asked.rate,
+        least_similarity: (asked.least_similarity > 0.0).then_some(asked.least_similarity),
+        seed,
+        threads: settings::threads(),
+    };
+    let outcome = augmenter.augment(&present, &request, &mut |texts| embed(texts), &statement)?;
+    let rows = places.into_iter().zip(outcome.variants);
+    Ok(rows.flat_map(|(place, all)| all.into_iter().map(move |v| (place, v.text, v.similarity))).collect())
+}
+
+/// The options.
+struct Asked<'a> {
+    method: Method,
+    lexicon: Option<&'a str>,
+    corpus: Option<&'a str>,
+    max_vocabulary: usize,
+    neighbor_similarity: f32,
+    model: Option<String>,
+    least_similarity: f32,
+    rate: f32,
+    keep: Vec<&'a str>,
+    first_is_free: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn read(method: Method, given: &'a Value) -> Result<Self> {
+        let mut options = Options::new("augment_text", given)?;
+        // Null is no model, other than no option.
+        let without_model = given.get("model").is_some_and(Value::is_null);
+        let named = text_option(&mut options, "model", "the name of a model for text embedding, or null for none")?;
+        let model = match named {
+            Some(name) => Some(name.to_owned()),
+            None => (!without_model).then(settings::embedding_model),
+        };
+        let lexicon = text_option(&mut options, "lexicon", "a query with columns word and synonym")?;
+        let corpus = text_option(&mut options, "corpus", "a query with a column text")?;
+        let is_bound_given = options.given("least_similarity").is_some();
+        let default = if without_model { 0.0 } else { LEAST_SIMILARITY };
+        let mut asked = Self {
+            method,
+            lexicon,
+            corpus,
+            max_vocabulary: options.integer("max_vocabulary", 10_000, 1, 1_000_000)? as usize,
+            neighbor_similarity: options.float("neighbor_similarity", LEAST_NEIGHBOR_SIMILARITY, 0.0, 1.0)?,
+            model,
+            least_similarity: options.float("least_similarity", default, 0.0, 1.0)?,
+            rate: options.float("rate", 0.1, 0.0, 1.0)?,
+            keep: keep_option(&mut options)?,
+            first_is_free: options.choice("first_word", &[("keep", false), ("free", true)])?,
+        };
+        options.finish()?;
+        asked.check(without_model, is_bound_given)?;
+        Ok(asked)
+    }
+
+    /// What goes together and what does not.
+    fn check(&mut self, without_model: bool, is_bound_given: bool) -> Result<()> {
+        let missing = |option: &str, hint: &str| Err(Error::argument(format!("option \"{option}\""), "null", hint));
+        if without_model && self.least_similarity > 0.0 {
+            let hint = "A bound on similarity needs a model for text embedding, or set least_similarity to 0.";
+            return missing("model", hint);
+        }
+        if without_model && !is_bound_given {
+            // Words that a lexicon vouches for need no bound; other changes do.
+            match self.method {
+                Method::Mixed => self.method = Method::Only(Change::Synonym),
+                Method::Only(Change::Synonym) => {}
+                Method::Only(_) => {
+                    let hint = "Without a model nothing tells how far a text has changed: name one, or say that none is \
+                                wanted with \"least_similarity\": 0.";
+                    return missing("model", hint);
+                }
+            }
+        }
+        if without_model && self.corpus.is_some() && self.uses_neighbors() {
+            return missing("model", "The words of a corpus are compared by a model for text embedding: name one.");
+        }
+        match self.method {
+            Method::Only(Change::Synonym) if self.lexicon.is_none() => {
+                missing("lexicon", "Give a query with columns word and synonym: {\"lexicon\": \"TABLE my_lexicon\"}.")
+            }
+            Method::Only(Change::Neighbor) if self.corpus.is_none() => missing(
+                "corpus",
+                "Give a query with a column text, whose words may stand for each other: {\"corpus\": \"SELECT title AS \
+                 text FROM products\"}.",
+            ),
+            Method::Only(Change::Insert) if self.lexicon.is_none() && self.corpus.is_none() => {
+                missing("lexicon", "Give a query for lexicon or for corpus: words to insert come from there.")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn uses_neighbors(&self) -> bool {
+        matches!(self.method, Method::Mixed | Method::Only(Change::Neighbor | Change::Insert))
+    }
+
+    fn augmenter(
+        &self,
+        embed: &dyn Fn(&[&str]) -> Result<Vec<Vec<f32>>>,
+        progress: &dyn Progress,
+    ) -> Result<Augmenter> {
+        let mut rules = Rules { first_is_free: self.first_is_free, ..Rules::default() };
+        for word in &self.keep {
+            rules.keep.entry(word);
+        }
+        if let Some(query) = self.lexicon {
+            read_lexicon(query, &mut rules, progress)?;
+        }
+        let Some(query) = self.corpus else { return Ok(Augmenter { rules, vocabulary: None }) };
+        let corpus = read_corpus(query, &rules, progress)?;
+        let words = corpus.words(self.max_vocabulary, &mut rules);
+        if !self.uses_neighbors() {
+            // The corpus has told brands.
+            return Ok(Augmenter { rules, vocabulary: None });
+        }
+        let texts: Vec<&str> = words.iter().map(String::as_str).collect();
+        let vectors = embed(&texts)?;
+        let vocabulary = Vocabulary::new(words, &vectors, self.neighbor_similarity)?;
+        Ok(Augmenter { rules, vocabulary: Some(vocabulary) })
+    }
+}
+
+fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Result<()> {
+    let wanted = [required("word", Kind::Text), required("synonym", Kind::Text)];
+    let mut rows = Source::open_named("lexicon", query, &wanted)?;
+    let mut done = 0;
+    loop {
+        let fetched = rows.fetch(FETCH, |row| {
+            // A pair with a NULL says nothing.
+            if let (Some(word), Some(synonym)) = (row.text(0)?, row.text(1)?) {
+                rules.lexicon.add(word, synonym);
+            }
+            Ok(())
+        })?;
+        if fetched == 0 {
+            return rows.close();
+        }
+        done += fetched;
+        progress.check()?;
+        progress.report("rows read from lexicon", done, 0);
+    }
+}
+
+fn read_corpus(query: &str, rules: &Rules, progress: &dyn Progress) -> Result<Corpus> {
+    let mut rows = Source::open_named("corpus", query, &[required("text", Kind::Text)])?;
+    let mut corpus = Corpus::default();
+    let mut done = 0;
+    loop {
+        // Each text is cut into its words: a thousand take some milliseconds.
+        let fetched = rows.fetch(1000, |row| {
+            if let Some(text) = row.text(0)? {
+                corpus.add(text, rules);
+            }
+            Ok(())
+        })?;
+        if fetched == 0 {
+            rows.close()?;
+            return Ok(corpus);
+        }
+        done += fetched;
+        progress.check()?;
+        progress.report("rows read from corpus", done, 0);
+    }
+}
+
+fn text_option<'a>(options: &mut Options<'a>, name: &'static str, what: &str) -> Result<Option<&'a str>> {
+    let text = match options.given(name) {
+        None => None,
+        Some(Value::String(text)) => Some(text.as_str()),
+        Some(other) => {
+            return Err(Error::argument(format!("option \"{name}\""), other, format!("It must be {what}.")));
+        }
+    };
+    options.record(name, text.map_or(Value::Null, Value::from));
+    Ok(text)
+}
+
+fn keep_option<'a>(options: &mut Options<'a>) -> Result<Vec<&'a str>> {
+    let value = options.given("keep");
+    options.record("keep", value.cloned().unwrap_or(Value::Null));
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let words = value.as_array().and_then(|all| all.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+    words.ok_or_else(|| {
+        Error::argument("option \"keep\"", value, "It must be an array of words, as in [\"Brother\", \"海天\"].")
+    })
+}
