@@ -82,12 +82,18 @@ impl<'a> Tables<'a> {
             }
         }
         if let Some(name) = leave_out.iter().find(|name| real.column(name).is_none()) {
-            return Err(Error::argument("option \"leave_out\"", format!("\"{name}\""), "It names columns of the rows."));
+            return Err(Error::argument(
+                "option \"leave_out\"",
+                format!("\"{name}\""),
+                "It names columns of the rows.",
+            ));
         }
         let (mut columns, mut vectors) = (Vec::new(), Vec::new());
         for (name, kind, column) in real.columns() {
             let mut found = [Some(column), None, None];
-            for (place, (table, which)) in [SYNTHETIC, HOLDOUT].into_iter().zip(others).filter_map(|(p, t)| Some((p, t?))) {
+            for (place, (table, which)) in
+                [SYNTHETIC, HOLDOUT].into_iter().zip(others).filter_map(|(p, t)| Some((p, t?)))
+            {
                 let Some((_, other)) = table.column(name) else {
                     return Err(differs(name, format!("not in the {which} rows")));
                 };

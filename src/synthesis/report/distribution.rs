@@ -41,8 +41,7 @@ pub fn distribution(column: &Compared, signal: &Signal) -> Result<Value> {
                 "synthetic": shares(SYNTHETIC),
             });
             if kept.len() < order.len() {
-                out["others"] =
-                    json!({"categories": order.len() - kept.len(), "real": others(REAL), "synthetic": others(SYNTHETIC)});
+                out["others"] = json!({"categories": order.len() - kept.len(), "real": others(REAL), "synthetic": others(SYNTHETIC)});
             }
             Ok(out)
         }

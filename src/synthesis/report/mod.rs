@@ -80,7 +80,8 @@ pub fn report(
     let given = options.given("rounds").is_some();
     let rounds = options.integer("rounds", 100, 1, 10_000)? as usize;
     let model_options = ModelOptions { rows, rounds: given.then_some(rounds) };
-    let tasks = [("auto", None), ("classification", Some(LabelKind::Classes)), ("regression", Some(LabelKind::Numbers))];
+    let tasks =
+        [("auto", None), ("classification", Some(LabelKind::Classes)), ("regression", Some(LabelKind::Numbers))];
     let task = options.choice("task", &tasks)?;
     let leave_out = names(options)?;
 
@@ -112,8 +113,7 @@ pub fn report(
     warnings.extend(near.warnings);
     // Vectors are no part of what models see either.
     let unseen: Vec<&str> = leave_out.iter().chain(&tables.vectors).copied().collect();
-    let two_sample =
-        models::two_sample((real, synthetic), &unseen, &model_options, mix(seed ^ 3), threads, progress)?;
+    let two_sample = models::two_sample((real, synthetic), &unseen, &model_options, mix(seed ^ 3), threads, progress)?;
     if let Some(auc) = two_sample["auc"].as_f64().filter(|auc| *auc > TOLD_APART) {
         warnings.push(format!("real and synthetic rows are easily told apart: AUC {auc:.3} of the two-sample test"));
     }

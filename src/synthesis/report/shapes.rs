@@ -120,7 +120,11 @@ fn sorted(values: &[f64], kind: ColumnKind, signal: &Signal) -> Result<Vec<f64>>
             let (mut a, mut b) = pair.split_at(width.min(pair.len()));
             while let (Some(&first), Some(&second)) = (a.first(), b.first()) {
                 merged.push(first.min(second));
-                if first <= second { a = &a[1..] } else { b = &b[1..] }
+                if first <= second {
+                    a = &a[1..]
+                } else {
+                    b = &b[1..]
+                }
                 if merged.len().is_multiple_of(CHECK_EVERY) {
                     signal.check()?;
                 }

@@ -10,9 +10,7 @@ use crate::jobs::{Signal, jobs};
 use crate::progress::Progress;
 use crate::synthesis::report::sample::sample;
 use crate::tabular::trees::{Binned, Boosting, BoostingOptions, Target};
-use crate::tabular::{
-    Column, Encoder, EncoderOptions, LabelKind, Labels, Table, Value as Cell, metrics, most_likely,
-};
+use crate::tabular::{Column, Encoder, EncoderOptions, LabelKind, Labels, Table, Value as Cell, metrics, most_likely};
 
 /// Of a model at most, where no number of rounds is given.
 const MOST_TREES: usize = 1000;
@@ -43,11 +41,11 @@ pub fn efficacy(
     let mut own = like(real, |name| name == label);
     append(&mut own, real, &real_rows, progress)?;
     let known = match Labels::fit(label, find(&own, label)?, kind) {
-        Ok(Labels::Classes { names, .. }) if names.is_empty() => return skipped("It is NULL in every real row.".into()),
-        Ok(Labels::Numbers(values)) if values.is_empty() => return skipped("It is NULL in every real row.".into()),
-        Ok(Labels::Classes { names, .. }) => {
-            Known::Classes { places: names.iter().cloned().zip(0..).collect(), names }
+        Ok(Labels::Classes { names, .. }) if names.is_empty() => {
+            return skipped("It is NULL in every real row.".into());
         }
+        Ok(Labels::Numbers(values)) if values.is_empty() => return skipped("It is NULL in every real row.".into()),
+        Ok(Labels::Classes { names, .. }) => Known::Classes { places: names.iter().cloned().zip(0..).collect(), names },
         Ok(Labels::Numbers(_)) => Known::Numbers,
         Err(e @ (Error::InvalidArgument { .. } | Error::TooLarge { .. })) => return skipped(format!("{e}.")),
         Err(e) => return Err(e),
@@ -134,7 +132,8 @@ pub fn efficacy(
         out["rarest_share"] = rarest.into();
         out["unbalanced"] = (rarest < UNBALANCED).into();
         let chosen = |of: &[f32]| of.chunks_exact(outputs).map(most_likely).collect::<Vec<_>>();
-        let [low, mean, high] = f1_gain(codes, [&chosen(from_real), &chosen(with_both)], outputs, seed, threads, progress)?;
+        let [low, mean, high] =
+            f1_gain(codes, [&chosen(from_real), &chosen(with_both)], outputs, seed, threads, progress)?;
         out["f1_gain_of_augmenting"] = json!({"mean": mean, "low": low, "high": high});
         out["augmenting_raises_f1"] = (low > 0.0).into();
     }
