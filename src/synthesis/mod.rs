@@ -4,6 +4,7 @@
 //! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
 
 mod frame;
+pub mod interactions;
 
 use serde_json::{Map, Value};
 
