@@ -39,6 +39,7 @@ mod extension {
     extension_sql_file!("../sql/recommendation.sql", name = "recommendation", requires = ["catalog"]);
     extension_sql_file!("../sql/evaluation.sql", name = "evaluation", requires = ["recommendation"]);
     extension_sql_file!("../sql/importance.sql", name = "importance", requires = ["catalog"]);
+    extension_sql_file!("../sql/synthesis_interactions.sql", name = "synthesis_interactions", requires = ["catalog"]);
     extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["catalog"]);
 
     /// Runs when the library is loaded. ONNX Runtime is not: a process loads it when it first runs a model.

@@ -1,6 +1,7 @@
 //! The SQL surface: arguments in, rows out. Each function is declared in `sql/*.sql`, with its defaults, labels, cost
 //! and comment, and only implemented here.
 
+mod augment_interactions;
 mod compare_training;
 mod embedding;
 mod evaluation;
