@@ -6,8 +6,8 @@
 //! (the greatest of `z_ui / temperature` and Gumbel noise: Efraimidis and Spirakis 2006; Vieira 2014). `z` is
 //!
 //! - `mult_vae`: `ln π_i(u)`, the multinomial of a Mult-VAE trained on the same interactions (Liang and others, WWW 2018);
-//! - `model`: a trained recommender's scores of the user's history folded in, less their mean over the items and over their
-//!   standard deviation;
+//! - `model`: a trained recommender's score of the item for the user's history folded in, standardised over the user's scores of all
+//!   items, or, for an item, over all users' scores of it;
 //! - `neighbors`: for a user `ln Σ_v cos(u, v)` over the nearest users who have the item; for an item `ln Σ_j cos(i, j)`
 //!   over the nearest items that the user has.
 //!

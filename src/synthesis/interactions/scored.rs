@@ -15,12 +15,12 @@ const USERS: usize = 512;
 const SCORES: usize = 1 << 24;
 const NONE: u32 = u32::MAX;
 
-/// How a user's scores become `z`.
+/// How scores become `z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// `s − ln Σ_i exp s_i`
+    /// `s − ln Σ_i exp s_i`, over all items.
     Logits,
-    /// `(s − mean) / standard deviation`
+    /// `(s − mean) / standard deviation`, over the other side of the pairs: a user's items, an item's users.
     Standard,
 }
 
@@ -30,6 +30,24 @@ pub struct Scored<'a> {
     scale: Scale,
     /// [items]: their numbers in the model.
     numbers: Vec<u32>,
+}
+
+/// Running count, mean, and sum of squared differences from it (Welford 1962).
+#[derive(Clone, Copy, Default)]
+struct Moments(f64, f64, f64);
+
+impl Moments {
+    fn with(self, score: f32) -> Self {
+        let Self(n, mean, squares) = self;
+        let from_mean = f64::from(score) - mean;
+        let mean = mean + from_mean / (n + 1.0);
+        Self(n + 1.0, mean, squares + from_mean * (f64::from(score) - mean))
+    }
+
+    /// Mean and standard deviation.
+    fn finish(self) -> (f64, f64) {
+        (self.1, (self.2 / self.0.max(1.0)).sqrt())
+    }
 }
 
 /// A Mult-VAE of the task's interactions, with `options`.
@@ -61,7 +79,7 @@ impl<'a> Scored<'a> {
         Ok(Self { interactions: task.interactions, model, scale, numbers })
     }
 
-    /// `z` of the model's items for a user; `None` where the model has nothing to say. Runs on a helper thread.
+    /// The model's scores of its items for a user; `None` where it has nothing to say. Runs on a helper thread.
     fn scores(&self, user: u32) -> Result<Option<Vec<f32>>> {
         let (items, weights) = self.interactions.by_user.row(user as usize);
         let known = items.iter().zip(weights).filter_map(|(&item, &weight)| {
@@ -73,21 +91,26 @@ impl<'a> Scored<'a> {
             return Ok(None);
         }
         let mut scores = self.model.score_all(Who::History { items: &items, weights: &weights }, &Unwatched)?;
-        let n = scores.len() as f64;
-        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / n;
-        let spread = (scores.iter().map(|&s| (f64::from(s) - mean).powi(2)).sum::<f64>() / n).sqrt();
-        if !(spread > 0.0 && spread.is_finite()) {
-            return Ok(None);
+        if self.scale == Scale::Logits {
+            let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = scores.iter().map(|&s| f64::from(s - most).exp()).sum();
+            let shift = most + sum.ln() as f32;
+            scores.iter_mut().for_each(|s| *s -= shift);
         }
-        let (shift, scale) = match self.scale {
-            Scale::Standard => (mean, spread),
-            Scale::Logits => {
-                let most = f64::from(scores.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-                (most + scores.iter().map(|&s| (f64::from(s) - most).exp()).sum::<f64>().ln(), 1.0)
-            }
-        };
-        scores.iter_mut().for_each(|s| *s = ((f64::from(*s) - shift) / scale) as f32);
         Ok(Some(scores))
+    }
+
+    /// Those kept of scores with these moments, by `z`; none where all are the same: they say nothing.
+    fn standardized(&self, best: TopK, moments: Moments) -> Vec<(f32, u32)> {
+        let mut list = best.into_sorted();
+        if self.scale == Scale::Standard {
+            let (mean, deviation) = moments.finish();
+            if !(deviation > 0.0 && deviation.is_finite()) {
+                return Vec::new();
+            }
+            list.iter_mut().for_each(|(score, _)| *score = ((f64::from(*score) - mean) / deviation) as f32);
+        }
+        list
     }
 
     /// Whether a pair must not be made, since it exists or was turned down.
@@ -111,6 +134,7 @@ impl Source for Scored<'_> {
             |(), number, list| {
                 let (user, count) = asked[number];
                 let Some(scores) = self.scores(user)? else { return Ok(()) };
+                let moments = scores.iter().fold(Moments::default(), |moments, &s| moments.with(s));
                 let mut best = TopK::new(count);
                 for (&number, item) in self.numbers.iter().zip(0u32..).filter(|&(&number, _)| number != NONE) {
                     let z = scores[number as usize];
@@ -118,7 +142,7 @@ impl Source for Scored<'_> {
                         best.push(z, item);
                     }
                 }
-                list[0] = best.into_sorted();
+                list[0] = self.standardized(best, moments);
                 Ok(())
             },
         )?;
@@ -127,9 +151,9 @@ impl Source for Scored<'_> {
 
     fn of_items(&self, task: &Task, asked: &[(u32, usize)]) -> Result<Candidates> {
         let Task { interactions, threads, progress, .. } = *task;
-        let mut heaps = Vec::new();
-        memory::reserve(&mut heaps, asked.len())?;
-        heaps.extend(asked.iter().map(|&(_, count)| TopK::new(count)));
+        let mut columns = Vec::new();
+        memory::reserve(&mut columns, asked.len())?;
+        columns.extend(asked.iter().map(|&(_, count)| (TopK::new(count), Moments::default())));
         let users: Vec<u32> = (0..interactions.users() as u32)
             .filter(|&user| !interactions.by_user.row(user as usize).0.is_empty())
             .collect();
@@ -154,19 +178,18 @@ impl Source for Scored<'_> {
                 },
             )?;
             for_each_chunk(
-                &mut heaps,
+                &mut columns,
                 64,
                 threads,
                 progress,
                 || (),
-                |(), number, heaps| {
-                    for (at, heap) in (number * 64..).zip(heaps) {
+                |(), number, columns| {
+                    for (at, (heap, moments)) in (number * 64..).zip(columns) {
                         for (row, &user) in rows.iter().zip(users) {
-                            if let Some(&z) = row.get(at)
-                                && z > heap.threshold()
-                                && !self.exists(user, asked[at].0)
-                            {
-                                heap.push(z, user);
+                            let Some(&score) = row.get(at).filter(|score| score.is_finite()) else { continue };
+                            *moments = moments.with(score);
+                            if score > heap.threshold() && !self.exists(user, asked[at].0) {
+                                heap.push(score, user);
                             }
                         }
                     }
@@ -174,6 +197,6 @@ impl Source for Scored<'_> {
                 },
             )?;
         }
-        Ok(heaps.into_iter().map(TopK::into_sorted).collect())
+        Ok(columns.into_iter().map(|(best, moments)| self.standardized(best, moments)).collect())
     }
 }
