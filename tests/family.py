@@ -12,13 +12,14 @@ OPTIONS = {
     "gf_cf": {"factors": 2},
     "lightgcn": {"factors": 8, "epochs": 60, "batch_size": 256, "learning_rate": 0.02},
     "neumf": {"factors": 4, "epochs": 30, "batch_size": 256, "learning_rate": 0.01},
+    "mult_vae": {"factors": 4, "hidden": 32, "epochs": 200, "batch_size": 32, "learning_rate": 0.01},
     "two_tower": {"factors": 8, "epochs": 40, "batch_size": 64, "learning_rate": 0.01},
     "hybrid": {"components": ["item_knn", {"algorithm": "ials", "options": {"factors": 2, "iterations": 10}}]},
 }
 ALGORITHMS = list(OPTIONS)
 PERSONAL = [algorithm for algorithm in ALGORITHMS if algorithm != "popularity"]
 # Of a few dozen users, networks learn each one's gaps by heart: what they make of kinds is tested on more data, in the engine.
-SHALLOW = [algorithm for algorithm in PERSONAL if algorithm not in ("neumf", "two_tower")]
+SHALLOW = [algorithm for algorithm in PERSONAL if algorithm not in ("neumf", "mult_vae", "two_tower")]
 
 
 def train(db, name, source, algorithm, items, **arguments):

@@ -42,6 +42,7 @@ SLOW_OPTIONS = {
     "bpr": ({"iterations": 100000}, 20011, 40),
     "lightgcn": ({"epochs": 1000}, 20011, 40),
     "neumf": ({"epochs": 1000}, 20011, 40),
+    "mult_vae": ({"epochs": 1000}, 20011, 40),
     "two_tower": ({"epochs": 1000}, 20011, 40),
     "hybrid": ({"components": [{"algorithm": "ials", "options": {"factors": 256, "iterations": 1000}}, "item_knn"]}, 20011, 40),
 }

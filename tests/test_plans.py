@@ -94,6 +94,7 @@ PROMISES = {
         "stat_progress()",
     ],
     ("v", "u"): [
+        "augment_interactions(text,bigint,text,text,jsonb,bigint)",
         "compare_models(text,text,text,integer,boolean,text[],text[],text,text,integer,integer,double precision,bigint)",
         "compare_training(text,text,text,text,text,text,jsonb,integer,integer,double precision,double precision,bigint)",
         "create_function(text,text,integer,text)",

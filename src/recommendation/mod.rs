@@ -15,6 +15,7 @@ mod item_knn;
 mod lightgcn;
 mod linear_fold_in;
 mod model;
+mod mult_vae;
 mod neumf;
 mod popularity;
 pub mod promotion;
@@ -54,12 +55,13 @@ pub enum Algorithm {
     Bpr,
     LightGcn,
     NeuMf,
+    MultVae,
     TwoTower,
     Hybrid,
 }
 
 impl Algorithm {
-    pub const ALL: [Algorithm; 10] = [
+    pub const ALL: [Algorithm; 11] = [
         Self::Popularity,
         Self::ItemKnn,
         Self::Ease,
@@ -68,6 +70,7 @@ impl Algorithm {
         Self::Bpr,
         Self::LightGcn,
         Self::NeuMf,
+        Self::MultVae,
         Self::TwoTower,
         Self::Hybrid,
     ];
@@ -82,6 +85,7 @@ impl Algorithm {
             Self::Bpr => "bpr",
             Self::LightGcn => "lightgcn",
             Self::NeuMf => "neumf",
+            Self::MultVae => "mult_vae",
             Self::TwoTower => "two_tower",
             Self::Hybrid => "hybrid",
         }
@@ -91,7 +95,14 @@ impl Algorithm {
     pub fn is_stochastic(self) -> bool {
         matches!(
             self,
-            Self::GfCf | Self::Ials | Self::Bpr | Self::LightGcn | Self::NeuMf | Self::TwoTower | Self::Hybrid
+            Self::GfCf
+                | Self::Ials
+                | Self::Bpr
+                | Self::LightGcn
+                | Self::NeuMf
+                | Self::MultVae
+                | Self::TwoTower
+                | Self::Hybrid
         )
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::gf_cf::GfCfRanker;
 use super::hybrid::HybridRanker;
 use super::ials::IalsRanker;
+use super::mult_vae::MultVaeRanker;
 use super::neumf::NeuMfRanker;
 use super::popularity::Popularity;
 use super::ranker::{Contribution, ItemSet, Query, Ranker};
@@ -121,6 +122,7 @@ impl Model {
             Algorithm::Bpr => Box::new(bpr::open(files, options, users, items)?),
             Algorithm::LightGcn => Box::new(lightgcn::open(files, users, items)?),
             Algorithm::NeuMf => Box::new(NeuMfRanker::open(files, options, users, items)?),
+            Algorithm::MultVae => Box::new(MultVaeRanker::open(files, options, users, items)?),
             Algorithm::TwoTower => Box::new(TwoTowerRanker::open(files, options, users, items)?),
             Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
         };

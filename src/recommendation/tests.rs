@@ -41,6 +41,9 @@ fn options(algorithm: Algorithm) -> Value {
             json!({"components": [ials, "item_knn", gf_cf], "k": 5})
         }
         Algorithm::NeuMf => json!({"factors": 8, "epochs": 10, "batch_size": 256, "learning_rate": 0.01}),
+        Algorithm::MultVae => {
+            json!({"factors": 8, "hidden": 32, "epochs": 60, "batch_size": 32, "learning_rate": 0.01})
+        }
         Algorithm::Bpr => json!({"factors": 16, "iterations": 30}),
         Algorithm::LightGcn => {
             json!({"factors": 16, "batch_size": 128, "epochs": 10, "learning_rate": 0.01, "contrastive_weight": 0.05})

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::trainer::{Parts, Training};
-use super::{Algorithm, bpr, ease, gf_cf, hybrid, ials, item_knn, lightgcn, neumf, popularity, two_tower};
+use super::{Algorithm, bpr, ease, gf_cf, hybrid, ials, item_knn, lightgcn, mult_vae, neumf, popularity, two_tower};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::progress::Progress;
@@ -32,6 +32,7 @@ pub fn train_parts(training: &Training, algorithm: Algorithm, options: &Value) -
         Algorithm::Bpr => bpr::train(training, options)?,
         Algorithm::LightGcn => lightgcn::train(training, options)?,
         Algorithm::NeuMf => neumf::train(training, options)?,
+        Algorithm::MultVae => mult_vae::train(training, options)?,
         Algorithm::TwoTower => two_tower::train(training, options)?,
         Algorithm::Hybrid => hybrid::train(training, options)?,
     };

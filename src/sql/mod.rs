@@ -2,6 +2,7 @@
 //! and comment, and only implemented here.
 
 mod augment_text;
+mod augment_interactions;
 mod compare_training;
 mod embedding;
 mod evaluation;

@@ -12,6 +12,7 @@ pub mod constraints;
 mod copula;
 mod ctgan;
 mod frame;
+pub mod interactions;
 mod keys;
 pub mod made;
 mod marginal;

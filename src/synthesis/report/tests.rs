@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -314,4 +311,3 @@ fn a_sample_is_ascending_without_repeats_and_as_large_as_asked() {
     let mean = (0..200).flat_map(|seed| sample::sample(100, 10, seed).unwrap()).map(f64::from).sum::<f64>() / 2000.0;
     assert!((mean - 49.5).abs() < 2.5, "{mean}");
 }
->>>>>>> syn-report

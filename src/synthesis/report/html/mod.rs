@@ -1,11 +1,3 @@
-<<<<<<< HEAD
-//! The report as a page.
-
-use serde_json::Value;
-
-pub fn html(report: &Value) -> String {
-    report.to_string()
-=======
 //! The report as one page: no network, no script, charts inline, every text escaped. Read on a phone as on a desk.
 
 mod charts;
@@ -270,5 +262,4 @@ fn figures(out: &mut String, quality: &Value) {
         );
     }
     out.push_str("</tbody></table></div></section>");
->>>>>>> syn-report
 }

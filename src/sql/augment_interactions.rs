@@ -1,0 +1,70 @@
+//! Likely pairs for users and items that have few interactions.
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use super::given;
+use super::recommendation::{as_recommender, recommender};
+use crate::error::{Error, Result};
+use crate::interactions::Interactions;
+use crate::options::Options;
+use crate::pg::dataset::{Dataset, Queries};
+use crate::pg::errors;
+use crate::pg::interrupts::Statement;
+use crate::pg::settings;
+use crate::synthesis::interactions::{Method, Pair, Plan, Task, augment};
+
+#[pg_extern(sql = false)]
+fn augment_interactions(
+    source: Option<&str>,
+    n: Option<i64>,
+    method: Option<&str>,
+    model: Option<&str>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (String, String, f32)>> {
+    let source = given(source, "source")?;
+    let n = given(n, "n")?;
+    let n = usize::try_from(n).map_err(|_| Error::argument("n", n, "Give the number of pairs wanted, 0 or more."))?;
+    let method = Method::from_name(given(method, "method")?)?;
+    let seed = given(seed, "seed")? as u64;
+    let options = options.map_or(Value::Null, |options| options.0);
+    let mut options = Options::new(method.name(), &options)?;
+    let plan = Plan::read(method, &mut options)?;
+    options.finish()?;
+    check_model(method, model)?;
+    let statement = Statement::new("augment_interactions", model.unwrap_or_default());
+    // One that may not be used is refused before a row is read.
+    let ready = model.map(|model| recommender(model, &statement)).transpose()?;
+    let queries = Queries { source: source.into(), ..Queries::default() };
+    let interactions = Dataset::read(&queries, &statement)?.interactions;
+    let recommender = ready.as_ref().map(as_recommender).transpose()?;
+    let task = Task {
+        interactions: &interactions,
+        model: recommender.map(|recommender| &recommender.model),
+        seed,
+        threads: settings::threads(),
+        progress: &statement,
+    };
+    let pairs = augment(&plan, &task, n)?;
+    let Interactions { user_ids, item_ids, .. } = interactions;
+    Ok(TableIterator::new(pairs.into_iter().map(move |Pair { user, item, weight }| {
+        let id = |id: Option<&str>| id.unwrap_or_default().to_owned();
+        (id(user_ids.get(user)), id(item_ids.get(item)), weight)
+    })))
+}
+
+fn check_model(method: Method, model: Option<&str>) -> Result<()> {
+    match (method, model) {
+        (Method::Model, None) => {
+            let hint = "Name a trained recommender, as in model => 'shop', or take the method mult_vae or neighbors.";
+            Err(Error::argument("model", "null", hint))
+        }
+        (Method::MultVae | Method::Neighbors, Some(model)) => {
+            let hint = format!("{} draws from the source alone; take method => 'model'.", method.name());
+            Err(Error::argument("model", format!("\"{model}\""), hint))
+        }
+        _ => Ok(()),
+    }
+}
