@@ -3,6 +3,7 @@
 import numpy
 import pandas
 import psycopg
+import scipy.stats
 
 from common import Unavailable, machine, table
 from peers import kept
@@ -14,18 +15,24 @@ from synthesis_peers import smote_nc
 TITLE = "Synthetic rows: evening out a label"
 SIZES = [500, 2000, 9000]
 SEEDS = 5
-LEARNERS = {"boosting": "boosted trees", "linear": "logistic regression"}
+ALONE, WEIGHTS, SMOTE = "the rows alone", "class weights", "SMOTENC (imbalanced-learn)"
+LEARNERS = {"boosting": "Boosted trees", "linear": "Logistic regression"}
 
 
 def measure(context):
     sizes, seeds = context.size(SIZES, SIZES[:1]), context.size(SEEDS, 1)
     real, held_out = adult(context.quick)
-    theirs = kept(context, "Adult's label evened out", ["scikit-learn", "imbalanced-learn", "pandas"], lambda: {"found": of_peers(real, held_out, sizes, seeds)})
+    packages = ["scikit-learn", "imbalanced-learn", "pandas"]
+    theirs = kept(context, "Adult's label evened out", packages, lambda: {"found": of_peers(real, held_out, sizes, seeds)})
     extension, mine, missing = own(context), {}, []
     ways = {"`cart`, rows conditioned on the label": conditioned, "`smote_nc`": balanced}
     for name, more in ways.items():
+
+        def prepared(rows, seed):
+            return pandas.concat([rows, more(extension, rows, seed)], ignore_index=True), None
+
         try:
-            mine[name] = runs(real, held_out, sizes, seeds, lambda rows, seed: (pandas.concat([rows, more(extension, rows, seed)], ignore_index=True), None))
+            mine[name] = runs(real, held_out, sizes, seeds, prepared)
         except psycopg.Error as error:
             missing.append(f"{name}: {error.diag.message_primary or error}")
         except Unavailable as reason:
@@ -34,13 +41,20 @@ def measure(context):
         raise Unavailable("; ".join(missing))
     tables = []
     for learner, title in LEARNERS.items():
-        rows = [[name, *(cell(found[str(size)][learner]) for size in sizes)] for name, found in (theirs["found"] | mine).items()]
-        tables.append(f"{title[0].upper()}{title[1:]}:\n\n" + table(["", *(f"{size:,} rows" for size in sizes)], rows))
+        alone = theirs["found"][ALONE]
+        rows = [
+            [name, *(cell for size in map(str, sizes) for cell in cells(found[size][learner], None if found is alone else alone[size][learner]))]
+            for name, found in ({way: theirs["found"][way] for way in (ALONE, WEIGHTS, SMOTE)} | mine).items()
+        ]
+        header = ["", *(name for size in sizes for name in (f"{size:,} rows", "gained"))]
+        tables.append(f"{title}:\n\n{table(header, rows)}")
     share = (real[LABEL] == POSITIVE).mean()
     return "\n\n".join(
         [
-            f"Adult, {100 * share:.0f} % `{POSITIVE}`: some of its rows train, alone or with as many synthetic ones as make both values of the label equally many, and the {len(held_out):,} rows "
-            f"held out test: F1 (area under the ROC curve) of `{POSITIVE}`, means over {seeds} draws of the training rows. The first three lines are scikit-learn's and imbalanced-learn's.",
+            f"Adult, {100 * share:.0f} % `{POSITIVE}`: some of its rows train, alone or with as many synthetic ones as make both values of the label equally many, "
+            f"and the {len(held_out):,} rows held out test: F1 (area under the ROC curve) of `{POSITIVE}`, means over {seeds} draws of the training rows, and what is "
+            "gained in F1 over the rows alone, with the 95 % interval of the mean of the draws' differences. The first lines, to SMOTENC, are scikit-learn's and "
+            "imbalanced-learn's.",
             *tables,
             *missing,
             machine(context, "scikit-learn", "imbalanced-learn"),
@@ -48,8 +62,14 @@ def measure(context):
     )
 
 
-def cell(values):
-    return f"{values['f1']:.3f} ({values['auc']:.3f})"
+def cells(found, alone):
+    """F1 (area) and what is gained over the rows alone."""
+    means = f"{numpy.mean(found['f1']):.3f} ({numpy.mean(found['auc']):.3f})"
+    if alone is None:
+        return [means, ""]
+    gains = numpy.subtract(found["f1"], alone["f1"])
+    spread = scipy.stats.sem(gains) * scipy.stats.t.ppf(0.975, len(gains) - 1) if len(gains) > 1 else 0
+    return [means, f"{gains.mean():+.3f} ± {spread:.3f}"]
 
 
 def of_peers(real, held_out, sizes, seeds):
@@ -57,15 +77,15 @@ def of_peers(real, held_out, sizes, seeds):
         return pandas.concat([rows, smote_nc(rows, lacking(rows), 0)], ignore_index=True), None
 
     ways = {
-        "the rows alone": lambda rows, seed: (rows, None),
-        "class weights": lambda rows, seed: (rows, "balanced"),
-        "SMOTENC (imbalanced-learn)": oversampled,
+        ALONE: lambda rows, seed: (rows, None),
+        WEIGHTS: lambda rows, seed: (rows, "balanced"),
+        SMOTE: oversampled,
     }
     return {name: runs(real, held_out, sizes, seeds, prepared) for name, prepared in ways.items()}
 
 
 def runs(real, held_out, sizes, seeds, prepared):
-    """{size: {learner: {figure: mean over draws}}}; `prepared(rows, seed)` gives the rows to learn from, and class weights."""
+    """{size: {learner: {figure: a value for each draw}}}; `prepared(rows, seed)` gives the rows to learn from, and class weights."""
     found = {}
     for size in sizes:
         of_seeds = []
@@ -74,7 +94,7 @@ def runs(real, held_out, sizes, seeds, prepared):
             rows, weights = prepared(drawn, seed)
             of_seeds.append(tested(rows, held_out, weights))
         found[str(size)] = {
-            learner: {figure: float(numpy.mean([run[learner][figure] for run in of_seeds])) for figure in of_seeds[0][learner]} for learner in LEARNERS
+            learner: {figure: [float(run[learner][figure]) for run in of_seeds] for figure in of_seeds[0][learner]} for learner in LEARNERS
         }
     return found
 

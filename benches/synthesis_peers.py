@@ -57,8 +57,9 @@ class Trees:
             explained = column if number else column.eq(column.mode()[0])
             means = {other: explained.groupby(rows[other]).mean() for other in before if not is_number(rows[other])}
             kind = DecisionTreeRegressor if number else DecisionTreeClassifier
-            tree = kind(min_samples_leaf=LEAF, random_state=0).fit(self.features(rows, before, means), column)
-            leaves = tree.apply(self.features(rows, before, means))
+            features = self.features(rows, before, means)
+            tree = kind(min_samples_leaf=LEAF, random_state=0).fit(features, column)
+            leaves = tree.apply(features)
             donors = numpy.argsort(leaves, kind="stable")
             counts = numpy.bincount(leaves, minlength=tree.tree_.node_count)
             self.trees[name] = before, means, tree, donors, numpy.cumsum(counts) - counts, counts

@@ -43,9 +43,9 @@ def measure(context):
         )
     return "\n\n".join(
         [
-            f"Adult, {len(extension.real):,} rows learned from; {many:,} made. Fitting is the whole statement `reco.train_synthesizer`, which reads, trains, writes the files and stores the model; "
-            f"making is `SELECT count(*)` of typed rows, the median of {context.rounds} rounds (`smote_nc` reads the source, too). A peer's fit and sample have frames before and after, in one thread. CPU seconds are of "
-            "all threads; ratios above 1 are in favour of pg_reco.",
+            f"Adult, {len(extension.real):,} rows learned from; {many:,} made. Fitting is the whole statement `reco.train_synthesizer`, which reads, trains, writes "
+            f"the files and stores the model; making is `SELECT count(*)` of typed rows, the median of {context.rounds} rounds (`smote_nc` reads the source, too). A "
+            "peer has frames before and after, and one thread. CPU seconds are of all threads; ratios above 1 are in favour of pg_reco.",
             table(HEADER, rows),
             *missing,
             machine(context, "scikit-learn", "pandas"),
