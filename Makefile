@@ -4,7 +4,7 @@
 #   PG_CONFIG=/path/pg_config  another PostgreSQL than Debian's
 #   ORT=cuda                   ONNX Runtime with its CUDA provider
 #   VERSIONS="17 18"           the versions of PostgreSQL for test-versions
-#   TORCH=1                    PyTorch among the peers of bench-recommend: 3 GB of downloads
+#   TORCH=1                    PyTorch among the peers of bench-recommend and bench-synthesis: 3 GB of downloads
 #   ARGS='…'                   for pytest, the demonstration or the benchmarks
 
 SETUP := pgrx-config/setup.sh
@@ -14,7 +14,7 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults test-versions lint setup models start stop restart psql install bench bench-recommend bench-importance clean
+.PHONY: help demo test faults test-versions lint setup models start stop restart psql install bench bench-recommend bench-importance bench-synthesis clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench                    the figures of benches/"
 	@echo "make bench-recommend          the recommenders beside their peers; with TORCH=1 beside PyTorch too"
 	@echo "make bench-importance         importance scores beside Python's"
+	@echo "make bench-synthesis          synthetic rows beside Python's; with TORCH=1 beside SDV's networks too"
 	@echo "make clean                    takes away all that was made here"
 
 demo:
@@ -86,6 +87,11 @@ bench-recommend:
 bench-importance:
 	@$(SETUP) all python-bench python-bench-pydvl demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/importance.py $(ARGS)
+
+# Half an hour; most of it is the peers', once.
+bench-synthesis:
+	@$(SETUP) all python-bench python-bench-synthesis python-bench-dpmm $(if $(TORCH),python-bench-torch) demo-data
+	@$(SETUP) run .build/venv-bench/bin/python benches/synthesis.py $(ARGS)
 
 clean:
 	@$(SETUP) clean

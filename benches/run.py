@@ -32,6 +32,9 @@ and kept in `.build/bench-peers.json`, by version and machine, `--fresh` measure
 
 The figures whose titles speak of importance are measured by `make bench-importance`; `ARGS='--only noise,interactions,speed --record'` chooses and
 writes down. Adult is read from `RECO_DATASETS`, too.
+
+The figures whose titles speak of synthetic rows are measured by `make bench-synthesis`, SDV's networks with `TORCH=1` only;
+`ARGS='--only quality,speed,balance,privacy --record'` chooses and writes down. Adult is read from `RECO_DATASETS` here as well.
 """
 
 

@@ -257,6 +257,17 @@ step_python-bench-pydvl() {
     install_locked "$BUILD/venv-bench-pydvl" benches/requirements-pydvl.txt
 }
 
+# SDV, SDMetrics and imbalanced-learn; PyTorch is apart.
+step_python-bench-synthesis() {
+    install_locked "$BUILD/venv-bench" benches/requirements-synthesis.txt
+}
+
+# dpmm, which needs older packages than the other peers; on a Python that it has no wheel for, nothing.
+step_python-bench-dpmm() {
+    make_venv "$BUILD/venv-bench-dpmm"
+    install_locked "$BUILD/venv-bench-dpmm" benches/requirements-dpmm.txt
+}
+
 # ------------------------------------------------------------------------------------------------------- ONNX Runtime
 
 # The folder of the variant that is asked for: the library and, for CUDA, everything that it loads.
@@ -407,7 +418,8 @@ do_steps() {
     for step in "$@"; do
         case $step in
             all) do_steps system cargo-pgrx python onnxruntime models postgres extension cluster database ;;
-            system | cargo-pgrx | python | python-tests | python-bench | python-bench-torch | python-bench-pydvl | onnxruntime | models | demo-data | \
+            system | cargo-pgrx | python | python-tests | python-bench | python-bench-torch | python-bench-pydvl | \
+                python-bench-synthesis | python-bench-dpmm | onnxruntime | models | demo-data | \
                 postgres | extension | cluster | database | stop | clean | install) "step_$step" ;;
             *) die "there is no step '$step'; see the head of pgrx-config/setup.sh" ;;
         esac
