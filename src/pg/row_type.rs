@@ -1,6 +1,6 @@
 //! Rows of a table's own type, put together from values.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use pgrx::{AnyElement, IntoDatum, PgTupleDesc, pg_sys};
 
@@ -179,10 +179,4 @@ fn fits(x: f64, low: f64, high: f64) -> Option<f64> {
 pub fn argument_type(call: pg_sys::FunctionCallInfo, argument: i32) -> pg_sys::Oid {
     // SAFETY: the call under way has a function with an expression that it was called by.
     unsafe { pg_sys::get_fn_expr_argtype((*call).flinfo, argument) }
-}
-
-/// Of a type, for messages.
-pub fn name_of(type_oid: pg_sys::Oid) -> String {
-    // SAFETY: takes any oid and gives a C string.
-    unsafe { CStr::from_ptr(pg_sys::format_type_be(type_oid)) }.to_string_lossy().into_owned()
 }

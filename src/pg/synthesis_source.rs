@@ -162,6 +162,21 @@ impl TypedRows {
     }
 }
 
+impl TypedRows {
+    /// The values of a column as texts; NULL is an error.
+    pub fn ids(&self, name: &str) -> Result<Vec<String>> {
+        let found = || self.descriptions.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        let missing = || Error::MissingColumn { column: name.into(), found: found() };
+        let (_, column) = self.table.column(name).ok_or_else(missing)?;
+        let id = |row: usize| match column.get(row) {
+            Value::Category(text) => Ok(text.to_owned()),
+            Value::Number(number) => Ok(number.to_string()),
+            _ => Err(Error::NullColumn { column: name.into(), row: row + 1 }),
+        };
+        (0..self.table.rows()).map(id).collect()
+    }
+}
+
 /// Whether all values of a column differ and none is NULL.
 fn is_distinct(table: &Table, name: &str) -> bool {
     match table.column(name) {

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, pg_sys, warning};
 use serde_json::{Value, json};
 
-use super::{given, raise};
+use super::{given, raise, row_count};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
@@ -17,12 +17,13 @@ use crate::pg::row_type::{RowType, argument_type};
 use crate::pg::synthesis_source::{Hidden, Pseudonyms, TypedRows, arrays_as_json};
 use crate::pg::{errors, settings};
 use crate::progress::Progress;
-use crate::synthesis::Method;
 use crate::synthesis::conditions::Conditions;
 use crate::synthesis::made::Block;
-use crate::synthesis::model::{self, Training};
+use crate::synthesis::model::{self, Part, Training};
+use crate::synthesis::related::{Child, RelatedSampler};
 use crate::synthesis::sampler::Sampler;
-use crate::synthesis::schema::{Column, ColumnType, Learned, Role, Schema, Wishes, names};
+use crate::synthesis::schema::{Column, ColumnType, Learned, Role, Wishes, names};
+use crate::synthesis::{Method, RunGraph};
 
 #[pg_extern(sql = false)]
 fn train_synthesizer(
@@ -45,9 +46,9 @@ fn train_synthesizer(
         None if method.is_private() => secret_seed()?,
         None => 0,
     };
-    let learned = read("source", source, method.is_private(), &mut options, &Pseudonyms::new()?, &statement)?;
+    let (learned, children) = read_related(source, method, &mut options, &statement)?;
     let training = Training { method, label, seed, threads: settings::threads(), progress: &statement };
-    let trained = model::train(learned, options, &training)?;
+    let trained = model::train(learned, children, options, &training)?;
     let new = NewVersion {
         name,
         task: Task::Synthesis,
@@ -68,6 +69,53 @@ fn secret_seed() -> Result<u64> {
     if drawn { Ok(u64::from_le_bytes(seed)) } else { Err(Error::Resources("the system has no random numbers".into())) }
 }
 
+/// Reads the source and the children that the options name.
+fn read_related(
+    source: &str,
+    method: Method,
+    options: &mut Options,
+    progress: &dyn Progress,
+) -> Result<(Learned, Vec<Child>)> {
+    let pseudonyms = Pseudonyms::new()?;
+    let told = options.given("children").cloned().unwrap_or_else(|| json!({}));
+    options.record("children", told.clone());
+    let wrong = || {
+        let hint = "It must name queries and their columns: {\"orders\": {\"source\": \"TABLE orders\", \"key\": \"customer_id\", \"parent_key\": \"id\"}}.";
+        Error::argument("option \"children\"", &told, hint)
+    };
+    let told_children = told.as_object().ok_or_else(wrong)?;
+    if method.is_private() && !told_children.is_empty() {
+        return Err(Error::Unsupported {
+            algorithm: method.name(),
+            what: "children",
+            hint: "Its promise would not hold for them: train it on one table.".into(),
+        });
+    }
+    let (learned, rows) = read("source", source, method.is_private(), options, &pseudonyms, progress)?;
+    let mut children = Vec::new();
+    for (name, child) in told_children {
+        let text = |key: &str| child.get(key).and_then(Value::as_str);
+        let (Some(query), Some(key)) = (text("source"), text("key")) else { return Err(wrong()) };
+        let parent_key = text("parent_key").unwrap_or("id");
+        let parent_ids = rows.ids(parent_key)?;
+        let mut own = child.clone();
+        let map = own.as_object_mut().ok_or_else(wrong)?;
+        ["source", "key", "parent_key"].into_iter().for_each(|known| _ = map.remove(known));
+        let mut own_options = Options::new("children", &own)?;
+        let (learned, child_rows) = read("children", query, false, &mut own_options, &pseudonyms, progress)?;
+        own_options.finish()?;
+        children.push(Child {
+            name: name.clone(),
+            ids: child_rows.ids(key)?,
+            learned,
+            key: key.to_owned(),
+            parent_key: parent_key.to_owned(),
+            parent_ids,
+        });
+    }
+    Ok((learned, children))
+}
+
 /// Reads a query and what the options and the catalog say of its columns; tells the user what became of odd ones.
 pub(super) fn read(
     what: &'static str,
@@ -76,15 +124,14 @@ pub(super) fn read(
     options: &mut Options,
     pseudonyms: &Pseudonyms,
     progress: &dyn Progress,
-) -> Result<Learned> {
+) -> Result<(Learned, TypedRows)> {
     let hidden = Hidden { drop: names(options, "drop")?, pseudonymize: names(options, "pseudonymize")? };
-    let typed = TypedRows::read(what, query, &hidden, pseudonyms, progress)?;
+    let mut typed = TypedRows::read(what, query, &hidden, pseudonyms, progress)?;
     let mut wishes = Wishes::read(options, &typed.descriptions)?;
-    wishes.checks = typed.checks;
-    wishes.unique.extend(typed.unique);
+    wishes.checks = std::mem::take(&mut typed.checks);
+    wishes.unique.append(&mut typed.unique);
     wishes.private = private;
     let mut learned = Learned::new(&typed.table, &typed.descriptions, &wishes)?;
-    drop(typed.table);
     learned.notices.iter().for_each(|text| warning!("{text}"));
     for column in &mut learned.schema.columns {
         if let (ColumnType::Array, Role::Categories { names, json, .. }) = (column.column_type, &mut column.role) {
@@ -92,7 +139,7 @@ pub(super) fn read(
         }
     }
     // Whoever wants rows of the table's own type gets NULL there.
-    let dropped = typed.dropped.into_iter().map(|(name, type_name)| Column {
+    let dropped = std::mem::take(&mut typed.dropped).into_iter().map(|(name, type_name)| Column {
         name,
         column_type: ColumnType::Text,
         type_name,
@@ -100,7 +147,7 @@ pub(super) fn read(
         hidden: true,
     });
     learned.schema.columns.extend(dropped);
-    Ok(learned)
+    Ok((learned, typed))
 }
 
 #[pg_extern(sql = false)]
@@ -110,11 +157,7 @@ fn synthesize(
     conditions: Option<JsonB>,
     seed: Option<i64>,
 ) -> errors::Result<SetOfIterator<'static, JsonB>> {
-    let mut rows = Rows::new(name, n, conditions, seed)?;
-    Ok(SetOfIterator::new(std::iter::from_fn(move || {
-        let row = raise(rows.next())?;
-        Some(JsonB(rows.block.json(rows.schema(), row)))
-    })))
+    Ok(Rows::of_model(name, n, conditions, seed)?.into_json())
 }
 
 #[pg_extern(sql = false)]
@@ -126,74 +169,146 @@ fn synthesize_typed(
     seed: Option<i64>,
     call: pg_sys::FunctionCallInfo,
 ) -> errors::Result<SetOfIterator<'static, AnyElement>> {
-    let mut rows = Rows::new(name, n, conditions, seed)?;
-    let mut row_type = RowType::of_argument(argument_type(call, 0), rows.schema(), &rows.name)?;
-    Ok(SetOfIterator::new(std::iter::from_fn(move || {
-        let row = raise(rows.next())?;
-        Some(raise(row_type.row(&rows.block, rows.schema(), row)))
-    })))
+    Ok(Rows::of_model(name, n, conditions, seed)?.into_typed(call)?)
 }
 
 /// The rows of a call, made as they are asked for.
-struct Rows {
+pub(super) struct Rows {
     name: String,
-    /// Kept while rows are made, so that another version coming into use changes none of them.
-    ready: Rc<Ready>,
-    sampler: Option<(Sampler, Statement)>,
+    maker: Maker,
+    /// What is still to be made, and who watches.
+    under_way: Option<(VecDeque<Step>, Statement)>,
     block: Block,
     /// Rows of the block that are still to be given.
     left: VecDeque<usize>,
 }
 
+/// Rows of one kind.
+pub(super) struct Step {
+    pub sampler: Sampler,
+    /// Done before they are made.
+    pub prepare: Box<dyn Fn()>,
+}
+
+/// What makes the rows. A model is kept, so that another version coming into use changes none of them.
+pub(super) enum Maker {
+    Model(Rc<Ready>),
+    Own(Box<Part>),
+}
+
+impl Maker {
+    fn part(&self) -> Result<&Part> {
+        match self {
+            Self::Own(part) => Ok(part),
+            Self::Model(ready) => as_synthesizer("", ready).map(|synthesizer| &synthesizer.model.part),
+        }
+    }
+}
+
 impl Rows {
-    fn new(name: Option<&str>, n: Option<i64>, conditions: Option<JsonB>, seed: Option<i64>) -> Result<Self> {
+    fn of_model(name: Option<&str>, n: Option<i64>, conditions: Option<JsonB>, seed: Option<i64>) -> Result<Self> {
         let name = given(name, "name")?;
-        let n = given(n, "n")?;
-        let n = u64::try_from(n).map_err(|_| Error::argument("n", n, "Give the number of rows wanted, 0 or more."))?;
+        let n = row_count(given(n, "n")?)?;
         let seed = given(seed, "seed")? as u64;
         let statement = Statement::new("synthesize", name);
         let ready = loaded::model(name, &statement)?;
-        let synthesizer = as_synthesizer(name, &ready)?;
+        let part = &as_synthesizer(name, &ready)?.model.part;
         let conditions = conditions.map_or(Value::Null, |conditions| conditions.0);
-        let conditions = Conditions::new(&conditions, &synthesizer.model.part.schema)?;
-        let sampler = Sampler::new(&synthesizer.model.part, n, conditions, seed);
-        Ok(Self {
-            name: name.to_owned(),
-            ready,
-            sampler: Some((sampler, statement)),
-            block: Block::default(),
-            left: VecDeque::new(),
-        })
+        let conditions = Conditions::new(&conditions, &part.schema)?;
+        let step = Step { sampler: Sampler::new(part, n, conditions, seed), prepare: Box::new(|| ()) };
+        Ok(Self::new(name, Maker::Model(ready), VecDeque::from([step]), statement))
     }
 
-    fn synthesizer(&self) -> &Synthesizer {
-        match &*self.ready {
-            Ready::Synthesizer(synthesizer) => synthesizer,
-            // `new` has asked.
-            _ => unreachable!("a synthesizer that is none"),
-        }
-    }
-
-    fn schema(&self) -> &Schema {
-        &self.synthesizer().model.part.schema
+    pub(super) fn new(name: &str, maker: Maker, steps: VecDeque<Step>, statement: Statement) -> Self {
+        let under_way = Some((steps, statement));
+        Self { name: name.to_owned(), maker, under_way, block: Block::default(), left: VecDeque::new() }
     }
 
     /// The place in the block of the next row.
     fn next(&mut self) -> Result<Option<usize>> {
         while self.left.is_empty() {
-            let Some((mut sampler, statement)) = self.sampler.take() else { return Ok(None) };
-            let synthesizer = self.synthesizer();
-            let next = synthesizer.run(&statement, |graph| {
-                sampler.next(&synthesizer.model.part, graph, settings::threads(), &statement)
-            })?;
-            // At the end whoever called may keep the iterator for longer.
-            let Some(block) = next else { return Ok(None) };
-            self.left.extend(0..block.rows);
-            self.block = block;
-            self.sampler = Some((sampler, statement));
+            // At the end, or where rows cannot be made, the statement is over: whoever called may keep the iterator for longer.
+            let Some((mut steps, statement)) = self.under_way.take() else { return Ok(None) };
+            let Some(step) = steps.front_mut() else { return Ok(None) };
+            (step.prepare)();
+            let part = self.maker.part()?;
+            let mut next = |graph: &mut RunGraph| step.sampler.next(part, graph, settings::threads(), &statement);
+            let next = match &self.maker {
+                Maker::Model(ready) => as_synthesizer(&self.name, ready)?.run(&statement, next)?,
+                Maker::Own(_) => next(&mut |_, _| Err(Error::Internal("there is no graph to run".into())))?,
+            };
+            match next {
+                Some(block) => {
+                    self.left.extend(0..block.rows);
+                    self.block = block;
+                }
+                None => _ = steps.pop_front(),
+            }
+            self.under_way = Some((steps, statement));
         }
         Ok(self.left.pop_front())
     }
+
+    pub(super) fn into_json(mut self) -> SetOfIterator<'static, JsonB> {
+        SetOfIterator::new(std::iter::from_fn(move || {
+            let row = raise(self.next())?;
+            Some(JsonB(self.block.json(&raise(self.maker.part()).schema, row)))
+        }))
+    }
+
+    /// Rows of the type of the first argument of `call`.
+    pub(super) fn into_typed(mut self, call: pg_sys::FunctionCallInfo) -> Result<SetOfIterator<'static, AnyElement>> {
+        let mut row_type = RowType::of_argument(argument_type(call, 0), &self.maker.part()?.schema, &self.name)?;
+        Ok(SetOfIterator::new(std::iter::from_fn(move || {
+            let row = raise(self.next())?;
+            Some(raise(row_type.row(&self.block, &raise(self.maker.part()).schema, row)))
+        })))
+    }
+}
+
+#[pg_extern(sql = false)]
+fn synthesize_related(
+    name: Option<&str>,
+    n: Option<i64>,
+    conditions: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<TableIterator<'static, (String, JsonB)>> {
+    let name = given(name, "name")?;
+    let n = row_count(given(n, "n")?)?;
+    let seed = given(seed, "seed")? as u64;
+    let statement = Statement::new("synthesize_related", name);
+    let ready = loaded::model(name, &statement)?;
+    let model = &as_synthesizer(name, &ready)?.model;
+    if model.children.is_empty() {
+        let hint = "Train it with the option \"children\", or use reco.synthesize.";
+        return Err(Error::argument("the number of related tables of the model", 0, hint).into());
+    }
+    let conditions = conditions.map_or(Value::Null, |conditions| conditions.0);
+    let conditions = Conditions::new(&conditions, &model.part.schema)?;
+    let sampler = RelatedSampler::new(&model.part, &model.children, n, conditions, seed);
+    let name = name.to_owned();
+    let mut under_way = Some((sampler, statement));
+    let (mut table, mut block, mut left) = (None, Block::default(), VecDeque::new());
+    Ok(TableIterator::new(std::iter::from_fn(move || {
+        let synthesizer = raise(as_synthesizer(&name, &ready));
+        let model = &synthesizer.model;
+        while left.is_empty() {
+            let (mut sampler, statement) = under_way.take()?;
+            let next = synthesizer.run(&statement, |graph| {
+                sampler.next(&model.part, &model.children, graph, settings::threads(), &statement)
+            });
+            (table, block) = raise(next)?;
+            left = (0..block.rows).collect();
+            under_way = Some((sampler, statement));
+        }
+        let row = left.pop_front()?;
+        Some(match table {
+            None => (name.clone(), JsonB(block.json(&model.part.schema, row))),
+            Some(child) => {
+                (model.children[child].name.clone(), JsonB(block.json(&model.children[child].part.schema, row)))
+            }
+        })
+    })))
 }
 
 pub(super) fn as_synthesizer<'a>(name: &str, ready: &'a Ready) -> Result<&'a Synthesizer> {

@@ -70,8 +70,16 @@ fn make(
     let holdout = holdout.map(|query| Rows::read("holdout", query, None, &[], &statement)).transpose()?;
     let holdout = holdout.as_ref().map(|rows| &rows.table);
     let threads = settings::threads();
-    let report =
-        report::report(&both.real.table, &both.synthetic.table, holdout, label, &mut options, seed, threads, &statement)?;
+    let report = report::report(
+        &both.real.table,
+        &both.synthetic.table,
+        holdout,
+        label,
+        &mut options,
+        seed,
+        threads,
+        &statement,
+    )?;
     options.finish()?;
     Ok(report)
 }

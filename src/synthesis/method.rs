@@ -1,7 +1,7 @@
 //! The methods by name.
 
 use super::marginal::{self, Marginal};
-use super::{Generator, Parts, Task, cart, copula, tvae};
+use super::{Generator, Parts, Task, aim, cart, copula, ctgan, tvae};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::stored::Files;
@@ -14,6 +14,9 @@ pub enum Method {
     Cart,
     GaussianCopula,
     Tvae,
+    Ctgan,
+    /// Differentially private.
+    Aim,
     /// Whole rows, drawn.
     Bootstrap,
     /// Each column by itself.
@@ -21,13 +24,16 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 5] = [Self::Cart, Self::GaussianCopula, Self::Tvae, Self::Bootstrap, Self::Independent];
+    pub const ALL: [Self; 7] =
+        [Self::Cart, Self::GaussianCopula, Self::Tvae, Self::Ctgan, Self::Aim, Self::Bootstrap, Self::Independent];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cart => "cart",
             Self::GaussianCopula => "gaussian_copula",
             Self::Tvae => "tvae",
+            Self::Ctgan => "ctgan",
+            Self::Aim => "aim",
             Self::Bootstrap => "bootstrap",
             Self::Independent => "independent",
         }
@@ -48,12 +54,12 @@ impl Method {
 
     /// Whether it keeps a promise of privacy.
     pub fn is_private(self) -> bool {
-        false
+        self == Self::Aim
     }
 
     /// Whether rows come out of its graph, run by ONNX Runtime, and not out of the data file.
     pub fn runs_graph(self) -> bool {
-        matches!(self, Self::Tvae)
+        matches!(self, Self::Tvae | Self::Ctgan)
     }
 
     pub(super) fn train(self, task: &Task, options: &mut Options) -> Result<Parts> {
@@ -61,6 +67,8 @@ impl Method {
             Self::Cart => cart::train(task, options),
             Self::GaussianCopula => copula::train(task, options),
             Self::Tvae => tvae::train(task, options),
+            Self::Ctgan => ctgan::train(task, options),
+            Self::Aim => aim::train(task, options),
             Self::Bootstrap => marginal::train(Marginal::Bootstrap, task, options),
             Self::Independent => marginal::train(Marginal::Independent, task, options),
         }
@@ -71,6 +79,8 @@ impl Method {
             Self::Cart => cart::open(files, fields),
             Self::GaussianCopula => copula::open(files, fields),
             Self::Tvae => tvae::open(files, fields),
+            Self::Ctgan => ctgan::open(files, fields),
+            Self::Aim => aim::open(files, fields),
             Self::Bootstrap => marginal::open(Marginal::Bootstrap, files, fields),
             Self::Independent => marginal::open(Marginal::Independent, files, fields),
         }

@@ -38,14 +38,25 @@ pub fn count(parent: &mut Learned, child: &Child) -> Result<Vec<usize>> {
     let mut rows: AHashMap<&str, usize> = AHashMap::new();
     for (row, id) in child.parent_ids.iter().enumerate() {
         if rows.insert(id, row).is_some() {
-            let hint = format!("A row of \"{}\" must belong to one row of the source: name a key of it with \"parent_key\".", child.name);
-            return Err(Error::argument(format!("the number of rows with \"{}\" {id}", child.parent_key), "more than one", hint));
+            let hint = format!(
+                "A row of \"{}\" must belong to one row of the source: name a key of it with \"parent_key\".",
+                child.name
+            );
+            return Err(Error::argument(
+                format!("the number of rows with \"{}\" {id}", child.parent_key),
+                "more than one",
+                hint,
+            ));
         }
     }
     let owner = |(row, id): (usize, &String)| {
         rows.get(id.as_str()).copied().ok_or_else(|| {
             let hint = format!("Leave such rows out of the source of \"{}\".", child.name);
-            Error::argument(format!("\"{}\" of row {} of \"{}\"", child.key, row + 1, child.name), format!("\"{id}\", which no parent has"), hint)
+            Error::argument(
+                format!("\"{}\" of row {} of \"{}\"", child.key, row + 1, child.name),
+                format!("\"{id}\", which no parent has"),
+                hint,
+            )
         })
     };
     let owners = child.ids.iter().enumerate().map(owner).collect::<Result<Vec<usize>>>()?;
@@ -58,7 +69,13 @@ pub fn count(parent: &mut Learned, child: &Child) -> Result<Vec<usize>> {
     let kind = FieldKind::Number { low, high, step: 1.0 };
     parent.schema.fields.push(Field { name: name.clone(), kind, nulls: false, declared: false });
     let column_type = ColumnType::Integer;
-    parent.schema.columns.push(Column { name, column_type, type_name: "bigint".into(), role: Role::Number { field }, hidden: true });
+    parent.schema.columns.push(Column {
+        name,
+        column_type,
+        type_name: "bigint".into(),
+        role: Role::Number { field },
+        hidden: true,
+    });
     Ok(owners)
 }
 
@@ -183,7 +200,8 @@ impl RelatedSampler {
             let owners: Vec<usize> =
                 (0..block.rows).flat_map(|row| std::iter::repeat_n(row, counts[row].max(0.0) as usize)).collect();
             for owners in owners.chunks(super::BLOCK) {
-                let made = sampler.for_parents(&child.part, &block, child.parent_fields, owners, graph, threads, progress)?;
+                let made =
+                    sampler.for_parents(&child.part, &block, child.parent_fields, owners, graph, threads, progress)?;
                 self.ready.push_back((Some(number), made));
             }
         }

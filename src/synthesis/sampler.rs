@@ -30,7 +30,7 @@ pub struct Sampler {
     given: Vec<(usize, Values)>,
     seed: u64,
     block: u64,
-    /// Rows handed out, and rows to be handed out.
+    /// Rows made, of which others may have made the first, and how many there are to be.
     made: u64,
     wanted: u64,
     unique: Vec<AHashSet<u64>>,
@@ -41,6 +41,11 @@ impl Sampler {
         let unique = part.unique.iter().map(|hashes| hashes.iter().copied().collect()).collect();
         let given = given(part, &conditions);
         Self { conditions, given, seed, block: 0, made: 0, wanted, unique }
+    }
+
+    /// Goes on from rows that others have made: keys are not theirs again.
+    pub fn after(self, made: u64) -> Self {
+        Self { made: self.made + made, wanted: self.wanted.saturating_add(made), ..self }
     }
 
     /// The next rows, made by the part that this was made for; `None` at the end. The same seed gives the same rows, and more of them begin with the same.

@@ -65,9 +65,16 @@ struct Point {
 
 impl Fit {
     /// Moves the θ of what was measured towards the optimum by at most `steps` passes; the model then holds its marginals.
-    pub fn run(&self, model: &mut Model, measured: &mut [Measured], steps: usize, progress: &dyn Progress) -> Result<()> {
+    pub fn run(
+        &self,
+        model: &mut Model,
+        measured: &mut [Measured],
+        steps: usize,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let counts: Vec<f64> = measured.iter().flat_map(|m| m.balanced(self.rows)).collect();
-        let ridge: Vec<f64> = measured.iter().flat_map(|m| m.variance.iter().map(|v| v * self.tau / self.rows)).collect();
+        let ridge: Vec<f64> =
+            measured.iter().flat_map(|m| m.variance.iter().map(|v| v * self.tau / self.rows)).collect();
         let start: Vec<f64> = measured.iter().flat_map(|m| m.theta.iter().copied()).collect();
         let mut at = self.point(model, start, &counts, &ridge, progress)?;
         let mut past: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::new();

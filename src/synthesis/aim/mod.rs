@@ -75,13 +75,7 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let rho = privacy::rho_of(epsilon, delta - names);
     let mut ledger = Ledger::new(rho);
     let mut noise = Noise::new(task.seed);
-    let plan = Plan {
-        domain: rho * DOMAIN,
-        bins: rho * bins_share,
-        one_way: rho * one_way,
-        delta: names,
-        most_bins,
-    };
+    let plan = Plan { domain: rho * DOMAIN, bins: rho * bins_share, one_way: rho * one_way, delta: names, most_bins };
     let (columns, released) = domain::prepare(task, &plan, &mut ledger, &mut noise)?;
     let learned = select::learn(task, &columns, &limits, &mut ledger, &mut noise)?;
     let (graph, data) = sampler::write(&learned, &columns, task.label)?;

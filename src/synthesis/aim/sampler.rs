@@ -15,9 +15,9 @@ use super::select::Learned;
 use crate::draw::mix;
 use crate::error::{Error, Result};
 use crate::interactions::mapped::Mapped;
+use crate::memory;
 use crate::onnx::graph::{Axis, GraphBuilder, int_attribute};
 use crate::onnx::proto::data_type;
-use crate::memory;
 use crate::stored::{DataWriter, Files};
 use crate::synthesis::{Draw, Field, FieldKind, Frame, Generator, RunGraph, Values};
 use crate::tabular::NONE;
@@ -264,11 +264,8 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
         let ([widths], width) = files.initializer::<f64, 1>(&format!("aim.width.{field}"))?;
         let parents: Vec<(usize, usize)> = flat.chunks_exact(2).map(|p| (p[0] as usize, p[1] as usize)).collect();
         let cells = starts.len().saturating_sub(1);
-        let keys = if outputs > cells {
-            Some(files.initializer::<f64, 1>(&format!("aim.keys.{field}"))?.1)
-        } else {
-            None
-        };
+        let keys =
+            if outputs > cells { Some(files.initializer::<f64, 1>(&format!("aim.keys.{field}"))?.1) } else { None };
         // The last row: all parents have their last cell.
         let mut last = 0usize;
         for &(parent, stride) in &parents {

@@ -54,7 +54,13 @@ struct Candidate {
     counts: Vec<u32>,
 }
 
-pub fn learn(task: &Task, columns: &[Column], limits: &Limits, ledger: &mut Ledger, noise: &mut Noise) -> Result<Learned> {
+pub fn learn(
+    task: &Task,
+    columns: &[Column],
+    limits: &Limits,
+    ledger: &mut Ledger,
+    noise: &mut Noise,
+) -> Result<Learned> {
     let mut fields: Vec<usize> = (0..columns.len()).collect();
     fields.sort_by_key(|&field| columns[field].cells());
     let cells: Vec<usize> = fields.iter().map(|&field| columns[field].cells()).collect();
@@ -222,7 +228,11 @@ fn candidates(
         [a, b] => of_field[a] + of_field[b],
         _ => 0.0,
     };
-    Ok(all.iter().zip(counts).map(|(vars, counts)| Candidate { weight: weight(vars), vars: vars.clone(), counts }).collect())
+    Ok(all
+        .iter()
+        .zip(counts)
+        .map(|(vars, counts)| Candidate { weight: weight(vars), vars: vars.clone(), counts })
+        .collect())
 }
 
 /// ‖M_r(D) − n p_r‖₁ of each candidate.

@@ -25,6 +25,8 @@ mod columns;
 mod measure;
 mod neighbours;
 
+use std::rc::Rc;
+
 use crate::draw;
 use crate::error::{Error, Result};
 use crate::jobs::{Relay, jobs};
@@ -122,10 +124,9 @@ struct Pick {
 }
 
 /// A method ready to make rows.
-pub struct Augmenter<'a> {
-    frame: &'a Frame,
+pub struct Augmenter {
+    frame: Rc<Frame>,
     label: Option<usize>,
-    label_classes: Option<&'a [u32]>,
     method: Method,
     threads: usize,
     k: usize,
@@ -138,9 +139,10 @@ pub struct Augmenter<'a> {
     until: Vec<usize>,
 }
 
-impl<'a> Augmenter<'a> {
-    pub fn new(task: &Task<'a>, method: Method, options: &mut Options) -> Result<Self> {
-        let frame = task.rows;
+impl Augmenter {
+    /// `kept` are the rows of the task, which are needed for as long as rows are made.
+    pub fn new(task: &Task, kept: Rc<Frame>, method: Method, options: &mut Options) -> Result<Self> {
+        let frame = &*kept;
         if frame.rows == 0 {
             return Err(Error::EmptySource(String::new()));
         }
@@ -150,10 +152,7 @@ impl<'a> Augmenter<'a> {
         let noise = if jitter { f64::from(options.float("noise", 0.1, 0.0, 10.0)?) } else { 0.1 };
         let resampled = if jitter { f64::from(options.float("resample", 0.05, 0.0, 1.0)?) } else { 0.0 };
         check(task, method)?;
-        let label_classes = task.label.and_then(|label| match &frame.columns[label] {
-            Values::Codes(codes) => Some(&codes[..]),
-            Values::Numbers(_) => None,
-        });
+        let label_classes = label_classes(frame, task.label);
         let count = match task.label.map(|label| task.fields[label].kind) {
             Some(FieldKind::Category { count }) => count + 1,
             _ => 1,
@@ -170,9 +169,8 @@ impl<'a> Augmenter<'a> {
         let measure = Measure::new(frame, &spreads, task.label);
         let filling = Filling::new(frame, &spreads, (noise, resampled), jitter, task)?;
         Ok(Self {
-            frame,
+            frame: kept,
             label: task.label,
-            label_classes,
             method,
             threads: task.threads,
             k,
@@ -189,7 +187,7 @@ impl<'a> Augmenter<'a> {
     /// need not keep to their fields' grid.
     pub fn block(&mut self, class: Option<u32>, rows: usize, seed: u64, progress: &dyn Progress) -> Result<Frame> {
         let class = match class {
-            Some(code) if self.label_classes.is_none() => {
+            Some(code) if label_classes(&self.frame, self.label).is_none() => {
                 return Err(Error::argument("label", code, "There is no label of classes: leave it out."));
             }
             Some(NONE) => Some(self.classes.len() - 1),
@@ -224,7 +222,7 @@ impl<'a> Augmenter<'a> {
                 pick.other = if near.is_empty() { NONE } else { near[draw::below(pick.seed, 3, near.len())] };
             }
         }
-        let (frame, label, method, filling) = (self.frame, self.label, self.method, &self.filling);
+        let (frame, label, method, filling) = (&*self.frame, self.label, self.method, &self.filling);
         let (classes, k) = (&self.classes, self.k);
         let columns = jobs(frame.columns.len(), self.threads, progress, ("rows", 0), |signal, column| {
             let near = |pick: &Pick| near(classes, k, pick);
@@ -284,7 +282,7 @@ impl<'a> Augmenter<'a> {
         for of_class in wanted.chunk_by(|a, b| a.0 == b.0) {
             let class = of_class[0].0 as usize;
             self.prepare(class, progress)?;
-            let (measure, frame, of) = (&self.measure, self.frame, &self.classes[class]);
+            let (measure, frame, of) = (&self.measure, &*self.frame, &self.classes[class]);
             let k = self.k.min(of.rows.len() - 1);
             let Some(index) = &of.index else { return Err(Error::Internal("a class has no index".into())) };
             let mut found = memory::filled(0u32, of_class.len() * k)?;
@@ -314,7 +312,7 @@ impl<'a> Augmenter<'a> {
     }
 
     fn prepare(&mut self, class: usize, progress: &dyn Progress) -> Result<()> {
-        let (measure, frame) = (&self.measure, self.frame);
+        let (measure, frame) = (&self.measure, &*self.frame);
         let of = &mut self.classes[class];
         if of.index.is_none() {
             let k = self.k.min(of.rows.len() - 1);
@@ -327,9 +325,11 @@ impl<'a> Augmenter<'a> {
 
     /// `adasyn`: the share of other classes among the k nearest of all rows, for each row of a class; where no row has any, all are as likely.
     fn weigh(&mut self, class: usize, progress: &dyn Progress) -> Result<()> {
-        let Some(labels) = self.label_classes else { return Err(Error::Internal("adasyn has no classes".into())) };
+        let Some(labels) = label_classes(&self.frame, self.label) else {
+            return Err(Error::Internal("adasyn has no classes".into()));
+        };
         let rows = spread_evenly(self.frame.rows, MOST_ROWS)?;
-        let (measure, frame, k) = (&self.measure, self.frame, self.k.min(rows.len().saturating_sub(1)).max(1));
+        let (measure, frame, k) = (&self.measure, &*self.frame, self.k.min(rows.len().saturating_sub(1)).max(1));
         let whole = index(measure, frame, &rows, progress)?;
         for (code, of) in self.classes.iter_mut().enumerate().skip(class) {
             let mut shares = memory::filled(0f64, of.rows.len())?;
@@ -369,6 +369,14 @@ fn near<'c>(classes: &'c [Class], k: usize, pick: &Pick) -> &'c [u32] {
     let of = &classes[pick.class as usize];
     let k = k.min(of.rows.len() - 1);
     if k == 0 { &[] } else { &of.neighbours[pick.place as usize * k..][..k] }
+}
+
+/// The codes of a label of classes.
+fn label_classes(frame: &Frame, label: Option<usize>) -> Option<&[u32]> {
+    match &frame.columns[label?] {
+        Values::Codes(codes) => Some(codes),
+        Values::Numbers(_) => None,
+    }
 }
 
 fn index(measure: &Measure, frame: &Frame, rows: &[u32], progress: &dyn Progress) -> Result<Index> {

@@ -22,8 +22,8 @@ impl Source {
         Task { fields, rows, label: self.label, seed: 1, threads, progress: &Unwatched }
     }
 
-    fn open(&self, method: Method, options: &Value) -> Result<Augmenter<'_>> {
-        Augmenter::new(&self.task(2), method, &mut Options::new("augment", options)?)
+    fn open(&self, method: Method, options: &Value) -> Result<Augmenter> {
+        Augmenter::new(&self.task(2), Rc::new(self.frame.clone()), method, &mut Options::new("augment", options)?)
     }
 
     fn made(&self, method: Method, class: Option<u32>, rows: usize) -> Frame {
@@ -168,7 +168,7 @@ fn the_same_seed_gives_the_same_rows_on_any_number_of_threads_and_in_any_order()
     for method in METHODS.map(|(_, method)| method).into_iter().filter(|&method| method != Method::Smote) {
         let of = |threads, first: Option<u64>| {
             let mut augmenter =
-                Augmenter::new(&source.task(threads), method, &mut Options::new("augment", &Value::Null).unwrap())
+                Augmenter::new(&source.task(threads), Rc::new(source.frame.clone()), method, &mut Options::new("augment", &Value::Null).unwrap())
                     .unwrap();
             if let Some(seed) = first {
                 augmenter.block(Some(0), 50, seed, &Unwatched).unwrap();

@@ -143,11 +143,14 @@ fn fit_numbers(numbers: &[f64], progress: &dyn Progress) -> Result<(Vec<Class>, 
     progress.check()?;
     let runs = || sorted.chunk_by(|a, b| a == b);
     let values = runs().count();
-    let few = values <= 1 || values <= std::env::var("FEW").map_or(FEW_VALUES, |x| x.parse().unwrap_or(0)) && sorted.len() / values >= ROWS_OF_A_VALUE;
+    let few = values <= 1
+        || values <= std::env::var("FEW").map_or(FEW_VALUES, |x| x.parse().unwrap_or(0))
+            && sorted.len() / values >= ROWS_OF_A_VALUE;
     let least = ((SPIKE * numbers.len() as f64).ceil() as usize).max(ROWS_OF_A_VALUE);
     let mut spikes: Vec<&[f64]> = runs().filter(|run| few || run.len() >= least).collect();
     spikes.sort_by_key(|run| std::cmp::Reverse(run.len()));
-    if !few {let most=std::env::var("SPIKES").map_or(64usize, |x| x.parse().unwrap_or(0));
+    if !few {
+        let most = std::env::var("SPIKES").map_or(64usize, |x| x.parse().unwrap_or(0));
         spikes.truncate(most);
     }
     let mut classes: Vec<Class> = spikes.iter().map(|run| Class::Value(run[0])).collect();

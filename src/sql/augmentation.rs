@@ -1,0 +1,134 @@
+//! More rows out of those that are there, without training.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use pgrx::prelude::*;
+use pgrx::{AnyElement, JsonB, pg_sys};
+use serde_json::Value;
+
+use super::synthesis::{Maker, Rows, Step, read};
+use super::{given, row_count};
+use crate::error::{Error, Result};
+use crate::options::Options;
+use crate::pg::interrupts::Statement;
+use crate::pg::synthesis_source::Pseudonyms;
+use crate::pg::{errors, settings};
+use crate::synthesis::augment::{Augmenter, Method, balanced_counts};
+use crate::synthesis::conditions::Conditions;
+use crate::synthesis::model::Part;
+use crate::synthesis::sampler::Sampler;
+use crate::synthesis::schema::Learned;
+use crate::synthesis::{Draw, Frame, Generator, RunGraph, Task, Values};
+
+#[pg_extern(sql = false)]
+fn augment(
+    source: Option<&str>,
+    method: Option<&str>,
+    n: Option<i64>,
+    label: Option<&str>,
+    balance: Option<bool>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> errors::Result<SetOfIterator<'static, JsonB>> {
+    Ok(rows(source, method, n, label, balance, options, seed)?.into_json())
+}
+
+#[pg_extern(sql = false)]
+fn augment_typed(
+    _target: Option<AnyElement>,
+    source: Option<&str>,
+    method: Option<&str>,
+    n: Option<i64>,
+    label: Option<&str>,
+    balance: Option<bool>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+    call: pg_sys::FunctionCallInfo,
+) -> errors::Result<SetOfIterator<'static, AnyElement>> {
+    Ok(rows(source, method, n, label, balance, options, seed)?.into_typed(call)?)
+}
+
+/// Makes rows of one class at a time.
+struct OfClass {
+    augmenter: RefCell<Augmenter>,
+    class: Rc<Cell<Option<u32>>>,
+}
+
+impl Generator for OfClass {
+    fn sample(&self, draw: &Draw, _graph: &mut RunGraph) -> Result<Frame> {
+        self.augmenter.borrow_mut().block(self.class.get(), draw.rows, draw.seed, draw.progress)
+    }
+}
+
+fn rows(
+    source: Option<&str>,
+    method: Option<&str>,
+    n: Option<i64>,
+    label: Option<&str>,
+    balance: Option<bool>,
+    options: Option<JsonB>,
+    seed: Option<i64>,
+) -> Result<Rows> {
+    let source = given(source, "source")?;
+    let method = Method::from_name(given(method, "method")?)?;
+    let seed = given(seed, "seed")? as u64;
+    let statement = Statement::new("augment", "");
+    let options = options.map_or(Value::Null, |options| options.0);
+    let mut options = Options::new(method.name(), &options)?;
+    let (learned, _) = read("source", source, false, &mut options, &Pseudonyms::new()?, &statement)?;
+    let Learned { schema, frame, unique, .. } = learned;
+    let label = match label {
+        None => None,
+        Some(name) => {
+            let column = schema.column(name).ok_or_else(|| Error::MissingColumn {
+                column: name.into(),
+                found: schema.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", "),
+            })?;
+            let hint = "Its values are made anew for each row: give the column that the rows are to be learned for.";
+            Some(schema.field_of(column).ok_or_else(|| Error::argument("label", format!("\"{name}\""), hint))?)
+        }
+    };
+    let counts = counts(n, given(balance, "balance")?, label, &frame)?;
+    let frame = Rc::new(frame);
+    let task =
+        Task { fields: &schema.fields, rows: &frame, label, seed, threads: settings::threads(), progress: &statement };
+    let augmenter = RefCell::new(Augmenter::new(&task, frame.clone(), method, &mut options)?);
+    options.finish()?;
+    let class = Rc::new(Cell::new(None));
+    let generator = Box::new(OfClass { augmenter, class: class.clone() });
+    let part = Part::new(schema, generator, unique, &statement)?;
+    let (mut steps, mut before) = (VecDeque::new(), 0);
+    for (of, wanted) in counts {
+        let class = class.clone();
+        let sampler =
+            Sampler::new(&part, wanted, Conditions::default(), seed ^ u64::from(of.unwrap_or(0))).after(before);
+        steps.push_back(Step { sampler, prepare: Box::new(move || class.set(of)) });
+        before += wanted;
+    }
+    Ok(Rows::new("the source", Maker::Own(Box::new(part)), steps, statement))
+}
+
+/// How many rows of which class; of all as they are where there is none.
+fn counts(n: Option<i64>, balance: bool, label: Option<usize>, frame: &Frame) -> Result<Vec<(Option<u32>, u64)>> {
+    match (n, balance) {
+        (Some(n), false) => Ok(vec![(None, row_count(n)?)]),
+        (None, false) => Err(Error::argument("n", "null", "Give the number of rows wanted, or balance => true.")),
+        (Some(n), true) => Err(Error::argument(
+            "n",
+            n,
+            "With balance => true there are as many rows as the label needs to be even: leave n out.",
+        )),
+        (None, true) => match label.map(|label| &frame.columns[label]) {
+            Some(Values::Codes(codes)) => {
+                Ok(balanced_counts(codes).into_iter().map(|(class, rows)| (Some(class), rows as u64)).collect())
+            }
+            _ => Err(Error::argument(
+                "label",
+                if label.is_some() { "a column of numbers" } else { "null" },
+                "balance => true needs the column of classes to be made even; cast numbers that are classes to text.",
+            )),
+        },
+    }
+}
