@@ -167,9 +167,13 @@ fn the_same_seed_gives_the_same_rows_on_any_number_of_threads_and_in_any_order()
     let source = clouds(300);
     for method in METHODS.map(|(_, method)| method).into_iter().filter(|&method| method != Method::Smote) {
         let of = |threads, first: Option<u64>| {
-            let mut augmenter =
-                Augmenter::new(&source.task(threads), Rc::new(source.frame.clone()), method, &mut Options::new("augment", &Value::Null).unwrap())
-                    .unwrap();
+            let mut augmenter = Augmenter::new(
+                &source.task(threads),
+                Rc::new(source.frame.clone()),
+                method,
+                &mut Options::new("augment", &Value::Null).unwrap(),
+            )
+            .unwrap();
             if let Some(seed) = first {
                 augmenter.block(Some(0), 50, seed, &Unwatched).unwrap();
             }
