@@ -46,7 +46,8 @@ fn fixed(augmenter: &Augmenter, text: &str) -> String {
 fn numbers_sizes_models_and_brands_stay() {
     let of = augmenter(&["Dr Pepper", "海天"]);
     assert_eq!(fixed(&of, "Brother laser printer HL-L2350DW, 12 fl oz"), "Brother|HL-L2350DW|12|fl|oz");
-    assert_eq!(fixed(&of, "cold soda 6 x 1.5 L pack of 6 size 3 .7 OZ 80 loads soda"),
+    assert_eq!(
+        fixed(&of, "cold soda 6 x 1.5 L pack of 6 size 3 .7 OZ 80 loads soda"),
         "cold|6|x|1.5|L|pack|of|6|size|3|7|OZ|80|loads"
     );
     assert_eq!(fixed(&of, "case for the Brother printer and the LED tank XL"), "case|for|the|Brother|and|the|LED|XL");
@@ -61,7 +62,9 @@ fn numbers_sizes_models_and_brands_stay() {
 #[test]
 fn a_brand_never_becomes_a_buddy_whatever_the_method() {
     let of = augmenter(&[]);
-    for text in ["Brother tank wine soda 12-pack", "BROTHER TANK WINE SODA 12 CT", "cold soda drink by Brother 750ml wine"] {
+    for text in
+        ["Brother tank wine soda 12-pack", "BROTHER TANK WINE SODA 12 CT", "cold soda drink by Brother 750ml wine"]
+    {
         let stays = fixed(&of, text);
         for (method, _) in Method::NAMES.iter().filter(|(name, _)| *name != "neighbor") {
             let made = variants(&of, text, 30, method);
@@ -97,7 +100,9 @@ fn swaps_and_deletions_leave_no_double_blanks_and_move_nothing_across_marks() {
     assert_eq!(variants(&of, "best cold beer 12 CT", 9, "swap"), ["best beer cold 12 CT"]);
     assert_eq!(variants(&of, "best cold beer 12 CT", 9, "delete"), ["best beer 12 CT"]);
     assert_eq!(variants(&of, "best dark beer and cold ale", 9, "delete"), ["best beer and cold ale"]);
-    for (text, method) in [("best BEER/ALE", "delete"), ("best hot BEER/ALE", "swap"), ("best dog & hot food", "delete")] {
+    for (text, method) in
+        [("best BEER/ALE", "delete"), ("best hot BEER/ALE", "swap"), ("best dog & hot food", "delete")]
+    {
         assert_eq!(variants(&of, text, 9, method), [""; 0], "{text}");
     }
     assert_eq!(variants(&of, "洗发水酱油", 9, "swap"), ["酱油洗发水"]);

@@ -69,8 +69,9 @@ const AFTER_MODELS: [&str; 8] = ["pro", "max", "plus", "ultra", "mini", "lite", 
 const SIZES: [&str; 6] = ["xxs", "xs", "xl", "xxl", "xxxl", "xxxxl"];
 /// Words that hold others together, or turn their meaning round: with one moved or gone, the text says something else.
 const SMALL_WORDS: [&str; 34] = [
-    "a", "all", "an", "and", "as", "at", "by", "de", "en", "for", "free", "from", "in", "into", "la", "less", "low", "no", "non", "not", "of",
-    "off", "on", "or", "per", "the", "to", "un", "vs", "w", "with", "without", "your", "zero",
+    "a", "all", "an", "and", "as", "at", "by", "de", "en", "for", "free", "from", "in", "into", "la", "less", "low",
+    "no", "non", "not", "of", "off", "on", "or", "per", "the", "to", "un", "vs", "w", "with", "without", "your",
+    "zero",
 ];
 
 pub fn is_small_word(key: &str) -> bool {
@@ -173,8 +174,8 @@ fn fix_sizes(all: &[Piece], fixed: &mut [bool]) {
                 let mut place = i;
                 // What is counted, whatever it is: "80 loads", "3 stem". "12-pack" says so itself.
                 let counts = !word.chars().any(char::is_alphabetic);
-                while let Some(j) =
-                    next(place).filter(|&j| all[j].kind == Kind::Word && ((counts && place == i) || follows_number(all[j].text)))
+                while let Some(j) = next(place)
+                    .filter(|&j| all[j].kind == Kind::Word && ((counts && place == i) || follows_number(all[j].text)))
                 {
                     fixed[j] = true;
                     place = j;
