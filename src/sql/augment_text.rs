@@ -19,9 +19,9 @@ use crate::synthesis::text::{Augmenter, Change, Corpus, Method, Request, Rules, 
 /// The most variants of a text.
 const MOST: i32 = 10_000;
 /// The least similarity of a variant where none is given.
-const LEAST_SIMILARITY: f64 = 0.85;
+const LEAST_SIMILARITY: f64 = 0.9;
 /// The least similarity of words of the corpus that may stand for each other.
-const LEAST_NEIGHBOR_SIMILARITY: f64 = 0.7;
+const LEAST_NEIGHBOR_SIMILARITY: f64 = 0.8;
 
 /// The place of the text, or of the variant of the only one, the variant, its similarity.
 type Row = (i32, String, Option<f32>);

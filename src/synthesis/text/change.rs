@@ -86,9 +86,9 @@ fn replace<'w>(units: &mut [Unit], alternatives: impl Fn(&str) -> &'w [Box<str>]
     Some(())
 }
 
-/// The free word after the free one at `i`, where nothing but whitespace is between them.
+/// The free word of the same script after the free one at `i`, where nothing but whitespace is between them.
 fn neighbor(units: &[Unit], i: usize) -> Option<usize> {
-    let after = |j: usize| units.get(j).filter(|unit| is_free(unit)).map(|_| j);
+    let after = |j: usize| units.get(j).filter(|unit| is_free(unit) && unit.kind == units[i].kind).map(|_| j);
     match units.get(i + 1)?.kind {
         Kind::Space => after(i + 2),
         // Chinese words stand side by side.

@@ -107,6 +107,10 @@ fn swaps_and_deletions_leave_no_double_blanks_and_move_nothing_across_marks() {
     }
     assert_eq!(variants(&of, "洗发水酱油", 9, "swap"), ["酱油洗发水"]);
     assert_eq!(variants(&of, "特价 洗发水 酱油", 9, "delete"), ["特价 酱油"]);
+    // The last word of a script is what the thing is.
+    assert!(
+        variants(&of, "海天酱油 best", 9, "delete").is_empty() && variants(&of, "海天酱油 best", 9, "swap").is_empty()
+    );
 }
 
 #[test]
