@@ -14,11 +14,11 @@
 //! Without a label all rows are one class.
 //!
 //! Where one of two numbers is NULL, the new one is one of the two, with the weights as probabilities; what is far from NULL
-//! says [`measure`]. The one row of a class has no neighbours: its numbers are jittered, its categories kept. Of a class of
-//! more than [`MOST_ROWS`] rows as many, drawn evenly, are used.
+//! says `measure`. The one row of a class has no neighbours: its numbers are jittered, its categories kept. Of a class of
+//! more than a million (2²⁰) rows as many, drawn evenly, are used.
 //!
-//! [`Augmenter::block`] makes rows by blocks that depend on the seed alone, so that any number of them streams. Neighbours are
-//! searched ([`neighbours`]) when a row is first drawn, and kept: 4 k bytes a row.
+//! [`Augmenter::block`] makes rows by blocks that depend on the seed alone, so that any number of them streams. Neighbours are exact, and
+//! searched when a row is first drawn, and kept: 4 k bytes a row.
 
 mod beta;
 mod columns;
@@ -131,7 +131,6 @@ pub struct Augmenter {
     threads: usize,
     k: usize,
     alpha: f64,
-    spreads: Vec<Spread>,
     measure: Measure,
     filling: Filling,
     classes: Vec<Class>,
@@ -175,7 +174,6 @@ impl Augmenter {
             threads: task.threads,
             k,
             alpha,
-            spreads,
             measure,
             filling,
             classes: classes.into_iter().map(|(_, rows)| Class { rows, ..Class::default() }).collect(),
@@ -186,6 +184,7 @@ impl Augmenter {
     /// `rows` new rows of the class of that code, or of all as often as the source has them: to be called for some thousands at a time. Numbers
     /// need not keep to their fields' grid.
     pub fn block(&mut self, class: Option<u32>, rows: usize, seed: u64, progress: &dyn Progress) -> Result<Frame> {
+        let progress = &Silent(progress);
         let class = match class {
             Some(code) if label_classes(&self.frame, self.label).is_none() => {
                 return Err(Error::argument("label", code, "There is no label of classes: leave it out."));
@@ -331,7 +330,7 @@ impl Augmenter {
         let rows = spread_evenly(self.frame.rows, MOST_ROWS)?;
         let (measure, frame, k) = (&self.measure, &*self.frame, self.k.min(rows.len().saturating_sub(1)).max(1));
         let whole = index(measure, frame, &rows, progress)?;
-        for (code, of) in self.classes.iter_mut().enumerate().skip(class) {
+        for of in self.classes.iter_mut().skip(class) {
             let mut shares = memory::filled(0f64, of.rows.len())?;
             let own = &of.rows;
             for_each_chunk(
@@ -359,7 +358,6 @@ impl Augmenter {
                 *share = sum;
             });
             of.weights = Some(shares);
-            progress.report("classes", code + 1, 0);
         }
         Ok(())
     }
@@ -392,6 +390,15 @@ fn index(measure: &Measure, frame: &Frame, rows: &[u32], progress: &dyn Progress
             Index::new(own, measure.shape(), unequal, |dimension, row| measure.value(frame, dimension, row), signal)
         },
     )
+}
+
+/// How far a block is, is no news to whoever counts blocks.
+struct Silent<'a>(&'a dyn Progress);
+
+impl Progress for Silent<'_> {
+    fn check(&self) -> Result<()> {
+        self.0.check()
+    }
 }
 
 /// A number from 0 to below 1.

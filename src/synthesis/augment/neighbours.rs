@@ -8,7 +8,7 @@
 //! Time: O(columns · rows · log) to build; a query looks at all boxes, 2 / 64 of the work of a scan of all rows, and in
 //! mixed tables scans a few hundredths of them. Memory: 4 bytes a row and column.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::jobs::Signal;
 use crate::linalg::vector::{Vector, dispatch};
 use crate::memory;
@@ -237,11 +237,6 @@ dispatch! {
         unequal: f32,
         out: &mut [f32],
     ) = box_distances_body
-}
-
-/// The index of a row that a query names must be one of its own.
-pub fn missing(row: u32) -> Error {
-    Error::Internal(format!("row {row} has no neighbours"))
 }
 
 #[cfg(test)]

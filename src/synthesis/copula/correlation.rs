@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use crate::linalg::cholesky;
 use crate::linalg::decompose::symmetric_eigen;
+use crate::progress::Progress;
 
 /// No two fields are taken to be the same.
 const MOST: f64 = 0.999;
@@ -33,7 +34,7 @@ pub fn solve(a: &[f64], b: &[f64], covariance: f64) -> f64 {
 /// `L` [d, d] with `L Lᵀ` a correlation matrix near `r` [d, d], of which pairs were estimated one by one: where it is not definite, its
 /// low eigenvalues are raised and the diagonal is made 1 again (Rousseeuw, Molenberghs 1993); of more than
 /// 256 fields all correlations are made smaller by the share that is needed.
-pub fn factor(r: &[f64], d: usize) -> Result<Vec<f64>> {
+pub fn factor(r: &[f64], d: usize, progress: &dyn Progress) -> Result<Vec<f64>> {
     let mut near = r.to_vec();
     if d <= DECOMPOSED && !is_definite(r, d) {
         let eigen = symmetric_eigen(r, d).ok_or_else(|| Error::Internal("correlations are not finite".into()))?;
@@ -49,11 +50,12 @@ pub fn factor(r: &[f64], d: usize) -> Result<Vec<f64>> {
     }
     let mut kept = 1.0;
     loop {
+        progress.check()?;
         let mut l: Vec<f64> = (0..d * d).map(|at| if at / d == at % d { 1.0 } else { kept * near[at] }).collect();
         if cholesky::factor_above(&mut l, d, 1e-9) {
             return Ok(l);
         }
-        kept *= 0.97;
+        kept *= 0.93;
     }
 }
 
@@ -66,6 +68,7 @@ mod tests {
     use super::super::margin::Margin;
     use super::*;
     use crate::draw;
+    use crate::progress::Unwatched;
 
     #[test]
     fn the_correlation_behind_two_fields_of_few_values_is_found() {
@@ -95,11 +98,11 @@ mod tests {
             (0..d * d).map(|at| (0..d).map(|k| l[at / d * d + k] * l[at % d * d + k]).sum()).collect()
         };
         let r = [1.0, 0.5, 0.2, 0.5, 1.0, -0.3, 0.2, -0.3, 1.0];
-        let same = product(&factor(&r, 3).unwrap(), 3);
+        let same = product(&factor(&r, 3, &Unwatched).unwrap(), 3);
         assert!(same.iter().zip(&r).all(|(a, b)| (a - b).abs() < 1e-12));
         // Two that go with the third, and against each other.
         let r = [1.0, -0.9, 0.9, -0.9, 1.0, 0.9, 0.9, 0.9, 1.0];
-        let near = product(&factor(&r, 3).unwrap(), 3);
+        let near = product(&factor(&r, 3, &Unwatched).unwrap(), 3);
         assert!((0..3).all(|i| (near[i * 4] - 1.0).abs() < 1e-12));
         assert!(near.iter().zip(&r).all(|(a, b)| (a - b).abs() < 0.45 && a * b > 0.0), "{near:?}");
     }

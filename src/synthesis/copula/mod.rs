@@ -1,11 +1,11 @@
 //! `gaussian_copula`: every field's own distribution, and one correlation for each two fields (Nelsen 2006, 2.3; for tables Patki et al. 2016).
 //!
-//! Each field is cut into [cells](margin) of a standard normal variable; the variables of all fields are normal together with correlation
-//! `R = L Lᵀ` ([`correlation`]). A row is `z = L ε` of as many independent normal numbers ε, and the value of each field that of
+//! Each field is cut into cells of a standard normal variable; the variables of all fields are normal together with correlation
+//! `R = L Lᵀ`. A row is `z = L ε` of as many independent normal numbers ε, and the value of each field that of
 //! the cell its z falls in. Categories stand in the order of the label's mean among their rows, or of their frequency where there
 //! is no label: what goes up and down with the label does so in the rows made.
 //!
-//! Learned from at most [`SAMPLE`] rows, drawn evenly; the shares of categories from all. NULL is a cell of its own. Time:
+//! Learned from at most 262,144 rows, drawn evenly; the shares of categories from all. NULL is a cell of its own. Time:
 //! O(rows · fields²) to learn, O(fields² + fields · log cells) a row. Memory: 4 bytes a row and field, 40 bytes a cell.
 //!
 //! The graph takes `normal`, float64 [n, fields].
@@ -13,7 +13,7 @@
 mod correlation;
 mod graph;
 mod margin;
-pub(super) mod normal;
+mod normal;
 
 use serde_json::{Map, json};
 
@@ -66,7 +66,7 @@ pub fn train(task: &Task, _options: &mut Options) -> Result<Parts> {
     let (margins, scores): (Vec<Margin>, Vec<Vec<f32>>) = learned.into_iter().unzip();
     let correlations = correlations(&margins, &scores, task.threads, task.progress)?;
     drop(scores);
-    let factor = correlation::factor(&correlations, d)?;
+    let factor = correlation::factor(&correlations, d, task.progress)?;
     let cells: usize = margins.iter().map(|margin| margin.cells.len()).sum();
     let figures = Map::from_iter([("cells".to_owned(), json!(cells))]);
     Ok(Parts { graph: graph::graph(&margins, &factor, d), data: DataWriter::default(), figures, released: None })

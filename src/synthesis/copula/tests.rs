@@ -70,8 +70,8 @@ fn shares_spikes_nulls_and_what_goes_together_come_back() {
     let bonus = numbers(&made.columns[2]);
     assert!((share(bonus, |x| x.is_nan()) - 1.0 / 3.0).abs() < 0.015);
     assert!((share(bonus, |&x| x == 0.0) - 0.5).abs() < 0.015);
-    for j in 0..2 {
-        let (real, new) = (numbers(&columns[j]), numbers(&made.columns[j]));
+    for (j, (real, new)) in columns.iter().zip(&made.columns).take(2).enumerate() {
+        let (real, new) = (numbers(real), numbers(new));
         for cut in [0.1, 0.5, 0.9] {
             let mut sorted = real.to_vec();
             sorted.sort_by(f64::total_cmp);
