@@ -15,6 +15,8 @@ const OWN: usize = 191;
 const SHRINK: f64 = 10.0;
 /// Distinct numbers up to which they are never smoothed.
 const FEW: usize = 50;
+/// One in so many rows has a spike of numbers that are else all different.
+const SPIKE: usize = 100;
 /// Numbers that are sorted at a stretch.
 const RUN: usize = 1 << 18;
 
@@ -93,7 +95,10 @@ impl Column {
             && settings.smoothing
             && numbers.len() > FEW
         {
-            let kept = |(x, &n): (&f64, &u32)| x.is_nan() || n >= settings.shared;
+            // Where hardly any rows share a number, those that do agree by chance: there it takes more of them.
+            let shared: u64 = column.counts.iter().filter(|&&n| n >= settings.shared).map(|&n| u64::from(n)).sum();
+            let spike = if shared * 2 < values.len() as u64 { (values.len() / SPIKE) as u32 } else { 0 };
+            let kept = |(x, &n): (&f64, &u32)| x.is_nan() || n >= settings.shared.max(spike);
             column.kept = numbers.iter().zip(&column.counts).map(kept).collect();
         }
         Ok(column)

@@ -41,7 +41,7 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
 }
 
 /// Of a column that is drawn at `place`: from 0 up to but not 1, of 53 bits, a number for each row.
-fn uniforms(seed: u64, place: usize, rows: std::ops::Range<usize>) -> impl Iterator<Item = f64> {
+pub(super) fn uniforms(seed: u64, place: usize, rows: std::ops::Range<usize>) -> impl Iterator<Item = f64> {
     let key = mix(seed ^ mix(place as u64));
     (rows.start as u64..rows.end as u64)
         .map(move |row| (mix(key.wrapping_add(row)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64))
