@@ -71,7 +71,9 @@ impl Fit {
         let start: Vec<f64> = measured.iter().flat_map(|m| m.theta.iter().copied()).collect();
         let mut at = self.point(model, start, &counts, &ridge, progress)?;
         let mut past: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::new();
+        let mut taken = 0;
         for _ in 1..steps {
+            taken += 1;
             let direction = direction(&at, &past);
             let slope = dot(&direction, &at.gradient);
             // In units of the logarithm of the likelihood: less than this is far below the noise.
@@ -90,7 +92,14 @@ impl Fit {
                     break None;
                 }
             };
-            let Some(next) = next else { break };
+            let Some(next) = next else {
+                if past.is_empty() {
+                    break;
+                }
+                // What was remembered leads nowhere: once more from the diagonal alone.
+                past.clear();
+                continue;
+            };
             let step: Vec<f64> = next.theta.iter().zip(&at.theta).map(|(a, b)| a - b).collect();
             let change: Vec<f64> = next.gradient.iter().zip(&at.gradient).map(|(a, b)| a - b).collect();
             let product = dot(&step, &change);
@@ -102,6 +111,7 @@ impl Fit {
             }
             at = next;
         }
+        if std::env::var("DEBUG_FIT").is_ok() { eprintln!("steps {taken} of {steps} value {} |g| {} slope {}", at.value, dot(&at.gradient,&at.gradient).sqrt(), dot(&direction(&at,&past), &at.gradient)); }
         let mut rest = &at.theta[..];
         for m in measured.iter_mut() {
             let (own, others) = rest.split_at(m.theta.len());
@@ -138,10 +148,11 @@ impl Fit {
         let mut gradient = Vec::with_capacity(theta.len());
         let mut curvature = Vec::with_capacity(theta.len());
         let marginals = model.marginals.iter().flatten();
-        for ((((x, y), r), p), _) in theta.iter().zip(counts).zip(ridge).zip(marginals).zip(0..) {
+        for (((x, y), r), p) in theta.iter().zip(counts).zip(ridge).zip(marginals) {
             value += 0.5 * r * x * x - x * y;
             gradient.push(self.rows * p - y + r * x);
-            curvature.push(self.rows * p + r);
+            // Where the model has almost nothing yet, what it shall have: a step then adds at most about 1 to θ.
+            curvature.push((self.rows * p).max(*y) + r);
         }
         Ok(Point { theta, value, gradient, curvature })
     }
