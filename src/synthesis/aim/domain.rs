@@ -116,7 +116,12 @@ impl Grid {
 }
 
 /// The columns of a task's fields, and what may be told of each.
-pub fn prepare(task: &Task, plan: &Plan, ledger: &mut Ledger, noise: &mut Noise) -> Result<(Vec<Column>, Vec<Released>)> {
+pub fn prepare(
+    task: &Task,
+    plan: &Plan,
+    ledger: &mut Ledger,
+    noise: &mut Noise,
+) -> Result<(Vec<Column>, Vec<Released>)> {
     let undeclared = task.fields.iter().filter(|field| !field.declared).count();
     let domain = if undeclared == 0 { 0.0 } else { plan.domain / undeclared as f64 };
     let mut raws = Vec::new();
@@ -169,7 +174,7 @@ pub fn prepare(task: &Task, plan: &Plan, ledger: &mut Ledger, noise: &mut Noise)
 fn declared(kind: FieldKind) -> Option<Raw> {
     match kind {
         FieldKind::Category { count } if count > 0 => Some(Raw::Names { codes: (0..count as u32).collect() }),
-        FieldKind::Number { low, high, step } if low.is_finite() && high.is_finite() && low <= high => {
+        FieldKind::Number { low, high, step } if low <= high && (high - low).is_finite() => {
             Some(Raw::Bins { grid: Grid::new(low, high, step), ends: Vec::new() })
         }
         _ => None,
@@ -241,7 +246,8 @@ fn discovered(task: &Task, at: usize, sigma: f64, delta: f64, noise: &mut Noise)
 /// Where a number lies among negative powers of two, 0, and positive ones.
 fn power(x: f64) -> usize {
     let side = 2 * POWERS as usize;
-    let exponent = |x: f64| (x.log2().floor().clamp(-f64::from(POWERS), f64::from(POWERS - 1)) as i32 + POWERS) as usize;
+    let exponent =
+        |x: f64| (x.log2().floor().clamp(-f64::from(POWERS), f64::from(POWERS - 1)) as i32 + POWERS) as usize;
     match x {
         0.0 => side,
         x if x > 0.0 => side + 1 + exponent(x),
@@ -251,7 +257,8 @@ fn power(x: f64) -> usize {
 
 fn power_range(at: usize) -> (f64, f64) {
     let side = 2 * POWERS as usize;
-    let range = |exponent: usize| (f64::powi(2.0, exponent as i32 - POWERS), f64::powi(2.0, exponent as i32 - POWERS + 1));
+    let range =
+        |exponent: usize| (f64::powi(2.0, exponent as i32 - POWERS), f64::powi(2.0, exponent as i32 - POWERS + 1));
     if at > side {
         range(at - side - 1)
     } else if at == side {
@@ -399,7 +406,8 @@ fn column(task: &Task, at: usize, raw: Option<Raw>, sigma: f64, noise: &mut Nois
         joined.push((vec![told], new));
     }
 
-    let mut column = Column { codes: Vec::new(), outputs: Vec::new(), starts: vec![0], noisy: Vec::new(), variance: Vec::new() };
+    let mut column =
+        Column { codes: Vec::new(), outputs: Vec::new(), starts: vec![0], noisy: Vec::new(), variance: Vec::new() };
     let mut cell_of = memory::filled(0u16, cells)?;
     for (number, (of, outputs)) in (0u16..).zip(joined) {
         of.iter().for_each(|&raw| cell_of[raw] = number);

@@ -95,7 +95,10 @@ impl Ledger {
     /// Notes a cost before the data is looked at; more than is left is refused.
     pub fn spend(&mut self, stage: &'static str, rho: f64) -> Result<()> {
         if !(rho >= 0.0 && self.spent + rho <= self.rho * (1.0 + 1e-9)) {
-            return Err(Error::Internal(format!("a cost of {rho} is over the {} left of the privacy budget", self.left())));
+            return Err(Error::Internal(format!(
+                "a cost of {rho} is over the {} left of the privacy budget",
+                self.left()
+            )));
         }
         self.spent += rho;
         match self.stages.iter_mut().find(|(name, _)| *name == stage) {
@@ -119,7 +122,7 @@ pub struct Noise {
 
 impl Noise {
     pub fn new(seed: u64) -> Self {
-        Self { seed: mix(seed ^ 0x5eed_0f_a1_b0_15e5), place: 0 }
+        Self { seed: mix(seed ^ 0x5eed_0fa1_b015_e500), place: 0 }
     }
 
     /// Above 0 and at most 1, of 53 bits.
@@ -187,7 +190,9 @@ mod tests {
     fn nothing_is_spent_that_is_not_left() {
         let mut ledger = Ledger::new(1.0);
         ledger.spend("a", 0.75).unwrap();
-        assert!(ledger.spend("b", 0.5).is_err() && ledger.spend("b", -1.0).is_err() && ledger.spend("b", f64::NAN).is_err());
+        assert!(
+            ledger.spend("b", 0.5).is_err() && ledger.spend("b", -1.0).is_err() && ledger.spend("b", f64::NAN).is_err()
+        );
         ledger.spend("a", 0.25).unwrap();
         assert_eq!((ledger.left(), ledger.stages()), (0.0, json!({"a": 1.0})));
     }
