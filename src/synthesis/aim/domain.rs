@@ -174,7 +174,7 @@ pub fn prepare(
 fn declared(kind: FieldKind) -> Option<Raw> {
     match kind {
         FieldKind::Category { count } if count > 0 => Some(Raw::Names { codes: (0..count as u32).collect() }),
-        FieldKind::Number { low, high, step } if low.is_finite() && high.is_finite() && low <= high => {
+        FieldKind::Number { low, high, step } if low <= high && (high - low).is_finite() => {
             Some(Raw::Bins { grid: Grid::new(low, high, step), ends: Vec::new() })
         }
         _ => None,

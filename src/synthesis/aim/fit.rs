@@ -17,8 +17,10 @@ use crate::progress::Progress;
 
 /// Steps that L-BFGS remembers.
 const MEMORY: usize = 8;
-/// θ below the largest of its set by more than this is as good as none: exp(−60) of the cells' weight.
-const DEPTH: f64 = 60.0;
+/// θ below the largest of its set by more than this is as good as none.
+const DEPTH: f64 = 300.0;
+/// τσ² / n is at least this part of σ: a count z deviations below 0 then asks for θ = −10 z, and not for −∞.
+const FLOOR: f64 = 0.1;
 
 /// Noised counts of a set of variables.
 pub struct Measured {
@@ -73,8 +75,8 @@ impl Fit {
         progress: &dyn Progress,
     ) -> Result<()> {
         let counts: Vec<f64> = measured.iter().flat_map(|m| m.balanced(self.rows)).collect();
-        let ridge: Vec<f64> =
-            measured.iter().flat_map(|m| m.variance.iter().map(|v| v * self.tau / self.rows)).collect();
+        let ridge = |variance: &f64| (variance * self.tau / self.rows).max(FLOOR * variance.sqrt());
+        let ridge: Vec<f64> = measured.iter().flat_map(|m| m.variance.iter().map(ridge)).collect();
         let start: Vec<f64> = measured.iter().flat_map(|m| m.theta.iter().copied()).collect();
         let mut at = self.point(model, start, &counts, &ridge, progress)?;
         let mut past: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::new();
@@ -97,7 +99,14 @@ impl Fit {
                     break None;
                 }
             };
-            let Some(next) = next else { break };
+            let Some(next) = next else {
+                if past.is_empty() {
+                    break;
+                }
+                // What was remembered leads nowhere: once more from the diagonal alone.
+                past.clear();
+                continue;
+            };
             let step: Vec<f64> = next.theta.iter().zip(&at.theta).map(|(a, b)| a - b).collect();
             let change: Vec<f64> = next.gradient.iter().zip(&at.gradient).map(|(a, b)| a - b).collect();
             let product = dot(&step, &change);
@@ -145,10 +154,11 @@ impl Fit {
         let mut gradient = Vec::with_capacity(theta.len());
         let mut curvature = Vec::with_capacity(theta.len());
         let marginals = model.marginals.iter().flatten();
-        for ((((x, y), r), p), _) in theta.iter().zip(counts).zip(ridge).zip(marginals).zip(0..) {
+        for (((x, y), r), p) in theta.iter().zip(counts).zip(ridge).zip(marginals) {
             value += 0.5 * r * x * x - x * y;
             gradient.push(self.rows * p - y + r * x);
-            curvature.push(self.rows * p + r);
+            // Where the model has almost nothing yet, what it shall have: a step then adds at most about 1 to θ.
+            curvature.push((self.rows * p).max(*y) + r);
         }
         Ok(Point { theta, value, gradient, curvature })
     }
@@ -178,4 +188,75 @@ fn direction(at: &Point, past: &VecDeque<(Vec<f64>, Vec<f64>, f64)>) -> Vec<f64>
         direction.iter_mut().zip(step).for_each(|(d, s)| *d += (weight - back) * s);
     }
     direction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Unwatched;
+    use crate::synthesis::aim::tree::{Projection, size_of_set};
+
+    #[test]
+    fn counts_without_noise_are_met_and_what_no_count_tells_is_left_even() {
+        // Of three variables, pairs (0, 1) and (1, 2) of a joint distribution; 0 and 2 are then independent given 1.
+        let cells = [2, 3, 4];
+        let joint: Vec<f64> = (0..24).map(|i| f64::from(i * 37 % 11 + 1)).collect();
+        let rows: f64 = joint.iter().sum();
+        let of = |set: &[usize]| {
+            let projection = Projection::new(&cells, &[0, 1, 2], set).unwrap();
+            projection.sum(&joint, size_of_set(&cells, set)).unwrap()
+        };
+        let sets = [vec![0], vec![0, 1], vec![1, 2]];
+        let mut measured: Vec<Measured> = sets
+            .iter()
+            .map(|set| {
+                let n = size_of_set(&cells, set);
+                Measured { vars: set.clone(), counts: of(set), variance: vec![1e-4; n], theta: vec![0.0; n] }
+            })
+            .collect();
+        let mut model = Model::new(&cells, &sets, None).unwrap();
+        Fit { rows, tau: 1e-6 }.run(&mut model, &mut measured, 200, &Unwatched).unwrap();
+        for (set, found) in sets.iter().zip(&model.marginals) {
+            assert!(found.iter().zip(of(set)).all(|(p, y)| (p * rows - y).abs() < 0.05), "{set:?} {found:?}");
+        }
+        let (left, right, middle) = (of(&[0, 1]), of(&[1, 2]), of(&[1]));
+        model
+            .pairs_of(0, &|| Ok(()), |other, pair| {
+                if other == 2 {
+                    for (place, p) in pair.iter().enumerate() {
+                        let (a, c) = (place / 4, place % 4);
+                        let by_hand: f64 = (0..3).map(|b| left[a * 3 + b] * right[b * 4 + c] / middle[b]).sum();
+                        assert!((p * rows - by_hand).abs() < 0.1, "{a} {c}");
+                    }
+                }
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn counts_that_contradict_each_other_or_are_below_zero_give_a_distribution_between_them() {
+        let sets = [vec![0], vec![0, 1]];
+        let mut measured = vec![
+            Measured { vars: vec![0], counts: vec![900.0, 100.0], variance: vec![100.0; 2], theta: vec![0.0; 2] },
+            Measured {
+                vars: vec![0, 1],
+                counts: vec![400.0, 300.0, 350.0, -50.0],
+                variance: vec![100.0; 4],
+                theta: vec![0.0; 4],
+            },
+        ];
+        let mut model = Model::new(&[2, 2], &sets, None).unwrap();
+        let fit = Fit { rows: 1000.0, tau: 0.01 };
+        fit.run(&mut model, &mut measured, 300, &Unwatched).unwrap();
+        let p = &model.marginals[1];
+        assert!(p.iter().all(|&x| x >= 0.0) && (p.iter().sum::<f64>() - 1.0).abs() < 1e-9 && p[3] < 1e-3, "{p:?}");
+        // By hand, with the last cell empty: of a in the first row, 2 (a − 900)² + (a − 700)² / 2 + (a − 650)² is least at 800.
+        assert!((p[0] + p[1] - 0.8).abs() < 0.002, "{p:?}");
+        // At the optimum a measurement of twice the weight pulls twice as hard.
+        measured[0].combine(&[900.0, 100.0], 100.0);
+        assert_eq!(measured[0].variance, [50.0; 2]);
+        let before = p[0] + p[1];
+        fit.run(&mut model, &mut measured, 300, &Unwatched).unwrap();
+        assert!(model.marginals[1][0] + model.marginals[1][1] > before);
+    }
 }

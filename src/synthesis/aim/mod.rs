@@ -10,17 +10,25 @@
 //! at most exp(ε), but for a probability of δ. That covers the model, its figures, the names and bounds it tells, and every row
 //! made from it. It supposes that what [`domain`] takes as public is so, and that the seed is secret ([`privacy`]).
 //!
+//! Options: `epsilon` (needed), `delta`; `bins` of a number at most; `max_model_size`, the MB of the junction tree's tables;
+//! `rounds` a field, were none cut short; `iterations` and `last_iterations` of a fit; `prior`, the weight in rows of the
+//! uniform distribution that noise is weighed against; `label_weight`, how much more a pair with the label counts.
+//!
 //! Time: O(rows × pairs of fields) for the counts, then O(rounds × (passes × tables + tables × cells)), whatever the number of
 //! rows. Memory: the junction tree's tables in f64, `max_model_size` MB at most, some copies of them, and a count for each cell
 //! of each pair.
 
 mod domain;
 mod fit;
+mod graph;
 mod model;
 mod privacy;
 mod sampler;
 mod select;
 mod tree;
+
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, json};
 
@@ -39,34 +47,38 @@ const ONE_WAY: f64 = 0.12;
 /// The part of δ for names that are not declared.
 const NAMES: f64 = 0.5;
 
-pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
-    let epsilon = match options.given("epsilon") {
-        Some(value) => {
-            let number = value.as_f64().filter(|x| *x > 0.0 && *x <= 100.0);
-            options.record("epsilon", value.clone());
-            number.ok_or_else(|| {
-                let hint = "It must be a number above 0, at most 100: 1 is strong privacy, 10 weak.";
-                Error::argument("epsilon", value, hint)
-            })?
-        }
-        None => {
-            let hint = "Give the privacy budget, as in {\"epsilon\": 1}: 1 is strong privacy, 10 weak.";
-            return Err(Error::argument("epsilon", "missing", hint));
-        }
+/// What is needed, and has no default.
+fn epsilon(options: &mut Options) -> Result<f64> {
+    let Some(value) = options.given("epsilon") else {
+        let hint = "Give the privacy budget, as in {\"epsilon\": 1}: 1 is strong privacy, 10 weak.";
+        return Err(Error::argument("epsilon", "missing", hint));
     };
-    let delta = f64::from(options.float("delta", 1e-9, 1e-30, 0.1)?);
-    let megabytes = f64::from(options.float("max_model_size", 2.0, 0.01, 1000.0)?);
+    options.record("epsilon", value.clone());
+    value.as_f64().filter(|x| *x > 0.0 && *x <= 100.0).ok_or_else(|| {
+        let hint = "It must be a number above 0, at most 100: 1 is strong privacy, 10 weak.";
+        Error::argument("epsilon", value, hint)
+    })
+}
+
+/// A number as it was given: rounded to float32 it could promise less than is said.
+fn exact(options: &mut Options, name: &'static str, default: f64, least: f64, most: f64) -> Result<f64> {
+    options.float(name, default, least, most)?;
+    Ok(options.given(name).and_then(serde_json::Value::as_f64).unwrap_or(default))
+}
+
+pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+    let epsilon = epsilon(options)?;
+    let delta = exact(options, "delta", 1e-9, 1e-30, 0.1)?;
+    let megabytes = exact(options, "max_model_size", 4.0, 0.01, 64.0)?;
     let most_bins = options.integer("bins", 32, 2, 200)? as usize;
     let limits = Limits {
         size: (megabytes * (1 << 20) as f64 / 8.0) as usize,
-        rounds: f64::from(options.float("rounds", 16.0, 0.1, 1000.0)?),
-        steps: options.integer("iterations", 15, 1, 10_000)? as usize,
-        last_steps: options.integer("last_iterations", 200, 1, 100_000)? as usize,
-        tau: f64::from(options.float("tau", 2.0, 1e-3, 1e6)?),
-        label: f64::from(options.float("label_weight", 1.0, 1.0, 100.0)?),
+        rounds: exact(options, "rounds", 16.0, 0.1, 1000.0)?,
+        steps: options.integer("iterations", 40, 1, 10_000)? as usize,
+        last_steps: options.integer("last_iterations", 400, 1, 100_000)? as usize,
+        tau: exact(options, "prior", 200.0, 1e-3, 1e6)?,
+        label: exact(options, "label_weight", 3.0, 1.0, 100.0)?,
     };
-    let bins_share = f64::from(options.float("bins_share", BINS, 0.001, 0.5)?);
-    let one_way = f64::from(options.float("one_way", ONE_WAY, 0.001, 0.5)?);
     if task.fields.is_empty() || task.rows.rows == 0 {
         return Err(Error::EmptySource(String::new()));
     }
@@ -75,7 +87,7 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let rho = privacy::rho_of(epsilon, delta - names);
     let mut ledger = Ledger::new(rho);
     let mut noise = Noise::new(task.seed);
-    let plan = Plan { domain: rho * DOMAIN, bins: rho * bins_share, one_way: rho * one_way, delta: names, most_bins };
+    let plan = Plan { domain: rho * DOMAIN, bins: rho * BINS, one_way: rho * ONE_WAY, delta: names, most_bins };
     let (columns, released) = domain::prepare(task, &plan, &mut ledger, &mut noise)?;
     let learned = select::learn(task, &columns, &limits, &mut ledger, &mut noise)?;
     let (graph, data) = sampler::write(&learned, &columns, task.label)?;

@@ -122,7 +122,7 @@ pub struct Noise {
 
 impl Noise {
     pub fn new(seed: u64) -> Self {
-        Self { seed: mix(seed ^ 0x5eed_0f_a1_b0_15e5), place: 0 }
+        Self { seed: mix(seed ^ 0x5eed_0fa1_b015_e500), place: 0 }
     }
 
     /// Above 0 and at most 1, of 53 bits.

@@ -11,6 +11,7 @@
 //! distributed as without it.
 
 use super::domain::Column;
+use super::graph::Nodes;
 use super::select::Learned;
 use crate::draw::mix;
 use crate::error::{Error, Result};
@@ -28,17 +29,17 @@ const WITHIN: f64 = 1.0 / (1u64 << 40) as f64;
 const FINE: f64 = 1.0 / (1u64 << 53) as f64;
 
 /// The padded length of a row of `n` numbers: 2^m − 1.
-fn padded(n: usize) -> usize {
+pub fn padded(n: usize) -> usize {
     (n + 1).next_power_of_two() - 1
 }
 
 /// A field and how it follows from others.
-struct Step {
-    field: usize,
+pub struct Step {
+    pub field: usize,
     /// Fields, and what their cells count in the number of the row.
-    parents: Vec<(usize, usize)>,
-    cells: usize,
-    cumulative: Vec<f32>,
+    pub parents: Vec<(usize, usize)>,
+    pub cells: usize,
+    pub cumulative: Vec<f32>,
 }
 
 /// The graph and the data file of what was learned. `label` is made first, if it is in the tree's first clique.
@@ -65,99 +66,7 @@ pub fn write(learned: &Learned, columns: &[Column], label: Option<usize>) -> Res
     Ok((graph, data))
 }
 
-/// Values of the graph: of each field its cells, and its part of the rows.
-struct Nodes {
-    cells: Vec<String>,
-    made: Vec<String>,
-}
-
-fn cast(graph: &mut GraphBuilder, value: &str, to: i32) -> String {
-    graph.node_with("Cast", &[value], vec![int_attribute("to", to.into())])
-}
-
-impl Nodes {
-    fn new(fields: usize) -> Self {
-        Self { cells: vec![String::new(); fields], made: vec![String::new(); fields] }
-    }
-
-    fn add(&mut self, graph: &mut GraphBuilder, number: usize, step: &Step, column: &Column) {
-        let field = step.field;
-        let length = padded(step.cells - 1);
-        let lows: Vec<f64> = column.outputs.iter().map(|output| output.low).collect();
-        let widths: Vec<f64> = column.outputs.iter().map(|output| output.width).collect();
-        let low = graph.doubles(&format!("aim.low.{field}"), &[lows.len()], &lows);
-        let width = graph.doubles(&format!("aim.width.{field}"), &[lows.len()], &widths);
-        let draw = |graph: &mut GraphBuilder, at: usize| {
-            let index = graph.int64s(&format!("at.{at}"), &[], &[at as i64]);
-            graph.node_with("Gather", &["uniform", &index], vec![int_attribute("axis", 1)])
-        };
-        let (u, within) = (draw(graph, 2 * number), draw(graph, 2 * number + 1));
-        // Flat, row by row: places in it are those of the row's first number and on.
-        let table = graph.floats(&format!("aim.cumulative.{field}"), &[step.cumulative.len()], &step.cumulative);
-        let cell = if length == 0 {
-            let zero = graph.doubles(&format!("zero.{field}"), &[], &[0.0]);
-            let none = graph.node("Mul", &[&u, &zero]);
-            cast(graph, &none, data_type::INT32)
-        } else {
-            let u = cast(graph, &u, data_type::FLOAT);
-            let mut row: Option<String> = None;
-            for &(parent, stride) in &step.parents {
-                let by = graph.int32s(&format!("stride.{field}.{parent}"), &[], &[(stride * length) as i32]);
-                let part = graph.node("Mul", &[&self.cells[parent], &by]);
-                row = Some(match row {
-                    Some(row) => graph.node("Add", &[&row, &part]),
-                    None => part,
-                });
-            }
-            search(graph, &format!("cell.{field}"), &table, length, row, &u)
-        };
-        let mut output = cell.clone();
-        if lows.len() > step.cells {
-            let keys = keys(column);
-            let table = graph.doubles(&format!("aim.keys.{field}"), &[keys.len()], &keys);
-            let start = cast(graph, &cell, data_type::DOUBLE);
-            let key = graph.node("Add", &[&start, &within]);
-            output = search(graph, &format!("output.{field}"), &table, keys.len(), None, &key);
-        }
-        let low = graph.node("Gather", &[&low, &output]);
-        let width = graph.node("Gather", &[&width, &output]);
-        let inner = graph.node("Mul", &[&within, &width]);
-        let value = graph.node("Add", &[&low, &inner]);
-        let axis = graph.int64s(&format!("axis.{field}"), &[1], &[1]);
-        self.made[field] = graph.node("Unsqueeze", &[&value, &axis]);
-        self.cells[field] = cell;
-    }
-}
-
-/// How many of the `length` = 2^m − 1 ascending numbers of `table` from `row` on are at most `u`.
-fn search(graph: &mut GraphBuilder, name: &str, table: &str, length: usize, row: Option<String>, u: &str) -> String {
-    let mut at = row.clone();
-    let mut step = length.div_ceil(2);
-    while step > 0 {
-        let ahead = graph.int32s(&format!("{name}.ahead.{step}"), &[], &[step as i32 - 1]);
-        let place = match &at {
-            Some(at) => graph.node("Add", &[at, &ahead]),
-            None => ahead,
-        };
-        let number = graph.node("Gather", &[table, &place]);
-        let reached = graph.node("GreaterOrEqual", &[u, &number]);
-        let reached = cast(graph, &reached, data_type::INT32);
-        let by = graph.int32s(&format!("{name}.step.{step}"), &[], &[step as i32]);
-        let moved = graph.node("Mul", &[&reached, &by]);
-        at = Some(match at {
-            Some(at) => graph.node("Add", &[&at, &moved]),
-            None => moved,
-        });
-        step /= 2;
-    }
-    match (at, row) {
-        (Some(at), Some(row)) => graph.node("Sub", &[&at, &row]),
-        (Some(at), None) => at,
-        (None, _) => String::new(),
-    }
-}
-
-/// The same search.
+/// How many of the 2^m − 1 ascending numbers of `table` are at most `u`, as the graph finds it.
 fn found<T: PartialOrd + Copy>(table: &[T], u: T) -> usize {
     let (mut at, mut step) = (0, table.len().div_ceil(2));
     while step > 0 {
@@ -168,7 +77,7 @@ fn found<T: PartialOrd + Copy>(table: &[T], u: T) -> usize {
 }
 
 /// For each output but the last: its cell's number plus the shares in the cell up to it.
-fn keys(column: &Column) -> Vec<f64> {
+pub fn keys(column: &Column) -> Vec<f64> {
     let mut keys = Vec::new();
     for (cell, bounds) in column.starts.windows(2).enumerate() {
         let mut sum = 0.0;
@@ -246,6 +155,10 @@ struct Sampler {
 }
 
 pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+    Ok(Box::new(opened(files, fields)?))
+}
+
+fn opened(files: &Files, fields: &[Field]) -> Result<Sampler> {
     let ([n], order) = files.tensor::<u32, 1>("aim.order")?;
     let mut seen = vec![0usize; fields.len()];
     if n != fields.len() {
@@ -285,7 +198,7 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
         seen[field] = cells;
         steps.push(Opened { field, parents, cells, cumulative, keys, low, width, starts });
     }
-    Ok(Box::new(Sampler { fields: fields.iter().map(|field| field.kind).collect(), steps }))
+    Ok(Sampler { fields: fields.iter().map(|field| field.kind).collect(), steps })
 }
 
 impl Opened {
@@ -335,14 +248,17 @@ fn spread(keys: &[usize], seed: u64, unit: f64) -> Vec<f64> {
     numbers
 }
 
-impl Generator for Sampler {
-    fn sample(&self, draw: &Draw, _graph: &mut RunGraph) -> Result<Frame> {
+/// Where a field's numbers come from: they are asked for the `number`th field made, for its cell (0) and within it (1), with a
+/// key for each row.
+type Uniform<'a> = dyn FnMut(usize, usize, &[usize]) -> Vec<f64> + 'a;
+
+impl Sampler {
+    fn make(&self, draw: &Draw, uniform: &mut Uniform) -> Result<Frame> {
         let n = draw.rows;
         let mut cells: Vec<Vec<u16>> = vec![Vec::new(); self.steps.len()];
         let mut columns = vec![Values::Codes(Vec::new()); self.steps.len()];
         for (number, step) in self.steps.iter().enumerate() {
             draw.progress.check()?;
-            let seed = mix(draw.seed ^ mix(number as u64));
             let mut own = memory::filled(0u16, n)?;
             if let Some((_, given)) = draw.given.iter().find(|(field, _)| *field == step.field) {
                 if given.len() != n {
@@ -363,13 +279,12 @@ impl Generator for Sampler {
             for &(parent, stride) in &step.parents {
                 rows.iter_mut().zip(&cells[parent]).for_each(|(row, &cell)| *row += usize::from(cell) * stride);
             }
-            let u = spread(&rows, seed, COARSE);
-            for ((to, &row), &u) in own.iter_mut().zip(&rows).zip(&u) {
+            for ((to, &row), u) in own.iter_mut().zip(&rows).zip(uniform(number, 0, &rows)) {
                 *to = step.cell(row, u as f32) as u16;
             }
             rows.iter_mut().zip(&own).for_each(|(row, &cell)| *row = usize::from(cell));
-            let within = spread(&rows, mix(seed), WITHIN);
-            let values = own.iter().zip(&within).map(|(&cell, &u)| step.value(usize::from(cell), u));
+            let within = uniform(number, 1, &rows);
+            let values = own.iter().zip(within).map(|(&cell, u)| step.value(usize::from(cell), u));
             columns[step.field] = match self.fields[step.field] {
                 FieldKind::Category { .. } => {
                     Values::Codes(values.map(|value| if value < 0.0 { NONE } else { value as u32 }).collect())
@@ -380,10 +295,121 @@ impl Generator for Sampler {
         }
         Ok(Frame { rows: n, columns })
     }
+}
+
+impl Generator for Sampler {
+    fn sample(&self, draw: &Draw, _graph: &mut RunGraph) -> Result<Frame> {
+        self.make(draw, &mut |number, which, keys| {
+            let seed = mix(draw.seed ^ mix(2 * number as u64 + which as u64));
+            spread(keys, seed, if which == 0 { COARSE } else { WITHIN })
+        })
+    }
 
     fn takes(&self, fields: &[usize]) -> bool {
         // What comes first is drawn whatever comes later.
         let first: Vec<usize> = self.steps.iter().take(fields.len()).map(|step| step.field).collect();
         fields.iter().all(|field| first.contains(field))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use prost::Message;
+
+    use super::*;
+    use crate::draw;
+    use crate::onnx::proto::ModelProto;
+    use crate::progress::Unwatched;
+    use crate::synthesis::aim::tests::trained;
+
+    /// Runs a graph of the operators used here on vectors of n numbers.
+    fn run(onnx: &[u8], uniform: &[f64], n: usize) -> Vec<Vec<f64>> {
+        let graph = ModelProto::decode(onnx).unwrap().graph.unwrap();
+        let mut values: HashMap<String, Vec<f64>> = HashMap::new();
+        for t in &graph.initializer {
+            let raw = &t.raw_data;
+            let read = |width: usize, f: &dyn Fn(&[u8]) -> f64| raw.chunks_exact(width).map(f).collect::<Vec<f64>>();
+            let numbers = match t.data_type {
+                data_type::FLOAT => read(4, &|b| f32::from_le_bytes(b.try_into().unwrap()).into()),
+                data_type::INT32 => read(4, &|b| i32::from_le_bytes(b.try_into().unwrap()).into()),
+                data_type::DOUBLE => read(8, &|b| f64::from_le_bytes(b.try_into().unwrap())),
+                _ => read(8, &|b| i64::from_le_bytes(b.try_into().unwrap()) as f64),
+            };
+            values.insert(t.name.clone(), numbers);
+        }
+        let width = uniform.len() / n;
+        let mut made = Vec::new();
+        for node in &graph.node {
+            let get = |at: usize| values.get(&node.input[at]).cloned().unwrap_or_default();
+            let (a, b) = (get(0), if node.input.len() > 1 { get(1) } else { Vec::new() });
+            let both = |f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
+                let length = a.len().max(b.len());
+                (0..length).map(|i| f(a[i % a.len()], b[i % b.len()])).collect()
+            };
+            let result = match node.op_type.as_str() {
+                "Gather" if node.input[0] == "uniform" => {
+                    (0..n).map(|row| uniform[row * width + b[0] as usize]).collect()
+                }
+                "Gather" => b.iter().map(|&i| a[i as usize]).collect(),
+                "Add" => both(&|x, y| x + y),
+                "Sub" => both(&|x, y| x - y),
+                "Mul" => both(&|x, y| x * y),
+                "GreaterOrEqual" => both(&|x, y| f64::from(x >= y)),
+                "Cast" | "Unsqueeze" => a,
+                "Concat" => {
+                    made = node.input.iter().map(|name| values[name].clone()).collect();
+                    continue;
+                }
+                other => panic!("{other}"),
+            };
+            values.insert(node.output[0].clone(), result);
+        }
+        made
+    }
+
+    #[test]
+    fn the_graph_and_the_sampler_make_the_same_rows() {
+        let (onnx, data, fields) = trained();
+        let data = data.into();
+        let onnx: bytes::Bytes = onnx.into();
+        let files = Files::open("m", onnx.clone(), &data).unwrap();
+        let ([n_fields], order) = files.tensor::<u32, 1>("aim.order").unwrap();
+        let steps = opened(&files, &fields).unwrap();
+        let n = 500;
+        let numbers: Vec<f64> = (0..n * 2 * n_fields)
+            .map(|i| {
+                let unit = if i % 2 == 0 { COARSE } else { WITHIN };
+                (f64::from(draw::uniform(9, i as u64) * 0.5 + 0.5) / unit).floor().min(1.0 / unit - 1.0) * unit
+            })
+            .collect();
+        let draw = Draw { rows: n, seed: 0, given: &[], threads: 1, progress: &Unwatched };
+        let column = |at: usize| (0..n).map(|row| numbers[row * 2 * n_fields + at]).collect::<Vec<f64>>();
+        let frame = steps.make(&draw, &mut |number, which, _| column(2 * number + which)).unwrap();
+        assert_eq!(order.len(), n_fields);
+        for (made, by_graph) in frame.columns.iter().zip(run(&onnx, &numbers, n)) {
+            for (row, x) in by_graph.iter().enumerate() {
+                let same = match made {
+                    Values::Codes(codes) => *x == if codes[row] == NONE { -1.0 } else { codes[row].into() },
+                    Values::Numbers(made) => made[row] == *x || (made[row].is_nan() && x.is_nan()),
+                };
+                assert!(same, "row {row}: {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_spread_evenly_over_the_rows_of_a_key_in_any_order() {
+        let keys: Vec<usize> = (0..1000).map(|row| usize::from(row % 10 == 0)).collect();
+        let numbers = spread(&keys, 5, COARSE);
+        for key in 0..2 {
+            let mut own: Vec<f64> = numbers.iter().zip(&keys).filter(|(_, k)| **k == key).map(|(u, _)| *u).collect();
+            let turns = own.windows(2).filter(|pair| pair[0] < pair[1]).count() as f64 / own.len() as f64;
+            assert!((0.3..0.7).contains(&turns), "{turns}");
+            own.sort_by(f64::total_cmp);
+            let (n, start) = (own.len() as f64, own[0]);
+            assert!(own.iter().zip(0..).all(|(u, i)| (u - start - f64::from(i) / n).abs() < 1e-6));
+        }
     }
 }

@@ -98,47 +98,36 @@ pub fn learn(
         }
         let within = limits.size as f64 * (ledger.spent() + cost) / total;
         let errors = errors(task, &model, &candidates, rows)?;
-        let noisy = |scored: &mut Vec<(f64, usize)>, noise: &mut Noise| {
-            for (number, (candidate, error)) in candidates.iter().zip(&errors).enumerate() {
-                let bias = (2.0 / std::f64::consts::PI).sqrt() * sigma * candidate.counts.len() as f64;
-                let score = candidate.weight * (error - bias);
-                scored.push((0.5 * epsilon * score / most_weight + noise.gumbel(), number));
-            }
-        };
         ledger.spend("choice", choice_cost(epsilon))?;
         let mut scored = Vec::new();
-        noisy(&mut scored, noise);
+        for (number, (candidate, error)) in candidates.iter().zip(&errors).enumerate() {
+            let bias = (2.0 / std::f64::consts::PI).sqrt() * sigma * candidate.counts.len() as f64;
+            let score = candidate.weight * (error - bias);
+            scored.push((0.5 * epsilon * score / most_weight + noise.gumbel(), number));
+        }
         // The best of those that fit is the choice among those that fit: whether one fits depends on no row.
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut fits = scored.iter().map(|&(_, number)| number).filter(|&number| {
+        let mut chosen = None;
+        for (_, number) in scored {
+            task.progress.check()?;
             let mut with = links.clone();
             with.join(&candidates[number].vars);
-            with.cliques(&cells, within as usize).is_some()
-        });
-        let Some(chosen) = fits.next() else { break };
-        task.progress.check()?;
+            if with.cliques(&cells, within as usize).is_some() {
+                chosen = Some(number);
+                break;
+            }
+        }
+        let Some(chosen) = chosen else { break };
         let candidate = &candidates[chosen];
         ledger.spend("measurements", gaussian_cost(sigma))?;
         let counts: Vec<f64> = candidate.counts.iter().map(|&count| noise.count(f64::from(count), sigma)).collect();
         links.join(&candidate.vars);
-        let old = match measured.iter_mut().find(|m| m.vars == candidate.vars) {
-            Some(m) => {
-                m.combine(&counts, sigma * sigma);
-                None
-            }
-            None => {
-                let n = counts.len();
-                measured.push(Measured {
-                    vars: candidate.vars.clone(),
-                    counts,
-                    variance: vec![sigma * sigma; n],
-                    theta: vec![0.0; n],
-                });
-                Some(())
-            }
-        };
         let before = marginal(&model, &candidate.vars)?;
-        if old.is_some() {
+        if let Some(m) = measured.iter_mut().find(|m| m.vars == candidate.vars) {
+            m.combine(&counts, sigma * sigma);
+        } else {
+            let (vars, n) = (candidate.vars.clone(), counts.len());
+            measured.push(Measured { vars, counts, variance: vec![sigma * sigma; n], theta: vec![0.0; n] });
             model = Model::new(&cells, &sets(&measured), label)?;
         }
         fit.run(&mut model, &mut measured, if last { limits.last_steps } else { limits.steps }, task.progress)?;
