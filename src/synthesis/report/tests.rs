@@ -218,6 +218,13 @@ fn a_hundred_thousand_categories_are_compared_and_told_of() {
     assert!(found["warnings"][0].as_str().unwrap().ends_with("leave_out: \"id\""), "{}", found["warnings"]);
 }
 
+fn is_null(column: &Compared, table: usize, row: usize) -> bool {
+    match &column.values {
+        Values::Numbers(of) => of[table][row].is_nan(),
+        Values::Codes { of, .. } => of[table][row] == NONE,
+    }
+}
+
 #[test]
 fn the_nearest_rows_are_those_of_brute_force() {
     let (real, synthetic) = (by_rule(0, 1500), by_rule(1, 40));
@@ -231,8 +238,8 @@ fn the_nearest_rows_are_those_of_brute_force() {
         let mut distances: Vec<f64> = (0..1500)
             .map(|row| {
                 let each = tables.columns.iter().zip(ranges).map(|(column, range)| match &column.values {
-                    _ if column.is_null(REAL, row) || column.is_null(SYNTHETIC, query) => {
-                        f64::from(u8::from(column.is_null(REAL, row) != column.is_null(SYNTHETIC, query)))
+                    _ if is_null(column, REAL, row) || is_null(column, SYNTHETIC, query) => {
+                        f64::from(u8::from(is_null(column, REAL, row) != is_null(column, SYNTHETIC, query)))
                     }
                     Values::Numbers(of) => {
                         let known = || of[REAL].iter().copied().filter(|x| !x.is_nan());
