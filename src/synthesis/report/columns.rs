@@ -29,13 +29,6 @@ pub struct Compared<'a> {
 }
 
 impl Compared<'_> {
-    pub fn is_null(&self, table: usize, row: usize) -> bool {
-        match &self.values {
-            Values::Numbers(of) => of[table][row].is_nan(),
-            Values::Codes { of, .. } => of[table][row] == NONE,
-        }
-    }
-
     /// Numbers and times.
     pub fn is_continuous(&self) -> bool {
         matches!(self.values, Values::Numbers(_))

@@ -163,6 +163,8 @@ impl Nearest {
 ///
 /// # Safety
 /// The processor has the instructions of `V`: plain loops are compiled to them.
+// `dispatch` names a register's type; plain loops need only the instructions that come with it.
+#[allow(clippy::extra_unused_type_parameters)]
 #[inline(always)]
 unsafe fn add_up_body<V: Vector, const TILE: usize>(steps: &[Step], block: &[f32], out: &mut [f32; BLOCK]) {
     out.fill(0.0);

@@ -148,7 +148,7 @@ fn cut(column: &Compared, rows: &[Vec<u32>; 2], signal: &Signal) -> Result<Optio
             Values::Numbers(of) => {
                 let Some(edges) = edges(of[table], column.kind, signal)? else { return Ok(None) };
                 // NaN is above all edges.
-                let bin = |x: f64| edges.iter().filter(|&&edge| !(x < edge)).count() as u32;
+                let bin = |x: f64| edges.iter().filter(|&&edge| edge <= x || x.is_nan()).count() as u32;
                 codes[table].extend(rows[table].iter().map(|&row| bin(whole(of[table][row as usize], column.kind))));
             }
             Values::Codes { of, names } => {

@@ -22,15 +22,16 @@ fn unit(table: u64, row: u64, place: u64) -> f64 {
     (mix(table * 1_000_003 + row * 64 + place) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Rows by a rule that any language can follow; table 1 is a little off.
+/// Rows by a rule that any language can follow; those of table 1 are a little off.
 fn by_rule(which: u64, rows: u64) -> Table {
     let columns =
         [("a", Integer), ("b", Number), ("c", Category), ("d", Category), ("e", Time), ("f", Number), ("g", Category)];
     let cells = |row: u64| {
         let u = |place| unit(which, row, place);
-        let a = if which == 0 { (100.0 * u(0)).floor() } else { 3.0 + (92.0 * u(0)).floor() };
+        let a = if which != 1 { (100.0 * u(0)).floor() } else { 3.0 + (92.0 * u(0)).floor() };
         let b = a * 0.5 + 10.0 * u(1);
-        let c = if u(3) < 0.8 { a as usize / 34 } else { ((3.0 + which as f64) * u(4)).floor() as usize };
+        let c =
+            if u(3) < 0.8 { a as usize / 34 } else { ((if which == 1 { 4.0 } else { 3.0 }) * u(4)).floor() as usize };
         let e = 8000.0 + (50.0 * u(0) + 10.0 * u(6)).floor();
         vec![
             Cell::Number(a),
@@ -200,10 +201,7 @@ fn a_label_that_synthetic_rows_know_nothing_of_is_not_learned_from_them() {
     );
     assert!(bad["f1_gain_of_augmenting"]["high"].as_f64().unwrap() < 0.0, "{bad}");
     let numbers = made(&real, &rows(2, true), None, Some("x"), json!({})).unwrap();
-    assert_eq!(
-        (&numbers["efficacy"]["task"], &numbers["efficacy"]["rows"]["judged"]),
-        (&json!("regression"), &numbers["efficacy"]["rows"]["judged"])
-    );
+    assert_eq!(numbers["efficacy"]["task"], "regression");
     assert!(numbers["efficacy"]["trained_on"]["synthetic"]["r2"].is_number());
 }
 
@@ -220,6 +218,13 @@ fn a_hundred_thousand_categories_are_compared_and_told_of() {
     assert!(found["warnings"][0].as_str().unwrap().ends_with("leave_out: \"id\""), "{}", found["warnings"]);
 }
 
+fn is_null(column: &Compared, table: usize, row: usize) -> bool {
+    match &column.values {
+        Values::Numbers(of) => of[table][row].is_nan(),
+        Values::Codes { of, .. } => of[table][row] == NONE,
+    }
+}
+
 #[test]
 fn the_nearest_rows_are_those_of_brute_force() {
     let (real, synthetic) = (by_rule(0, 1500), by_rule(1, 40));
@@ -233,8 +238,8 @@ fn the_nearest_rows_are_those_of_brute_force() {
         let mut distances: Vec<f64> = (0..1500)
             .map(|row| {
                 let each = tables.columns.iter().zip(ranges).map(|(column, range)| match &column.values {
-                    _ if column.is_null(REAL, row) || column.is_null(SYNTHETIC, query) => {
-                        f64::from(u8::from(column.is_null(REAL, row) != column.is_null(SYNTHETIC, query)))
+                    _ if is_null(column, REAL, row) || is_null(column, SYNTHETIC, query) => {
+                        f64::from(u8::from(is_null(column, REAL, row) != is_null(column, SYNTHETIC, query)))
                     }
                     Values::Numbers(of) => {
                         let known = || of[REAL].iter().copied().filter(|x| !x.is_nan());
