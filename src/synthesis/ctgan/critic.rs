@@ -14,7 +14,7 @@ use crate::linalg::kernels::axpy;
 use crate::memory;
 use crate::neural::adam::Step;
 use crate::neural::elementary::fill_uniform;
-use crate::neural::products::{gradient, product, transpose};
+use crate::neural::products::{gradient, product, product_add, transpose};
 use crate::neural::team::Team;
 use crate::synthesis::modes::Encoded;
 
@@ -27,10 +27,10 @@ const PENALTY: f32 = 10.0;
 pub struct Critic {
     sizes: Sizes,
     /// Bias [k], second weight [k, k], its bias [k], last weight [k], last bias.
-    parameters: Vec<f32>,
+    pub parameters: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
-    gradient: Vec<f32>,
+    pub gradient: Vec<f32>,
     transposed: Vec<f32>,
     /// [3 packs, k]: real rows, made ones, those between; activations and masks of both layers, and gradients.
     hidden: [Vec<f32>; 2],
@@ -137,15 +137,15 @@ impl Critic {
         outputs
     }
 
-    /// One step of training against the rows that the slots hold; returns the loss without the penalty.
+    /// One step of training against the rows that the slots hold, or the gradients of one alone; returns the loss and the penalty.
     pub fn train(
         &mut self,
         team: &Team,
         slots: &mut [Slot],
         (encoded, heads): (&Encoded, usize),
         seed: u64,
-        step: Step,
-    ) -> Result<f64> {
+        step: Option<Step>,
+    ) -> Result<(f64, f64)> {
         let sizes = self.sizes;
         let (p, k, data) = (sizes.packs, sizes.critic, sizes.data());
         self.enter(team, slots, Some((encoded, heads)))?;
@@ -182,12 +182,10 @@ impl Critic {
             gradient(slope_t, p, 0, &weight[..data * k], k, penalty);
             Ok(())
         })?;
-        let factors: Vec<f32> = (0..p)
-            .map(|pack| {
-                let norm = slots.iter().map(|slot| slot.squares[pack]).sum::<f32>().sqrt().max(1e-12);
-                2.0 * PENALTY * (norm - 1.0) / norm * share
-            })
-            .collect();
+        let norm = |pack: usize| slots.iter().map(|slot| slot.squares[pack]).sum::<f32>().sqrt().max(1e-12);
+        let norms: Vec<f32> = (0..p).map(norm).collect();
+        let factors: Vec<f32> = norms.iter().map(|norm| 2.0 * PENALTY * (norm - 1.0) / norm * share).collect();
+        let penalty = norms.iter().map(|&norm| f64::from(PENALTY * share) * (f64::from(norm) - 1.0).powi(2)).sum();
         self.gradient.fill(0.0);
         let (g_bias, rest) = self.gradient.split_at_mut(k);
         let (g_weight, rest) = rest.split_at_mut(k * k);
@@ -225,7 +223,7 @@ impl Critic {
             let Slot { weight, first, second, gradient: sum, rows, conditions, made_t, slope_t, .. } = &mut slot[0];
             sum[data * k..].fill(0.0);
             product(made_t, of_made, p, k, &mut sum[..data * k]);
-            crate::neural::products::product_add(slope_t, p, 0, of_slope, k, &mut sum[..data * k]);
+            product_add(slope_t, p, 0, of_slope, k, &mut sum[..data * k]);
             for (pack, (&row, condition)) in rows.iter().zip(&*conditions).enumerate() {
                 let (classes, within) = encoded.row(row as usize, heads, sizes.numbers);
                 let back = &of_real[pack * k..][..k];
@@ -239,11 +237,15 @@ impl Critic {
                     axpy(1.0, &of_made[pack * k..][..k], to);
                 }
             }
-            step.update(weight, sum, first, second);
+            if let Some(step) = step {
+                step.update(weight, sum, first, second);
+            }
             Ok(())
         })?;
-        step.update(&mut self.parameters, &self.gradient, &mut self.first, &mut self.second);
-        Ok(loss)
+        if let Some(step) = step {
+            step.update(&mut self.parameters, &self.gradient, &mut self.first, &mut self.second);
+        }
+        Ok((loss, penalty))
     }
 
     /// The gradient of −mean critic at the made rows, into the slots' `slope_t`; returns that mean.

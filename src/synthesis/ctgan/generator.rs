@@ -40,7 +40,7 @@ pub struct Generator {
     pub parameters: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
-    gradient: Vec<f32>,
+    pub gradient: Vec<f32>,
     /// The last two layers' weights, rows as columns, as far as their inputs are layers.
     transposed: [Vec<f32>; 2],
     /// Of each normalisation: 1 / deviation in the batch, running means and variances.
@@ -261,8 +261,8 @@ impl Generator {
         }
     }
 
-    /// One step against the gradients in the slots; returns the loss of missed conditions.
-    pub fn train(&mut self, team: &Team, slots: &mut [Slot], encoding: &Encoding, step: Step) -> Result<f64> {
+    /// One step against the gradients in the slots, or its gradient alone; returns the loss of missed conditions.
+    pub fn train(&mut self, team: &Team, slots: &mut [Slot], encoding: &Encoding, step: Option<Step>) -> Result<f64> {
         let Sizes { hidden: h, outputs: o, .. } = self.sizes;
         let state = self.sizes.state();
         let n = self.sizes.batch() as f32;
@@ -317,9 +317,11 @@ impl Generator {
             })?;
         }
         self.collect(team, slots)?;
-        let (decay, parameters) = (self.decay, &mut self.parameters);
-        self.gradient.iter_mut().zip(&*parameters).for_each(|(g, x)| *g += decay * x);
-        step.update(parameters, &self.gradient, &mut self.first, &mut self.second);
+        if let Some(step) = step {
+            let (decay, parameters) = (self.decay, &mut self.parameters);
+            self.gradient.iter_mut().zip(&*parameters).for_each(|(g, x)| *g += decay * x);
+            step.update(parameters, &self.gradient, &mut self.first, &mut self.second);
+        }
         Ok(slots.iter().map(|slot| slot.loss).sum::<f64>() / f64::from(n))
     }
 

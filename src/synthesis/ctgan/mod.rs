@@ -125,7 +125,7 @@ fn learn(
             let done = number as f32 / (steps * settings.epochs) as f32;
             let share = (2.0 - 2.0 * done).min(1.0);
             number += 1;
-            let step = |rate: f32| Step::with(share * rate, number, 0.5, 0.9);
+            let step = |rate: f32| Some(Step::with(share * rate, number, 0.5, 0.9));
             for (s, slot) in slots.iter_mut().enumerate() {
                 for pack in 0..sizes.packs {
                     let place = (s * sizes.packs + pack) as u64;
@@ -134,7 +134,7 @@ fn learn(
                 }
             }
             generator.make(team, &mut slots, encoding, seed)?;
-            sums[0] += critic.train(team, &mut slots, (encoded, heads), mix(seed ^ 4), step(settings.critic_rate))?;
+            sums[0] += critic.train(team, &mut slots, (encoded, heads), mix(seed ^ 4), step(settings.critic_rate))?.0;
             sums[1] -= critic.judge(team, &mut slots, mix(seed ^ 5))?;
             sums[2] += generator.train(team, &mut slots, encoding, step(settings.learning_rate))?;
         }

@@ -33,7 +33,7 @@ pub use encode::Encoded;
 /// Codes of a category that have a class of their own.
 const MOST_CODES: usize = 256;
 /// Numbers of at most so many values are classes of their values …
-const FEW_VALUES: usize = 100;
+const FEW_VALUES: usize = 32;
 /// … where each has so many rows on average: fewer do not tell a number of few values from a short table.
 const ROWS_OF_A_VALUE: usize = 5;
 /// A value with this share of the rows is a spike.
@@ -143,15 +143,12 @@ fn fit_numbers(numbers: &[f64], progress: &dyn Progress) -> Result<(Vec<Class>, 
     progress.check()?;
     let runs = || sorted.chunk_by(|a, b| a == b);
     let values = runs().count();
-    let few = values <= 1
-        || values <= std::env::var("FEW").map_or(FEW_VALUES, |x| x.parse().unwrap_or(0))
-            && sorted.len() / values >= ROWS_OF_A_VALUE;
+    let few = values <= 1 || values <= FEW_VALUES && sorted.len() / values >= ROWS_OF_A_VALUE;
     let least = ((SPIKE * numbers.len() as f64).ceil() as usize).max(ROWS_OF_A_VALUE);
     let mut spikes: Vec<&[f64]> = runs().filter(|run| few || run.len() >= least).collect();
     spikes.sort_by_key(|run| std::cmp::Reverse(run.len()));
     if !few {
-        let most = std::env::var("SPIKES").map_or(64usize, |x| x.parse().unwrap_or(0));
-        spikes.truncate(most);
+        spikes.truncate(MOST_SPIKES);
     }
     let mut classes: Vec<Class> = spikes.iter().map(|run| Class::Value(run[0])).collect();
     let mut counts: Vec<u64> = spikes.iter().map(|run| run.len() as u64).collect();
@@ -165,4 +162,6 @@ fn fit_numbers(numbers: &[f64], progress: &dyn Progress) -> Result<(Vec<Class>, 
 }
 
 #[cfg(test)]
-mod tests;
+pub mod evaluate;
+#[cfg(test)]
+pub mod tests;

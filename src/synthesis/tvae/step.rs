@@ -113,8 +113,7 @@ impl Batch<'_> {
         let (h, z, o) = (shape.hidden, shape.latent, shape.decoder[2].outputs);
         let rows = &self.rows[number * PART..((number + 1) * PART).min(self.rows.len())];
         let n = rows.len();
-        let Part { gradient: sum, losses, hidden, moments, noise, latent, outputs, back, back_latent, back_moments } =
-            part;
+        let Part { gradient: sum, losses, hidden, moments, noise, latent, outputs, back, back_latent, back_moments } = part;
         sum.fill(0.0);
         let [e1, e2, d1, d2] = hidden.each_mut().map(|x| &mut x[..n * h]);
         let (moments, noise, latent) = (&mut moments[..n * 2 * z], &mut noise[..n * z], &mut latent[..n * z]);
@@ -311,4 +310,61 @@ pub fn train(
         team.finished(1);
     }
     Ok((network, losses))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::uniform;
+    use crate::progress::Unwatched;
+    use crate::synthesis::modes::tests::{category, frame, number, task};
+    use crate::synthesis::{Field, Values};
+
+    #[test]
+    fn gradients_are_those_of_small_differences() {
+        let fields: Vec<Field> = vec![category("c", 3), number("x")];
+        let numbers = (0..40).map(|i| f64::from(uniform(4, i)) * 10.0).collect();
+        let rows = frame(vec![Values::Codes((0..40).map(|i| i % 3).collect()), Values::Numbers(numbers)]);
+        let encoding = Encoding::fit(&fields, &rows, &Unwatched).unwrap();
+        let encoded = Encoded::new(&encoding, &task(&fields, &rows, 1)).unwrap();
+        let mut network = Network::new(&encoding, 16, 16, 5).unwrap();
+        let shape = network.shape;
+        let classes = encoding.heads.iter().flat_map(|head| &head.classes);
+        let modes: Vec<bool> = classes.map(|class| matches!(class, Class::Mode { .. })).collect();
+        let order: Vec<u32> = (0..40).collect();
+        let mut part = Part::new(&shape, 40).unwrap();
+        let mut run = |parameters: &[f32]| {
+            let mut transposed = vec![0.0; parameters.len()];
+            for layer in shape.encoder[1..].iter().chain(&shape.decoder) {
+                let range = layer.at..layer.bias();
+                transpose(&parameters[range.clone()], layer.inputs, layer.outputs, &mut transposed[range]);
+            }
+            let (shape, encoding, encoded, modes) = (&shape, &encoding, &encoded, &modes[..]);
+            let transposed = &transposed[..];
+            let rows = &order[..];
+            Batch { shape, parameters, transposed, encoding, encoded, modes, rows, seed: 3, loss_factor: 2.0 }
+                .run(0, &mut part);
+            ((part.losses.0 + part.losses.1) / 40.0, part.gradient.clone())
+        };
+        let (_, exact) = run(&network.parameters);
+        let mut checked = 0;
+        let layers = shape.encoder.iter().chain(&shape.decoder);
+        let mut places: Vec<usize> = layers.flat_map(|l| [l.at + 1, l.at + l.outputs * 2 + 3, l.bias() + 2]).collect();
+        places.extend(shape.deviations + 3..shape.parameters);
+        places.push(shape.encoder[0].at + shape.columns * shape.hidden + 4);
+        for place in places {
+            let mut moved = |by: f32| {
+                let before = network.parameters[place];
+                network.parameters[place] = before + by;
+                let loss = run(&network.parameters).0;
+                network.parameters[place] = before;
+                loss
+            };
+            let difference = ((moved(5e-4) - moved(-5e-4)) / 1e-3) as f32;
+            let close = (difference - exact[place]).abs() < 0.05 * exact[place].abs().max(0.05);
+            assert!(close, "{place}: {difference} {}", exact[place]);
+            checked += usize::from(exact[place].abs() > 1e-3);
+        }
+        assert!(checked > 10);
+    }
 }
