@@ -49,6 +49,7 @@ ALGORITHMS = [
     Algorithm("bpr", {GOWALLA: DEFAULT, MOVIELENS: DEFAULT}),
     Algorithm("lightgcn", {GOWALLA: DEFAULT}),
     Algorithm("neumf", {MOVIELENS: DEFAULT}),
+    Algorithm("mult_vae", {MOVIELENS: DEFAULT}),
     Algorithm("two_tower", {COLD: DEFAULT}, label="two_tower, items described", queries=DESCRIBED),
     Algorithm("hybrid", {GOWALLA: DEFAULT}),
     Algorithm("hybrid", {GOWALLA: blend("gf_cf", {}, "ials", IALS_GOWALLA)}, label="hybrid: gf_cf, ials 192"),
@@ -66,7 +67,7 @@ def measured_on(data, quick):
             yield algorithm, options
 
 
-QUICK = {"ials": {"iterations": 2}, "bpr": {"iterations": 1}, "lightgcn": {"epochs": 1}, "neumf": {"epochs": 1}, "two_tower": {"epochs": 1}}
+QUICK = {"ials": {"iterations": 2}, "bpr": {"iterations": 1}, "lightgcn": {"epochs": 1}, "neumf": {"epochs": 1}, "mult_vae": {"epochs": 1}, "two_tower": {"epochs": 1}}
 
 # {data: {algorithm: a source and its two figures}}. Recall@20 and NDCG@20 on Gowalla, hit rate and NDCG at 10 on MovieLens.
 PUBLISHED = {

@@ -42,7 +42,7 @@ fn options(algorithm: Algorithm) -> Value {
         }
         Algorithm::NeuMf => json!({"factors": 8, "epochs": 10, "batch_size": 256, "learning_rate": 0.01}),
         Algorithm::MultVae => {
-            json!({"factors": 8, "hidden": 32, "epochs": 60, "batch_size": 32, "learning_rate": 0.01})
+            json!({"factors": 8, "hidden": 24, "epochs": 60, "batch_size": 32, "learning_rate": 0.01})
         }
         Algorithm::Bpr => json!({"factors": 16, "iterations": 30}),
         Algorithm::LightGcn => {

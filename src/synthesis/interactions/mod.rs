@@ -5,7 +5,8 @@
 //! `z_ui` that do not exist, of which as many as are wanted are drawn without replacement by `P ∝ exp(z_ui / temperature)`
 //! (the greatest of `z_ui / temperature` and Gumbel noise: Efraimidis and Spirakis 2006; Vieira 2014). `z` is
 //!
-//! - `mult_vae`: `ln π_i(u)`, the multinomial of a Mult-VAE trained on the same interactions (Liang and others, WWW 2018);
+//! - `mult_vae`: `ln π_i(u)`, the multinomial of a Mult-VAE trained on the same interactions (Liang and others, WWW 2018); for an item
+//!   standardised over its users;
 //! - `model`: a trained recommender's score of the item for the user's history folded in, standardised over the user's scores of all
 //!   items, or, for an item, over all users' scores of it;
 //! - `neighbors`: for a user `ln Σ_v cos(u, v)` over the nearest users who have the item; for an item `ln Σ_j cos(i, j)`
@@ -99,7 +100,7 @@ impl Plan {
             max_users,
             items: options.float("items", 0.3, 0.0, 1.0)?.into(),
             weight: options.float("weight", 0.3, 1e-3, 0.99)?.into(),
-            temperature: options.float("temperature", 1.0, 1e-3, 1e3)?.into(),
+            temperature: options.float("temperature", 0.5, 1e-3, 1e3)?.into(),
             candidates: options.integer("candidates", 100, 1, 1 << 20)? as usize,
             neighbors: 0,
             training: Value::Null,

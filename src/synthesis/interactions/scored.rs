@@ -15,12 +15,12 @@ const USERS: usize = 512;
 const SCORES: usize = 1 << 24;
 const NONE: u32 = u32::MAX;
 
-/// How scores become `z`.
+/// What scores are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// `s − ln Σ_i exp s_i`, over all items.
+    /// Logits of a user's choice: `s − ln Σ_i exp s_i` over all items is the logarithm of a probability, and a user's `z`.
     Logits,
-    /// `(s − mean) / standard deviation`, over the other side of the pairs: a user's items, an item's users.
+    /// Anything that ranks: a user's `z` is `(s − mean) / standard deviation` over the items.
     Standard,
 }
 
@@ -48,6 +48,17 @@ impl Moments {
     fn finish(self) -> (f64, f64) {
         (self.1, (self.2 / self.0.max(1.0)).sqrt())
     }
+}
+
+/// Those kept of scores with these moments, by `z`; none where all are the same: they say nothing.
+fn standardized(best: TopK, moments: Moments) -> Vec<(f32, u32)> {
+    let (mean, deviation) = moments.finish();
+    if !(deviation > 0.0 && deviation.is_finite()) {
+        return Vec::new();
+    }
+    let mut list = best.into_sorted();
+    list.iter_mut().for_each(|(score, _)| *score = ((f64::from(*score) - mean) / deviation) as f32);
+    list
 }
 
 /// A Mult-VAE of the task's interactions, with `options`.
@@ -100,19 +111,6 @@ impl<'a> Scored<'a> {
         Ok(Some(scores))
     }
 
-    /// Those kept of scores with these moments, by `z`; none where all are the same: they say nothing.
-    fn standardized(&self, best: TopK, moments: Moments) -> Vec<(f32, u32)> {
-        let mut list = best.into_sorted();
-        if self.scale == Scale::Standard {
-            let (mean, deviation) = moments.finish();
-            if !(deviation > 0.0 && deviation.is_finite()) {
-                return Vec::new();
-            }
-            list.iter_mut().for_each(|(score, _)| *score = ((f64::from(*score) - mean) / deviation) as f32);
-        }
-        list
-    }
-
     /// Whether a pair must not be made, since it exists or was turned down.
     fn exists(&self, user: u32, item: u32) -> bool {
         let interactions = self.interactions;
@@ -142,7 +140,10 @@ impl Source for Scored<'_> {
                         best.push(z, item);
                     }
                 }
-                list[0] = self.standardized(best, moments);
+                list[0] = match self.scale {
+                    Scale::Logits => best.into_sorted(),
+                    Scale::Standard => standardized(best, moments),
+                };
                 Ok(())
             },
         )?;
@@ -197,6 +198,6 @@ impl Source for Scored<'_> {
                 },
             )?;
         }
-        Ok(columns.into_iter().map(|(best, moments)| self.standardized(best, moments)).collect())
+        Ok(columns.into_iter().map(|(best, moments)| standardized(best, moments)).collect())
     }
 }
