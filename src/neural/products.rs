@@ -155,9 +155,7 @@ unsafe fn gradient_body<V: Vector, const TILE: usize>(
     }
     let view = View { row: 1, column: width };
     // SAFETY: by the assertions.
-    unsafe {
-        strips::<V, TILE>((x.as_ptr().add(first), view), by.as_ptr(), (columns, rows, n), out.as_mut_ptr(), true)
-    }
+    unsafe { strips::<V, TILE>((x.as_ptr().add(first), view), by.as_ptr(), (columns, rows, n), out.as_mut_ptr(), true) }
 }
 dispatch! {
     /// `out ← out + xᵀ · by`, the gradient of a layer's weights, for the columns of x [rows, width] from `first` on, as many

@@ -33,10 +33,7 @@ fn example(rows: u64) -> (Vec<Field>, Frame) {
         1 | 2 => 0.0,
         _ => f64::from(kind(i)) * 20.0 + 30.0 + f64::from(normal(2, i)),
     };
-    let columns = vec![
-        Values::Codes((0..rows).map(kind).collect()),
-        Values::Numbers((0..rows).map(size).collect()),
-    ];
+    let columns = vec![Values::Codes((0..rows).map(kind).collect()), Values::Numbers((0..rows).map(size).collect())];
     (fields, frame(columns))
 }
 

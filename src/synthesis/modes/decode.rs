@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::neural::elementary::{fill_normal, fill_uniform};
 use crate::onnx::graph::{Axis, GraphBuilder, int_attribute};
-use crate::onnx::proto::{attribute_type, data_type, AttributeProto};
+use crate::onnx::proto::{AttributeProto, attribute_type, data_type};
 use crate::onnx::tensor::{self, Tensor};
 use crate::parallel::for_each_chunk;
 use crate::stored::{DataWriter, Files};
@@ -220,10 +220,17 @@ impl Decoder {
         let fill = |width: usize, stream: u64, fill: fn(u64, &mut [f32])| {
             let mut values = memory::zeros(draw.rows * width)?;
             let seed = mix(draw.seed ^ mix(stream));
-            for_each_chunk(&mut values, CHUNK, draw.threads, draw.progress, || (), |(), number, part| {
-                fill(mix(seed ^ number as u64), part);
-                Ok(())
-            })?;
+            for_each_chunk(
+                &mut values,
+                CHUNK,
+                draw.threads,
+                draw.progress,
+                || (),
+                |(), number, part| {
+                    fill(mix(seed ^ number as u64), part);
+                    Ok(())
+                },
+            )?;
             Ok(Tensor::f32([draw.rows, width], values))
         };
         Ok((fill(width, 1, fill_normal)?, fill(self.fields.len(), 2, fill_uniform)?))

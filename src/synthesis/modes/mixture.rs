@@ -134,10 +134,15 @@ mod tests {
 
     #[test]
     fn the_widest_and_the_narrowest_columns_have_finite_modes() {
-        for x in [vec![], vec![3.0], vec![-f64::MAX, f64::MAX], vec![1.0, 1.0 + 1e-15], vec![0.0, 1e-320], vec![5.0; 40]] {
+        for x in
+            [vec![], vec![3.0], vec![-f64::MAX, f64::MAX], vec![1.0, 1.0 + 1e-15], vec![0.0, 1e-320], vec![5.0; 40]]
+        {
             let modes = fit(&x, &Unwatched).unwrap();
             assert_eq!(modes.is_empty(), x.is_empty());
-            assert!(modes.iter().all(|m| m.mean.is_finite() && m.deviation.is_finite() && m.deviation > 0.0), "{modes:?}");
+            assert!(
+                modes.iter().all(|m| m.mean.is_finite() && m.deviation.is_finite() && m.deviation > 0.0),
+                "{modes:?}"
+            );
         }
     }
 }

@@ -100,8 +100,7 @@ fn graph(network: &Network, encoding: &Encoding) -> GraphBuilder {
     let deviations: Vec<f32> = network.deviations().iter().map(|x| x.exp()).collect();
     let within = (encoding.numbers > 0).then_some(("within", &deviations[..]));
     decode_graph(&mut g, encoding, &Noise { within, uniform: "uniform" }, |g, columns| {
-        let part: Vec<f32> =
-            weight.chunks_exact(last.outputs).flat_map(|row| &row[columns.clone()]).copied().collect();
+        let part: Vec<f32> = weight.chunks_exact(last.outputs).flat_map(|row| &row[columns.clone()]).copied().collect();
         let name = |what: &str| format!("{what}_{}", columns.start);
         let weight = g.floats(&name("outputs"), &[last.inputs, columns.len()], &part);
         let bias = g.floats(&name("output_bias"), &[columns.len()], &bias[columns.clone()]);
