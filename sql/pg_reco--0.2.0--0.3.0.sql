@@ -1,0 +1,91 @@
+-- 0.2.0 → 0.3.0: synthetic rows. A test holds the result against a fresh install.
+
+ALTER TABLE reco.model_version DROP CONSTRAINT model_version_task_check;
+ALTER TABLE reco.model_version ADD CONSTRAINT model_version_task_check
+    CHECK (task IN ('text_embedding', 'image_embedding', 'recommendation', 'synthesis', 'predict'));
+
+-- Synthetic rows: models of a table's rows, and the rows that they make.
+
+CREATE FUNCTION reco.train_synthesizer(name text, source text, method text DEFAULT 'cart', options jsonb DEFAULT '{}', label text DEFAULT NULL,
+                                       seed bigint DEFAULT NULL)
+    RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
+    AS 'MODULE_PATHNAME', 'train_synthesizer_wrapper';
+COMMENT ON FUNCTION reco.train_synthesizer IS 'learns what the rows of a query are like, and keeps it as a version of a model that makes more of them';
+
+CREATE FUNCTION reco.synthesize(name text, n bigint DEFAULT 1, conditions jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS SETOF jsonb LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'synthesize_wrapper';
+COMMENT ON FUNCTION reco.synthesize(text, bigint, jsonb, bigint) IS 'new rows like those that a model learned, as JSON; the same seed gives the same rows';
+
+CREATE FUNCTION reco.synthesize(target anyelement, name text, n bigint DEFAULT 1, conditions jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS SETOF anyelement LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'synthesize_typed_wrapper';
+COMMENT ON FUNCTION reco.synthesize(anyelement, text, bigint, jsonb, bigint) IS 'new rows like those that a model learned, of a table''s own type: reco.synthesize(NULL::orders, …)';
+
+
+CREATE FUNCTION reco.synthesize_related(name text, n bigint DEFAULT 1, conditions jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS TABLE (table_name text, data jsonb) LANGUAGE c STABLE PARALLEL RESTRICTED COST 100000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'synthesize_related_wrapper';
+COMMENT ON FUNCTION reco.synthesize_related IS 'new rows of a table together with those of the tables that belong to it, as JSON';
+
+CREATE FUNCTION reco.augment(source text, method text DEFAULT 'smote_nc', n bigint DEFAULT NULL, label text DEFAULT NULL,
+                             balance boolean DEFAULT false, options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS SETOF jsonb LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'augment_wrapper';
+COMMENT ON FUNCTION reco.augment(text, text, bigint, text, boolean, jsonb, bigint) IS 'new rows out of those of a query, without training, as JSON; balance makes a label even';
+
+CREATE FUNCTION reco.augment(target anyelement, source text, method text DEFAULT 'smote_nc', n bigint DEFAULT NULL, label text DEFAULT NULL,
+                             balance boolean DEFAULT false, options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS SETOF anyelement LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'augment_typed_wrapper';
+COMMENT ON FUNCTION reco.augment(anyelement, text, text, bigint, text, boolean, jsonb, bigint) IS 'new rows out of those of a query, without training, of a table''s own type: reco.augment(NULL::orders, …)';
+
+CREATE FUNCTION reco.alignment_weights(real_source text, synthetic_source text, id text DEFAULT NULL, options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS TABLE (id text, weight double precision) LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'alignment_weights_wrapper';
+COMMENT ON FUNCTION reco.alignment_weights IS 'weights that make synthetic rows count as the real ones do: how much more likely each is among those';
+
+CREATE FUNCTION reco.resample_aligned(real_source text, synthetic_source text, n bigint, id text DEFAULT NULL, options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS TABLE (ordinal bigint, id text) LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'resample_aligned_wrapper';
+COMMENT ON FUNCTION reco.resample_aligned IS 'ids of synthetic rows drawn by their alignment weights, some more than once, some not at all';
+
+CREATE FUNCTION reco.synthetic_report(real_source text, synthetic_source text, holdout text DEFAULT NULL, label text DEFAULT NULL,
+                                      options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS jsonb LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
+    AS 'MODULE_PATHNAME', 'synthetic_report_wrapper';
+COMMENT ON FUNCTION reco.synthetic_report IS 'how good synthetic rows are: shapes, pairs, what a model learns from them, whether they can be told apart, copies, a membership attack';
+
+CREATE FUNCTION reco.synthetic_report_html(real_source text, synthetic_source text, holdout text DEFAULT NULL, label text DEFAULT NULL,
+                                           options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
+    AS 'MODULE_PATHNAME', 'synthetic_report_html_wrapper';
+COMMENT ON FUNCTION reco.synthetic_report_html IS 'the same as one HTML page with its charts inside';
+
+-- More interactions for users and items that have few.
+
+CREATE FUNCTION reco.augment_interactions(source text, n bigint, method text DEFAULT 'mult_vae', model text DEFAULT NULL,
+                                          options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
+    RETURNS TABLE (user_id text, item_id text, weight real)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'augment_interactions_wrapper';
+COMMENT ON FUNCTION reco.augment_interactions IS
+    'likely pairs of users and items that a query does not give, for users and items that have few, with weights below the real ones';
+
+-- Texts in other words.
+
+CREATE FUNCTION reco.augment_text(original text, n integer DEFAULT 1, method text DEFAULT 'mixed', options jsonb DEFAULT '{}',
+                                  seed bigint DEFAULT 0)
+    RETURNS TABLE (ordinal integer, text text, similarity real)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 10
+    AS 'MODULE_PATHNAME', 'augment_text_wrapper';
+COMMENT ON FUNCTION reco.augment_text(text, integer, text, jsonb, bigint) IS
+    'a short text in other words, numbers, sizes, models and brands left alone; no rows for NULL';
+
+CREATE FUNCTION reco.augment_text(texts text[], n integer DEFAULT 1, method text DEFAULT 'mixed', options jsonb DEFAULT '{}',
+                                  seed bigint DEFAULT 0)
+    RETURNS TABLE (ordinal integer, text text, similarity real)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000 ROWS 1000
+    AS 'MODULE_PATHNAME', 'augment_texts_wrapper';
+COMMENT ON FUNCTION reco.augment_text(text[], integer, text, jsonb, bigint) IS
+    'short texts in other words, embedded together; the ordinal is the place of the text that a row is a variant of';
