@@ -16,7 +16,7 @@
 //!
 //! Time: O(rows × pairs of fields) for the counts, then O(rounds × (passes × tables + tables × cells)), whatever the number of
 //! rows. Memory: the junction tree's tables in f64, `max_model_size` MB at most, some copies of them, and a count for each cell
-//! of each pair.
+//! of each pair. One thread, but for the counts and the scores of pairs.
 
 mod domain;
 mod fit;
