@@ -57,7 +57,9 @@ pub fn evaluate(graph: &GraphBuilder, inputs: Vec<(&'static str, Tensor)>) -> Te
     let mut values: HashMap<String, Array> = HashMap::new();
     for t in graph.initializer {
         let x = match t.data_type {
-            data_type::FLOAT => bytemuck::pod_collect_to_vec::<u8, f32>(&t.raw_data).into_iter().map(f64::from).collect(),
+            data_type::FLOAT => {
+                bytemuck::pod_collect_to_vec::<u8, f32>(&t.raw_data).into_iter().map(f64::from).collect()
+            }
             data_type::DOUBLE => bytemuck::pod_collect_to_vec::<u8, f64>(&t.raw_data),
             _ => bytemuck::pod_collect_to_vec::<u8, i64>(&t.raw_data).into_iter().map(|x| x as f64).collect(),
         };

@@ -1,8 +1,8 @@
 //! Mixtures of normal distributions on a line, by expectation and maximisation.
 //!
-//! At most 10 modes begin at quantiles; those that come to hold less than 0.5 % are left out, as the paper does with the modes
-//! of its variational mixture. Sorted numbers are first drawn together to at most 512 points of their means, so that a round
-//! costs 5,120 densities however many rows there are.
+//! At most 10 modes begin at quantiles; those that come to hold less than 0.5 % are left out, as the paper does with
+//! the modes of its variational mixture. Sorted numbers are first drawn together to at most 512 points of their means,
+//! so that a round costs 5,120 densities however many rows there are.
 
 use crate::error::Result;
 use crate::progress::Progress;
@@ -134,10 +134,15 @@ mod tests {
 
     #[test]
     fn the_widest_and_the_narrowest_columns_have_finite_modes() {
-        for x in [vec![], vec![3.0], vec![-f64::MAX, f64::MAX], vec![1.0, 1.0 + 1e-15], vec![0.0, 1e-320], vec![5.0; 40]] {
+        for x in
+            [vec![], vec![3.0], vec![-f64::MAX, f64::MAX], vec![1.0, 1.0 + 1e-15], vec![0.0, 1e-320], vec![5.0; 40]]
+        {
             let modes = fit(&x, &Unwatched).unwrap();
             assert_eq!(modes.is_empty(), x.is_empty());
-            assert!(modes.iter().all(|m| m.mean.is_finite() && m.deviation.is_finite() && m.deviation > 0.0), "{modes:?}");
+            assert!(
+                modes.iter().all(|m| m.mean.is_finite() && m.deviation.is_finite() && m.deviation > 0.0),
+                "{modes:?}"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Training: forward and backward in closed form, a part of a batch at a time.
 //!
-//! A batch is cut into parts of [`PART`] rows; each part's gradient is worked out on one thread, and gradients are added in the order of
-//! the parts, so that any number of threads gives the same bits.
+//! A batch is cut into parts of [`PART`] rows; each part's gradient is worked out on one thread, and gradients are
+//! added in the order of the parts, so that any number of threads gives the same bits.
 
 use rayon::prelude::*;
 
@@ -113,7 +113,8 @@ impl Batch<'_> {
         let (h, z, o) = (shape.hidden, shape.latent, shape.decoder[2].outputs);
         let rows = &self.rows[number * PART..((number + 1) * PART).min(self.rows.len())];
         let n = rows.len();
-        let Part { gradient: sum, losses, hidden, moments, noise, latent, outputs, back, back_latent, back_moments } = part;
+        let Part { gradient: sum, losses, hidden, moments, noise, latent, outputs, back, back_latent, back_moments } =
+            part;
         sum.fill(0.0);
         let [e1, e2, d1, d2] = hidden.each_mut().map(|x| &mut x[..n * h]);
         let (moments, noise, latent) = (&mut moments[..n * 2 * z], &mut noise[..n * z], &mut latent[..n * z]);

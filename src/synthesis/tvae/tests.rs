@@ -9,10 +9,10 @@ use crate::draw::{normal, uniform};
 use crate::error::Error;
 use crate::onnx::tensor::{Tensor, Values as Numbers};
 use crate::progress::{Progress, Unwatched};
+use crate::synthesis::Values;
 use crate::synthesis::modes::Class;
 use crate::synthesis::modes::evaluate::evaluate;
 use crate::synthesis::modes::tests::{category, frame, number, task};
-use crate::synthesis::Values;
 use crate::tabular::NONE;
 
 fn trained(task: &Task, options: &Value) -> Result<Parts> {
@@ -48,7 +48,8 @@ fn example(rows: u64) -> (Vec<Field>, Frame) {
 #[test]
 fn made_rows_keep_what_columns_say_of_each_other() {
     let (fields, rows) = example(4000);
-    let parts = trained(&task(&fields, &rows, 2), &json!({"epochs": 50, "hidden": 32, "latent": 16, "batch_size": 80})).unwrap();
+    let parts = trained(&task(&fields, &rows, 2), &json!({"epochs": 50, "hidden": 32, "latent": 16, "batch_size": 80}))
+        .unwrap();
     let losses = parts.figures["reconstruction_losses"].as_array().unwrap();
     assert!(losses[49].as_f64() < losses[0].as_f64());
     let made = made(parts, &fields, 2000);
@@ -80,8 +81,7 @@ fn the_graph_gives_what_the_decoder_gives() {
     let width = shape.latent + shape.numbers;
     let noise: Vec<f32> = (0..n * width).map(|i| normal(1, i as u64)).collect();
     let u: Vec<f32> = (0..n * 3).map(|i| uniform(2, i as u64) / 2.0 + 0.5).collect();
-    let inputs =
-        vec![("noise", Tensor::f32([n, width], noise.clone())), ("uniform", Tensor::f32([n, 3], u.clone()))];
+    let inputs = vec![("noise", Tensor::f32([n, width], noise.clone())), ("uniform", Tensor::f32([n, 3], u.clone()))];
     let Numbers::F64(made) = evaluate(&graph(&network, &encoding), inputs).values else { panic!() };
     assert_eq!(task.rows.rows, 300);
     let mut different = 0;
