@@ -1,5 +1,5 @@
-//! Elementary functions and random numbers in single precision, written without branches so that the compiler turns loops
-//! over them into instructions on whole registers: ten times faster than one call into the C library for each.
+//! Elementary functions and random numbers in single precision, written without branches so that the compiler turns
+//! loops over them into instructions on whole registers: ten times faster than one call into the C library for each.
 
 use std::f32::consts::{LN_2, LOG2_E, SQRT_2};
 
@@ -64,8 +64,8 @@ fn fraction(seed: u64, place: u32) -> f32 {
     ((bits(seed, place) >> 9) as i32 as f32 + 0.5) * (1.0 / (1 << 23) as f32)
 }
 
-/// The number that a standard normal one is below with probability `(1 + x) / 2`: √2 erf⁻¹ x (Giles, "Approximating the erfinv
-/// function", GPU Computing Gems 2, 2011, single precision).
+/// The number that a standard normal one is below with probability `(1 + x) / 2`: √2 erf⁻¹ x (Giles, "Approximating the
+/// erfinv function", GPU Computing Gems 2, 2011, single precision).
 #[inline(always)]
 fn normal_quantile(x: f32) -> f32 {
     const CENTRE: [f32; 9] = [

@@ -1,6 +1,6 @@
-//! Matrix products of training, on one thread and without an allocation: batches of a few hundred rows times layers of a few
-//! hundred, which fit the caches. An element is summed in the order of `k` whatever part of a product is asked for, so that
-//! a product cut into parts gives the same bits.
+//! Matrix products of training, on one thread and without an allocation: batches of a few hundred rows times layers of
+//! a few hundred, which fit the caches. An element is summed in the order of `k` whatever part of a product is asked
+//! for, so that a product cut into parts gives the same bits.
 
 use super::dense::PAD;
 use crate::linalg::vector::{Vector, dispatch};
@@ -56,8 +56,8 @@ unsafe fn strip<V: Vector, const ROWS: usize, const W: usize>(
 /// `out ← a · b`, or `out ← out + a · b`, for a [rows, k], b [k, n] and out [rows, n].
 ///
 /// # Safety
-/// The processor must have `V`'s instructions; all elements must lie within what the pointers are valid for, and `n` must be
-/// a multiple of `V::LANES`.
+/// The processor must have `V`'s instructions; all elements must lie within what the pointers are valid for, and `n`
+/// must be a multiple of `V::LANES`.
 #[inline(always)]
 unsafe fn strips<V: Vector, const TILE: usize>(
     a: (*const f32, View),
@@ -125,8 +125,8 @@ unsafe fn product_add_body<V: Vector, const TILE: usize>(
     unsafe { strips::<V, TILE>((x.as_ptr().add(first), view), weight.as_ptr(), (rows, k, n), out.as_mut_ptr(), true) }
 }
 dispatch! {
-    /// `out ← out + x · weight` for the columns of x [rows, width] from `first` on, as many as weight [k, n] has rows; out is
-    /// [rows, n], and `n` a multiple of [`PAD`].
+    /// `out ← out + x · weight` for the columns of x [rows, width] from `first` on, as many as weight [k, n] has rows;
+    /// out is [rows, n], and `n` a multiple of [`PAD`].
     pub fn product_add(
         x: &[f32],
         width: usize,
@@ -158,8 +158,8 @@ unsafe fn gradient_body<V: Vector, const TILE: usize>(
     unsafe { strips::<V, TILE>((x.as_ptr().add(first), view), by.as_ptr(), (columns, rows, n), out.as_mut_ptr(), true) }
 }
 dispatch! {
-    /// `out ← out + xᵀ · by`, the gradient of a layer's weights, for the columns of x [rows, width] from `first` on, as many
-    /// as `out` [columns, n] has rows; by is [rows, n], and `n` a multiple of [`PAD`].
+    /// `out ← out + xᵀ · by`, the gradient of a layer's weights, for the columns of x [rows, width] from `first` on, as
+    /// many as `out` [columns, n] has rows; by is [rows, n], and `n` a multiple of [`PAD`].
     pub fn gradient(x: &[f32], width: usize, first: usize, by: &[f32], n: usize, out: &mut [f32]) = gradient_body
 }
 

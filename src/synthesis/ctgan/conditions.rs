@@ -1,6 +1,6 @@
-//! Conditions and training by sampling (section 4.3 of the paper): a head whose values are few is chosen evenly, one of its classes by the
-//! logarithm of how many rows have it, and one of those rows. So rare classes are seen often. Where rows are made, classes are
-//! chosen by how many rows have them.
+//! Conditions and training by sampling (section 4.3 of the paper): a head whose values are few is chosen evenly, one of
+//! its classes by the logarithm of how many rows have it, and one of those rows. So rare classes are seen often. Where
+//! rows are made, classes are chosen by how many rows have them.
 
 use crate::draw::{below, mix, uniform};
 use crate::error::Result;
@@ -93,7 +93,8 @@ impl Conditions {
         if of.is_empty() { below(seed, place, rows) as u32 } else { of[below(seed, place, of.len())] }
     }
 
-    /// For making rows: how often each condition comes up, itself and all before it: every head as often as every other.
+    /// For making rows: how often each condition comes up, itself and all before it: every head as often as every
+    /// other.
     pub fn frequencies(&self) -> Vec<u64> {
         self.firsts[1..].iter().map(|&first| first as u64).collect()
     }

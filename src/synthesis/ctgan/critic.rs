@@ -1,11 +1,12 @@
-//! The critic: two layers with leaky ReLU and dropout over packs of rows, trained by Wasserstein's distance with a gradient penalty
-//! (Gulrajani and others, "Improved training of Wasserstein GANs", NeurIPS 2017).
+//! The critic: two layers with leaky ReLU and dropout over packs of rows, trained by Wasserstein's distance with a
+//! gradient penalty (Gulrajani and others, "Improved training of Wasserstein GANs", NeurIPS 2017).
 //!
-//! With the masks m₁, m₂ (the slopes of leaky ReLU times dropout) the critic is piecewise linear: its gradient at a row is
-//! `g = W₁ v₁`, `v₁ = m₁ ⊙ W₂ v₂`, `v₂ = m₂ ⊙ w₃`. The penalty `λ (‖g‖ − 1)²` thus has a gradient in closed form: with
-//! `c = 2 λ (‖g‖ − 1) / ‖g‖`, of W₁ it is `c g v₁ᵀ`, and with `u = m₁ ⊙ c W₁ᵀ g`, of W₂ `u v₂ᵀ` and of w₃ `m₂ ⊙ W₂ᵀ u`. No second pass is
-//! needed. The penalty is on the rows, not on their conditions, which are the same for real and made ones. The row between a
-//! real one and a made one is as much of each as its place in the first layer is: that layer is not multiplied again.
+//! With the masks m₁, m₂ (the slopes of leaky ReLU times dropout) the critic is piecewise linear: its gradient at a row
+//! is `g = W₁ v₁`, `v₁ = m₁ ⊙ W₂ v₂`, `v₂ = m₂ ⊙ w₃`. The penalty `λ (‖g‖ − 1)²` thus has a gradient in closed form:
+//! with `c = 2 λ (‖g‖ − 1) / ‖g‖`, of W₁ it is `c g v₁ᵀ`, and with `u = m₁ ⊙ c W₁ᵀ g`, of W₂ `u v₂ᵀ` and of w₃ `m₂ ⊙
+//! W₂ᵀ u`. No second pass is needed. The penalty is on the rows, not on their conditions, which are the same for real
+//! and made ones. The row between a real one and a made one is as much of each as its place in the first layer is: that
+//! layer is not multiplied again.
 
 use super::slot::{Sizes, Slot};
 use crate::draw::{mix, uniform};
@@ -20,12 +21,13 @@ use crate::synthesis::modes::Encoded;
 
 /// Leaky ReLU below 0.
 const LEAK: f32 = 0.2;
-const DROPOUT: f32 = 0.5;
 const PENALTY: f32 = 10.0;
 
 /// The critic but for its first weights, which are in the slots.
 pub struct Critic {
     sizes: Sizes,
+    /// The share of each layer's outputs that a step leaves out.
+    dropout: f32,
     /// Bias [k], second weight [k, k], its bias [k], last weight [k], last bias.
     pub parameters: Vec<f32>,
     first: Vec<f32>,
@@ -42,13 +44,15 @@ pub struct Critic {
 }
 
 impl Critic {
-    /// Uniform weights up to 1 / √inputs, as the paper's code has them; the first layer's inputs are those of a row that are not 0.
-    pub fn new(sizes: Sizes, heads: usize, seed: u64, slots: &mut [Slot]) -> Result<Self> {
+    /// Uniform weights up to 1 / √inputs, as the paper's code has them; the first layer's inputs are those of a row
+    /// that are not 0.
+    pub fn new(sizes: Sizes, heads: usize, dropout: f32, seed: u64, slots: &mut [Slot]) -> Result<Self> {
         let k = sizes.critic;
         let n = k + k * k + k + k + 1;
         let rows = |n: usize| memory::filled(0f32, n * sizes.packs * k);
         let mut critic = Self {
             sizes,
+            dropout,
             parameters: memory::filled(0f32, n)?,
             first: memory::filled(0f32, n)?,
             second: memory::filled(0f32, n)?,
@@ -100,8 +104,8 @@ impl Critic {
         })
     }
 
-    /// The outputs [n] for the first layer's `hidden[0]` [n, k], and the gradient of each output, times `weights` [n], at what
-    /// enters the first and the second activation: `back`.
+    /// The outputs [n] for the first layer's `hidden[0]` [n, k], and the gradient of each output, times `weights` [n],
+    /// at what enters the first and the second activation: `back`.
     fn through(&mut self, n: usize, seed: u64, weights: &[f32]) -> Vec<f32> {
         let k = self.sizes.critic;
         let (bias, rest) = self.parameters.split_at(k);
@@ -114,11 +118,12 @@ impl Critic {
         let [b1, b2] = self.back.each_mut().map(|x| &mut x[..n * k]);
         fill_uniform(mix(seed), m1);
         fill_uniform(mix(!seed), m2);
+        let dropout = self.dropout;
         let activate = |h: &mut [f32], m: &mut [f32], bias: &[f32]| {
             for (h, m) in h.chunks_exact_mut(k).zip(m.chunks_exact_mut(k)) {
                 for ((h, m), b) in h.iter_mut().zip(m).zip(bias) {
                     let x = *h + b;
-                    let keep = if *m < DROPOUT { 0.0 } else { 1.0 / (1.0 - DROPOUT) };
+                    let keep = if *m < dropout { 0.0 } else { 1.0 / (1.0 - dropout) };
                     *m = keep * if x > 0.0 { 1.0 } else { LEAK };
                     *h = x * *m;
                 }
@@ -137,7 +142,8 @@ impl Critic {
         outputs
     }
 
-    /// One step of training against the rows that the slots hold, or the gradients of one alone; returns the loss and the penalty.
+    /// One step of training against the rows that the slots hold, or the gradients of one alone; returns the loss and
+    /// the penalty.
     pub fn train(
         &mut self,
         team: &Team,

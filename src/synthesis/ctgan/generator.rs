@@ -1,8 +1,10 @@
-//! The generator: two layers, each with batch normalisation (Ioffe, Szegedy, ICML 2015) and ReLU, whose outputs are put before their inputs;
-//! then tanh for numbers within modes and the Gumbel softmax (Jang, Gu, Poole, ICLR 2017) for classes.
+//! The generator: two layers, each with batch normalisation (Ioffe, Szegedy, ICML 2015) and ReLU, whose outputs are put
+//! before their inputs; then tanh for numbers within modes and the Gumbel softmax (Jang, Gu, Poole, ICLR 2017) for
+//! classes.
 //!
-//! A row's condition is one 1 among zeros: it adds a row of weights to each layer. A number counts as far as its class is a mode:
-//! tanh is multiplied by the modes' share of the head, as a spike's place within its class is 0 in real rows.
+//! A row's condition is one 1 among zeros: it adds a row of weights to each layer. A number counts as far as its class
+//! is a mode: tanh is multiplied by the modes' share of the head, as a spike's place within its class is 0 in real
+//! rows.
 
 use super::slot::{Sizes, Slot};
 use crate::draw::{mix, uniform};
@@ -23,8 +25,8 @@ const MOMENTUM: f32 = 0.9;
 /// Rows of weights whose gradient one thread works out at a time.
 const ROWS: usize = 32;
 
-/// Where a layer stands among the parameters: the weight [inputs + conditions, outputs], then a row to be added, and for
-/// the first two another to be multiplied with.
+/// Where a layer stands among the parameters: the weight [inputs + conditions, outputs], then a row to be added, and
+/// for the first two another to be multiplied with.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
     pub inputs: usize,
@@ -94,7 +96,8 @@ impl Generator {
         })
     }
 
-    /// The weight of the layer's inputs, that of its conditions, the row that is added, and the row that is multiplied with.
+    /// The weight of the layer's inputs, that of its conditions, the row that is added, and the row that is multiplied
+    /// with.
     pub fn parts(&self, layer: usize) -> [&[f32]; 4] {
         let Layer { inputs, outputs, at, .. } = self.layers[layer];
         let (weight, rest) = self.parameters[at..].split_at(inputs * outputs);
@@ -217,7 +220,8 @@ impl Generator {
         }
     }
 
-    /// From the gradient at what was made (`slope_t`) to that of the last layer's outputs, in their place, with what misses a condition.
+    /// From the gradient at what was made (`slope_t`) to that of the last layer's outputs, in their place, with what
+    /// misses a condition.
     fn activate_back(&self, slot: &mut Slot, encoding: &Encoding) {
         let Sizes { columns, numbers, outputs: o, packs: p, .. } = self.sizes;
         let share = 1.0 / self.sizes.batch() as f32;

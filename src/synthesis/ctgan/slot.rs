@@ -1,8 +1,8 @@
 //! What training works on: a batch is as many slots as the critic sees rows at a time.
 //!
-//! The critic takes `pac` rows side by side (Lin, Khetan, Fanti, Oh, "PacGAN", NeurIPS 2018). Slot s holds the rows that stand at
-//! place s, one of each pack, and the critic's weights for that place: so all that is as large as the rows is done slot by
-//! slot, on as many threads as there are, and what a slot needs stays in one core's cache.
+//! The critic takes `pac` rows side by side (Lin, Khetan, Fanti, Oh, "PacGAN", NeurIPS 2018). Slot s holds the rows
+//! that stand at place s, one of each pack, and the critic's weights for that place: so all that is as large as the
+//! rows is done slot by slot, on as many threads as there are, and what a slot needs stays in one core's cache.
 
 use crate::error::Result;
 use crate::memory;
@@ -57,7 +57,8 @@ pub struct Slot {
     pub state: Vec<f32>,
     /// [packs, hidden]: what goes into each layer's normalisation, then what comes out, before scale and shift.
     pub normal: [Vec<f32>; 2],
-    /// Sums over the rows of the slot of what goes into a normalisation or comes back from it, and of its squares or its product with the normal ones.
+    /// Sums over the rows of the slot of what goes into a normalisation or comes back from it, and of its squares or
+    /// its product with the normal ones.
     pub sums: [Vec<f32>; 2],
     /// [packs, outputs], and the same after tanh and softmax.
     pub logits: Vec<f32>,

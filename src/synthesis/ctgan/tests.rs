@@ -68,7 +68,7 @@ fn setup() -> Setup {
     };
     let mut slots: Vec<Slot> = (0..2).map(|_| Slot::new(&sizes).unwrap()).collect();
     let generator = generator::Generator::new(sizes, &encoding, 0.0, 1).unwrap();
-    let critic = Critic::new(sizes, 2, 2, &mut slots).unwrap();
+    let critic = Critic::new(sizes, 2, 0.5, 2, &mut slots).unwrap();
     for (s, slot) in slots.iter_mut().enumerate() {
         for pack in 0..16 {
             let place = (s * 16 + pack) as u64;

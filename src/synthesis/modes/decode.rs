@@ -1,9 +1,10 @@
 //! The end of a graph: from the last hidden layer to rows, and from what the graph gives to a frame.
 //!
-//! A class is drawn from the softmax of its head's outputs by the inverse of the cumulative distribution: the class of `u` is the
-//! number of classes whose cumulative sum is at most `u` of the whole. Heads are taken together in groups of about 64
-//! columns; sums over heads are products with matrices of zeros and ones, which one call makes for all of them. A head's largest
-//! output is not taken away first: outputs are cut to ±60, where exponentials and their sums are far from the ends of f32.
+//! A class is drawn from the softmax of its head's outputs by the inverse of the cumulative distribution: the class of
+//! `u` is the number of classes whose cumulative sum is at most `u` of the whole. Heads are taken together in groups of
+//! about 64 columns; sums over heads are products with matrices of zeros and ones, which one call makes for all of
+//! them. A head's largest output is not taken away first: outputs are cut to ±60, where exponentials and their sums are
+//! far from the ends of f32.
 
 use super::{Class, Encoding};
 use crate::draw::{below, mix};
@@ -43,8 +44,8 @@ fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { name: name.into(), ints: values.to_vec(), r#type: attribute_type::INTS, ..Default::default() }
 }
 
-/// Adds the end of a graph and its output `rows`. `outputs` adds what the last layer gives for some of its columns, which are first the classes of
-/// all heads and then the numbers within modes, and returns its name.
+/// Adds the end of a graph and its output `rows`. `outputs` adds what the last layer gives for some of its columns,
+/// which are first the classes of all heads and then the numbers within modes, and returns its name.
 pub fn decode_graph(
     g: &mut GraphBuilder,
     encoding: &Encoding,
@@ -76,7 +77,8 @@ pub fn decode_graph(
         let start = heads[group.start].first;
         let columns = heads[group.end - 1].first + heads[group.end - 1].classes.len() - start;
         let n = group.len();
-        // Which columns come no later in the same head; which head a column is of; which columns are not the last of theirs.
+        // Which columns come no later in the same head; which head a column is of; which columns are not the last of
+        // theirs.
         let (mut until, mut of) = (vec![0f32; columns * columns], vec![0f32; columns * n]);
         let (mut spread, mut counted) = (vec![0f32; n * columns], vec![0f32; columns * n]);
         for (h, head) in heads[group.clone()].iter().enumerate() {
@@ -231,7 +233,7 @@ impl Decoder {
                     Ok(())
                 },
             )?;
-            Ok::<_, crate::error::Error>(Tensor::f32([draw.rows, width], values))
+            Ok(Tensor::f32([draw.rows, width], values))
         };
         Ok((fill(width, 1, fill_normal)?, fill(self.fields.len(), 2, fill_uniform)?))
     }

@@ -1,8 +1,8 @@
 //! Mixtures of normal distributions on a line, by expectation and maximisation.
 //!
-//! At most 10 modes begin at quantiles; those that come to hold less than 0.5 % are left out, as the paper does with the modes
-//! of its variational mixture. Sorted numbers are first drawn together to at most 512 points of their means, so that a round
-//! costs 5,120 densities however many rows there are.
+//! At most 10 modes begin at quantiles; those that come to hold less than 0.5 % are left out, as the paper does with
+//! the modes of its variational mixture. Sorted numbers are first drawn together to at most 512 points of their means,
+//! so that a round costs 5,120 densities however many rows there are.
 
 use crate::error::Result;
 use crate::progress::Progress;

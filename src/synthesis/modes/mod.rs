@@ -10,8 +10,8 @@
 //! | other number | one for each value that holds 1 % of the rows (a spike), and modes of a Gaussian mixture for the others |
 //!
 //! NULL is a class of its own. A number x in a mode of mean m and deviation s is the class of the mode and
-//! `α = (x − m) / 4s`, cut to ±1; a row's mode is drawn by how likely each is to have made its number. So a row is one index for each
-//! head and a few numbers, never a long vector of zeros and ones.
+//! `α = (x − m) / 4s`, cut to ±1; a row's mode is drawn by how likely each is to have made its number. So a row is one
+//! index for each head and a few numbers, never a long vector of zeros and ones.
 //!
 //! Cost: sorting each column of numbers, and an expectation and maximisation on at most 512 points.
 

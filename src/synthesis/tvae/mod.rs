@@ -1,17 +1,19 @@
-//! A variational autoencoder of rows (Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling tabular data using conditional
-//! GAN", NeurIPS 2019, section 4.4; Kingma, Welling, "Auto-encoding variational Bayes", ICLR 2014).
+//! A variational autoencoder of rows (Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling tabular data using
+//! conditional GAN", NeurIPS 2019, section 4.4; Kingma, Welling, "Auto-encoding variational Bayes", ICLR 2014).
 //!
-//! Rows are encoded by [`modes`](super::modes). The encoder gives a normal distribution of a hidden vector for each row, the decoder
-//! for a hidden vector a distribution of each head's class and a normal distribution of its number within the class. With `f` the
-//! `loss_factor`, what is made small is
+//! Rows are encoded by [`modes`](super::modes). The encoder gives a normal distribution of a hidden vector for each
+//! row, the decoder for a hidden vector a distribution of each head's class and a normal distribution of its number
+//! within the class. With `f` the `loss_factor`, what is made small is
 //! `f · (Σ_heads −ln p(class) + Σ_numbers (α − tanh o)² / 2δ² + ln δ) − ½ Σ (1 + ln σ² − μ² − σ²)`.
-//! New rows are the decoder's draws for standard normal hidden vectors. The paper takes the likeliest class of each head; here
-//! it is drawn, and so is the number within it: the likeliest alone would leave out rare values and narrow every number.
+//! New rows are the decoder's draws for standard normal hidden vectors. The paper takes the likeliest class of each
+//! head; here it is drawn, and so is the number within it: the likeliest alone would leave out rare values and narrow
+//! every number.
 //!
-//! The learning rate rises over the first tenth of the steps and falls to zero along a cosine, which with a larger rate needs few epochs.
+//! The learning rate rises over the first tenth of the steps and falls to zero along a cosine, which with a larger rate
+//! needs few epochs.
 //!
-//! Cost: `6 · (2 h² + 4 h z + h d)` operations for a row and epoch, for layers `h` wide, hidden vectors of `z` and `d` outputs: the
-//! first layer adds rows of weights instead of multiplying by ones and zeros.
+//! Cost: `6 · (2 h² + 4 h z + h d)` operations for a row and epoch, for layers `h` wide, hidden vectors of `z` and `d`
+//! outputs: the first layer adds rows of weights instead of multiplying by ones and zeros.
 
 mod network;
 mod step;
@@ -42,12 +44,12 @@ struct Settings {
 
 fn settings(options: &mut Options) -> Result<Settings> {
     Ok(Settings {
-        epochs: options.integer("epochs", 20, 1, 100_000)? as usize,
+        epochs: options.integer("epochs", 40, 1, 100_000)? as usize,
         batch: options.integer("batch_size", 500, 1, 65_536)? as usize,
         learning_rate: options.float("learning_rate", 3e-3, 1e-7, 1.0)?,
         loss_factor: options.float("loss_factor", 2.0, 1e-3, 1e3)?,
         decay: options.float("weight_decay", 1e-5, 0.0, 1.0)?,
-        latent: options.integer("latent", 64, 1, 1024)? as usize,
+        latent: options.integer("latent", 32, 1, 1024)? as usize,
         hidden: options.integer("hidden", 128, 1, 4096)? as usize,
     })
 }

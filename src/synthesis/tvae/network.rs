@@ -46,7 +46,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Widths are rounded up to whole registers. Weights and biases are uniform up to 1 / √inputs, deviations 0.1, both as the paper's code has them.
+    /// Widths are rounded up to whole registers. Weights and biases are uniform up to 1 / √inputs, deviations 0.1, both
+    /// as the paper's code has them.
     pub fn new(encoding: &Encoding, hidden: usize, latent: usize, seed: u64) -> Result<Self> {
         let (hidden, latent) = (hidden.next_multiple_of(PAD), latent.next_multiple_of(PAD));
         let mut parameters = 0;

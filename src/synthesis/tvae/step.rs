@@ -1,7 +1,7 @@
 //! Training: forward and backward in closed form, a part of a batch at a time.
 //!
-//! A batch is cut into parts of [`PART`] rows; each part's gradient is worked out on one thread, and gradients are added in the order of
-//! the parts, so that any number of threads gives the same bits.
+//! A batch is cut into parts of [`PART`] rows; each part's gradient is worked out on one thread, and gradients are
+//! added in the order of the parts, so that any number of threads gives the same bits.
 
 use rayon::prelude::*;
 
