@@ -131,7 +131,7 @@ impl<'a> Model<'a> {
             // What is left in counts for what is left out.
             let scale = 1.0 / (squares.sum::<f32>().sqrt().max(LEAST_LENGTH) * (1.0 - dropout));
             for (at, (&item, &weight)) in (matrix.indptr[user as usize]..).zip(items.iter().zip(weights)) {
-                if at as usize % ITEMS_PER_CHECK == 0 {
+                if (at as usize).is_multiple_of(ITEMS_PER_CHECK) {
                     team.check()?;
                 }
                 if uniform(epoch.dropout, at).abs() >= dropout {
