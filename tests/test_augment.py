@@ -84,7 +84,7 @@ def test_what_cannot_be_done_is_told(augment):
 
 
 def test_weights_align_shifted_rows_with_the_real_ones(db, rows, scalar):
-    db.execute("CREATE TEMP TABLE shifted AS SELECT id AS number, x, y, tree FROM leaf WHERE tree = 'oak' OR id % 6 = 0")
+    db.execute("CREATE TEMP TABLE shifted AS SELECT id AS number, x, y, tree FROM leaf WHERE tree = 'oak' OR id % 5 = 0")
     real, synthetic = "SELECT x, y, tree FROM leaf", "TABLE shifted"
     weights = rows("SELECT id, weight FROM reco.alignment_weights(%s, %s, id => 'number')", real, synthetic)
     assert len(weights) == scalar("SELECT count(*) FROM shifted") and all(weight > 0 for _, weight in weights)

@@ -109,7 +109,7 @@ def test_private_rows_keep_to_what_was_declared(db, rows, train):
 
 @pytest.mark.parametrize("method", ["cart", "gaussian_copula", "tvae", "ctgan"])
 def test_what_goes_with_what_is_learned(rows, train, method):
-    train("p", "SELECT segment, price, label FROM purchase", method, options={"epochs": 40} if method in QUICK else {}, label="label")
+    train("p", "SELECT segment, price, label FROM purchase", method, options={"epochs": 300} if method in QUICK else {}, label="label")
     found = dict(rows("SELECT r ->> 'segment', avg((r ->> 'price')::float8) FROM reco.synthesize('p', 5000) r GROUP BY 1"))
     assert found["new"] < 130 < min(found["老客"], found["vip"])
 
@@ -138,12 +138,12 @@ def test_conditions_fix_columns(rows, train):
     train("p", label="label")
     found = rows(
         """SELECT r FROM reco.synthesize('p', 400, '{"segment": ["new", "vip"], "label": true, "price": {"max": 60}, "gift": false,
-                                                      "ordered": {"min": "2025-03-01"}, "sent": "post", "id": {"min": 9000}}') r"""
+                                                      "ordered": {"min": "2025-03-01"}, "sent": "courier", "id": {"min": 9000}}') r"""
     )
     assert len(found) == 400
     for (row,) in found:
         assert row["segment"] == "new" and row["label"] is True and row["price"] <= 60 and row["gift"] is False
-        assert row["ordered"] >= "2025-03-01" and row["sent"] == "post" and row["id"] >= 9000
+        assert row["ordered"] >= "2025-03-01" and row["sent"] == "courier" and row["id"] >= 9000
 
 
 def test_conditions_that_no_row_meets_are_errors(db, train):

@@ -119,7 +119,7 @@ def test_names_with_markup_stay_text(scalar):
         ("SELECT x, kind, ok, at FROM trip", {}, errors.InvalidParameterValue, '"label"'),
         ("SELECT x, kind, ok, at, label, 1 AS more FROM trip", {}, errors.InvalidParameterValue, '"more"'),
         ("SELECT x::text, kind, ok, at, label FROM trip", {}, errors.InvalidParameterValue, '"x"'),
-        (f"{REAL} AND false", {}, errors.InvalidParameterValue, "synthetic rows"),
+        (f"{REAL} AND false", {}, errors.InvalidParameterValue, "synthetic_source"),
         (REAL, {"label": "colour"}, errors.UndefinedColumn, '"colour"'),
         (REAL, {"options": {"rowz": 1}}, errors.InvalidParameterValue, '"rowz"'),
         (REAL, {"options": {"max_rows": 0}}, errors.InvalidParameterValue, '"max_rows"'),

@@ -138,6 +138,25 @@ impl GraphBuilder {
         other.output.into_iter().map(|output| output.name).collect()
     }
 
+    /// Puts another graph beside this one: `prefix` stands in front of all its names, inputs, outputs and axes included.
+    pub fn beside(&mut self, prefix: &str, other: Self) {
+        let mut other = other.graph;
+        let (mut inputs, mut outputs) = (std::mem::take(&mut other.input), other.output.clone());
+        for value in inputs.iter_mut().chain(&mut outputs) {
+            value.name.insert_str(0, prefix);
+            let shape = value.r#type.iter_mut().filter_map(|kind| kind.tensor_type.as_mut()?.shape.as_mut());
+            for dimension in shape.flat_map(|shape| &mut shape.dim) {
+                if let Some(DimensionValue::Named(name)) = &mut dimension.value {
+                    name.insert_str(0, prefix);
+                }
+            }
+        }
+        // Without inputs of its own it shares none of this one's names.
+        self.inline(prefix, Self { graph: other, ..Self::default() });
+        self.graph.input.append(&mut inputs);
+        self.graph.output.append(&mut outputs);
+    }
+
     /// What the file says about itself (`metadata_props`).
     pub fn metadata(&mut self, key: &str, value: String) {
         self.metadata.push(StringStringEntryProto { key: key.into(), value });

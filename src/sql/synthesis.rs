@@ -84,12 +84,12 @@ fn read_related(
         Error::argument("option \"children\"", &told, hint)
     };
     let told_children = told.as_object().ok_or_else(wrong)?;
-    if method.is_private() && !told_children.is_empty() {
-        return Err(Error::Unsupported {
-            algorithm: method.name(),
-            what: "children",
-            hint: "Its promise would not hold for them: train it on one table.".into(),
-        });
+    if !told_children.is_empty() && (method.is_private() || method.runs_graph()) {
+        let hint = match method.is_private() {
+            true => "Its promise would not hold for them: train it on one table.",
+            false => "Train the parent with cart, gaussian_copula, bootstrap or independent.",
+        };
+        return Err(Error::Unsupported { algorithm: method.name(), what: "children", hint: hint.into() });
     }
     let (learned, rows) = read("source", source, method.is_private(), options, &pseudonyms, progress)?;
     let mut children = Vec::new();

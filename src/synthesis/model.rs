@@ -65,7 +65,7 @@ pub fn train(mut learned: Learned, children: Vec<Child>, mut options: Options, t
     let options = options.finish()?;
     let mut told = Vec::new();
     for (number, (child, owners)) in children.into_iter().zip(owners).enumerate() {
-        told.push(related::train(&learned, child, &owners, number, training, &mut data)?);
+        told.push(related::train(&learned, child, &owners, number, training, &mut graph, &mut data)?);
     }
     let Learned { mut schema, frame, unique, .. } = learned;
     if let Some(released) = released {

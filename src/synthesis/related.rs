@@ -17,6 +17,7 @@ use super::sampler::Sampler;
 use super::schema::{Column, ColumnType, Learned, Role, Schema};
 use super::{Parts, RunGraph, Task};
 use crate::error::{Error, Result};
+use crate::onnx::graph::GraphBuilder;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::stored::{DataWriter, Files};
@@ -79,13 +80,14 @@ pub fn count(parent: &mut Learned, child: &Child) -> Result<Vec<usize>> {
     Ok(owners)
 }
 
-/// Trains what makes the rows of `child`, and writes it as child number `number` of the parent's file.
+/// Trains what makes the rows of `child`, and writes it as child number `number` into the parent's files.
 pub fn train(
     parent: &Learned,
     child: Child,
     owners: &[usize],
     number: usize,
     training: &Training,
+    graph: &mut GraphBuilder,
     data: &mut DataWriter,
 ) -> Result<Value> {
     let Child { name, learned, key, parent_key, .. } = child;
@@ -114,8 +116,9 @@ pub fn train(
         progress: training.progress,
     };
     let options = json!({ "first": first });
-    let Parts { data: trees, .. } = cart::train(&task, &mut Options::new("cart", &options)?)?;
+    let Parts { graph: own, data: trees, .. } = cart::train(&task, &mut Options::new("cart", &options)?)?;
     let text = serde_json::to_vec(&schema).map_err(|e| Error::Internal(format!("a schema cannot be written: {e}")))?;
+    graph.beside(&prefix(number), own);
     data.inline(&prefix(number), trees);
     data.owned(&format!("{}schema", prefix(number)), &[text.len()], text);
     Ok(json!({ "name": name, "parent_fields": before }))

@@ -233,7 +233,7 @@ impl Decoder {
                     Ok(())
                 },
             )?;
-            Ok(Tensor::f32([draw.rows, width], values))
+            Ok::<_, crate::error::Error>(Tensor::f32([draw.rows, width], values))
         };
         Ok((fill(width, 1, fill_normal)?, fill(self.fields.len(), 2, fill_uniform)?))
     }
