@@ -1,8 +1,8 @@
 //! Prepares one ONNX graph for this processor, in a process of its own:
 //!
-//!     pg_reco_prepare LIBRARY SOURCE TARGET LIMIT
+//!     pg_reco_prepare LIBRARY SOURCE TARGET LIMIT prepack|plain
 //!
-//! loads ONNX Runtime from LIBRARY, writes the graph SOURCE, optimised, to TARGET with its weights, prepacked, in a file
+//! loads ONNX Runtime from LIBRARY, writes the graph SOURCE, optimised, to TARGET with its weights, prepacked or not, in a file
 //! `weights` beside it, then loads what it has written and runs it on made-up inputs. Status 0: done. Status 1: it cannot be
 //! done, and why is on stderr. Ended by a signal: the graph crashes ONNX Runtime. LIMIT is how many bytes of memory, and
 //! of files, the process may take; it is the first to go when the machine runs out of memory.
@@ -39,13 +39,14 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let [library, source, target, limit] = arguments.as_slice() else {
-        eprintln!("usage: pg_reco_prepare LIBRARY SOURCE TARGET LIMIT");
+    let [library, source, target, limit, weights] = arguments.as_slice() else {
+        eprintln!("usage: pg_reco_prepare LIBRARY SOURCE TARGET LIMIT prepack|plain");
         return ExitCode::FAILURE;
     };
     // Bindings that meet what they thought impossible, as a shape of -2, say so and no more.
     std::panic::set_hook(Box::new(|panic| eprintln!("{}", panic.payload_as_str().unwrap_or("it makes no sense"))));
-    match run(Path::new(library), Path::new(source), Path::new(target), &limit.to_string_lossy()) {
+    match run(Path::new(library), Path::new(source), Path::new(target), &limit.to_string_lossy(), weights == "prepack")
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("{reason}");
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(library: &Path, source: &Path, target: &Path, limit: &str) -> Result<()> {
+fn run(library: &Path, source: &Path, target: &Path, limit: &str, prepack: bool) -> Result<()> {
     confine(limit.parse()?)?;
     // Microsoft's builds keep a database of what they were used for, and a thread that uploads it.
     // SAFETY: this is the process's only thread.
@@ -64,7 +65,7 @@ fn run(library: &Path, source: &Path, target: &Path, limit: &str) -> Result<()> 
     for (key, value) in [
         ("session.optimized_model_external_initializers_file_name", WEIGHTS),
         ("session.optimized_model_external_initializers_min_size_in_bytes", SMALLEST_SHARED),
-        ("session.save_external_prepacked_constant_initializers", "1"),
+        ("session.save_external_prepacked_constant_initializers", if prepack { "1" } else { "0" }),
     ] {
         builder = builder.with_config_entry(key, value).map_err(ort::Error::<()>::from)?;
     }

@@ -46,12 +46,46 @@ pub fn graph(folder: &Path) -> PathBuf {
 }
 
 fn prepare(model: &str, source: &Path, target: &Path, tools: &Tools, progress: &dyn Progress) -> Result<()> {
+    match try_prepare(model, source, target, true, tools, progress)? {
+        Outcome::Prepared => return Ok(()),
+        // ONNX Runtime does not align the weights that it writes: where the bytes of those before a prepacked one are no multiple of its
+        // widest register, it crashes on what it wrote itself. Such a graph packs its weights whenever it is loaded.
+        Outcome::Crashed(_) => {}
+    }
+    for entry in fs::read_dir(target).map_err(failed("read", target))? {
+        let path = entry.map_err(failed("read", target))?.path();
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+    }
+    match try_prepare(model, source, target, false, tools, progress)? {
+        Outcome::Prepared => Ok(()),
+        Outcome::Crashed(signal) => Err(Error::RefusedOnnx {
+            reason: format!("ONNX Runtime crashes on it (signal {signal})"),
+            hint: "Check the file with onnx.checker and onnxruntime, then export it anew.".into(),
+        }),
+    }
+}
+
+enum Outcome {
+    Prepared,
+    /// By this signal.
+    Crashed(i32),
+}
+
+fn try_prepare(
+    model: &str,
+    source: &Path,
+    target: &Path,
+    prepack: bool,
+    tools: &Tools,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
     let size = fs::metadata(source).map_err(failed("read", source))?.len();
     let limit = FREE_BYTES.saturating_add(size.saturating_mul(BYTES_PER_BYTE));
     let said = target.join("said");
     let child = Command::new(tools.preparer)
         .args([tools.library, source, &target.join(GRAPH)])
         .arg(limit.to_string())
+        .arg(if prepack { "prepack" } else { "plain" })
         .env_clear()
         // PostgreSQL signals a backend's whole process group: a cancel request is to be seen here, not there.
         .process_group(0)
@@ -66,7 +100,7 @@ fn prepare(model: &str, source: &Path, target: &Path, tools: &Tools, progress: &
     let reason = String::from_utf8_lossy(&fs::read(&said).map_err(failed("read", &said))?).trim().to_owned();
     fs::remove_file(&said).map_err(failed("remove", &said))?;
     if status.success() {
-        return Ok(());
+        return Ok(Outcome::Prepared);
     }
     let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
     if free_space(target).is_some_and(|free| free < size) {
@@ -79,10 +113,7 @@ fn prepare(model: &str, source: &Path, target: &Path, tools: &Tools, progress: &
             hint: "Look for a loop that never ends.".into(),
         },
         Some(libc::SIGKILL) => Error::Resources(format!("preparing model \"{model}\" was killed")),
-        Some(signal) => Error::RefusedOnnx {
-            reason: format!("ONNX Runtime crashes on it (signal {signal})"),
-            hint: "Check the file with onnx.checker and onnxruntime, then export it anew.".into(),
-        },
+        Some(signal) => return Ok(Outcome::Crashed(signal)),
     })
 }
 
