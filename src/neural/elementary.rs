@@ -3,7 +3,7 @@
 
 use std::f32::consts::{LN_2, LOG2_E, SQRT_2};
 
-use crate::linalg::vector::{Vector, dispatch};
+use crate::linalg::vector::dispatch;
 
 /// Adding it to a small number rounds that to a whole one, which the lowest bits then hold.
 const ROUND: f32 = 12_582_912.0;
@@ -87,7 +87,7 @@ fn normal_quantile(x: f32) -> f32 {
         5.739_507_7e-3,
         -7.622_461_3e-3,
         9.438_870_5e-3,
-        1.001_674_1,
+        1.001_674,
         2.832_976_8,
     ];
     let w = -ln((1.0 - x) * (1.0 + x));
@@ -101,7 +101,7 @@ fn normal_quantile(x: f32) -> f32 {
 }
 
 #[inline(always)]
-unsafe fn fill_uniform_body<V: Vector, const TILE: usize>(seed: u64, out: &mut [f32]) {
+unsafe fn fill_uniform_body<V, const TILE: usize>(seed: u64, out: &mut [f32]) {
     out.iter_mut().zip(0u32..).for_each(|(x, place)| *x = fraction(seed, place));
 }
 dispatch! {
@@ -110,7 +110,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn fill_normal_body<V: Vector, const TILE: usize>(seed: u64, out: &mut [f32]) {
+unsafe fn fill_normal_body<V, const TILE: usize>(seed: u64, out: &mut [f32]) {
     out.iter_mut().zip(0u32..).for_each(|(x, place)| *x = normal_quantile(2.0 * fraction(seed, place) - 1.0));
 }
 dispatch! {
@@ -119,7 +119,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn fill_gumbel_body<V: Vector, const TILE: usize>(seed: u64, out: &mut [f32]) {
+unsafe fn fill_gumbel_body<V, const TILE: usize>(seed: u64, out: &mut [f32]) {
     out.iter_mut().zip(0u32..).for_each(|(x, place)| *x = -ln(-ln(fraction(seed, place))));
 }
 dispatch! {
@@ -128,7 +128,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn exp_all_body<V: Vector, const TILE: usize>(x: &mut [f32]) {
+unsafe fn exp_all_body<V, const TILE: usize>(x: &mut [f32]) {
     x.iter_mut().for_each(|x| *x = exp(*x));
 }
 dispatch! {
@@ -137,7 +137,7 @@ dispatch! {
 }
 
 #[inline(always)]
-unsafe fn softmax_body<V: Vector, const TILE: usize>(x: &mut [f32]) -> f32 {
+unsafe fn softmax_body<V, const TILE: usize>(x: &mut [f32]) -> f32 {
     let most = x.iter().copied().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b });
     x.iter_mut().for_each(|x| *x = exp(*x - most));
     let mut sums = [0f32; 8];

@@ -6,8 +6,7 @@
 //! rows; both by Adam with β = (0.5, 0.9), and rates that fall to zero in the second half.
 //!
 //! The paper's critic sees ten rows at a time and leaves out half of its layers. Here both are options and off: a critic
-//! that sees each row by itself and whole learns in a third of the epochs what columns say of each other. `pac` is also how
-//! many threads the work on rows can use.
+//! that sees each row by itself and whole learns in a third of the epochs what columns say of each other.
 //!
 //! Served classes are drawn from the softmax, which is the distribution of the largest of the Gumbel softmax's outputs.
 //!
@@ -37,6 +36,10 @@ use crate::stored::{DataWriter, Files};
 use conditions::Conditions;
 use critic::Critic;
 use slot::{Sizes, Slot};
+
+/// Rows of a slot, where the batch is not too large for that.
+const SLOT: usize = 48;
+const MOST_PARTS: usize = 16;
 
 /// How a model is trained.
 #[derive(Clone, Copy, Debug)]
@@ -74,9 +77,13 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let encoding = Encoding::fit(task.fields, task.rows, task.progress)?;
     let encoded = Encoded::new(&encoding, task)?;
     let conditions = Conditions::new(&encoding, &encoded)?;
-    let packs = (settings.batch as f64 / settings.pac as f64 / PAD as f64).round().max(1.0) as usize * PAD;
+    // Slots of 48 rows, of more where there would be more than 16 parts.
+    let all = settings.batch.div_ceil(settings.pac);
+    let packs = all.div_ceil(MOST_PARTS).max(SLOT.min(all)).next_multiple_of(PAD);
+    let parts = (all as f64 / packs as f64).round().max(1.0) as usize;
     let sizes = Sizes {
         packs,
+        parts,
         pac: settings.pac,
         columns: encoding.columns,
         numbers: encoding.numbers,
@@ -114,12 +121,12 @@ fn learn(
     seed: u64,
 ) -> Result<(generator::Generator, Vec<[f64; 3]>)> {
     let mut slots = Vec::new();
-    for _ in 0..sizes.pac {
+    for _ in 0..sizes.pac * sizes.parts {
         slots.push(Slot::new(sizes)?);
     }
     let heads = encoding.heads.len();
     let mut generator = generator::Generator::new(*sizes, encoding, settings.decay, mix(seed ^ 1))?;
-    let mut critic = Critic::new(*sizes, heads, settings.dropout, mix(seed ^ 2), &mut slots)?;
+    let mut critic = Critic::new(*sizes, heads, settings.dropout, mix(seed ^ 2))?;
     let steps = (encoded.rows / sizes.batch()).max(1);
     let mut losses = Vec::new();
     let mut number = 0u64;

@@ -1,8 +1,8 @@
-//! What training works on: a batch is as many slots as the critic sees rows at a time.
+//! What training works on.
 //!
-//! The critic takes `pac` rows side by side (Lin, Khetan, Fanti, Oh, "PacGAN", NeurIPS 2018). Slot s holds the rows
-//! that stand at place s, one of each pack, and the critic's weights for that place: so all that is as large as the
-//! rows is done slot by slot, on as many threads as there are, and what a slot needs stays in one core's cache.
+//! The critic takes `pac` rows side by side (Lin, Khetan, Fanti, Oh, "PacGAN", NeurIPS 2018); a batch's packs are cut into
+//! parts. A slot holds the rows of one part that stand at one place of their packs: all that is as large as the rows is
+//! done slot by slot, on as many threads as there are, and what a slot needs stays in one core's cache.
 
 use crate::error::Result;
 use crate::memory;
@@ -12,8 +12,10 @@ use super::conditions::Condition;
 /// The widths of a training.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Rows of a slot: packs of a batch; a multiple of 16.
+    /// Rows of a slot, which are packs of a part: a multiple of 16.
     pub packs: usize,
+    pub parts: usize,
+    /// Rows of a pack. Slot s is of part s / pac and of place s % pac.
     pub pac: usize,
     /// Classes of all heads, and numbers within modes.
     pub columns: usize,
@@ -34,21 +36,23 @@ impl Sizes {
         self.columns + self.numbers
     }
 
-    /// Rows of `state`: the second layer, the first, the noise.
+    /// The critic's first weights for one place.
+    pub fn entrance(&self) -> usize {
+        (self.data() + self.conditions) * self.critic
+    }
+
+    /// A row of `state`: the second layer, the first, the noise.
     pub fn state(&self) -> usize {
         2 * self.hidden + self.noise
     }
 
     pub fn batch(&self) -> usize {
-        self.packs * self.pac
+        self.packs * self.parts * self.pac
     }
 }
 
 pub struct Slot {
-    /// The critic's weights for this place [columns + numbers + conditions, critic], and their moments.
-    pub weight: Vec<f32>,
-    pub first: Vec<f32>,
-    pub second: Vec<f32>,
+    /// Of the critic's weights for this place [columns + numbers + conditions, critic].
     pub gradient: Vec<f32>,
     /// Real rows and their conditions; made rows have the same.
     pub rows: Vec<u32>,
@@ -82,13 +86,9 @@ pub struct Slot {
 impl Slot {
     pub fn new(sizes: &Sizes) -> Result<Self> {
         let rows = |width: usize| memory::filled(0f32, sizes.packs * width);
-        let weights = || memory::filled(0f32, (sizes.data() + sizes.conditions) * sizes.critic);
         let sums = || memory::filled(0f32, sizes.hidden);
         Ok(Self {
-            weight: weights()?,
-            first: weights()?,
-            second: weights()?,
-            gradient: weights()?,
+            gradient: memory::filled(0f32, sizes.entrance())?,
             rows: memory::filled(0, sizes.packs)?,
             conditions: memory::filled(None, sizes.packs)?,
             state: rows(sizes.state())?,

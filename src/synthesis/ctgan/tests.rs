@@ -57,6 +57,7 @@ fn setup() -> Setup {
     let conditions_n = conditions.len();
     let sizes = Sizes {
         packs: 16,
+        parts: 2,
         pac: 2,
         columns,
         numbers,
@@ -66,9 +67,9 @@ fn setup() -> Setup {
         critic: 16,
         outputs,
     };
-    let mut slots: Vec<Slot> = (0..2).map(|_| Slot::new(&sizes).unwrap()).collect();
+    let mut slots: Vec<Slot> = (0..4).map(|_| Slot::new(&sizes).unwrap()).collect();
     let generator = generator::Generator::new(sizes, &encoding, 0.0, 1).unwrap();
-    let critic = Critic::new(sizes, 2, 0.5, 2, &mut slots).unwrap();
+    let critic = Critic::new(sizes, 2, 0.5, 2).unwrap();
     for (s, slot) in slots.iter_mut().enumerate() {
         for pack in 0..16 {
             let place = (s * 16 + pack) as u64;
@@ -93,7 +94,7 @@ fn the_critics_gradient_is_that_of_small_differences_penalty_and_all() {
     with_team(|team| {
         let Setup { encoding, encoded, sizes, mut slots, mut generator, mut critic } = setup();
         generator.make(team, &mut slots, &encoding, 4).unwrap();
-        let mut loss = |critic: &mut Critic, slots: &mut [Slot]| {
+        let loss = |critic: &mut Critic, slots: &mut [Slot]| {
             let (loss, penalty) = critic.train(team, slots, (&encoded, 2), 6, None).unwrap();
             loss + penalty
         };
@@ -113,11 +114,13 @@ fn the_critics_gradient_is_that_of_small_differences_penalty_and_all() {
             counted += usize::from(exact[place].abs() > 1e-2);
         }
         for slot in 0..2 {
-            let exact = slots[slot].gradient.clone();
+            // Both parts have rows at this place.
+            let both = slots[slot].gradient.iter().zip(&slots[slot + 2].gradient);
+            let exact: Vec<f32> = both.map(|(a, b)| a + b).collect();
             for place in (0..exact.len()).step_by(11) {
-                let before = slots[slot].weight[place];
+                let before = critic.places[slot].weight[place];
                 let mut at = |x: f32| {
-                    slots[slot].weight[place] = x;
+                    critic.places[slot].weight[place] = x;
                     loss(&mut critic, &mut slots)
                 };
                 let (plus, minus) = (at(before + by), at(before - by));

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::neural::elementary::{fill_normal, fill_uniform};
 use crate::onnx::graph::{Axis, GraphBuilder, int_attribute};
-use crate::onnx::proto::{AttributeProto, attribute_type, data_type};
+use crate::onnx::proto::{AttributeProto, data_type};
 use crate::onnx::tensor::{self, Tensor};
 use crate::parallel::for_each_chunk;
 use crate::stored::{DataWriter, Files};
@@ -38,10 +38,6 @@ pub struct Noise<'a> {
 
 fn axis(value: i64) -> Vec<AttributeProto> {
     vec![int_attribute("axis", value)]
-}
-
-fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.into(), ints: values.to_vec(), r#type: attribute_type::INTS, ..Default::default() }
 }
 
 /// Adds the end of a graph and its output `rows`. `outputs` adds what the last layer gives for some of its columns,

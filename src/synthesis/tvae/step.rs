@@ -350,7 +350,7 @@ mod tests {
         let (_, exact) = run(&network.parameters);
         let mut checked = 0;
         let layers = shape.encoder.iter().chain(&shape.decoder);
-        let mut places: Vec<usize> = layers.flat_map(|l| [l.at + 1, l.at + l.outputs * 2 + 3, l.bias() + 2]).collect();
+        let mut places: Vec<usize> = layers.flat_map(|l| [l.at + 1, l.at + l.outputs * 2 + 3, l.bias() + 5]).collect();
         places.extend(shape.deviations + 3..shape.parameters);
         places.push(shape.encoder[0].at + shape.columns * shape.hidden + 4);
         for place in places {
