@@ -1,5 +1,6 @@
-//! What the neural recommenders share: dense layers with their gradients (on candle), tables of embeddings of which a step
-//! touches few rows, Adam for both, the threads they train on, and forward passes for serving.
+//! What the neural recommenders and synthesizers share: dense layers with their gradients (on candle), tables of
+//! embeddings of which a step touches few rows, Adam for both, the threads they train on, and forward passes for serving;
+//! and for networks whose gradients are in closed form, plain matrix products and elementary functions.
 //!
 //! A training gives the same bytes on any number of threads: work is cut into chunks of a fixed size, each chunk's result
 //! depends on its number alone, and results are summed in the order of the chunks.

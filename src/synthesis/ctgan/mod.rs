@@ -6,7 +6,7 @@
 //! rows; both by Adam with β = (0.5, 0.9), and rates that fall to zero in the second half.
 //!
 //! The paper's critic sees ten rows at a time and leaves out half of its layers. Here both are options and off: a critic
-//! that sees each row by itself and whole learns in a third of the epochs what columns say of each other.
+//! that sees each row by itself and whole learns in fewer epochs what columns say of each other.
 //!
 //! Served classes are drawn from the softmax, which is the distribution of the largest of the Gumbel softmax's outputs.
 //!
@@ -58,7 +58,7 @@ struct Settings {
 
 fn settings(options: &mut Options) -> Result<Settings> {
     Ok(Settings {
-        epochs: options.integer("epochs", 30, 1, 100_000)? as usize,
+        epochs: options.integer("epochs", 45, 1, 100_000)? as usize,
         batch: options.integer("batch_size", 480, 1, 65_536)? as usize,
         pac: options.integer("pac", 1, 1, 100)? as usize,
         dropout: options.float("dropout", 0.0, 0.0, 0.9)?,
