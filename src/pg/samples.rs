@@ -20,6 +20,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Runs `query`, the argument `what`, with the caller's rights, and numbers its rows: a column of the name `id` is left out.
+    pub fn read_anonymous(what: &'static str, query: &str, progress: &dyn Progress) -> Result<Self> {
+        Self::read_rows(what, query, None, &[], false, progress)
+    }
+
     /// Runs `query`, the argument `what`, with the caller's rights. `id` names the column of ids; without it a column of the name `id` counts, or the
     /// rows are numbered from 1. `needed` are columns that must be there.
     pub fn read(
@@ -27,6 +32,17 @@ impl Rows {
         query: &str,
         id: Option<&str>,
         needed: &[&str],
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        Self::read_rows(what, query, id, needed, true, progress)
+    }
+
+    fn read_rows(
+        what: &'static str,
+        query: &str,
+        id: Option<&str>,
+        needed: &[&str],
+        identified: bool,
         progress: &dyn Progress,
     ) -> Result<Self> {
         let (mut rows, mut attributes) = Source::open_table(what, query, Some(id.unwrap_or(ID)))?;
@@ -39,7 +55,7 @@ impl Rows {
         let place = attributes.iter().position(|attribute| attribute.name == id.unwrap_or(ID));
         // An id that is needed for something else stays a column too: then rows are numbered.
         let place = place.filter(|&place| !needed.contains(&attributes[place].name.as_str()));
-        let id_attribute = place.map(|place| attributes.remove(place));
+        let id_attribute = place.map(|place| attributes.remove(place)).filter(|_| identified);
         let mut table = Table::new(attributes.iter().map(|a| (a.name.clone(), a.kind)).collect());
         let (mut ids, mut seen) = (Vec::new(), AHashSet::new());
         let mut values = Vec::with_capacity(attributes.len());

@@ -13,18 +13,17 @@ use crate::pg::{errors, settings};
 use crate::progress::Progress;
 use crate::synthesis::{align, report};
 
-/// The real and the synthetic rows, with the ids of the latter.
+/// The real and the synthetic rows.
 struct Both {
     real: Rows,
     synthetic: Rows,
 }
 
 impl Both {
-    fn read(real: Option<&str>, synthetic: Option<&str>, id: Option<&str>, progress: &dyn Progress) -> Result<Self> {
-        let (real, synthetic) = (given(real, "real_source")?, given(synthetic, "synthetic_source")?);
+    fn read(real: Option<&str>, synthetic: Option<&str>, progress: &dyn Progress) -> Result<Self> {
         Ok(Self {
-            real: Rows::read("real_source", real, None, &[], progress)?,
-            synthetic: Rows::read("synthetic_source", synthetic, id, &[], progress)?,
+            real: Rows::read_anonymous("real_source", given(real, "real_source")?, progress)?,
+            synthetic: Rows::read_anonymous("synthetic_source", given(synthetic, "synthetic_source")?, progress)?,
         })
     }
 }
@@ -66,8 +65,8 @@ fn make(
     let seed = given(seed, "seed")? as u64;
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new("synthetic_report", &options)?;
-    let both = Both::read(real_source, synthetic_source, None, &statement)?;
-    let holdout = holdout.map(|query| Rows::read("holdout", query, None, &[], &statement)).transpose()?;
+    let both = Both::read(real_source, synthetic_source, &statement)?;
+    let holdout = holdout.map(|query| Rows::read_anonymous("holdout", query, &statement)).transpose()?;
     let holdout = holdout.as_ref().map(|rows| &rows.table);
     let threads = settings::threads();
     let report = report::report(
@@ -124,9 +123,9 @@ fn weigh(
     let seed = given(seed, "seed")? as u64;
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new(function, &options)?;
-    let both = Both::read(real_source, synthetic_source, id, &statement)?;
-    let (real, synthetic) = (&both.real.table, &both.synthetic.table);
-    let weights = align::weights(real, synthetic, seed, settings::threads(), &statement, &mut options)?;
+    let real = Rows::read_anonymous("real_source", given(real_source, "real_source")?, &statement)?;
+    let synthetic = Rows::read("synthetic_source", given(synthetic_source, "synthetic_source")?, id, &[], &statement)?;
+    let weights = align::weights(&real.table, &synthetic.table, seed, settings::threads(), &statement, &mut options)?;
     options.finish()?;
-    Ok((both.synthetic.ids, weights))
+    Ok((synthetic.ids, weights))
 }

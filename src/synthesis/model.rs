@@ -178,9 +178,9 @@ impl Learned {
                 _ => None,
             })
             .collect();
-        let mut fields = (0..).into_iter().map(|field: usize| !gone.contains(&field));
+        let mut fields = (0usize..).map(|field| !gone.contains(&field));
         self.schema.fields.retain(|_| fields.next().unwrap_or(true));
-        let mut fields = (0..).into_iter().map(|field: usize| !gone.contains(&field));
+        let mut fields = (0usize..).map(|field| !gone.contains(&field));
         self.frame.columns.retain(|_| fields.next().unwrap_or(true));
         let moved = |field: &mut usize| *field -= gone.iter().filter(|&&other| other < *field).count();
         for column in &mut self.schema.columns {

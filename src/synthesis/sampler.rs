@@ -200,15 +200,15 @@ impl Sampler {
                 // NULL breaks no check.
                 Constraint::Order { less, greater, strict } => {
                     let (a, b) = (number(*less), number(*greater));
-                    if *strict { !(a >= b) } else { !(a > b) }
+                    !breaks(a, b, *strict)
                 }
                 Constraint::Low { column, low, strict } => {
                     let x = number(*column);
-                    if *strict { !(x <= *low) } else { !(x < *low) }
+                    !breaks(*low, x, *strict)
                 }
                 Constraint::High { column, high, strict } => {
                     let x = number(*column);
-                    if *strict { !(x >= *high) } else { !(x > *high) }
+                    !breaks(x, *high, *strict)
                 }
                 Constraint::OneOf { .. } | Constraint::NotNull { .. } => true,
             })
@@ -235,6 +235,11 @@ impl Sampler {
         hashes.into_iter().zip(&mut self.unique).for_each(|(hash, known)| _ = known.insert(hash));
         true
     }
+}
+
+/// Whether `less` is not below `greater`; NULL, which is NaN, breaks nothing.
+fn breaks(less: f64, greater: f64, strict: bool) -> bool {
+    if strict { less >= greater } else { less > greater }
 }
 
 /// Conditions on single values that the generator can start from.

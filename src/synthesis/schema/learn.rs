@@ -14,6 +14,8 @@ use crate::tabular::{self, NONE, Table};
 
 /// Fewer rows do not tell an identifier, or free text, from chance.
 const TELLING_ROWS: usize = 20;
+/// What keys are called.
+const IDENTIFIER: &str = "id";
 /// Longer arrays of numbers are categories.
 const MOST_ELEMENTS: usize = 16;
 /// Texts of at least so many words, most of which differ, are free.
@@ -110,9 +112,11 @@ impl Learned {
                 self.categories(description, codes, names, wishes)?
             }
             tabular::Column::Number(values) => {
-                let counts = description.column_type == ColumnType::Integer && counts_rows(values);
-                if counts && !wishes.bounds.contains_key(name) {
-                    self.notices.push(format!("column \"{name}\" counts the rows: its values go on from the greatest"));
+                let identifies = counts_rows(values) || (name == IDENTIFIER && are_distinct(values));
+                let identifies = description.column_type == ColumnType::Integer && identifies;
+                if identifies && !wishes.bounds.contains_key(name) {
+                    self.notices
+                        .push(format!("column \"{name}\" identifies the rows: its values go on from the greatest"));
                     self.counter(values, description, wishes)?
                 } else {
                     self.number(description, values, wishes)?
@@ -448,6 +452,13 @@ fn counts_rows(values: &[f64]) -> bool {
     }
     let mut seen = vec![false; n];
     values.iter().all(|x| !std::mem::replace(&mut seen[(x - low) as usize], true))
+}
+
+fn are_distinct(values: &[f64]) -> bool {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    // NaN, for NULL, is no less than anything.
+    values.len() >= TELLING_ROWS && sorted.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 /// Numbers as categories, in ascending order.
