@@ -113,7 +113,8 @@ impl Learned {
             }
             tabular::Column::Number(values) => {
                 let identifies = counts_rows(values) || (name == IDENTIFIER && are_distinct(values));
-                let identifies = description.column_type == ColumnType::Integer && identifies;
+                // What the rows alone say is not told of private ones.
+                let identifies = description.column_type == ColumnType::Integer && identifies && !wishes.private;
                 if identifies && !wishes.bounds.contains_key(name) {
                     self.notices
                         .push(format!("column \"{name}\" identifies the rows: its values go on from the greatest"));
@@ -126,9 +127,10 @@ impl Learned {
                 let texts: Vec<String> = names.iter().map(|name| name.to_string()).collect();
                 let plain_text = description.column_type == ColumnType::Text && description.labels.is_none();
                 let free = wishes.free.get(name).copied();
-                let identifies = rows >= TELLING_ROWS && names.len() == rows;
+                let telling = rows >= TELLING_ROWS && !wishes.private;
+                let identifies = telling && names.len() == rows;
                 let words = names.iter().map(|name| words(name)).sum::<usize>() as f64 / names.len().max(1) as f64;
-                let seems_free = rows >= TELLING_ROWS && 2 * names.len() > rows && words >= FREE_WORDS;
+                let seems_free = telling && 2 * names.len() > rows && words >= FREE_WORDS;
                 if let Some(elements) = self.elements(description, codes, &texts, wishes)? {
                     elements
                 } else if plain_text && free.unwrap_or(seems_free && !foreign) {
