@@ -5,6 +5,8 @@ import json
 import threading
 import time
 
+import numpy
+import onnxruntime
 import psycopg
 import pytest
 from psycopg import errors
@@ -122,6 +124,29 @@ def test_the_same_seed_gives_the_same_rows(rows, train, method):
     assert first == rows(take, 300, 1)
     assert first == rows(take, 9000, 1)[:300]
     assert first != rows(take, 300, 2)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "aim"])
+def test_the_exported_graph_makes_the_same_kind_of_rows_elsewhere(scalar, train, method):
+    """Random numbers in, rows out: a category by its number, a number as it is."""
+    options = {**QUICK.get(method, {}), **({"epsilon": 5, "domain": {"segment": DECLARED["segment"], "price": DECLARED["price"]}} if method == "aim" else {})}
+    train("p", "SELECT segment, price FROM purchase", method, options=options)
+    session = onnxruntime.InferenceSession(scalar("SELECT reco.export_model('p')"), providers=["CPUExecutionProvider"])
+    rng = numpy.random.default_rng(1)
+    draws = {
+        "uniform": lambda shape: rng.random(shape),
+        "uniforms": lambda shape: rng.random(shape),
+        "noise": rng.standard_normal,
+        "normal": rng.standard_normal,
+        "condition": lambda shape: rng.integers(0, 3, shape),
+    }
+    types = {"tensor(float)": numpy.float32, "tensor(double)": numpy.float64, "tensor(int32)": numpy.int32}
+    given = {i.name: draws[i.name]([2000 if isinstance(n, str) else n for n in i.shape]).astype(types[i.type]) for i in session.get_inputs()}
+    made = session.run(["rows"], given)[0]
+    assert made.shape == (2000, 2) and made.dtype == numpy.float64
+    segments, prices = made[:, 0], made[:, 1]
+    assert set(segments) == {0, 1, 2}
+    assert numpy.isfinite(prices).all() and -50 < prices.min() < 60 and 200 < prices.max() < 450
 
 
 def test_threads_change_nothing(db, rows, train):
