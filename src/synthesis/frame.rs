@@ -80,8 +80,14 @@ impl FieldKind {
                     step if step < 1.0 => (x * (1.0 / step).round()).round() / (1.0 / step).round(),
                     step => (x / step).round() * step,
                 };
-                // NULL stays NULL: clamp leaves NaN alone.
-                x.clamp(low, high)
+                // NULL, which is NaN, is neither; bounds of a damaged model may be the wrong way round.
+                if x < low {
+                    low
+                } else if x > high {
+                    high
+                } else {
+                    x
+                }
             }
             Self::Category { .. } => x,
         }

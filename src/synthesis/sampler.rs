@@ -308,15 +308,14 @@ fn decode_column(frame: &Frame, schema: &Schema, column: usize) -> Made {
 }
 
 impl Made {
-    /// Some of the rows, in that order.
+    /// Some of the rows, in that order, some perhaps more than once.
     fn keep(&mut self, rows: &[usize]) {
         match self {
             Self::Codes(codes) => *codes = rows.iter().map(|&row| codes[row]).collect(),
             Self::Numbers(numbers) => *numbers = rows.iter().map(|&row| numbers[row]).collect(),
-            Self::Elements(elements) => {
-                *elements = rows.iter().map(|&row| std::mem::take(&mut elements[row])).collect()
-            }
-            Self::Texts(texts) => *texts = rows.iter().map(|&row| texts[row].take()).collect(),
+            // A parent's value goes to each of its children.
+            Self::Elements(elements) => *elements = rows.iter().map(|&row| elements[row].clone()).collect(),
+            Self::Texts(texts) => *texts = rows.iter().map(|&row| texts[row].clone()).collect(),
             Self::Counts(counts) => *counts = rows.iter().map(|&row| counts[row]).collect(),
             Self::Nulls => {}
         }
