@@ -30,7 +30,8 @@ def adult(quick=False):
 
 
 def load(connection, table, rows):
-    definition = ", ".join(f"{name} {'integer' if name in NUMBERS else 'text'}" for name in NAMES)
+    # Whether a private synthesizer makes NULLs is told by the columns, not by the rows.
+    definition = ", ".join(f"{name} {'integer' if name in NUMBERS else 'text'} NOT NULL" for name in NAMES)
     connection.execute(f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} ({definition})")
     with connection.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN (FORMAT csv)") as stream:
         stream.write(rows[NAMES].to_csv(index=False, header=False))

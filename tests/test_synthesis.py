@@ -321,6 +321,20 @@ def test_parents_and_children_are_consistent(db, rows, train):
         train("p", "TABLE customer", options={"children": {"orphan": orphans}})
 
 
+@pytest.mark.parametrize("key", ["'c-' || i", "md5(i::text)::uuid"])
+def test_each_child_has_the_key_of_its_parent_whatever_its_type(rows, train, key):
+    parents = f"SELECT {key} AS id, i % 3 AS kind FROM generate_series(1, 60) i"
+    children = f"SELECT {key} AS parent, i % 7 AS pieces FROM generate_series(1, 60) i, generate_series(1, 4)"
+    train("shop", parents, options={"keys": ["id"], "children": {"visit": {"source": children, "key": "parent"}}})
+    made = rows("SELECT table_name, data FROM reco.synthesize_related('shop', 50, seed => 1)")
+    known = [data["id"] for table, data in made if table == "shop"]
+    owners = [data["parent"] for table, data in made if table == "visit"]
+    assert len(set(known)) == 50 and len(owners) == 200
+    assert all(owners.count(parent) == 4 for parent in known)
+    real = {key for (key,) in rows(f"SELECT id::text FROM ({parents}) p")}
+    assert not real & set(known)
+
+
 def test_training_that_is_cancelled_leaves_nothing(connect, db):
     connection = connect()
     raised = []

@@ -93,3 +93,29 @@ impl FieldKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(low: f64, high: f64, step: f64) -> FieldKind {
+        FieldKind::Number { low, high, step }
+    }
+
+    #[test]
+    fn a_number_becomes_the_nearest_that_the_field_can_have() {
+        assert_eq!(number(0.0, 9.0, 0.01).snap(1.234_9), 1.23);
+        assert_eq!(number(-90.0, 90.0, 5.0).snap(-7.6), -10.0);
+        assert_eq!(number(0.0, 9.0, 0.0).snap(1.234_9), 1.234_9);
+        assert_eq!(number(0.5, 9.0, 1.0).snap(-3.0), 0.5);
+        assert_eq!(number(0.5, 8.5, 1.0).snap(f64::INFINITY), 8.5);
+        assert!(number(0.0, 9.0, 1.0).snap(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn bounds_of_a_damaged_model_are_no_panic() {
+        assert_eq!(number(9.0, 0.0, 1.0).snap(5.0), 9.0);
+        assert_eq!(number(f64::NAN, f64::NAN, 1.0).snap(5.0), 5.0);
+        assert!(number(0.0, 9.0, f64::NAN).snap(5.0).is_nan());
+    }
+}
