@@ -24,13 +24,18 @@ def measure(context):
     with context.connect() as connection:
         catalogue(context, connection)
         connection.execute("SELECT reco.warm('all-minilm-l6-v2')")
-        lines = []
-        for name, statement in STATEMENTS.items():
-            longest = duration(connection, statement)
-            for how, stop in (("cancel request", by_request), ("statement_timeout", by_timeout)):
-                latencies, over = stopped(connection, statement, stop, moments, longest)
-                figures = quantile(latencies, 0.5), quantile(latencies, 0.99), max(latencies)
-                lines.append([f"{name}, {how}", f"{longest:.2f}", *map(milliseconds, figures), over])
+        return told(context, connection, STATEMENTS, moments)
+
+
+def told(context, connection, statements, moments):
+    """The figure of {name: statement}."""
+    lines = []
+    for name, statement in statements.items():
+        longest = duration(connection, statement)
+        for how, stop in (("cancel request", by_request), ("statement_timeout", by_timeout)):
+            latencies, over = stopped(connection, statement, stop, moments, longest)
+            figures = quantile(latencies, 0.5), quantile(latencies, 0.99), max(latencies)
+            lines.append([f"{name}, {how}", f"{longest:.2f}", *map(milliseconds, figures), over])
     return "\n\n".join(
         [
             f"{moments} moments each, drawn evenly from 0 to the end of the statement or to {LATEST:.0f} s. From the client's request to the error "

@@ -34,7 +34,7 @@ The figures whose titles speak of importance are measured by `make bench-importa
 writes down. Adult is read from `RECO_DATASETS`, too.
 
 The figures whose titles speak of synthetic rows are measured by `make bench-synthesis`, SDV's networks with `TORCH=1` only;
-`ARGS='--only quality,speed,balance,privacy --record'` chooses and writes down. Adult is read from `RECO_DATASETS` here as well.
+`ARGS='--only quality,speed,balance,privacy,interactions,cancel --record'` chooses and writes down. Adult is read from `RECO_DATASETS` here as well.
 """
 
 

@@ -18,6 +18,8 @@ FIGURES = {
     "speed": "synthesis_speed",
     "balance": "synthesis_balance",
     "privacy": "synthesis_privacy",
+    "interactions": "synthesis_interactions",
+    "cancel": "synthesis_cancel",
 }
 
 

@@ -261,7 +261,7 @@ def test_types_that_cannot_be_made_are_named(db, train):
     assert db.execute("SELECT count(*) FROM reco.models WHERE name = 'p'").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("epsilon", [0, -1, "much", None])
+@pytest.mark.parametrize("epsilon", [0, -1, 1e-9, "much", None])
 def test_a_privacy_that_is_none_is_an_error(train, epsilon):
     with pytest.raises(errors.InvalidParameterValue, match="epsilon"):
         train("p", "SELECT 1 AS a", "aim", options={"epsilon": epsilon})

@@ -67,6 +67,16 @@ def test_fresh_rows_of_the_same_kind_are_no_copies(report):
     assert found["membership_attack"]["auc"] is None and "holdout" in found["membership_attack"]["reason"]
 
 
+def test_every_type_that_rows_can_be_made_of_can_be_reported(report):
+    source = """SELECT time '08:00' + id % 50 * interval '7 minutes' AS opens, jsonb_build_object('wheels', id % 3) AS about,
+                       ARRAY[kind, 'x'] AS tags, ARRAY[id % 4] AS seats, name 'road' AS way FROM trip WHERE id"""
+    quality = report(f"{source} <= 900", f"{source} > 900")["quality"]
+    assert {column["column"]: column["kind"] for column in quality["columns"]} == {
+        "opens": "time", "about": "category", "tags": "category", "seats": "category", "way": "category"
+    }
+    assert all(column["shape"]["score"] > 0.9 for column in quality["columns"])
+
+
 def test_rows_put_together_at_random_keep_the_columns_and_lose_the_pairs(report):
     found = report(synthetic=SHUFFLED, holdout=HELD_OUT, label="label")
     quality = found["quality"]

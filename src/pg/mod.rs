@@ -18,6 +18,7 @@ pub mod preload;
 pub mod roles;
 pub mod row_type;
 pub mod samples;
+pub mod secret;
 pub mod selection;
 pub mod settings;
 pub mod shared;

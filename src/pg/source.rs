@@ -380,7 +380,9 @@ impl Row<'_> {
                     AttributeValue::Number(match attribute.type_oid {
                         // Days.
                         pg_sys::DATEOID => f64::from(datum.value() as i32),
-                        pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => datum.value() as i64 as f64 / 86_400e6,
+                        pg_sys::TIMEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => {
+                            datum.value() as i64 as f64 / 86_400e6
+                        }
                         other => number(other, datum).ok_or_else(unreadable)?,
                     })
                 }
@@ -458,13 +460,17 @@ fn attribute_kind(type_oid: pg_sys::Oid) -> Option<ColumnKind> {
     match type_oid {
         pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID => Some(ColumnKind::Integer),
         pg_sys::FLOAT4OID | pg_sys::FLOAT8OID | pg_sys::NUMERICOID => Some(ColumnKind::Number),
-        pg_sys::DATEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Some(ColumnKind::Time),
-        pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID | pg_sys::BOOLOID | pg_sys::UUIDOID => {
-            Some(ColumnKind::Category)
-        }
+        pg_sys::DATEOID | pg_sys::TIMEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Some(ColumnKind::Time),
+        pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID | pg_sys::NAMEOID => Some(ColumnKind::Category),
+        pg_sys::BOOLOID | pg_sys::UUIDOID | pg_sys::JSONOID | pg_sys::JSONBOID => Some(ColumnKind::Category),
         pg_sys::FLOAT4ARRAYOID | pg_sys::FLOAT8ARRAYOID => Some(ColumnKind::Vector),
-        // SAFETY: get_typtype takes any oid.
-        other => (unsafe { pg_sys::get_typtype(other) } as u8 == pg_sys::TYPTYPE_ENUM).then_some(ColumnKind::Category),
+        // SAFETY: look-ups that take any oid.
+        other => unsafe {
+            let element = pg_sys::get_element_type(other);
+            let is_enum = pg_sys::get_typtype(other) as u8 == pg_sys::TYPTYPE_ENUM;
+            let is_array = element != pg_sys::InvalidOid && attribute_kind(pg_sys::getBaseType(element)).is_some();
+            (is_enum || is_array).then_some(ColumnKind::Category)
+        },
     }
 }
 
@@ -511,7 +517,7 @@ impl Described {
         let kind = attribute_kind(self.type_oid).ok_or_else(|| Error::ColumnType {
             column: self.name.clone(),
             found: type_name(self.type_oid),
-            expected: "text, boolean, an enum, a number, a date or a time, or real[]",
+            expected: "text, boolean, an enum, a number, a date or a time, uuid, json, or an array of those",
         })?;
         Ok(Attribute { name: self.name, kind, place, type_oid: self.type_oid })
     }

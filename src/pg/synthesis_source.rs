@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::pg::dataset::FETCH;
 use crate::pg::declared;
+use crate::pg::secret::secret;
 use crate::pg::source::{self, ResultColumn, Source, type_name};
 use crate::progress::Progress;
 use crate::sealed::hex;
@@ -34,10 +35,7 @@ pub struct Pseudonyms([u8; 32]);
 
 impl Pseudonyms {
     pub fn new() -> Result<Self> {
-        let mut secret = [0u8; 32];
-        // SAFETY: fills as many bytes as the buffer has.
-        let drawn = unsafe { pg_sys::pg_strong_random(secret.as_mut_ptr().cast(), secret.len()) };
-        if drawn { Ok(Self(secret)) } else { Err(Error::Resources("the system has no random numbers".into())) }
+        secret().map(Self)
     }
 
     fn of(&self, column: &str, value: &str) -> String {

@@ -92,8 +92,15 @@ fn rows(
     };
     let counts = counts(n, given(balance, "balance")?, label, &frame)?;
     let frame = Rc::new(frame);
-    let task =
-        Task { fields: &schema.fields, rows: &frame, label, seed, threads: settings::threads(), progress: &statement };
+    let task = Task {
+        fields: &schema.fields,
+        rows: &frame,
+        label,
+        seed,
+        secret: None,
+        threads: settings::threads(),
+        progress: &statement,
+    };
     let augmenter = RefCell::new(Augmenter::new(&task, frame.clone(), method, &mut options)?);
     options.finish()?;
     let class = Rc::new(Cell::new(None));

@@ -14,6 +14,7 @@ use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready, Synthesizer};
 use crate::pg::row_type::{RowType, argument_type};
+use crate::pg::secret::secret;
 use crate::pg::synthesis_source::{Hidden, Pseudonyms, TypedRows, arrays_as_json};
 use crate::pg::{errors, settings};
 use crate::progress::Progress;
@@ -40,14 +41,11 @@ fn train_synthesizer(
     let method = Method::from_name(given(method, "method")?)?;
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new(method.name(), &options)?;
-    let seed = match seed {
-        Some(seed) => seed as u64,
-        // Whoever knows the seed of a private synthesizer knows its noise.
-        None if method.is_private() => secret_seed()?,
-        None => 0,
-    };
+    // Whoever knows the seed of a private synthesizer knows its noise.
+    let secret = if method.is_private() && seed.is_none() { Some(secret()?) } else { None };
     let (learned, children) = read_related(source, method, &mut options, &statement)?;
-    let training = Training { method, label, seed, threads: settings::threads(), progress: &statement };
+    let (seed, threads) = (seed.unwrap_or(0) as u64, settings::threads());
+    let training = Training { method, label, seed, secret, threads, progress: &statement };
     let trained = model::train(learned, children, options, &training)?;
     let new = NewVersion {
         name,
@@ -60,13 +58,6 @@ fn train_synthesizer(
         in_use: true,
     };
     Ok(catalog::insert(&new, &statement)?)
-}
-
-fn secret_seed() -> Result<u64> {
-    let mut seed = [0u8; 8];
-    // SAFETY: fills as many bytes as the buffer has.
-    let drawn = unsafe { pg_sys::pg_strong_random(seed.as_mut_ptr().cast(), seed.len()) };
-    if drawn { Ok(u64::from_le_bytes(seed)) } else { Err(Error::Resources("the system has no random numbers".into())) }
 }
 
 /// Reads the source and the children that the options name.

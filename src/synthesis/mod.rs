@@ -3,28 +3,21 @@
 //! A source becomes a [`Frame`]: of each field either codes of categories or numbers. A method learns from a frame and gives
 //! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
 
-mod aim;
 pub mod align;
 pub mod augment;
-mod cart;
 pub mod conditions;
 pub mod constraints;
-mod copula;
-mod ctgan;
 mod frame;
 pub mod interactions;
 mod keys;
 pub mod made;
-mod marginal;
-mod method;
+mod methods;
 pub mod model;
-mod modes;
 pub mod related;
 pub mod report;
 pub mod sampler;
 pub mod schema;
 pub mod text;
-mod tvae;
 
 use serde_json::{Map, Value};
 
@@ -35,7 +28,7 @@ use crate::progress::Progress;
 use crate::stored::DataWriter;
 
 pub use frame::{Field, FieldKind, Frame, Values};
-pub use method::Method;
+pub use methods::Method;
 
 /// Rows that are made together: what a block holds depends on the seed and the block's number alone.
 pub const BLOCK: usize = 8192;
@@ -48,6 +41,8 @@ pub struct Task<'a> {
     /// The field that the rows will be used to learn.
     pub label: Option<usize>,
     pub seed: u64,
+    /// What noise that protects rows is drawn from, instead of the seed.
+    pub secret: Option<[u8; 32]>,
     pub threads: usize,
     pub progress: &'a dyn Progress,
 }

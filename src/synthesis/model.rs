@@ -31,6 +31,8 @@ pub struct Training<'a> {
     /// The column that the rows will be used to learn.
     pub label: Option<&'a str>,
     pub seed: u64,
+    /// What a private method's noise is drawn from, instead of the seed.
+    pub secret: Option<[u8; 32]>,
     pub threads: usize,
     pub progress: &'a dyn Progress,
 }
@@ -58,6 +60,7 @@ pub fn train(mut learned: Learned, children: Vec<Child>, mut options: Options, t
         rows: &learned.frame,
         label,
         seed: training.seed,
+        secret: training.secret,
         threads: training.threads,
         progress: training.progress,
     };

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use ahash::AHashMap;
 use serde_json::{Value, json};
 
-use super::cart;
 use super::conditions::Conditions;
 use super::frame::{Field, FieldKind, Frame, Values};
 use super::made::Block;
+use super::methods::cart;
 use super::model::{Part, Training};
 use super::sampler::Sampler;
 use super::schema::{Column, ColumnType, Learned, Role, Schema};
@@ -112,6 +112,7 @@ pub fn train(
         rows: &rows,
         label: None,
         seed: training.seed,
+        secret: None,
         threads: training.threads,
         progress: training.progress,
     };

@@ -19,7 +19,7 @@ struct Source {
 impl Source {
     fn task(&self, threads: usize) -> Task<'_> {
         let (fields, rows) = (&self.fields[..], &self.frame);
-        Task { fields, rows, label: self.label, seed: 1, threads, progress: &Unwatched }
+        Task { fields, rows, label: self.label, seed: 1, secret: None, threads, progress: &Unwatched }
     }
 
     fn open(&self, method: Method, options: &Value) -> Result<Augmenter> {
