@@ -65,17 +65,23 @@ class Own:
         self.connection.execute("SELECT reco.drop_model(name) FROM reco.model WHERE name = %s", [method])
         with clock(taken, self.pid):
             self.connection.execute(
-                "SELECT reco.train_synthesizer(%s, %s, %s, %s)", [method, f"TABLE {table}", method, json.dumps(options_of(method, rows))]
+                "SELECT reco.train_synthesizer(%s, %s, %s, %s, label => %s)",
+                [method, f"TABLE {table}", method, json.dumps(options_of(method, rows)), LABEL],
             )
         return taken
 
+    def call(self, method, count):
+        if method in UNTRAINED:
+            return f"reco.augment(NULL::adult, 'TABLE adult', '{method}', n => {count}, label => '{LABEL}', seed => {SEED})"
+        return f"reco.synthesize(NULL::adult, '{method}', {count}, seed => {SEED})"
+
     def source(self, method, count):
         """A query of `count` new rows."""
-        if method in UNTRAINED:
-            query = f"SELECT * FROM reco.augment(NULL::adult, 'TABLE adult', '{method}', n => {count}, label => '{LABEL}', seed => {SEED})"
-        else:
-            query = f"SELECT * FROM reco.synthesize(NULL::adult, '{method}', {count}, seed => {SEED})"
-        return query
+        return f"SELECT * FROM {self.call(method, count)}"
+
+    def streamed(self, method, count):
+        """The same as one column, `made`: PostgreSQL writes what it has FROM a function aside before it goes on."""
+        return f"SELECT {self.call(method, count)} AS made"
 
     def made(self, method):
         """Trained, sampled and judged; once."""

@@ -31,7 +31,8 @@ def measure(context):
             f"logistic regression learn `income` from the rows made and are tested on {len(held_out):,} real ones that were held out. The two-sample test is the area "
             "under the ROC curve of boosted trees that tell the rows made from the real ones (0.5 is best). Copies are rows that equal a real one. pg_reco's fit and rows "
             "are whole statements, with reading, storing and sending the rows by COPY; a peer has a frame before and after, and one thread. CPU seconds are of all "
-            "threads; in brackets the seconds that passed. `aim` is private: ε = 1, δ = 10⁻⁹, the domain declared.",
+            "threads; in brackets the seconds that passed. pg_reco is told that `income` is the label, as the trees of scikit-learn are. `aim` is private: "
+            "ε = 1, δ = 10⁻⁹, the domain declared.",
             table(HEADER, rows),
             *missing,
             machine(context, "sdmetrics", "scikit-learn", "pandas"),

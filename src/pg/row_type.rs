@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use pgrx::{AnyElement, IntoDatum, PgTupleDesc, pg_sys};
+use pgrx::{AnyElement, IntoDatum, PgMemoryContexts, PgTupleDesc, pg_sys};
 
 use crate::error::{Error, Result};
 use crate::pg::source::type_name;
@@ -14,6 +14,11 @@ pub struct RowType {
     type_oid: pg_sys::Oid,
     description: PgTupleDesc<'static>,
     columns: Vec<Target>,
+    /// Lasts as long as the rows are asked for.
+    memory: PgMemoryContexts,
+    /// Of the row under way.
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
 }
 
 struct Target {
@@ -23,11 +28,20 @@ struct Target {
     modifier: i32,
     input: pg_sys::FmgrInfo,
     parameter: pg_sys::Oid,
+    /// Values of names, by their codes, as far as they were made.
+    of_codes: Vec<Option<pg_sys::Datum>>,
 }
 
 impl RowType {
-    /// The row type of `target`, an argument of a polymorphic function. Its columns must be those of `schema`.
-    pub fn of_argument(target_type: pg_sys::Oid, schema: &Schema, model: &str) -> Result<Self> {
+    /// The type of the first argument of `call`, that of a polymorphic function of sets. Its columns must be those of `schema`.
+    pub fn of_target(call: pg_sys::FunctionCallInfo, schema: &Schema, model: &str) -> Result<Self> {
+        // SAFETY: the call under way has a function with an expression that it was called by; a function of sets has the
+        // context of its calls, with memory that lasts to the last of them.
+        let (target_type, memory) = unsafe {
+            let function = (*call).flinfo;
+            let calls = (*function).fn_extra.cast::<pg_sys::FuncCallContext>();
+            (pg_sys::get_fn_expr_argtype(function, 0), (*calls).multi_call_memory_ctx)
+        };
         // SAFETY: look-ups that take any oid.
         let composite = unsafe { pg_sys::get_typtype(target_type) as u8 == pg_sys::TYPTYPE_COMPOSITE };
         if !composite {
@@ -71,26 +85,31 @@ impl RowType {
             };
             let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
             let mut input = pg_sys::FmgrInfo::default();
-            // SAFETY: every column's type has an input function, which is looked up in the memory that lives as long as the call.
+            // SAFETY: every column's type has an input function, which is looked up in memory that lives as long as this.
             unsafe {
                 pg_sys::getTypeInputInfo(type_oid, &mut function, &mut parameter);
-                pg_sys::fmgr_info_cxt(function, &mut input, pg_sys::TopTransactionContext);
+                pg_sys::fmgr_info_cxt(function, &mut input, memory);
             }
-            Target { source, type_oid, modifier, input, parameter }
+            Target { source, type_oid, modifier, input, parameter, of_codes: Vec::new() }
         });
-        let columns = columns.collect();
-        Ok(Self { type_oid: target_type, description, columns })
+        let columns: Vec<Target> = columns.collect();
+        let memory = PgMemoryContexts::For(memory);
+        let (values, nulls) = (Vec::with_capacity(columns.len()), Vec::with_capacity(columns.len()));
+        Ok(Self { type_oid: target_type, description, columns, memory, values, nulls })
     }
 
     /// A row of a block, in the memory context of the moment.
     pub fn row(&mut self, block: &Block, schema: &Schema, row: usize) -> Result<AnyElement> {
-        let mut values = Vec::with_capacity(self.columns.len());
-        let mut nulls = Vec::with_capacity(self.columns.len());
-        for target in &mut self.columns {
-            let cell = target.source.map_or(Cell::Null, |column| block.cell(schema, column, row));
+        let Self { columns, memory, values, nulls, .. } = self;
+        values.clear();
+        nulls.clear();
+        for target in columns {
             let datum = match target.source {
-                Some(column) => target.datum(&cell, schema, column)?,
                 None => None,
+                Some(column) => match block.code(column, row) {
+                    Some(code) => target.of_code(code, memory, || block.cell(schema, column, row), schema, column)?,
+                    None => target.datum(&block.cell(schema, column, row), schema, column)?,
+                },
             };
             nulls.push(datum.is_none());
             values.push(datum.unwrap_or(pg_sys::Datum::from(0)));
@@ -118,6 +137,28 @@ impl OfType for AnyElement {
 }
 
 impl Target {
+    /// The value of a name: made once, and then the same for every row.
+    fn of_code<'a>(
+        &mut self,
+        code: u32,
+        memory: &mut PgMemoryContexts,
+        cell: impl FnOnce() -> Cell<'a>,
+        schema: &Schema,
+        column: usize,
+    ) -> Result<Option<pg_sys::Datum>> {
+        if let Some(&Some(known)) = self.of_codes.get(code as usize) {
+            return Ok(Some(known));
+        }
+        // SAFETY: the context lives as long as what holds it.
+        let made = unsafe { memory.switch_to(|_| self.datum(&cell(), schema, column)) }?;
+        if made.is_some() {
+            let length = self.of_codes.len().max(code as usize + 1);
+            self.of_codes.resize(length, None);
+            self.of_codes[code as usize] = made;
+        }
+        Ok(made)
+    }
+
     fn datum(&mut self, cell: &Cell, schema: &Schema, column: usize) -> Result<Option<pg_sys::Datum>> {
         let described = &schema.columns[column];
         let number = match cell {
@@ -172,11 +213,6 @@ impl Target {
 }
 
 fn fits(x: f64, low: f64, high: f64) -> Option<f64> {
-    (x.fract() == 0.0 && (low..=high).contains(&x)).then_some(x)
-}
-
-/// The type of an argument of the call under way.
-pub fn argument_type(call: pg_sys::FunctionCallInfo, argument: i32) -> pg_sys::Oid {
-    // SAFETY: the call under way has a function with an expression that it was called by.
-    unsafe { pg_sys::get_fn_expr_argtype((*call).flinfo, argument) }
+    // Whole numbers within the bounds, which all fit 64 bits.
+    ((low..=high).contains(&x) && (x as i64) as f64 == x).then_some(x)
 }

@@ -1,6 +1,7 @@
 //! Learning a table's rows and making more of them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 
 use pgrx::prelude::*;
@@ -13,7 +14,7 @@ use crate::options::Options;
 use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready, Synthesizer};
-use crate::pg::row_type::{RowType, argument_type};
+use crate::pg::row_type::RowType;
 use crate::pg::secret::secret;
 use crate::pg::synthesis_source::{Hidden, Pseudonyms, TypedRows, arrays_as_json};
 use crate::pg::{errors, settings};
@@ -171,7 +172,7 @@ pub(super) struct Rows {
     under_way: Option<(VecDeque<Step>, Statement)>,
     block: Block,
     /// Rows of the block that are still to be given.
-    left: VecDeque<usize>,
+    left: Range<usize>,
 }
 
 /// Rows of one kind.
@@ -212,7 +213,7 @@ impl Rows {
 
     pub(super) fn new(name: &str, maker: Maker, steps: VecDeque<Step>, statement: Statement) -> Self {
         let under_way = Some((steps, statement));
-        Self { name: name.to_owned(), maker, under_way, block: Block::default(), left: VecDeque::new() }
+        Self { name: name.to_owned(), maker, under_way, block: Block::default(), left: 0..0 }
     }
 
     /// The place in the block of the next row.
@@ -230,14 +231,14 @@ impl Rows {
             };
             match next {
                 Some(block) => {
-                    self.left.extend(0..block.rows);
+                    self.left = 0..block.rows;
                     self.block = block;
                 }
                 None => _ = steps.pop_front(),
             }
             self.under_way = Some((steps, statement));
         }
-        Ok(self.left.pop_front())
+        Ok(self.left.next())
     }
 
     pub(super) fn into_json(mut self) -> SetOfIterator<'static, JsonB> {
@@ -249,7 +250,7 @@ impl Rows {
 
     /// Rows of the type of the first argument of `call`.
     pub(super) fn into_typed(mut self, call: pg_sys::FunctionCallInfo) -> Result<SetOfIterator<'static, AnyElement>> {
-        let mut row_type = RowType::of_argument(argument_type(call, 0), &self.maker.part()?.schema, &self.name)?;
+        let mut row_type = RowType::of_target(call, &self.maker.part()?.schema, &self.name)?;
         Ok(SetOfIterator::new(std::iter::from_fn(move || {
             let row = raise(self.next())?;
             Some(raise(row_type.row(&self.block, &raise(self.maker.part()).schema, row)))
@@ -279,7 +280,7 @@ fn synthesize_related(
     let sampler = RelatedSampler::new(&model.part, &model.children, n, conditions, seed);
     let name = name.to_owned();
     let mut under_way = Some((sampler, statement));
-    let (mut table, mut block, mut left) = (None, Block::default(), VecDeque::new());
+    let (mut table, mut block, mut left) = (None, Block::default(), 0..0);
     Ok(TableIterator::new(std::iter::from_fn(move || {
         let synthesizer = raise(as_synthesizer(&name, &ready));
         let model = &synthesizer.model;
@@ -289,10 +290,10 @@ fn synthesize_related(
                 sampler.next(&model.part, &model.children, graph, settings::threads(), &statement)
             });
             (table, block) = raise(next)?;
-            left = (0..block.rows).collect();
+            left = 0..block.rows;
             under_way = Some((sampler, statement));
         }
-        let row = left.pop_front()?;
+        let row = left.next()?;
         Some(match table {
             None => (name.clone(), JsonB(block.json(&model.part.schema, row))),
             Some(child) => {

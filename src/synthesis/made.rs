@@ -72,6 +72,14 @@ impl Block {
         self.frame.rows += other.frame.rows;
     }
 
+    /// Which name a value is, where it is one or NULL, [`NONE`].
+    pub fn code(&self, column: usize, row: usize) -> Option<u32> {
+        match &self.columns[column] {
+            Made::Codes(codes) => Some(codes[row]),
+            _ => None,
+        }
+    }
+
     pub fn cell<'a>(&'a self, schema: &'a Schema, column: usize, row: usize) -> Cell<'a> {
         let described = &schema.columns[column];
         match &self.columns[column] {

@@ -79,7 +79,7 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
         steps: options.integer("iterations", 40, 1, 10_000)? as usize,
         last_steps: options.integer("last_iterations", 400, 1, 100_000)? as usize,
         tau: exact(options, "prior", 200.0, 1e-3, 1e6)?,
-        label: exact(options, "label_weight", 3.0, 1.0, 100.0)?,
+        label: exact(options, "label_weight", 5.0, 1.0, 100.0)?,
     };
     if task.fields.is_empty() || task.rows.rows == 0 {
         return Err(Error::EmptySource(String::new()));

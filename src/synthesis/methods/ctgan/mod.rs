@@ -23,7 +23,6 @@ use serde_json::{Map, Value};
 use super::modes::{Decoder, Encoded, Encoding, Noise, decode_graph};
 use crate::draw::{below, mix};
 use crate::error::Result;
-use crate::memory;
 use crate::neural::adam::Step;
 use crate::neural::dense::PAD;
 use crate::neural::team::{self, Team};
@@ -238,19 +237,15 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
 
 impl Generator for Ctgan {
     fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame> {
-        let (noise, uniform) = self.decoder.noise(draw, self.noise)?;
-        let mut inputs = vec![("noise", noise), ("uniform", uniform)];
-        if let Some(&total) = self.conditions.last() {
-            let seed = mix(draw.seed ^ mix(!0));
-            let mut drawn = memory::filled(0i32, draw.rows)?;
-            for (row, condition) in drawn.iter_mut().enumerate() {
+        let seed = mix(draw.seed ^ mix(!0));
+        self.decoder.sample(draw, graph, self.noise, |rows| {
+            let Some(&total) = self.conditions.last() else { return Ok(Vec::new()) };
+            let condition = |row: usize| {
                 let at = below(seed, row as u64, total as usize) as u64;
-                *condition = self.conditions.partition_point(|&sum| sum <= at) as i32;
-            }
-            inputs.push(("condition", Tensor::i32([draw.rows], drawn)));
-        }
-        let rows = graph(inputs, &["rows"])?;
-        self.decoder.frame(draw, rows)
+                self.conditions.partition_point(|&sum| sum <= at) as i32
+            };
+            Ok(vec![("condition", Tensor::i32([rows.len()], rows.map(condition).collect()))])
+        })
     }
 }
 

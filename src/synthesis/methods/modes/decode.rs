@@ -6,6 +6,8 @@
 //! them. A head's largest output is not taken away first: outputs are cut to ±60, where exponentials and their sums are
 //! far from the ends of f32.
 
+use std::ops::Range;
+
 use super::{Class, Encoding};
 use crate::draw::{below, mix};
 use crate::error::{Error, Result};
@@ -14,19 +16,19 @@ use crate::neural::elementary::{fill_normal, fill_uniform};
 use crate::onnx::graph::{Axis, GraphBuilder, int_attribute};
 use crate::onnx::proto::{AttributeProto, data_type};
 use crate::onnx::tensor::{self, Tensor};
-use crate::parallel::for_each_chunk;
 use crate::stored::{DataWriter, Files};
-use crate::synthesis::{Draw, Field, FieldKind, Frame, Values};
+use crate::synthesis::{Draw, Field, FieldKind, Frame, RunGraph, Values};
 use crate::tabular::NONE;
 
-/// Columns of a group of heads.
+/// Columns of a group of heads, and of the last layer's outputs that are computed together.
 const GROUP: usize = 64;
+const WIDE: usize = 512;
 /// Outputs beyond this are cut: `60 + ln 257 < 88`, where f32 ends.
 pub const MOST: f32 = 60.0;
 /// What the graph gives for a code that is drawn from the others: no code, and not NULL.
 const OTHERS: f64 = -2.0;
-/// Numbers drawn between two looks at a cancel request.
-const CHUNK: usize = 1 << 16;
+/// Rows that go through a graph together: what they are on the way, some kilobytes each, then stays in the cache.
+const TILE: usize = 2048;
 
 /// The inputs of uniform and normal numbers, and how far numbers stray within each class.
 pub struct Noise<'a> {
@@ -40,16 +42,28 @@ fn axis(value: i64) -> Vec<AttributeProto> {
     vec![int_attribute("axis", value)]
 }
 
+/// Cuts a value into parts of so many columns.
+fn split(g: &mut GraphBuilder, value: &str, columns: impl Iterator<Item = usize>) -> Vec<String> {
+    let sizes: Vec<i64> = columns.map(|n| n as i64).collect();
+    if sizes.len() == 1 {
+        return vec![value.to_owned()];
+    }
+    let names: Vec<String> = (0..sizes.len()).map(|i| format!("{value}_{i}")).collect();
+    let sizes = g.int64s(&format!("{value}_columns"), &[sizes.len()], &sizes);
+    g.node_to("Split", &[value, &sizes], axis(1), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    names
+}
+
 /// Adds the end of a graph and its output `rows`. `outputs` adds what the last layer gives for some of its columns,
 /// which are first the classes of all heads and then the numbers within modes, and returns its name.
 pub fn decode_graph(
     g: &mut GraphBuilder,
     encoding: &Encoding,
     noise: &Noise,
-    mut outputs: impl FnMut(&mut GraphBuilder, std::ops::Range<usize>) -> String,
+    mut outputs: impl FnMut(&mut GraphBuilder, Range<usize>) -> String,
 ) {
     let heads = &encoding.heads;
-    let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut groups: Vec<Range<usize>> = Vec::new();
     for (at, head) in heads.iter().enumerate() {
         match groups.last_mut() {
             Some(group) if head.first + head.classes.len() - heads[group.start].first <= GROUP => group.end = at + 1,
@@ -57,21 +71,22 @@ pub fn decode_graph(
         }
     }
     let (least, most) = (g.float("least_output", -MOST), g.float("greatest_output", MOST));
-    let uniforms: Vec<String> = match groups.len() {
-        1 => vec![noise.uniform.to_owned()],
-        n => {
-            let sizes: Vec<i64> = groups.iter().map(|group| group.len() as i64).collect();
-            let sizes = g.int64s("group_sizes", &[n], &sizes);
-            let names: Vec<String> = (0..n).map(|i| format!("uniform_{i}")).collect();
-            let outputs: Vec<&str> = names.iter().map(String::as_str).collect();
-            g.node_to("Split", &[noise.uniform, &sizes], axis(1), &outputs);
-            names
-        }
-    };
+    let uniforms = split(g, noise.uniform, groups.iter().map(Range::len));
+    // What the last layer gives, for several groups at once.
+    let end = |group: &Range<usize>| heads[group.end - 1].first + heads[group.end - 1].classes.len();
+    let mut logits: Vec<String> = Vec::new();
+    while let [first, ..] = &groups[logits.len()..] {
+        let start = heads[first.start].first;
+        let rest = groups[logits.len()..].iter();
+        let wide: Vec<&Range<usize>> = rest.take_while(|group| *group == first || end(group) - start <= WIDE).collect();
+        let columns = start..wide.last().map_or(start, |group| end(group));
+        let made = outputs(g, columns);
+        logits.extend(split(g, &made, wide.iter().map(|group| end(group) - heads[group.start].first)));
+    }
     let mut indices = Vec::new();
-    for (number, (group, uniform)) in groups.iter().zip(&uniforms).enumerate() {
+    for (number, ((group, uniform), logits)) in groups.iter().zip(&uniforms).zip(&logits).enumerate() {
         let start = heads[group.start].first;
-        let columns = heads[group.end - 1].first + heads[group.end - 1].classes.len() - start;
+        let columns = end(group) - start;
         let n = group.len();
         // Which columns come no later in the same head; which head a column is of; which columns are not the last of
         // theirs.
@@ -91,8 +106,7 @@ pub fn decode_graph(
         let of = g.floats(&name("of"), &[columns, n], &of);
         let spread = g.floats(&name("spread"), &[n, columns], &spread);
         let counted = g.floats(&name("counted"), &[columns, n], &counted);
-        let logits = outputs(g, start..start + columns);
-        let logits = g.node("Clip", &[&logits, &least, &most]);
+        let logits = g.node("Clip", &[logits, &least, &most]);
         let shares = g.node("Exp", &[&logits]);
         let cumulative = g.node("MatMul", &[&shares, &until]);
         let total = g.node("MatMul", &[&shares, &of]);
@@ -133,17 +147,6 @@ pub fn decode_graph(
         return;
     }
     let base = g.node("Gather", &[&values, &place]);
-    // The heads with modes, as columns of their own.
-    let mut which = vec![0f32; heads.len() * encoding.numbers];
-    let mut back = vec![0f64; heads.len() * encoding.numbers];
-    for (h, number) in heads.iter().enumerate().filter_map(|(h, head)| Some((h, head.number?))) {
-        which[h * encoding.numbers + number] = 1.0;
-        back[number * heads.len() + h] = 1.0;
-    }
-    let which = g.floats("heads_with_modes", &[heads.len(), encoding.numbers], &which);
-    let back = g.doubles("modes_to_heads", &[encoding.numbers, heads.len()], &back);
-    let class = g.node("MatMul", &[&class, &which]);
-    let place = g.node_with("Cast", &[&class], to_index());
     let scales = table(&|class| match *class {
         Class::Mode { deviation, .. } => 4.0 * deviation,
         _ => 0.0,
@@ -152,7 +155,17 @@ pub fn decode_graph(
     let scale = g.node("Gather", &[&scales, &place]);
     let within = outputs(g, encoding.columns..encoding.columns + encoding.numbers);
     let mut within = g.node("Tanh", &[&within]);
+    // The heads with modes are columns of their own first. Products of doubles would take ten times as long.
+    let (mut which, mut back) =
+        (vec![0f32; heads.len() * encoding.numbers], vec![0f32; heads.len() * encoding.numbers]);
+    for (h, number) in heads.iter().enumerate().filter_map(|(h, head)| Some((h, head.number?))) {
+        which[h * encoding.numbers + number] = 1.0;
+        back[number * heads.len() + h] = 1.0;
+    }
     if let Some((normal, deviations)) = noise.within {
+        let which = g.floats("heads_with_modes", &[heads.len(), encoding.numbers], &which);
+        let class = g.node("MatMul", &[&class, &which]);
+        let place = g.node_with("Cast", &[&class], to_index());
         let deviations = g.floats("class_deviations", &[deviations.len()], deviations);
         let deviation = g.node("Gather", &[&deviations, &place]);
         let stray = g.node("Mul", &[&deviation, normal]);
@@ -160,9 +173,10 @@ pub fn decode_graph(
         let (low, high) = (g.float("least_number", -1.0), g.float("greatest_number", 1.0));
         within = g.node("Clip", &[&within, &low, &high]);
     }
+    let back = g.floats("modes_to_heads", &[encoding.numbers, heads.len()], &back);
+    let within = g.node("MatMul", &[&within, &back]);
     let within = g.node_with("Cast", &[&within], vec![int_attribute("to", data_type::DOUBLE.into())]);
     let within = g.node("Mul", &[&within, &scale]);
-    let within = g.node("MatMul", &[&within, &back]);
     g.node_to("Add", &[&base, &within], Vec::new(), &["rows"]);
     g.output("rows", data_type::DOUBLE, &rows);
 }
@@ -213,35 +227,41 @@ impl Decoder {
         Ok(Self { fields: fields.iter().map(|field| field.kind).collect(), numbers: numbers as usize, others })
     }
 
-    /// Standard normal numbers [n, width], and numbers from 0 to 1 [n, heads].
-    pub fn noise(&self, draw: &Draw, width: usize) -> Result<(Tensor, Tensor)> {
-        let fill = |width: usize, stream: u64, fill: fn(u64, &mut [f32])| {
-            let mut values = memory::zeros(draw.rows * width)?;
-            let seed = mix(draw.seed ^ mix(stream));
-            for_each_chunk(
-                &mut values,
-                CHUNK,
-                draw.threads,
-                draw.progress,
-                || (),
-                |(), number, part| {
-                    fill(mix(seed ^ number as u64), part);
-                    Ok(())
-                },
-            )?;
-            Ok::<_, crate::error::Error>(Tensor::f32([draw.rows, width], values))
-        };
-        Ok((fill(width, 1, fill_normal)?, fill(self.fields.len(), 2, fill_uniform)?))
+    /// The rows of a graph whose inputs are `noise` [n, `width`], standard normal numbers, `uniform` [n, heads], numbers from 0
+    /// to 1, and what `more` gives for some of the rows.
+    pub fn sample(
+        &self,
+        draw: &Draw,
+        graph: &mut RunGraph,
+        width: usize,
+        more: impl Fn(Range<usize>) -> Result<Vec<(&'static str, Tensor)>>,
+    ) -> Result<Frame> {
+        let heads = self.fields.len();
+        let mut values = Vec::new();
+        memory::reserve(&mut values, draw.rows * heads)?;
+        for start in (0..draw.rows).step_by(TILE) {
+            let rows = start..draw.rows.min(start + TILE);
+            let filled = |width: usize, stream: u64, fill: fn(u64, &mut [f32])| {
+                let mut numbers = memory::zeros(rows.len() * width)?;
+                fill(mix(mix(draw.seed ^ mix(stream)) ^ start as u64), &mut numbers);
+                Ok::<_, Error>(Tensor::f32([rows.len(), width], numbers))
+            };
+            let mut inputs =
+                vec![("noise", filled(width, 1, fill_normal)?), ("uniform", filled(heads, 2, fill_uniform)?)];
+            inputs.extend(more(rows.clone())?);
+            match graph(inputs, &["rows"])?.into_iter().next() {
+                Some(Tensor { shape, values: tensor::Values::F64(made) }) if shape == [rows.len(), heads] => {
+                    values.extend(made);
+                }
+                _ => return Err(Error::Internal("the graph of a synthesizer gave no rows".into())),
+            }
+        }
+        self.frame(draw, &values)
     }
 
-    /// The rows that a graph gave.
-    pub fn frame(&self, draw: &Draw, outputs: Vec<Tensor>) -> Result<Frame> {
+    /// The rows [n, heads] that a graph gave.
+    fn frame(&self, draw: &Draw, values: &[f64]) -> Result<Frame> {
         let heads = self.fields.len();
-        let wrong = || Error::Internal("the graph of a synthesizer gave no rows".into());
-        let values = match outputs.into_iter().next() {
-            Some(Tensor { shape, values: tensor::Values::F64(values) }) if shape == [draw.rows, heads] => values,
-            _ => return Err(wrong()),
-        };
         draw.progress.check()?;
         let mut columns = Vec::new();
         for (field, kind) in self.fields.iter().enumerate() {

@@ -107,8 +107,12 @@ fn of_a_hundred_thousand_categories_the_rare_ones_share_a_class_and_come_back_by
     let files = crate::stored::Files::open("m", graph, &data).unwrap();
     let decoder = Decoder::open(&files, &fields).unwrap();
     let draw = Draw { rows: 50_000, seed: 3, given: &[], threads: 1, progress: &Unwatched };
-    let made = Tensor { shape: vec![50_000, 1], values: Numbers::F64(vec![-2.0; 50_000]) };
-    let Values::Codes(made) = &decoder.frame(&draw, vec![made]).unwrap().columns[0] else { panic!() };
+    let others_of = |inputs: Vec<(&str, Tensor)>, _: &[&str]| {
+        let rows = inputs[0].1.shape[0];
+        Ok(vec![Tensor { shape: vec![rows, 1], values: Numbers::F64(vec![-2.0; rows]) }])
+    };
+    let frame = decoder.sample(&draw, &mut { others_of }, 3, |_| Ok(Vec::new())).unwrap();
+    let Values::Codes(made) = &frame.columns[0] else { panic!() };
     assert!(made.iter().all(|code| others.contains(code) || *code > 300));
     // The 43 codes of four rows are four times as frequent as the 99,701 of one.
     let share = made.iter().filter(|&&code| code < 300).count() as f64 / 50_000.0;

@@ -50,7 +50,7 @@ fn settings(options: &mut Options) -> Result<Settings> {
         loss_factor: options.float("loss_factor", 2.0, 1e-3, 1e3)?,
         decay: options.float("weight_decay", 1e-5, 0.0, 1.0)?,
         latent: options.integer("latent", 32, 1, 1024)? as usize,
-        hidden: options.integer("hidden", 128, 1, 4096)? as usize,
+        hidden: options.integer("hidden", 96, 1, 4096)? as usize,
     })
 }
 
@@ -128,9 +128,7 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
 
 impl Generator for Tvae {
     fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame> {
-        let (noise, uniform) = self.decoder.noise(draw, self.latent + self.decoder.numbers)?;
-        let rows = graph(vec![("noise", noise), ("uniform", uniform)], &["rows"])?;
-        self.decoder.frame(draw, rows)
+        self.decoder.sample(draw, graph, self.latent + self.decoder.numbers, |_| Ok(Vec::new()))
     }
 }
 
