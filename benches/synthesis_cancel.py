@@ -10,7 +10,7 @@ TRAINED = ["cart", "gaussian_copula", "tvae", "ctgan", "aim"]
 
 
 def measure(context):
-    moments = context.size(50, 5)
+    moments = context.size(25, 3)
     extension = own(context)
     connection = extension.connection
     statements = {}

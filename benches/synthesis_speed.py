@@ -12,6 +12,8 @@ def measure(context):
     found, missing = sides(context)
     many, rows = context.size(MANY, 5000), []
     extension = own(context)
+    # As many as a peer has.
+    extension.connection.execute("SET reco.threads = 1")
     for method, mine, theirs in found:
         if not mine:
             continue
@@ -41,10 +43,11 @@ def measure(context):
                 f"{theirs.note}, {count:,} rows",
             ]
         )
+    extension.connection.execute("RESET reco.threads")
     return "\n\n".join(
         [
             f"Adult, {len(extension.real):,} rows learned from; {many:,} made. Fitting is the whole statement `reco.train_synthesizer`, which reads, trains, writes "
-            f"the files and stores the model; making is counting typed rows as they stream out of a SELECT list, the median of {context.rounds} rounds (`smote_nc` reads the source, too). A "
+            f"the files and stores the model; making is counting typed rows as they stream out of a SELECT list, on one thread, the median of {context.rounds} rounds (`smote_nc` reads the source, too). A "
             "peer has frames before and after, and one thread. CPU seconds are of all threads; ratios above 1 are in favour of pg_reco.",
             table(HEADER, rows),
             *missing,

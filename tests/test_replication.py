@@ -1,5 +1,6 @@
 """A physical standby serves the same models from its own cache, learns of new versions, and takes over."""
 
+import json
 import shutil
 import threading
 import time
@@ -20,6 +21,8 @@ def primary():
         cluster.start()
         with cluster.connect() as connection:
             tiny.prepare(connection)
+            for method, options in (("cart", {}), ("tvae", {"epochs": 2})):
+                connection.execute("SELECT reco.train_synthesizer(%s, 'TABLE purchase', %s, %s)", [method, method, json.dumps(options)])
         yield cluster
 
 
@@ -79,6 +82,10 @@ def test_a_standby_answers_as_the_primary_does(there, here):
         "SELECT count(*) FROM reco.model_users('shop_ials')",
         "SELECT sha256(reco.export_model('shop_ials'))",
         "SELECT reco.warm('shop_item_knn') IS NULL, reco.unload('shop_item_knn')",
+        "SELECT array_agg(r::text) FROM reco.synthesize('cart', 20) r",
+        "SELECT array_agg(r::text) FROM reco.synthesize(NULL::purchase, 'tvae', 20) r",
+        "SELECT array_agg(r::text) FROM reco.augment('TABLE purchase', 'smote_nc', n => 20) r",
+        "SELECT reco.synthetic_report('TABLE purchase', 'TABLE purchase')",
     ],
 )
 def test_what_only_reads_works_on_a_standby(there, here, statement):
@@ -99,6 +106,7 @@ def test_a_purchase_on_the_primary_counts_on_the_standby(there, here):
     "statement",
     [
         "SELECT reco.train('shop_ials', 'TABLE purchase', 'popularity')",
+        "SELECT reco.train_synthesizer('cart', 'TABLE purchase')",
         "SELECT reco.import_model('other', reco.export_model('linear'))",
         "SELECT reco.promote_model('linear', 1)",
         "SELECT reco.drop_model('linear')",

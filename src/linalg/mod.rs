@@ -4,7 +4,6 @@
 //! FMA, and whatever the target guarantees (NEON on aarch64, SSE2 on x86-64); the choice is made at run time, per call,
 //! so a kernel should do at least a few hundred nanoseconds of work.
 
-pub mod adam;
 pub mod bytes;
 pub mod cholesky;
 pub mod cholesky_f32;

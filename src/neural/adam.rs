@@ -1,13 +1,17 @@
 //! Adam (Kingma, Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1).
 
+use crate::linalg::vector::{Vector, dispatch};
+
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
-const EPSILON: f32 = 1e-8;
+const EPSILON: f64 = 1e-8;
 
-/// One step: `x ← x − η_t m / (√v + ε)`, `η_t = η √(1 − β₂ᵗ) / (1 − β₁ᵗ)`.
+/// One step: `x ← x − η_t m / (√v + ε_t)`, `η_t = η √(1 − β₂ᵗ) / (1 − β₁ᵗ)`, `ε_t = ε √(1 − β₂ᵗ)`: algorithm 1 in the order of
+/// the end of its section 2.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     rate: f32,
+    epsilon: f32,
     beta1: f32,
     beta2: f32,
 }
@@ -21,24 +25,55 @@ impl Step {
     /// With other shares of the moments that a step keeps.
     pub fn with(learning_rate: f32, number: u64, beta1: f64, beta2: f64) -> Self {
         let t = number as f64;
-        let correction = (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t));
-        Self { rate: (f64::from(learning_rate) * correction) as f32, beta1: beta1 as f32, beta2: beta2 as f32 }
-    }
-
-    /// Moves `x` against its `gradient`; `first` and `second` are the running moments of both.
-    pub fn update(self, x: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
-        let (beta1, beta2) = (self.beta1, self.beta2);
-        for (((x, &g), m), v) in x.iter_mut().zip(gradient).zip(first).zip(second) {
-            *m += (1.0 - beta1) * (g - *m);
-            *v += (1.0 - beta2) * (g * g - *v);
-            *x -= self.rate * *m / (v.sqrt() + EPSILON);
+        let second = (1.0 - beta2.powf(t)).sqrt();
+        Self {
+            rate: (f64::from(learning_rate) * second / (1.0 - beta1.powf(t))) as f32,
+            epsilon: (EPSILON * second) as f32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
         }
     }
+
+    /// Moves `x` against its `gradient`; `first` and `second` are the running moments of both. All of the same length.
+    pub fn update(self, x: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+        update(self, x, gradient, first, second);
+    }
+}
+
+/// # Safety
+/// The processor has the instructions of `V`: a plain loop is compiled to them, divisions and roots included.
+#[expect(clippy::extra_unused_type_parameters, reason = "the compiler chooses the registers")]
+#[inline(always)]
+unsafe fn update_body<V: Vector, const TILE: usize>(
+    step: Step,
+    x: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+) {
+    for (((x, &g), m), v) in x.iter_mut().zip(gradient).zip(first).zip(second) {
+        *m += (1.0 - step.beta1) * (g - *m);
+        *v += (1.0 - step.beta2) * (g * g - *v);
+        *x -= step.rate * *m / (v.sqrt() + step.epsilon);
+    }
+}
+dispatch! {
+    fn update(step: Step, x: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) = update_body
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_step_has_the_learning_rate_s_length_whatever_the_gradient_s() {
+        let (mut x, mut m, mut v) = (vec![1.0; 19], vec![0.0; 19], vec![0.0; 19]);
+        let gradient: Vec<f32> = (0..19).map(|i| if i % 2 == 0 { 1e-5 } else { -70.0 }).collect();
+        Step::new(0.01, 1).update(&mut x, &gradient, &mut m, &mut v);
+        for (x, g) in x.iter().zip(&gradient) {
+            assert!((x - (1.0 - 0.01 * g.signum())).abs() < 2e-5, "{x}");
+        }
+    }
 
     #[test]
     fn a_parabola_is_descended() {

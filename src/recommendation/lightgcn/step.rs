@@ -12,10 +12,10 @@ use super::noise;
 use super::sample::Batch;
 use crate::draw::mix;
 use crate::error::Result;
-use crate::linalg::adam;
 use crate::linalg::kernels::dot;
 use crate::linalg::propagate::{Adjacency, BLOCK_ROWS, PAD, Table, split_rows};
 use crate::memory;
+use crate::neural::adam::Step;
 use crate::parallel::for_each_chunk;
 use crate::recommendation::linear_fold_in::Factors;
 use crate::recommendation::trainer::Training;
@@ -202,7 +202,7 @@ impl<'a> Trainer<'a> {
         self.forward(batch)?;
         let losses = self.compare(batch)?;
         self.graph.steps += 1;
-        self.backward(batch, Some(adam::Step::new(self.graph.parameters.learning_rate, self.graph.steps)))?;
+        self.backward(batch, Some(Step::new(self.graph.parameters.learning_rate, self.graph.steps)))?;
         Ok(losses)
     }
 
@@ -337,7 +337,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Runs the gradients back to `e⁰`, and moves it or, where there is no `step`, returns them [nodes, width].
-    fn backward(&mut self, batch: &Batch, step: Option<adam::Step>) -> Result<Vec<f32>> {
+    fn backward(&mut self, batch: &Batch, step: Option<Step>) -> Result<Vec<f32>> {
         let (width, parameters) = (self.graph.width, self.graph.parameters);
         let weight = parameters.layer_weight();
         self.slots.mean_gradient.iter_mut().for_each(|g| *g *= weight);
@@ -389,7 +389,7 @@ impl<'a> Trainer<'a> {
     fn last_product(
         &mut self,
         batch: &Batch,
-        step: Option<adam::Step>,
+        step: Option<Step>,
         enter: &(impl Fn(usize, usize, &mut [f32]) + Sync),
     ) -> Result<Vec<f32>> {
         let width = self.graph.width;
@@ -418,7 +418,7 @@ impl<'a> Trainer<'a> {
                         graph.gradient(0, nodes.clone(), sums, batch, enter);
                         let range = start * width..start * width + sums.len();
                         let weights = &mut weights[range.clone()];
-                        adam::update(step, sums, weights, &mut first[range.clone()], &mut second[range]);
+                        step.update(weights, sums, &mut first[range.clone()], &mut second[range]);
                         rows.write(start, weights, &scale[nodes]);
                     },
                 )

@@ -5,8 +5,8 @@
 //! slopes, gives the users' gradients and moves the weights.
 
 use crate::error::Result;
-use crate::linalg::adam;
 use crate::memory;
+use crate::neural::adam::Step;
 use crate::neural::network::{matrix, product, transposed};
 use crate::neural::team::Team;
 
@@ -71,14 +71,7 @@ impl Output {
     }
 
     /// A step against the mean loss of `n` users [n, width].
-    pub fn step(
-        &mut self,
-        n: usize,
-        users: Vec<f32>,
-        targets: &Targets,
-        step: adam::Step,
-        team: &Team,
-    ) -> Result<Learned> {
+    pub fn step(&mut self, n: usize, users: Vec<f32>, targets: &Targets, step: Step, team: &Team) -> Result<Learned> {
         let width = self.width;
         let users = matrix(users, n, width)?;
         team.fill(&mut self.blocks, 1, |_, block| {
@@ -134,7 +127,7 @@ impl Output {
                 block.users = product(&slopes, &weight)?;
                 let of_weight = product(&transposed(&slopes)?, &users)?;
                 let [first, second] = &mut block.moments;
-                adam::update(step, &of_weight, &mut block.weight, first, second);
+                step.update(&mut block.weight, &of_weight, first, second);
                 Ok(())
             })?;
             for block in blocks {
@@ -186,7 +179,7 @@ mod tests {
         let mut output = Output::new(items, width, n, weight).unwrap();
         assert_eq!(output.blocks.len(), 3);
         let learned = team::run(2, &Unwatched, "test", 1, |team| {
-            output.step(n, users.clone(), &targets, adam::Step::new(0.01, 1), team)
+            output.step(n, users.clone(), &targets, Step::new(0.01, 1), team)
         })
         .unwrap();
         let mut loss = 0.0;

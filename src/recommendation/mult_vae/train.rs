@@ -6,7 +6,6 @@ use super::output::Output;
 use crate::draw::{mix, normal, shuffled, uniform};
 use crate::error::Result;
 use crate::interactions::Interactions;
-use crate::linalg::adam;
 use crate::linalg::kernels::axpy;
 use crate::memory;
 use crate::neural::adam::Step;
@@ -200,7 +199,7 @@ impl<'a> Model<'a> {
             let range = matrix.indptr[user] as usize..matrix.indptr[user + 1] as usize;
             (&matrix.indices[range.clone()], &shares[range])
         };
-        let learned = self.output.step(users.len(), decoded, &targets, adam::Step::new(learning_rate, number), team)?;
+        let learned = self.output.step(users.len(), decoded, &targets, Step::new(learning_rate, number), team)?;
         let pull = beta / users.len() as f32;
         let backwards = team.each(chunks.len(), |c| {
             let rows = c * CHUNK * hidden..(c * CHUNK + chunks[c].len()) * hidden;

@@ -8,13 +8,14 @@
 
 use super::slot::{Sizes, Slot};
 use crate::draw::{mix, uniform};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::kernels::axpy;
 use crate::memory;
 use crate::neural::adam::Step;
 use crate::neural::elementary::{exp_all, fill_gumbel, fill_normal, tanh};
 use crate::neural::products::{gradient, product, product_add, transpose};
 use crate::neural::team::Team;
+use crate::progress::Progress;
 use crate::synthesis::methods::modes::{Class, Encoding};
 
 /// Of the Gumbel softmax.
@@ -104,6 +105,44 @@ impl Generator {
         let (conditions, rest) = rest.split_at(self.sizes.conditions * outputs);
         let (added, rest) = rest.split_at(outputs);
         [weight, conditions, added, if layer < 2 { &rest[..outputs] } else { &[] }]
+    }
+
+    /// [n, outputs]: what the last layer gives for rows of these conditions, as the graph does.
+    pub fn outputs(&self, conditions: &[usize], seed: u64, progress: &dyn Progress) -> Result<Vec<f32>> {
+        let n = conditions.len();
+        let mut state = memory::filled(0f32, n * self.sizes.noise)?;
+        fill_normal(seed, &mut state);
+        for (number, &Layer { inputs, outputs, .. }) in self.layers.iter().enumerate() {
+            progress.check()?;
+            let [weight, of_conditions, added, times] = self.parts(number);
+            let mut out = memory::filled(0f32, n * outputs)?;
+            product(&state, weight, inputs, outputs, &mut out);
+            if self.sizes.conditions > 0 {
+                for (row, &condition) in out.chunks_exact_mut(outputs).zip(conditions) {
+                    axpy(1.0, &of_conditions[condition * outputs..][..outputs], row);
+                }
+            }
+            let Some((means, variances)) = self.running.get(number) else {
+                out.chunks_exact_mut(outputs).for_each(|row| axpy(1.0, added, row));
+                return Ok(out);
+            };
+            let mut wider = Vec::new();
+            memory::reserve(&mut wider, n * (outputs + inputs))?;
+            for (row, before) in out.chunks_exact(outputs).zip(state.chunks_exact(inputs)) {
+                let normal = row.iter().zip(means).zip(variances).map(|((x, m), v)| (x - m) / (v + EPSILON).sqrt());
+                wider.extend(normal.zip(times).zip(added).map(|((x, t), a)| (x * t + a).max(0.0)));
+                wider.extend_from_slice(before);
+            }
+            state = wider;
+        }
+        Err(Error::Internal("a generator has no last layer".into()))
+    }
+
+    /// Adds to what the last layer adds.
+    pub fn shift(&mut self, shifts: &[f32]) {
+        let Layer { inputs, outputs, at, .. } = self.layers[2];
+        let bias = at + (inputs + self.sizes.conditions) * outputs;
+        axpy(1.0, shifts, &mut self.parameters[bias..][..shifts.len()]);
     }
 
     /// What a layer gives for the rows of a slot, before anything else.

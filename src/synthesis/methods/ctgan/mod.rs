@@ -20,7 +20,7 @@ mod slot;
 
 use serde_json::{Map, Value};
 
-use super::modes::{Decoder, Encoded, Encoding, Noise, decode_graph};
+use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
 use crate::draw::{below, mix};
 use crate::error::Result;
 use crate::neural::adam::Step;
@@ -93,7 +93,7 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
         outputs: (encoding.columns + encoding.numbers).next_multiple_of(PAD),
     };
     let seed = task.seed;
-    let (generator, losses) = team::run(task.threads, task.progress, "epochs", settings.epochs, |team| {
+    let (mut generator, losses) = team::run(task.threads, task.progress, "epochs", settings.epochs, |team| {
         learn(team, &sizes, &encoding, &encoded, &conditions, &settings, seed)
     })?;
     let mut figures = Map::new();
@@ -106,6 +106,10 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     data.tensor("ctgan.noise", &[1], [sizes.noise as u64]);
     let frequencies = conditions.frequencies();
     data.tensor("ctgan.conditions", &[frequencies.len()], &frequencies);
+    let drawn = |row: usize| drawn(&frequencies, mix(seed ^ 6), row).unwrap_or(0);
+    let some: Vec<usize> = (0..calibrate::rows(&encoding)).map(drawn).collect();
+    let outputs = generator.outputs(&some, mix(seed ^ 7), task.progress)?;
+    generator.shift(&calibrate::shifts(&encoding, &outputs, sizes.outputs, task.progress)?);
     Ok(Parts { graph: graph(&generator, &encoding), data, figures, released: None })
 }
 
@@ -212,6 +216,13 @@ fn graph(generator: &generator::Generator, encoding: &Encoding) -> GraphBuilder 
     g
 }
 
+/// The condition of a row, as often as it comes up; `None` where there are none.
+fn drawn(conditions: &[u64], seed: u64, row: usize) -> Option<usize> {
+    let &total = conditions.last()?;
+    let at = below(seed, row as u64, total as usize) as u64;
+    Some(conditions.partition_point(|&sum| sum <= at))
+}
+
 struct Ctgan {
     decoder: Decoder,
     noise: usize,
@@ -239,12 +250,11 @@ impl Generator for Ctgan {
     fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame> {
         let seed = mix(draw.seed ^ mix(!0));
         self.decoder.sample(draw, graph, self.noise, |rows| {
-            let Some(&total) = self.conditions.last() else { return Ok(Vec::new()) };
-            let condition = |row: usize| {
-                let at = below(seed, row as u64, total as usize) as u64;
-                self.conditions.partition_point(|&sum| sum <= at) as i32
-            };
-            Ok(vec![("condition", Tensor::i32([rows.len()], rows.map(condition).collect()))])
+            if self.conditions.is_empty() {
+                return Ok(Vec::new());
+            }
+            let some = rows.clone().filter_map(|row| drawn(&self.conditions, seed, row)).map(|n| n as i32).collect();
+            Ok(vec![("condition", Tensor::i32([rows.len()], some))])
         })
     }
 }

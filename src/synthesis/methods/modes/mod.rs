@@ -15,6 +15,7 @@
 //!
 //! Cost: sorting each column of numbers, and an expectation and maximisation on at most 512 points.
 
+pub mod calibrate;
 mod decode;
 mod encode;
 mod mixture;

@@ -9,6 +9,8 @@
 //! head; here it is drawn, and so is the number within it: the likeliest alone would leave out rare values and narrow
 //! every number.
 //!
+//! Last, biases are moved until classes come up as often as in the rows ([`calibrate`](super::modes::calibrate)).
+//!
 //! The learning rate rises over the first tenth of the steps and falls to zero along a cosine, which with a larger rate
 //! needs few epochs.
 //!
@@ -20,8 +22,12 @@ mod step;
 
 use serde_json::{Map, Value};
 
-use super::modes::{Decoder, Encoded, Encoding, Noise, decode_graph};
+use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
+use crate::draw::mix;
 use crate::error::Result;
+use crate::memory;
+use crate::neural::elementary::fill_normal;
+use crate::neural::products::product;
 use crate::neural::team;
 use crate::onnx::graph::{Axis, GraphBuilder};
 use crate::onnx::proto::data_type;
@@ -50,7 +56,7 @@ fn settings(options: &mut Options) -> Result<Settings> {
         loss_factor: options.float("loss_factor", 2.0, 1e-3, 1e3)?,
         decay: options.float("weight_decay", 1e-5, 0.0, 1.0)?,
         latent: options.integer("latent", 32, 1, 1024)? as usize,
-        hidden: options.integer("hidden", 96, 1, 4096)? as usize,
+        hidden: options.integer("hidden", 128, 1, 4096)? as usize,
     })
 }
 
@@ -61,9 +67,10 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let encoded = Encoded::new(&encoding, task)?;
     let network = Network::new(&encoding, settings.hidden, settings.latent, task.seed)?;
     let seed = task.seed;
-    let (network, losses) = team::run(task.threads, task.progress, "epochs", settings.epochs, |team| {
+    let (mut network, losses) = team::run(task.threads, task.progress, "epochs", settings.epochs, |team| {
         step::train(team, network, &encoding, &encoded, &settings, seed)
     })?;
+    calibrate(&mut network, &encoding, task)?;
     let mut figures = Map::new();
     figures.insert("loss".into(), losses.last().map_or(Value::Null, |&(a, b)| (a + b).into()));
     let part = |part: fn(&(f64, f64)) -> f64| Value::from(losses.iter().map(part).collect::<Vec<f64>>());
@@ -73,6 +80,29 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     encoding.write(&mut data);
     data.tensor("tvae.latent", &[1], [network.shape.latent as u64]);
     Ok(Parts { graph: graph(&network, &encoding), data, figures, released: None })
+}
+
+/// Classes come up as often as in the rows.
+fn calibrate(network: &mut Network, encoding: &Encoding, task: &Task) -> Result<()> {
+    let shape = network.shape;
+    let rows = calibrate::rows(encoding);
+    let mut x = memory::filled(0f32, rows * shape.latent)?;
+    fill_normal(mix(task.seed ^ mix(!0)), &mut x);
+    for (number, &layer) in shape.decoder.iter().enumerate() {
+        task.progress.check()?;
+        let (weight, bias) = network.layer(layer);
+        let mut out = memory::filled(0f32, rows * layer.outputs)?;
+        product(&x, weight, layer.inputs, layer.outputs, &mut out);
+        step::add_bias(&mut out, bias);
+        if number < 2 {
+            step::relu(&mut out);
+        }
+        x = out;
+    }
+    let last = shape.decoder[2];
+    let shifts = calibrate::shifts(encoding, &x, last.outputs, task.progress)?;
+    network.parameters[last.bias()..].iter_mut().zip(shifts).for_each(|(bias, shift)| *bias += shift);
+    Ok(())
 }
 
 fn graph(network: &Network, encoding: &Encoding) -> GraphBuilder {

@@ -74,11 +74,11 @@ struct Batch<'a> {
     loss_factor: f32,
 }
 
-fn add_bias(out: &mut [f32], bias: &[f32]) {
+pub fn add_bias(out: &mut [f32], bias: &[f32]) {
     out.chunks_exact_mut(bias.len()).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
 }
 
-fn relu(out: &mut [f32]) {
+pub fn relu(out: &mut [f32]) {
     out.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { 0.0 });
 }
 
