@@ -77,6 +77,12 @@ def test_every_type_that_rows_can_be_made_of_can_be_reported(report):
     assert all(column["shape"]["score"] > 0.9 for column in quality["columns"])
 
 
+def test_a_type_that_cannot_be_compared_is_named(report):
+    source = "SELECT point(id, 1) AS place FROM trip"
+    with pytest.raises(errors.DatatypeMismatch, match='"place" has type point'):
+        report(source, source)
+
+
 def test_rows_put_together_at_random_keep_the_columns_and_lose_the_pairs(report):
     found = report(synthetic=SHUFFLED, holdout=HELD_OUT, label="label")
     quality = found["quality"]

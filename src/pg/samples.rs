@@ -5,7 +5,7 @@ use pgrx::warning;
 
 use crate::error::{Error, Result};
 use crate::pg::dataset::FETCH;
-use crate::pg::source::{AttributeValue, Source};
+use crate::pg::source::{AttributeValue, Source, Types};
 use crate::progress::Progress;
 use crate::tabular::{Column, ColumnKind, Encoder, EncoderOptions, LabelKind, Labels, NONE, Samples, Table};
 
@@ -22,7 +22,12 @@ pub struct Rows {
 impl Rows {
     /// Runs `query`, the argument `what`, with the caller's rights, and numbers its rows: a column of the name `id` is left out.
     pub fn read_anonymous(what: &'static str, query: &str, progress: &dyn Progress) -> Result<Self> {
-        Self::read_rows(what, query, None, &[], false, progress)
+        Self::read_rows(what, query, None, &[], false, Types::Compared, progress)
+    }
+
+    /// [`read`](Self::read) of rows to be compared with others.
+    pub fn read_compared(what: &'static str, query: &str, id: Option<&str>, progress: &dyn Progress) -> Result<Self> {
+        Self::read_rows(what, query, id, &[], true, Types::Compared, progress)
     }
 
     /// Runs `query`, the argument `what`, with the caller's rights. `id` names the column of ids; without it a column of the name `id` counts, or the
@@ -34,7 +39,7 @@ impl Rows {
         needed: &[&str],
         progress: &dyn Progress,
     ) -> Result<Self> {
-        Self::read_rows(what, query, id, needed, true, progress)
+        Self::read_rows(what, query, id, needed, true, Types::Learned, progress)
     }
 
     fn read_rows(
@@ -43,9 +48,10 @@ impl Rows {
         id: Option<&str>,
         needed: &[&str],
         identified: bool,
+        types: Types,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let (mut rows, mut attributes) = Source::open_table(what, query, Some(id.unwrap_or(ID)))?;
+        let (mut rows, mut attributes) = Source::open_table(what, query, Some(id.unwrap_or(ID)), types)?;
         for &column in needed.iter().chain(&id) {
             if !attributes.iter().any(|attribute| attribute.name == column) {
                 let found: Vec<&str> = attributes.iter().map(|attribute| attribute.name.as_str()).collect();

@@ -96,6 +96,15 @@ pub fn as_subquery(query: &str) -> String {
     format!("(\n{}\n)", query.trim().trim_end_matches(';'))
 }
 
+/// What attributes can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Types {
+    /// What something can be learned from.
+    Learned,
+    /// Whatever tells rows apart: json and arrays, too.
+    Compared,
+}
+
 impl Source {
     /// Opens `query`, which must be one that only reads, and finds the wanted columns.
     pub fn open(query: &str, wanted: &[Wanted]) -> Result<Self> {
@@ -106,12 +115,17 @@ impl Source {
     pub fn open_with_attributes(what: &'static str, query: &str, id: Wanted) -> Result<(Self, Vec<Attribute>)> {
         let (source, described) = Self::open_described(what, query, &[id])?;
         let others = described.into_iter().enumerate().filter(|(_, column)| column.name != id.name);
-        let attributes = others.map(|(place, column)| column.attribute(place));
+        let attributes = others.map(|(place, column)| column.attribute(place, Types::Learned));
         Ok((source, attributes.collect::<Result<_>>()?))
     }
 
     /// [`open`](Self::open) with every column as an attribute; the one that `id` names is read as text, whatever its type.
-    pub fn open_table(what: &'static str, query: &str, id: Option<&str>) -> Result<(Self, Vec<Attribute>)> {
+    pub fn open_table(
+        what: &'static str,
+        query: &str,
+        id: Option<&str>,
+        types: Types,
+    ) -> Result<(Self, Vec<Attribute>)> {
         let (source, described) = Self::open_described(what, query, &[])?;
         let attributes = described.into_iter().enumerate().map(|(place, column)| {
             if id == Some(column.name.as_str()) {
@@ -122,7 +136,7 @@ impl Source {
                     type_oid: column.type_oid,
                 });
             }
-            column.attribute(place)
+            column.attribute(place, types)
         });
         Ok((source, attributes.collect::<Result<_>>()?))
     }
@@ -462,16 +476,24 @@ fn attribute_kind(type_oid: pg_sys::Oid) -> Option<ColumnKind> {
         pg_sys::FLOAT4OID | pg_sys::FLOAT8OID | pg_sys::NUMERICOID => Some(ColumnKind::Number),
         pg_sys::DATEOID | pg_sys::TIMEOID | pg_sys::TIMESTAMPOID | pg_sys::TIMESTAMPTZOID => Some(ColumnKind::Time),
         pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID | pg_sys::NAMEOID => Some(ColumnKind::Category),
-        pg_sys::BOOLOID | pg_sys::UUIDOID | pg_sys::JSONOID | pg_sys::JSONBOID => Some(ColumnKind::Category),
+        pg_sys::BOOLOID | pg_sys::UUIDOID => Some(ColumnKind::Category),
         pg_sys::FLOAT4ARRAYOID | pg_sys::FLOAT8ARRAYOID => Some(ColumnKind::Vector),
-        // SAFETY: look-ups that take any oid.
-        other => unsafe {
-            let element = pg_sys::get_element_type(other);
-            let is_enum = pg_sys::get_typtype(other) as u8 == pg_sys::TYPTYPE_ENUM;
-            let is_array = element != pg_sys::InvalidOid && attribute_kind(pg_sys::getBaseType(element)).is_some();
-            (is_enum || is_array).then_some(ColumnKind::Category)
-        },
+        // SAFETY: get_typtype takes any oid.
+        other => (unsafe { pg_sys::get_typtype(other) } as u8 == pg_sys::TYPTYPE_ENUM).then_some(ColumnKind::Category),
     }
+}
+
+/// Whether values are told apart by how they are printed: json, and arrays of what can be read.
+fn is_printed(type_oid: pg_sys::Oid) -> bool {
+    if matches!(type_oid, pg_sys::JSONOID | pg_sys::JSONBOID) {
+        return true;
+    }
+    // SAFETY: get_element_type takes any oid, getBaseType that of a type.
+    let element = match unsafe { pg_sys::get_element_type(type_oid) } {
+        pg_sys::InvalidOid => return false,
+        element => unsafe { pg_sys::getBaseType(element) },
+    };
+    attribute_kind(element).is_some() || is_printed(element)
 }
 
 pub fn type_name(type_oid: pg_sys::Oid) -> String {
@@ -513,11 +535,17 @@ struct Described {
 }
 
 impl Described {
-    fn attribute(self, place: usize) -> Result<Attribute> {
-        let kind = attribute_kind(self.type_oid).ok_or_else(|| Error::ColumnType {
+    fn attribute(self, place: usize, types: Types) -> Result<Attribute> {
+        let printed = || (types == Types::Compared && is_printed(self.type_oid)).then_some(ColumnKind::Category);
+        let kind = attribute_kind(self.type_oid).or_else(printed).ok_or_else(|| Error::ColumnType {
             column: self.name.clone(),
             found: type_name(self.type_oid),
-            expected: "text, boolean, an enum, a number, a date or a time, uuid, json, or an array of those",
+            expected: match types {
+                Types::Learned => "text, boolean, an enum, a number, a date or a time, or real[]",
+                Types::Compared => {
+                    "text, boolean, an enum, a number, a date or a time, uuid, json, or an array of those"
+                }
+            },
         })?;
         Ok(Attribute { name: self.name, kind, place, type_oid: self.type_oid })
     }

@@ -124,7 +124,8 @@ fn weigh(
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new(function, &options)?;
     let real = Rows::read_anonymous("real_source", given(real_source, "real_source")?, &statement)?;
-    let synthetic = Rows::read("synthetic_source", given(synthetic_source, "synthetic_source")?, id, &[], &statement)?;
+    let synthetic =
+        Rows::read_compared("synthetic_source", given(synthetic_source, "synthetic_source")?, id, &statement)?;
     let weights = align::weights(&real.table, &synthetic.table, seed, settings::threads(), &statement, &mut options)?;
     options.finish()?;
     Ok((synthetic.ids, weights))
