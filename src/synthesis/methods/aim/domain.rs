@@ -213,12 +213,12 @@ fn discovered(task: &Task, at: usize, sigma: f64, delta: f64, noise: &mut Noise)
             })?;
             // The discrete tail is no more than the continuous one that begins one earlier.
             let threshold = 2.0 + sigma * normal_quantile_above(delta);
-            let told = (0..count as u32).filter(|&code| {
-                let count = f64::from(counts[code as usize]);
-                // A name that no row holds would not be known.
-                count > 0.0 && noise.count(count, sigma) >= threshold
-            });
-            let codes: Vec<u32> = told.collect();
+            // A name that no row holds would not be known.
+            let held: Vec<u32> = (0..count as u32).filter(|&code| counts[code as usize] > 0).collect();
+            let of_held = held.iter().map(|&code| f64::from(counts[code as usize]));
+            let noisy = noise.counts(of_held, sigma, task.progress)?;
+            let told = held.into_iter().zip(noisy).filter(|&(_, count)| count >= threshold);
+            let codes: Vec<u32> = told.map(|(code, _)| code).collect();
             Ok((!codes.is_empty()).then_some(Raw::Names { codes }))
         }
         (FieldKind::Number { step, .. }, Values::Numbers(numbers)) => {
@@ -231,7 +231,8 @@ fn discovered(task: &Task, at: usize, sigma: f64, delta: f64, noise: &mut Noise)
             })?;
             // All empty ones stay below it with a probability of 0.999 or so.
             let threshold = sigma * normal_quantile_above(1e-3 / counts.len() as f64);
-            let told: Vec<bool> = counts.iter().map(|&c| noise.count(c as f64, sigma) >= threshold).collect();
+            let noisy = noise.counts(counts.iter().map(|&count| count as f64), sigma, task.progress)?;
+            let told: Vec<bool> = noisy.into_iter().map(|count| count >= threshold).collect();
             let (Some(first), Some(last)) = (told.iter().position(|&t| t), told.iter().rposition(|&t| t)) else {
                 return Ok(None);
             };
@@ -353,7 +354,7 @@ fn column(task: &Task, at: usize, raw: Option<Raw>, sigma: f64, noise: &mut Nois
     };
     let mut counts = memory::filled(0f64, cells)?;
     each_row(values.len(), task.progress, |row| counts[cell(row) as usize] += 1.0)?;
-    let noisy: Vec<f64> = counts.iter().map(|&count| noise.count(count, sigma)).collect();
+    let noisy = noise.counts(counts.iter().copied(), sigma, task.progress)?;
 
     // The raw cells of each cell, and what stands for it.
     let mut joined: Vec<(Vec<usize>, Vec<Output>)> = Vec::new();

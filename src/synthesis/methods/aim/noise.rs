@@ -10,6 +10,10 @@
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
+use crate::error::Result;
+use crate::memory;
+use crate::progress::Progress;
+
 /// σ² is a multiple of 1 / PARTS.
 const PARTS: u128 = 1 << 16;
 /// The largest σ: the squares below then fit in 128 bits.
@@ -32,6 +36,24 @@ impl Noise {
     /// A count with noise of deviation σ, at most [`MOST_SIGMA`].
     pub fn count(&mut self, count: f64, sigma: f64) -> f64 {
         count + self.normal(sigma) as f64
+    }
+
+    /// Counts with noise of their own. A cancel request is looked for every thousand, which take a millisecond or two.
+    pub fn counts(
+        &mut self,
+        counts: impl ExactSizeIterator<Item = f64>,
+        sigma: f64,
+        progress: &dyn Progress,
+    ) -> Result<Vec<f64>> {
+        let mut noisy = Vec::new();
+        memory::reserve(&mut noisy, counts.len())?;
+        for (place, count) in counts.enumerate() {
+            if place % 1024 == 0 {
+                progress.check()?;
+            }
+            noisy.push(self.count(count, sigma));
+        }
+        Ok(noisy)
     }
 
     /// Gumbel: the largest of scores with such noise is a choice by the exponential mechanism.
@@ -111,6 +133,7 @@ impl Noise {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn a_count_is_off_by_whole_numbers_as_often_as_the_discrete_normal_distribution_has_them() {
@@ -146,6 +169,20 @@ mod tests {
             let beyond = all.iter().filter(|x| x.abs() > 3.0).count() as f64 / 4e4;
             assert!((beyond - 0.0027).abs() < 0.0012, "{beyond}");
         }
+    }
+
+    #[test]
+    fn a_cancel_request_ends_the_noising_of_many_counts() {
+        struct Later(std::cell::Cell<usize>);
+        impl Progress for Later {
+            fn check(&self) -> Result<()> {
+                self.0.set(self.0.get() + 1);
+                if self.0.get() < 3 { Ok(()) } else { Err(Error::Canceled) }
+            }
+        }
+        let (later, mut noise) = (Later(0.into()), Noise::of_seed(1));
+        assert_eq!(noise.counts(vec![5.0; 2048].into_iter(), 1.0, &later).unwrap().len(), 2048);
+        assert!(matches!(noise.counts(vec![5.0; 9].into_iter(), 1.0, &later), Err(Error::Canceled)));
     }
 
     #[test]

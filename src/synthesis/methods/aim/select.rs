@@ -121,7 +121,7 @@ pub fn learn(
         let Some(chosen) = chosen else { break };
         let candidate = &candidates[chosen];
         ledger.spend("measurements", gaussian_cost(sigma))?;
-        let counts: Vec<f64> = candidate.counts.iter().map(|&count| noise.count(f64::from(count), sigma)).collect();
+        let counts = noise.counts(candidate.counts.iter().map(|&count| f64::from(count)), sigma, task.progress)?;
         links.join(&candidate.vars);
         let before = marginal(&model, &candidate.vars)?;
         if let Some(m) = measured.iter_mut().find(|m| m.vars == candidate.vars) {

@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
 use crate::draw::{below, mix};
 use crate::error::Result;
+use crate::memory;
 use crate::neural::adam::Step;
 use crate::neural::dense::PAD;
 use crate::neural::team::{self, Team};
@@ -108,7 +109,12 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     data.tensor("ctgan.conditions", &[frequencies.len()], &frequencies);
     let drawn = |row: usize| drawn(&frequencies, mix(seed ^ 6), row).unwrap_or(0);
     let some: Vec<usize> = (0..calibrate::rows(&encoding)).map(drawn).collect();
-    let outputs = generator.outputs(&some, mix(seed ^ 7), task.progress)?;
+    let mut outputs = Vec::new();
+    memory::reserve(&mut outputs, some.len() * sizes.outputs)?;
+    let together = calibrate::together(generator.parameters.len());
+    for (number, some) in some.chunks(together).enumerate() {
+        outputs.extend(generator.outputs(some, mix(mix(seed ^ 7) ^ number as u64), task.progress)?);
+    }
     generator.shift(&calibrate::shifts(&encoding, &outputs, sizes.outputs, task.progress)?);
     Ok(Parts { graph: graph(&generator, &encoding), data, figures, released: None })
 }

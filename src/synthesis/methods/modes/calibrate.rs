@@ -19,6 +19,12 @@ pub fn rows(encoding: &Encoding) -> usize {
     (OUTPUTS / encoding.columns.max(1)).clamp(256, 8192)
 }
 
+/// How many of them go through a network of so many parameters together: some milliseconds, after which a cancel request
+/// is looked for.
+pub fn together(parameters: usize) -> usize {
+    ((1 << 27) / parameters.max(1)).clamp(1, 512)
+}
+
 /// What is to be added to the biases of all classes, for outputs [n, `width`] of hidden vectors as rows are made of.
 pub fn shifts(encoding: &Encoding, outputs: &[f32], width: usize, progress: &dyn Progress) -> Result<Vec<f32>> {
     let mut shifts = vec![0f32; encoding.columns];

@@ -86,21 +86,28 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
 fn calibrate(network: &mut Network, encoding: &Encoding, task: &Task) -> Result<()> {
     let shape = network.shape;
     let rows = calibrate::rows(encoding);
-    let mut x = memory::filled(0f32, rows * shape.latent)?;
-    fill_normal(mix(task.seed ^ mix(!0)), &mut x);
-    for (number, &layer) in shape.decoder.iter().enumerate() {
-        task.progress.check()?;
-        let (weight, bias) = network.layer(layer);
-        let mut out = memory::filled(0f32, rows * layer.outputs)?;
-        product(&x, weight, layer.inputs, layer.outputs, &mut out);
-        step::add_bias(&mut out, bias);
-        if number < 2 {
-            step::relu(&mut out);
-        }
-        x = out;
-    }
     let last = shape.decoder[2];
-    let shifts = calibrate::shifts(encoding, &x, last.outputs, task.progress)?;
+    let mut outputs = Vec::new();
+    memory::reserve(&mut outputs, rows * last.outputs)?;
+    let together = calibrate::together(shape.parameters);
+    for start in (0..rows).step_by(together) {
+        let n = together.min(rows - start);
+        let mut x = memory::filled(0f32, n * shape.latent)?;
+        fill_normal(mix(mix(task.seed ^ mix(!0)) ^ start as u64), &mut x);
+        for (number, &layer) in shape.decoder.iter().enumerate() {
+            task.progress.check()?;
+            let (weight, bias) = network.layer(layer);
+            let mut out = memory::filled(0f32, n * layer.outputs)?;
+            product(&x, weight, layer.inputs, layer.outputs, &mut out);
+            step::add_bias(&mut out, bias);
+            if number < 2 {
+                step::relu(&mut out);
+            }
+            x = out;
+        }
+        outputs.extend_from_slice(&x);
+    }
+    let shifts = calibrate::shifts(encoding, &outputs, last.outputs, task.progress)?;
     network.parameters[last.bias()..].iter_mut().zip(shifts).for_each(|(bias, shift)| *bias += shift);
     Ok(())
 }
