@@ -18,6 +18,7 @@ pub mod parallel;
 pub mod progress;
 pub mod recommendation;
 pub mod sealed;
+pub mod sorting;
 pub mod stored;
 pub mod synthesis;
 pub mod tabular;

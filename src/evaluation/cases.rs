@@ -6,7 +6,12 @@ use std::collections::HashMap;
 use crate::draw::mix;
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::progress::Progress;
 use crate::recommendation::{Model, Who};
+use crate::sorting::sort_watched;
+
+/// Users put together between two looks at progress.
+const USERS_PER_CHECK: usize = 1 << 14;
 
 /// Rows of items.
 #[derive(Clone, Debug, Default)]
@@ -153,6 +158,7 @@ type UserKey = u32;
 pub struct CasesBuilder<'m, const N: usize> {
     models: [&'m Model; N],
     terms: Terms,
+    progress: &'m dyn Progress,
     /// Users that the first model does not know.
     strangers: HashMap<Box<str>, u32>,
     /// For each model (user, item, weight), sorted once the first test row comes.
@@ -169,10 +175,11 @@ pub struct CasesBuilder<'m, const N: usize> {
 
 impl<'m, const N: usize> CasesBuilder<'m, N> {
     /// `negatives` says that candidates will be given.
-    pub fn new(models: [&'m Model; N], terms: Terms, negatives: bool) -> Self {
+    pub fn new(models: [&'m Model; N], terms: Terms, negatives: bool, progress: &'m dyn Progress) -> Self {
         Self {
             models,
             terms,
+            progress,
             strangers: HashMap::new(),
             histories: [const { Vec::new() }; N],
             given: Vec::new(),
@@ -201,7 +208,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
 
     /// A held-out row. All histories have come before.
     pub fn push(&mut self, user: &str, item: &str) -> Result<()> {
-        self.seal();
+        self.seal()?;
         self.counts.rows += 1;
         let known = self.models.map(|model| model.user_ids().find(user));
         let key = known[0].or_else(|| self.stranger(user));
@@ -228,7 +235,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
     pub fn push_negative(&mut self, user: &str, item: &str) -> Result<()> {
         let known = self.models.map(|model| model.user_ids().find(user));
         if !self.asked {
-            self.pairs.sort_unstable();
+            sort_watched(&mut self.pairs, &|| self.progress.check(), Ord::cmp)?;
             self.asked = true;
         }
         let Some(key) = known[0].or_else(|| self.stranger(user)) else { return Ok(()) };
@@ -248,24 +255,24 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
 
     /// The questions to each model, in the same order, and what was left out.
     pub fn finish(mut self) -> Result<([Cases; N], Counts)> {
-        self.seal();
-        let Self { models, histories, given, mut pairs, negatives, mut counts, strangers, .. } = self;
+        self.seal()?;
+        let Self { models, progress, histories, given, mut pairs, mut negatives, mut counts, strangers, .. } = self;
         if counts.rows == 0 {
             return Err(Error::EmptySource(String::new()));
         }
-        pairs.sort_unstable();
-        pairs.dedup();
-        let mut negatives = negatives.map(|mut rows| {
-            rows.sort_unstable();
+        for rows in [Some(&mut pairs), negatives.as_mut()].into_iter().flatten() {
+            sort_watched(rows, &|| progress.check(), Ord::cmp)?;
             rows.dedup();
-            rows
-        });
+        }
         let users = models[0].user_ids().len() as u32;
         let mut names: Vec<&str> = vec![""; strangers.len()];
         strangers.iter().for_each(|(name, &number)| names[(number - users) as usize] = name);
 
         let mut cases: [Cases; N] = std::array::from_fn(|_| Cases::empty(negatives.is_some()));
-        for of_user in pairs.chunk_by(|a, b| a.0 == b.0) {
+        for (u, of_user) in pairs.chunk_by(|a, b| a.0 == b.0).enumerate() {
+            if u % USERS_PER_CHECK == 0 {
+                progress.check()?;
+            }
             let key = of_user[0].0;
             let others = negatives.as_mut().map(|rows| {
                 let all = rows_of(rows, key);
@@ -307,15 +314,18 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
         Ok((cases, counts))
     }
 
-    fn seal(&mut self) {
-        if !self.sealed {
-            self.given.sort_unstable();
-            self.given.dedup();
-            for history in &mut self.histories {
-                history.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
-            }
-            self.sealed = true;
+    fn seal(&mut self) -> Result<()> {
+        if self.sealed {
+            return Ok(());
         }
+        let check = || self.progress.check();
+        sort_watched(&mut self.given, &check, Ord::cmp)?;
+        self.given.dedup();
+        for history in &mut self.histories {
+            sort_watched(history, &check, |a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)))?;
+        }
+        self.sealed = true;
+        Ok(())
     }
 
     fn stranger(&self, user: &str) -> Option<UserKey> {

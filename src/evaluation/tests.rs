@@ -56,7 +56,7 @@ fn trained(algorithm: Algorithm) -> Model {
 }
 
 fn cases_for<const N: usize>(models: [&Model; N], terms: Terms) -> ([Cases; N], Counts) {
-    let mut builder = CasesBuilder::new(models, terms, false);
+    let mut builder = CasesBuilder::new(models, terms, false, &Unwatched);
     for (user, item) in pairs().iter().filter(|pair| is_test(pair)) {
         builder.push(&name('u', *user), &name('i', *item)).unwrap();
     }
@@ -223,7 +223,7 @@ fn segments_part_users_and_relevant_items_by_what_training_had() {
     let model = trained(Algorithm::ItemKnn);
     let (relevant, audience) = questions(&model);
     let terms = Terms { newcomers: true, ..SEEN };
-    let mut builder = CasesBuilder::new([&model], terms, false);
+    let mut builder = CasesBuilder::new([&model], terms, false, &Unwatched);
     for (user, item) in pairs().iter().filter(|pair| is_test(pair)) {
         builder.push(&name('u', *user), &name('i', *item)).unwrap();
     }
@@ -271,7 +271,7 @@ fn candidates_are_ranked_among_themselves() {
         let model = trained(algorithm);
         let (relevant, audience) = questions(&model);
         let items = audience.len() as u32;
-        let mut builder = CasesBuilder::new([&model], SEEN, true);
+        let mut builder = CasesBuilder::new([&model], SEEN, true, &Unwatched);
         for (user, item) in pairs().iter().filter(|pair| is_test(pair)) {
             builder.push(&name('u', *user), &name('i', *item)).unwrap();
         }
@@ -367,7 +367,7 @@ fn a_given_history_is_folded_in() {
     let user = 7u32;
     let own = model.user_ids().get(user).unwrap();
     let (history, _) = model.history(user).unwrap();
-    let mut builder = CasesBuilder::new([&model], SEEN, false);
+    let mut builder = CasesBuilder::new([&model], SEEN, false, &Unwatched);
     for item in history {
         let item = model.item_ids().get(*item).unwrap();
         builder.push_history("newcomer", item, 1.0).unwrap();
@@ -444,9 +444,9 @@ fn folds_are_those_of_training_and_evaluating_one_by_one() {
 #[test]
 fn tests_without_an_answer_are_errors() {
     let model = trained(Algorithm::Popularity);
-    let empty = CasesBuilder::new([&model], SEEN, false).finish();
+    let empty = CasesBuilder::new([&model], SEEN, false, &Unwatched).finish();
     assert!(matches!(empty, Err(Error::EmptySource(_))));
-    let mut builder = CasesBuilder::new([&model], SEEN, false);
+    let mut builder = CasesBuilder::new([&model], SEEN, false, &Unwatched);
     builder.push("stranger", "i000").unwrap();
     assert!(matches!(builder.finish(), Err(Error::InvalidArgument { .. })));
 }

@@ -11,7 +11,10 @@
 use super::Task;
 use super::ensemble::{label_over_other, predict};
 use crate::error::Result;
+use crate::memory;
 use crate::options::Options;
+use crate::progress::Progress;
+use crate::sorting::sort_watched;
 use crate::tabular::Labels;
 
 /// Median absolute deviations in a standard deviation of a normal variable.
@@ -28,17 +31,18 @@ pub fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
         Labels::Numbers(values) => {
             let errors: Vec<f64> =
                 values.iter().zip(&predicted).map(|(&y, &p)| (f64::from(y) - f64::from(p)).abs()).collect();
-            let unit = spread(&errors);
+            let unit = spread(&errors, task.progress)?;
             errors.into_iter().map(|error| 1.0 / (1.0 + (error / unit).powi(2))).collect()
         }
     })
 }
 
 /// The median times [`NORMAL`]; where more than half are 0 the mean, and 1 where all are.
-fn spread(errors: &[f64]) -> f64 {
-    let mut sorted = errors.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
+fn spread(errors: &[f64], progress: &dyn Progress) -> Result<f64> {
+    let mut sorted = Vec::new();
+    memory::extend(&mut sorted, errors)?;
+    sort_watched(&mut sorted, &|| progress.check(), f64::total_cmp)?;
     let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0) * NORMAL;
     let mean = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
-    [median, mean].into_iter().find(|&spread| spread > 0.0).unwrap_or(1.0)
+    Ok([median, mean].into_iter().find(|&spread| spread > 0.0).unwrap_or(1.0))
 }

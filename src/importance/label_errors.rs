@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::options::Options;
 use crate::progress::Progress;
+use crate::sorting::sort_watched;
 use crate::tabular::Labels;
 
 /// Rows counted between two looks at the progress.
@@ -96,6 +97,7 @@ pub fn judge(codes: &[u32], classes: usize, probabilities: &[f32], progress: &dy
             }
         }
     }
-    found.sort_unstable_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.row.cmp(&b.row)));
+    let order = |a: &LabelError, b: &LabelError| b.confidence.total_cmp(&a.confidence).then(a.row.cmp(&b.row));
+    sort_watched(&mut found, &|| progress.check(), order)?;
     Ok(found)
 }

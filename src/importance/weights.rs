@@ -17,6 +17,8 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::progress::Progress;
+use crate::sorting::sort_watched;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighting {
@@ -39,7 +41,7 @@ impl Weighting {
 }
 
 /// A weight for each score; NaN for NaN.
-pub fn weights(scores: &[f64], how: Weighting, fraction: f64) -> Result<Vec<f32>> {
+pub fn weights(scores: &[f64], how: Weighting, fraction: f64, progress: &dyn Progress) -> Result<Vec<f32>> {
     if !(0.0..=1.0).contains(&fraction) {
         return Err(Error::argument("fraction", fraction, "Give the share of rows under suspicion, from 0 to 1."));
     }
@@ -48,7 +50,7 @@ pub fn weights(scores: &[f64], how: Weighting, fraction: f64) -> Result<Vec<f32>
     order.extend((0..).zip(scores).filter(|(_, score)| !score.is_nan()).map(|(row, _): (u32, _)| row));
     let score = |row: u32| scores[row as usize];
     // −0 and 0 compare as equal here: they are neighbours in any case.
-    order.sort_unstable_by(|&a, &b| score(a).total_cmp(&score(b)));
+    sort_watched(&mut order, &|| progress.check(), |&a, &b| score(a).total_cmp(&score(b)))?;
 
     let (n, last) = (order.len(), order.len().saturating_sub(1) as f64);
     // What rounding takes from 0.29 · 100 must not cost a row.
@@ -96,9 +98,10 @@ fn between(x: f64, low: f64, high: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Unwatched;
 
     fn of(scores: &[f64], how: Weighting, fraction: f64) -> Vec<f32> {
-        weights(scores, how, fraction).unwrap()
+        weights(scores, how, fraction, &Unwatched).unwrap()
     }
 
     #[test]
@@ -158,7 +161,9 @@ mod tests {
     #[test]
     fn a_fraction_is_from_0_to_1_and_a_method_one_of_three() {
         for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
-            assert!(weights(&[1.0], Weighting::Rank, bad).unwrap_err().to_string().starts_with("fraction is"));
+            assert!(
+                weights(&[1.0], Weighting::Rank, bad, &Unwatched).unwrap_err().to_string().starts_with("fraction is")
+            );
         }
         assert_eq!(Weighting::from_name("clip").unwrap(), Weighting::Clip);
         assert!(matches!(Weighting::from_name("soft"), Err(Error::UnknownName { .. })));

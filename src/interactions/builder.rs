@@ -1,45 +1,12 @@
 //! From rows in any order to [`Interactions`].
 
 use std::cmp::Ordering;
-use std::fmt::Write;
-use std::hash::Hash;
-
-use ahash::AHashMap;
 
 use super::csr::CHECK_EVERY;
-use super::{Csr, IdTable};
+use super::{Csr, Id, IdTable, Interner};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::{Progress, Unwatched};
-
-/// An id as its source has it. Its canonical text is what PostgreSQL's `::text` gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Id<'a> {
-    Int(i64),
-    Text(&'a str),
-    Uuid(u128),
-}
-
-impl Id<'_> {
-    fn write(self, out: &mut String) {
-        // Writing to a String cannot fail.
-        let _ = match self {
-            Self::Int(value) => write!(out, "{value}"),
-            Self::Text(text) => out.write_str(text),
-            Self::Uuid(v) => {
-                let low = v & 0xffff_ffff_ffff;
-                let (a, b, c, d) = (v >> 96, v >> 80 & 0xffff, v >> 64 & 0xffff, v >> 48 & 0xffff);
-                write!(out, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{low:012x}")
-            }
-        };
-    }
-
-    pub fn to_text(self) -> String {
-        let mut out = String::new();
-        self.write(&mut out);
-        out
-    }
-}
 
 /// Interactions with every (user, item) pair at most once; the same for every order of the rows they came from.
 #[derive(Clone, Debug)]
@@ -86,64 +53,6 @@ impl Interactions {
             all.indptr.push(all.indices.len() as u64);
         }
         all
-    }
-}
-
-/// Gives ids dense numbers in order of appearance, hashing each in its own type.
-#[derive(Default)]
-struct Interner {
-    ints: AHashMap<i64, u32>,
-    texts: AHashMap<Box<str>, u32>,
-    uuids: AHashMap<u128, u32>,
-    len: u32,
-}
-
-impl Interner {
-    fn intern(&mut self, id: Id) -> Result<u32> {
-        fn entry<K: Hash + Eq>(map: &mut AHashMap<K, u32>, key: K, len: &mut u32) -> Result<u32> {
-            let next = *len;
-            let number = *map.entry(key).or_insert(next);
-            if number == next {
-                *len = next.checked_add(1).ok_or_else(too_many)?;
-            }
-            Ok(number)
-        }
-        match id {
-            Id::Int(value) => entry(&mut self.ints, value, &mut self.len),
-            Id::Uuid(value) => entry(&mut self.uuids, value, &mut self.len),
-            Id::Text(text) => match self.texts.get(text) {
-                Some(&number) => Ok(number),
-                None => entry(&mut self.texts, text.into(), &mut self.len),
-            },
-        }
-    }
-
-    /// The sorted table, and each number's index in it.
-    fn finish(self) -> (IdTable, Vec<u32>) {
-        let ints = self.ints.into_iter().map(|(id, n)| (Id::Int(id).to_text(), n));
-        let uuids = self.uuids.into_iter().map(|(id, n)| (Id::Uuid(id).to_text(), n));
-        let texts = self.texts.into_iter().map(|(id, n)| (String::from(id), n));
-        let mut all: Vec<(String, u32)> = ints.chain(uuids).chain(texts).collect();
-        all.sort_unstable();
-        let mut rank = vec![0; all.len()];
-        let mut sorted: Vec<&str> = Vec::with_capacity(all.len());
-        for (text, number) in &all {
-            // The integer 1 and the text '1' are one id.
-            if sorted.last() != Some(&text.as_str()) {
-                sorted.push(text);
-            }
-            rank[*number as usize] = sorted.len() as u32 - 1;
-        }
-        (IdTable::from_sorted(&sorted), rank)
-    }
-}
-
-fn too_many() -> Error {
-    Error::TooLarge {
-        what: "the source".into(),
-        needed: "more different ids".into(),
-        limit: format!("{}", u32::MAX),
-        hint: "Train on a part of the users or items.".into(),
     }
 }
 
@@ -230,10 +139,8 @@ impl InteractionsBuilder {
             let condition = if self.pushed > 0 { "with a weight above 0" } else { "" };
             return Err(Error::EmptySource(condition.into()));
         }
-        let (user_ids, user_rank) = self.users.finish();
-        progress.check()?;
-        let (item_ids, item_rank) = self.items.finish();
-        progress.check()?;
+        let (user_ids, user_rank) = self.users.finish(progress)?;
+        let (item_ids, item_rank) = self.items.finish(progress)?;
 
         // Counting sort by user, then a small sort within each.
         let mut starts = vec![0usize; user_ids.len() + 1];

@@ -23,6 +23,11 @@ impl IdTable {
             bytes.extend_from_slice(text.as_ref().as_bytes());
             offsets.push(bytes.len() as i64);
         }
+        Self::from_parts(offsets, bytes)
+    }
+
+    /// The arrays that [`parts`](Self::parts) gives.
+    pub(super) fn from_parts(offsets: Vec<i64>, bytes: Vec<u8>) -> Self {
         Self { offsets: offsets.into(), bytes: bytes.into() }
     }
 

@@ -7,13 +7,15 @@ mod builder;
 mod csr;
 mod features;
 mod ids;
+mod interner;
 pub mod mapped;
 mod signals;
 mod subset;
 
-pub use builder::{Id, Interactions, InteractionsBuilder};
+pub use builder::{Interactions, InteractionsBuilder};
 pub use csr::{Csr, CsrView};
 pub use features::{Encoder, FeatureTable, Features};
 pub use ids::IdTable;
+pub use interner::{Id, Interner};
 pub use signals::Signals;
 pub use subset::HeldOut;

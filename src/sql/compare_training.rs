@@ -19,6 +19,7 @@ use crate::pg::interrupts::Statement;
 use crate::pg::source::{Kind, Row, Source, Wanted, required};
 use crate::progress::Progress;
 use crate::recommendation::Algorithm;
+use crate::sorting::sort_watched;
 
 /// The learner of rows with features and a label.
 const BOOSTING: &str = "boosting";
@@ -130,7 +131,7 @@ fn pairs_to_find(query: &str, interactions: &Interactions, statement: &Statement
         Some(pair) => memory::push(&mut pairs, pair),
         None => Ok(()),
     })?;
-    pairs.sort_unstable();
+    sort_watched(&mut pairs, &|| statement.check(), Ord::cmp)?;
     pairs.dedup();
     let users = pairs.chunk_by(|a, b| a.0 == b.0);
     Ok(users.map(|pairs| (pairs[0].0, pairs.iter().map(|pair| pair.1).collect())).collect())

@@ -1,7 +1,6 @@
 //! Measuring recommenders: held-out rows, and the metrics of a model's lists against them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 
 use pgrx::JsonB;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -17,7 +16,8 @@ use crate::evaluation::{
     Sampler, Segments, SplitMethod, Terms, compare, cross_validate as cross_validate_folds, evaluate as evaluate_cases,
     split as split_interactions, summarise,
 };
-use crate::interactions::Id;
+use crate::interactions::{Id, IdTable, Interner};
+use crate::memory;
 use crate::pg::dataset::{Dataset, FETCH, INTERACTION};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
@@ -26,14 +26,6 @@ use crate::pg::settings;
 use crate::pg::source::{Kind, Row, Source, Wanted, optional, required};
 use crate::progress::Progress;
 use crate::recommendation::{Algorithm, Model};
-
-struct Interaction {
-    user: String,
-    item: String,
-    weight: f64,
-    /// Microseconds since 2000; `None` where the source has no times.
-    time: Option<i64>,
-}
 
 #[pg_extern(sql = false)]
 fn split(
@@ -44,48 +36,52 @@ fn split(
 ) -> errors::Result<TableIterator<'static, (String, String, String, f32, Option<TimestampWithTimeZone>)>> {
     let statement = Statement::new("split", "");
     let method = SplitMethod::from_name(method)?;
-    let mut rows = Vec::new();
     let mut source = Source::open(source, &INTERACTION)?;
+    let (mut user_ids, mut item_ids) = (Interner::default(), Interner::default());
+    let (mut users, mut items, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    let mut times = source.has(3).then(Vec::new);
     loop {
-        let (has_weight, has_time) = (source.has(2), source.has(3));
+        let has_weight = source.has(2);
         let fetched = source.fetch(FETCH, |row| {
-            rows.push(Interaction {
-                user: row.id(0)?.to_text(),
-                item: row.id(1)?.to_text(),
-                weight: if has_weight { row.number(2)? } else { 1.0 },
-                time: has_time.then(|| row.time(3)),
-            });
-            Ok(())
+            memory::push(&mut users, user_ids.intern(row.id(0)?)?)?;
+            memory::push(&mut items, item_ids.intern(row.id(1)?)?)?;
+            memory::push(&mut weights, if has_weight { row.number(2)? as f32 } else { 1.0 })?;
+            times.as_mut().map_or(Ok(()), |times| memory::push(times, row.time(3)))
         })?;
         if fetched == 0 {
             break;
         }
         statement.check()?;
-        statement.report("rows read from the source", rows.len(), 0);
+        statement.report("rows read from the source", users.len(), 0);
     }
     source.close()?;
-    if rows.is_empty() {
+    if users.is_empty() {
         return Err(Error::EmptySource(String::new()).into());
     }
-    if method == SplitMethod::ByTime && rows[0].time.is_none() {
+    if method == SplitMethod::ByTime && times.is_none() {
         return Err(Error::MissingColumn { column: "ts".into(), found: "no time".into() }.into());
     }
-    let users = numbered(rows.iter().map(|r| r.user.as_str()));
-    let items = numbered(rows.iter().map(|r| r.item.as_str()));
-    let times: Option<Vec<i64>> = rows.iter().map(|r| r.time).collect();
-    let is_test = split_interactions(method, &users, &items, times.as_deref(), ratio, seed as u64)?;
-    Ok(TableIterator::new(rows.into_iter().zip(is_test).map(|(row, is_test)| {
+    let user_ids = ranked(user_ids, &mut users, &statement)?;
+    let item_ids = ranked(item_ids, &mut items, &statement)?;
+    let is_test = split_interactions(method, &users, &items, times.as_deref(), ratio, seed as u64, &statement)?;
+    let id = |ids: &IdTable, index: u32| ids.get(index).unwrap_or_default().to_owned();
+    Ok(TableIterator::new(is_test.into_iter().enumerate().map(move |(row, is_test)| {
         let part = if is_test { "test" } else { "train" };
         // −∞ stands for a row without a time.
-        let time = row.time.filter(|t| *t != i64::MIN).and_then(|t| TimestampWithTimeZone::try_from(t).ok());
-        (part.to_owned(), row.user, row.item, row.weight as f32, time)
+        let time = times.as_ref().map(|times| times[row]).filter(|t| *t != i64::MIN);
+        let time = time.and_then(|t| TimestampWithTimeZone::try_from(t).ok());
+        (part.to_owned(), id(&user_ids, users[row]), id(&item_ids, items[row]), weights[row], time)
     })))
 }
 
-/// Each id's rank among all: a number that does not depend on the order of the rows.
-fn numbered<'a>(ids: impl Iterator<Item = &'a str> + Clone) -> Vec<u32> {
-    let ranks: BTreeMap<&str, u32> = ids.clone().collect::<BTreeSet<_>>().into_iter().zip(0..).collect();
-    ids.map(|id| ranks[id]).collect()
+/// Turns the numbers of ids into ranks.
+fn ranked(ids: Interner, numbers: &mut [u32], statement: &Statement) -> Result<IdTable> {
+    let (table, rank) = ids.finish(statement)?;
+    for numbers in numbers.chunks_mut(1 << 18) {
+        statement.check()?;
+        numbers.iter_mut().for_each(|number| *number = rank[*number as usize]);
+    }
+    Ok(table)
 }
 
 #[pg_extern(sql = false)]
@@ -339,7 +335,7 @@ impl<'a> Question<'a> {
 
     fn cases<const N: usize>(&self, models: [&Model; N], statement: &Statement) -> Result<([Cases; N], Counts)> {
         let terms = Terms { exclude_seen: self.exclude_seen, newcomers: self.by.users };
-        let mut builder = CasesBuilder::new(models, terms, self.negatives.is_some());
+        let mut builder = CasesBuilder::new(models, terms, self.negatives.is_some(), statement);
         let pair = [required("user_id", Kind::Id), required("item_id", Kind::Id)];
         if let Some(history) = self.history {
             let wanted = [pair[0], pair[1], optional("weight", Kind::Number)];

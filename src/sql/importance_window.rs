@@ -136,7 +136,7 @@ fn importance_weights(fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Option
             }
             Ok(())
         })?;
-        let weights = weights(&scores, how, fraction)?;
+        let weights = weights(&scores, how, fraction, &statement)?;
         scores.iter_mut().zip(weights).for_each(|(to, weight)| *to = weight.into());
         Ok(scores)
     })?;

@@ -18,6 +18,7 @@ use crate::pg::interrupts::Statement;
 use crate::pg::settings;
 use crate::pg::source::{Kind, Source, Wanted, required};
 use crate::progress::Progress;
+use crate::sorting::sort_watched;
 
 const PAIR: [Wanted; 2] = [required("user_id", Kind::Id), required("item_id", Kind::Id)];
 
@@ -122,7 +123,7 @@ fn held_out(query: &str, interactions: &Interactions, statement: &Statement) -> 
         statement.report("rows read from validation", rows, 0);
     }
     source.close()?;
-    pairs.sort_unstable();
+    sort_watched(&mut pairs, &|| statement.check(), Ord::cmp)?;
     pairs.dedup();
     Ok(pairs)
 }

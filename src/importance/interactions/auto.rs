@@ -5,7 +5,7 @@
 
 use super::{Task, factors, leave_self_out, mean_loss};
 use crate::error::Result;
-use crate::importance::order::sort_watched;
+use crate::importance::order::ascending;
 use crate::memory;
 use crate::options::Options;
 use crate::progress::Progress;
@@ -33,10 +33,7 @@ pub fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
 /// Adds each score's rank among all, from 0 for the lowest to 1 for the highest.
 fn add_ranks(scores: &[f64], to: &mut [f64], progress: &dyn Progress) -> Result<()> {
     progress.check()?;
-    let mut order: Vec<u32> = Vec::new();
-    memory::reserve(&mut order, scores.len())?;
-    order.extend(0..scores.len() as u32);
-    sort_watched(&mut order, scores, progress)?;
+    let order = ascending(scores, progress)?;
     let last = scores.len().saturating_sub(1).max(1) as f64;
     let mut below = 0;
     for equal in order.chunk_by(|&a, &b| scores[a as usize] == scores[b as usize]) {
@@ -50,7 +47,6 @@ fn add_ranks(scores: &[f64], to: &mut [f64], progress: &dyn Progress) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draw::below;
     use crate::progress::Unwatched;
 
     #[test]
@@ -61,15 +57,5 @@ mod tests {
         let mut one = vec![0.0];
         add_ranks(&[3.0], &mut one, &Unwatched).unwrap();
         assert_eq!(one, [0.0]);
-    }
-
-    #[test]
-    fn parts_that_are_merged_are_sorted() {
-        let scores: Vec<f64> = (0..300_000).map(|i| below(1, i, 50_000) as f64).collect();
-        let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-        let mut expected = order.clone();
-        expected.sort_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]));
-        sort_watched(&mut order, &scores, &Unwatched).unwrap();
-        assert_eq!(order, expected);
     }
 }

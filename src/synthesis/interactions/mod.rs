@@ -31,6 +31,7 @@ use crate::memory;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::recommendation::Model;
+use crate::sorting::sort_watched;
 
 /// Users whose candidates are in memory at a time.
 const USERS: usize = 1 << 13;
@@ -190,7 +191,8 @@ fn from_source(plan: &Plan, task: &Task, n: usize, source: &dyn Source) -> Resul
             }
         }
     }
-    pairs.sort_unstable_by_key(|pair| (pair.user, pair.item));
+    let order = |a: &Pair, b: &Pair| (a.user, a.item).cmp(&(b.user, b.item));
+    sort_watched(&mut pairs, &|| task.progress.check(), order)?;
     let made = pairs.len();
     for asked in items.chunks(ITEMS) {
         task.progress.report("pairs made", pairs.len(), total);
@@ -206,7 +208,7 @@ fn from_source(plan: &Plan, task: &Task, n: usize, source: &dyn Source) -> Resul
             }
         }
     }
-    pairs.sort_unstable_by_key(|pair| (pair.user, pair.item));
+    sort_watched(&mut pairs, &|| task.progress.check(), order)?;
     Ok(pairs)
 }
 

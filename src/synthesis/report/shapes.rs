@@ -19,6 +19,7 @@ use super::columns::{Compared, REAL, SYNTHETIC, Values};
 use crate::error::Result;
 use crate::jobs::Signal;
 use crate::memory;
+use crate::sorting::sort_watched;
 use crate::tabular::{ColumnKind, NONE};
 
 /// Rows between two looks at the signal.
@@ -98,7 +99,7 @@ fn ks_complement(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(1.0 - most)
 }
 
-/// The values there are, rounded, ascending: sorted in parts of a few milliseconds, which are then merged two by two.
+/// The values there are, rounded, ascending.
 fn sorted(values: &[f64], kind: ColumnKind, signal: &Signal) -> Result<Vec<f64>> {
     let rounds = kind == ColumnKind::Number;
     let round = |x: f64| if rounds && x.abs() < 100.0 { (x * DECIMALS).round_ties_even() / DECIMALS } else { x };
@@ -108,33 +109,7 @@ fn sorted(values: &[f64], kind: ColumnKind, signal: &Signal) -> Result<Vec<f64>>
         signal.check()?;
         order.extend(part.iter().filter(|x| !x.is_nan()).map(|&x| round(x) + 0.0));
     }
-    for part in order.chunks_mut(CHECK_EVERY) {
-        signal.check()?;
-        part.sort_unstable_by(f64::total_cmp);
-    }
-    let (mut merged, mut width) = (Vec::new(), CHECK_EVERY);
-    memory::reserve(&mut merged, if width < order.len() { order.len() } else { 0 })?;
-    while width < order.len() {
-        merged.clear();
-        for pair in order.chunks(2 * width) {
-            let (mut a, mut b) = pair.split_at(width.min(pair.len()));
-            while let (Some(&first), Some(&second)) = (a.first(), b.first()) {
-                merged.push(first.min(second));
-                if first <= second {
-                    a = &a[1..]
-                } else {
-                    b = &b[1..]
-                }
-                if merged.len().is_multiple_of(CHECK_EVERY) {
-                    signal.check()?;
-                }
-            }
-            merged.extend_from_slice(a);
-            merged.extend_from_slice(b);
-        }
-        std::mem::swap(&mut order, &mut merged);
-        width *= 2;
-    }
+    sort_watched(&mut order, &|| signal.check(), f64::total_cmp)?;
     Ok(order)
 }
 

@@ -4,6 +4,7 @@ use super::{CHECK_EVERY, Settings};
 use crate::error::Result;
 use crate::jobs::Signal;
 use crate::memory;
+use crate::sorting::sort_watched;
 use crate::synthesis::{Field, FieldKind, Values};
 use crate::tabular::NONE;
 
@@ -17,8 +18,6 @@ const SHRINK: f64 = 10.0;
 const FEW: usize = 50;
 /// One in so many rows has a spike of numbers that are else all different.
 const SPIKE: usize = 100;
-/// Numbers that are sorted at a stretch.
-const RUN: usize = 1 << 18;
 
 /// The values that occur, ascending.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,7 +132,7 @@ impl Column {
         let mut keys = Vec::new();
         memory::reserve(&mut keys, numbers.len())?;
         keys.extend(numbers.iter().zip(0u32..).map(|(&x, row)| (key(x), row)));
-        sort(&mut keys, signal)?;
+        sort_watched(&mut keys, &|| signal.check(), Ord::cmp)?;
         let mut distinct: Vec<f64> = Vec::new();
         let mut last = None;
         for (i, &(key, row)) in keys.iter().enumerate() {
@@ -227,42 +226,6 @@ fn key(x: f64) -> u64 {
     }
     let bits = (x + 0.0).to_bits();
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
-}
-
-/// Sorts in runs that are merged, looking at the signal between.
-fn sort(keys: &mut Vec<(u64, u32)>, signal: &Signal) -> Result<()> {
-    for run in keys.chunks_mut(RUN) {
-        signal.check()?;
-        run.sort_unstable();
-    }
-    let mut size = RUN;
-    let mut merged = Vec::new();
-    if size < keys.len() {
-        memory::reserve(&mut merged, keys.len())?;
-    }
-    while size < keys.len() {
-        merged.clear();
-        for pair in keys.chunks(2 * size) {
-            let (mut a, mut b) = pair.split_at(size.min(pair.len()));
-            while let (Some(&x), Some(&y)) = (a.first(), b.first()) {
-                if merged.len() % CHECK_EVERY == 0 {
-                    signal.check()?;
-                }
-                if x <= y {
-                    merged.push(x);
-                    a = &a[1..];
-                } else {
-                    merged.push(y);
-                    b = &b[1..];
-                }
-            }
-            merged.extend_from_slice(a);
-            merged.extend_from_slice(b);
-        }
-        std::mem::swap(keys, &mut merged);
-        size *= 2;
-    }
-    Ok(())
 }
 
 /// The edges of at most 255 codes: half-way between neighbours, as many rows to each code.

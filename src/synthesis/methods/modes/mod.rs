@@ -25,6 +25,7 @@ use ahash::AHashMap;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::Progress;
+use crate::sorting::sort_watched;
 use crate::synthesis::{Field, FieldKind, Frame, Values};
 use crate::tabular::NONE;
 
@@ -140,8 +141,7 @@ fn fit_numbers(numbers: &[f64], progress: &dyn Progress) -> Result<(Vec<Class>, 
     memory::reserve(&mut sorted, numbers.len())?;
     // −0 and 0 are one value.
     sorted.extend(numbers.iter().filter(|x| !x.is_nan()).map(|x| x + 0.0));
-    sorted.sort_unstable_by(f64::total_cmp);
-    progress.check()?;
+    sort_watched(&mut sorted, &|| progress.check(), f64::total_cmp)?;
     let runs = || sorted.chunk_by(|a, b| a == b);
     let values = runs().count();
     let few = values <= 1 || values <= FEW_VALUES && sorted.len() / values >= ROWS_OF_A_VALUE;
