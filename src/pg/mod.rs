@@ -12,6 +12,7 @@ pub mod history;
 pub mod identity;
 pub mod ids;
 pub mod interrupts;
+pub mod json_rows;
 pub mod loaded;
 pub mod memory;
 pub mod preload;

@@ -31,8 +31,8 @@ fn augment(
     balance: Option<bool>,
     options: Option<JsonB>,
     seed: Option<i64>,
-) -> errors::Result<SetOfIterator<'static, JsonB>> {
-    Ok(rows(source, method, n, label, balance, options, seed)?.into_json())
+) -> errors::Result<SetOfIterator<'static, AnyElement>> {
+    Ok(rows(source, method, n, label, balance, options, seed)?.into_json()?)
 }
 
 #[pg_extern(sql = false)]

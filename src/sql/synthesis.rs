@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
 use crate::pg::interrupts::Statement;
+use crate::pg::json_rows::JsonRows;
 use crate::pg::loaded::{self, Ready, Synthesizer};
 use crate::pg::row_type::RowType;
 use crate::pg::secret::secret;
@@ -148,8 +149,8 @@ fn synthesize(
     n: Option<i64>,
     conditions: Option<JsonB>,
     seed: Option<i64>,
-) -> errors::Result<SetOfIterator<'static, JsonB>> {
-    Ok(Rows::of_model(name, n, conditions, seed)?.into_json())
+) -> errors::Result<SetOfIterator<'static, AnyElement>> {
+    Ok(Rows::of_model(name, n, conditions, seed)?.into_json()?)
 }
 
 #[pg_extern(sql = false)]
@@ -241,11 +242,13 @@ impl Rows {
         Ok(self.left.next())
     }
 
-    pub(super) fn into_json(mut self) -> SetOfIterator<'static, JsonB> {
-        SetOfIterator::new(std::iter::from_fn(move || {
+    /// Rows of type jsonb.
+    pub(super) fn into_json(mut self) -> Result<SetOfIterator<'static, AnyElement>> {
+        let rows = JsonRows::new(&self.maker.part()?.schema);
+        Ok(SetOfIterator::new(std::iter::from_fn(move || {
             let row = raise(self.next())?;
-            Some(JsonB(self.block.json(&raise(self.maker.part()).schema, row)))
-        }))
+            Some(raise(rows.row(&self.block, &raise(self.maker.part()).schema, row)))
+        })))
     }
 
     /// Rows of the type of the first argument of `call`.
@@ -264,7 +267,7 @@ fn synthesize_related(
     n: Option<i64>,
     conditions: Option<JsonB>,
     seed: Option<i64>,
-) -> errors::Result<TableIterator<'static, (String, JsonB)>> {
+) -> errors::Result<TableIterator<'static, (String, AnyElement)>> {
     let name = given(name, "name")?;
     let n = row_count(given(n, "n")?)?;
     let seed = given(seed, "seed")? as u64;
@@ -281,6 +284,8 @@ fn synthesize_related(
     let name = name.to_owned();
     let mut under_way = Some((sampler, statement));
     let (mut table, mut block, mut left) = (None, Block::default(), 0..0);
+    let of_parent = JsonRows::new(&model.part.schema);
+    let of_children: Vec<JsonRows> = model.children.iter().map(|child| JsonRows::new(&child.part.schema)).collect();
     Ok(TableIterator::new(std::iter::from_fn(move || {
         let synthesizer = raise(as_synthesizer(&name, &ready));
         let model = &synthesizer.model;
@@ -295,9 +300,10 @@ fn synthesize_related(
         }
         let row = left.next()?;
         Some(match table {
-            None => (name.clone(), JsonB(block.json(&model.part.schema, row))),
-            Some(child) => {
-                (model.children[child].name.clone(), JsonB(block.json(&model.children[child].part.schema, row)))
+            None => (name.clone(), raise(of_parent.row(&block, &model.part.schema, row))),
+            Some(place) => {
+                let child = &model.children[place];
+                (child.name.clone(), raise(of_children[place].row(&block, &child.part.schema, row)))
             }
         })
     })))

@@ -44,6 +44,20 @@ pub enum Cell<'a> {
     Elements(&'a [f64]),
 }
 
+/// A value as JSON, the common kinds as they are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Json<'a> {
+    Integer(i64),
+    Text(Cow<'a, str>),
+    Other(Cow<'a, Value>),
+}
+
+impl From<Value> for Json<'_> {
+    fn from(value: Value) -> Self {
+        Self::Other(Cow::Owned(value))
+    }
+}
+
 impl Block {
     /// Puts the rows of `other` behind these.
     pub fn append(&mut self, other: Self) {
@@ -103,33 +117,48 @@ impl Block {
         }
     }
 
-    /// A row as a JSON object, as `to_jsonb` would give it.
-    pub fn json(&self, schema: &Schema, row: usize) -> Value {
+    /// What `to_jsonb` gives for a value.
+    pub fn json<'a>(&'a self, schema: &'a Schema, column: usize, row: usize) -> Json<'a> {
+        let described = &schema.columns[column];
+        match (self.cell(schema, column, row), &described.role, &self.columns[column]) {
+            (Cell::Null, ..) => Value::Null.into(),
+            (_, Role::Categories { json: Some(values), .. }, Made::Codes(codes)) => {
+                values.get(codes[row] as usize).map_or(Value::Null.into(), |value| Json::Other(Cow::Borrowed(value)))
+            }
+            (cell, ..) => cell.json(described.column_type),
+        }
+    }
+
+    /// A row as a JSON object.
+    #[cfg(test)]
+    pub fn json_row(&self, schema: &Schema, row: usize) -> Value {
         let shown = schema.columns.iter().enumerate().filter(|(_, described)| !described.hidden);
-        let entries = shown.map(|(column, described)| {
-            let value = match (self.cell(schema, column, row), &described.role, &self.columns[column]) {
-                (Cell::Null, ..) => Value::Null,
-                (_, Role::Categories { json: Some(values), .. }, Made::Codes(codes)) => {
-                    values.get(codes[row] as usize).cloned().unwrap_or_default()
-                }
-                (cell, ..) => cell.json(described.column_type),
-            };
-            (described.name.clone(), value)
-        });
-        Value::Object(entries.collect())
+        let entry = |(column, described): (usize, &super::schema::Column)| {
+            (
+                described.name.clone(),
+                match self.json(schema, column, row) {
+                    Json::Integer(x) => x.into(),
+                    Json::Text(text) => text.into(),
+                    Json::Other(value) => value.into_owned(),
+                },
+            )
+        };
+        Value::Object(shown.map(entry).collect())
     }
 }
 
-impl Cell<'_> {
-    fn json(&self, kind: ColumnType) -> Value {
+impl<'a> Cell<'a> {
+    fn json(self, kind: ColumnType) -> Json<'a> {
         match self {
-            Self::Null => Value::Null,
-            Self::Boolean(truth) => (*truth).into(),
-            Self::Number(x) => number_json(*x, kind),
-            Self::Integer(count) => (*count).into(),
-            Self::Text(text) if kind == ColumnType::Json => serde_json::from_str(text).unwrap_or_default(),
-            Self::Text(text) => text.as_ref().into(),
-            Self::Elements(values) => Value::Array(values.iter().map(|&x| plain_number(x)).collect()),
+            Self::Null => Value::Null.into(),
+            Self::Boolean(truth) => Value::Bool(truth).into(),
+            Self::Number(x) => number_json(x, kind),
+            Self::Integer(count) => Json::Integer(count),
+            Self::Text(text) if kind == ColumnType::Json => {
+                serde_json::from_str::<Value>(&text).unwrap_or_default().into()
+            }
+            Self::Text(text) => Json::Text(text),
+            Self::Elements(values) => Value::Array(values.iter().map(|&x| plain_number(x)).collect()).into(),
         }
     }
 
@@ -139,8 +168,9 @@ impl Cell<'_> {
             Self::Null => return None,
             Self::Boolean(truth) => truth.to_string().into(),
             Self::Number(x) => match number_json(*x, kind) {
-                Value::String(text) => text.into(),
-                other => other.to_string().into(),
+                Json::Text(text) => text,
+                Json::Integer(x) => x.to_string().into(),
+                Json::Other(value) => value.to_string().into(),
             },
             Self::Integer(count) => count.to_string().into(),
             Self::Text(text) => Cow::Borrowed(text.as_ref()),
@@ -152,18 +182,22 @@ impl Cell<'_> {
     }
 }
 
-fn number_json(x: f64, kind: ColumnType) -> Value {
+fn number_json(x: f64, kind: ColumnType) -> Json<'static> {
     match kind {
         ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => {
-            show_time(x, kind).into()
+            Json::Text(show_time(x, kind).into())
         }
-        _ => plain_number(x),
+        _ => whole(x).map_or_else(|| Value::from(x).into(), Json::Integer),
     }
+}
+
+fn whole(x: f64) -> Option<i64> {
+    (x.fract() == 0.0 && x.abs() < 9e15).then_some(x as i64)
 }
 
 /// Whole numbers without a point.
 fn plain_number(x: f64) -> Value {
-    if x.fract() == 0.0 && x.abs() < 9e15 { Value::from(x as i64) } else { Value::from(x) }
+    whole(x).map_or_else(|| Value::from(x), Value::from)
 }
 
 /// A date, a time of day or a timestamp in ISO 8601.

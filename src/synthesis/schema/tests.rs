@@ -124,7 +124,7 @@ fn rows_keep_their_types_keys_and_constraints() {
             assert_eq!(block.cell(&schema, 5, row), Cell::Boolean(false));
         }
     }
-    let json = blocks[0].json(&schema, 0);
+    let json = blocks[0].json_row(&schema, 0);
     assert!(json["ordered"].as_str().unwrap().starts_with("2019-"), "{json}");
     assert!(json["gift"] == json!(false) && json["id"] == json!(298));
 }
@@ -141,7 +141,7 @@ fn conditions_are_met_or_said_to_be_impossible() {
     .unwrap();
     for block in &blocks {
         for row in 0..block.rows {
-            let json = block.json(&schema, row);
+            let json = block.json_row(&schema, row);
             assert!(json["segment"] == "new" && json["shipped"].is_null());
             assert!((5.0..=10.0).contains(&json["price"].as_f64().unwrap()) && json["id"].as_i64().unwrap() >= 5000);
         }
@@ -163,7 +163,9 @@ fn a_condition_on_a_number_gives_exactly_that_number() {
     let (columns, table) = shop();
     let learned = Learned::new(&table, &columns, &Wishes::default()).unwrap();
     let (schema, blocks) = made(learned, 50, json!({"price": 12.34})).unwrap();
-    assert!(blocks.iter().all(|block| (0..block.rows).all(|row| block.json(&schema, row)["price"] == json!(12.34))));
+    assert!(
+        blocks.iter().all(|block| (0..block.rows).all(|row| block.json_row(&schema, row)["price"] == json!(12.34)))
+    );
 }
 
 #[test]
@@ -201,10 +203,10 @@ fn what_is_always_null_stays_null_and_one_row_is_enough() {
         vec![describe("a", ColumnType::Integer), describe("b", ColumnType::Text), describe("c", ColumnType::Text)];
     let learned = Learned::new(&table_of_nulls(&columns), &columns, &Wishes::default()).unwrap();
     let (schema, blocks) = made(learned, 3, json!({})).unwrap();
-    assert_eq!(blocks[0].json(&schema, 2), json!({"a": null, "b": null, "c": "x"}));
+    assert_eq!(blocks[0].json_row(&schema, 2), json!({"a": null, "b": null, "c": "x"}));
     let one = table(&columns, 1, |_| vec![Value::Number(4.0), Value::Category("b"), Value::Category("c")]);
     let (schema, blocks) = made(Learned::new(&one, &columns, &Wishes::default()).unwrap(), 2, json!({})).unwrap();
-    assert_eq!(blocks[0].json(&schema, 1), json!({"a": 4, "b": "b", "c": "c"}));
+    assert_eq!(blocks[0].json_row(&schema, 1), json!({"a": 4, "b": "b", "c": "c"}));
     let keys = vec![Description { key: true, ..describe("a", ColumnType::Integer) }];
     let only_keys = table(&keys, 3, |i| vec![Value::Number(i as f64)]);
     assert!(Learned::new(&only_keys, &keys, &Wishes::default()).err().unwrap().hint().is_some());
@@ -231,7 +233,7 @@ fn rows_unique_in_several_columns_stay_so_and_repeat_none_of_the_source() {
     let mut seen = ahash::AHashSet::new();
     while let Some(block) = sampler.next(&part, &mut |_, _| panic!("no graph"), 1, &Unwatched).unwrap() {
         for row in 0..block.rows {
-            let json = block.json(&part.schema, row);
+            let json = block.json_row(&part.schema, row);
             assert!(json["a"] != json["b"] && seen.insert(json.to_string()));
         }
     }

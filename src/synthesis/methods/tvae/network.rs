@@ -46,10 +46,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Widths are rounded up to whole registers. Weights and biases are uniform up to 1 / √inputs, deviations 0.1, both
+    /// The decoder's last hidden layer is half as wide: every output costs as many operations a new row as that layer has
+    /// numbers. Widths are rounded up to whole registers. Weights and biases are uniform up to 1 / √inputs, deviations 0.1, both
     /// as the paper's code has them.
     pub fn new(encoding: &Encoding, hidden: usize, latent: usize, seed: u64) -> Result<Self> {
         let (hidden, latent) = (hidden.next_multiple_of(PAD), latent.next_multiple_of(PAD));
+        let narrow = hidden.div_ceil(2).next_multiple_of(PAD);
         let mut parameters = 0;
         let mut layer = |inputs: usize, outputs: usize| {
             let layer = Layer { inputs, outputs, at: parameters };
@@ -59,7 +61,7 @@ impl Network {
         let inputs = encoding.columns + encoding.numbers;
         let outputs = inputs.next_multiple_of(PAD);
         let encoder = [layer(inputs, hidden), layer(hidden, hidden), layer(hidden, 2 * latent)];
-        let decoder = [layer(latent, hidden), layer(hidden, hidden), layer(hidden, outputs)];
+        let decoder = [layer(latent, hidden), layer(hidden, narrow), layer(narrow, outputs)];
         let deviations = parameters;
         parameters += encoding.columns;
         let mut values = memory::filled(0f32, parameters)?;

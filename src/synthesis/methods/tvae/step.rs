@@ -117,6 +117,8 @@ impl Batch<'_> {
             part;
         sum.fill(0.0);
         let [e1, e2, d1, d2] = hidden.each_mut().map(|x| &mut x[..n * h]);
+        let narrow = n * shape.decoder[2].inputs;
+        let d2 = &mut d2[..narrow];
         let (moments, noise, latent) = (&mut moments[..n * 2 * z], &mut noise[..n * z], &mut latent[..n * z]);
         let outputs = &mut outputs[..n * o];
         let [back1, back2] = back.each_mut().map(|x| &mut x[..n * h]);
@@ -167,9 +169,10 @@ impl Batch<'_> {
         }
         *losses = (f64::from(self.loss_factor) * loss, divergence);
 
-        self.backward(shape.decoder[2], d2, outputs, sum, back1);
-        relu_back(back1, d2);
-        self.backward(shape.decoder[1], d1, back1, sum, back2);
+        let back_d2 = &mut back1[..narrow];
+        self.backward(shape.decoder[2], d2, outputs, sum, back_d2);
+        relu_back(back_d2, d2);
+        self.backward(shape.decoder[1], d1, back_d2, sum, back2);
         relu_back(back2, d1);
         self.backward(shape.decoder[0], latent, back2, sum, back_latent);
         let share = 1.0 / self.rows.len() as f32;

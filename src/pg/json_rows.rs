@@ -1,0 +1,144 @@
+//! Rows as jsonb, put together from values, without a text that would have to be parsed.
+
+use std::borrow::Cow;
+use std::ffi::CString;
+use std::marker::PhantomData;
+
+use pgrx::fcinfo::direct_function_call_as_datum;
+use pgrx::pg_sys::{self, JsonbIteratorToken as Token, JsonbParseState, JsonbValue, jbvType};
+use pgrx::{AnyElement, FromDatum, IntoDatum};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::synthesis::made::{Block, Json};
+use crate::synthesis::schema::Schema;
+
+/// The columns of a schema as the keys of objects.
+pub struct JsonRows(
+    /// In the order in which jsonb keeps keys, the shorter first: it then has nothing to sort.
+    Vec<usize>,
+);
+
+impl JsonRows {
+    pub fn new(schema: &Schema) -> Self {
+        let mut columns: Vec<usize> = (0..schema.columns.len()).filter(|&i| !schema.columns[i].hidden).collect();
+        columns.sort_unstable_by_key(|&i| (schema.columns[i].name.len(), &schema.columns[i].name));
+        Self(columns)
+    }
+
+    /// A row of a block, as `to_jsonb` would give it, in the memory context of the moment.
+    pub fn row(&self, block: &Block, schema: &Schema, row: usize) -> Result<AnyElement> {
+        let mut to = Builder { state: std::ptr::null_mut(), texts: PhantomData };
+        to.bracket(Token::WJB_BEGIN_OBJECT);
+        for &column in &self.0 {
+            to.text(Token::WJB_KEY, &schema.columns[column].name);
+            match block.json(schema, column, row) {
+                Json::Integer(x) => to.push(Token::WJB_VALUE, of_integer(x)?),
+                Json::Text(Cow::Borrowed(text)) => to.text(Token::WJB_VALUE, text),
+                Json::Text(Cow::Owned(text)) => to.copy(Token::WJB_VALUE, &text),
+                Json::Other(value) => to.value(Token::WJB_VALUE, &value)?,
+            };
+        }
+        let object = to.bracket(Token::WJB_END_OBJECT);
+        // SAFETY: the end of the outermost object gives it; the datum is a jsonb in memory of the context of the moment.
+        unsafe {
+            let datum = pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(object));
+            AnyElement::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)
+                .ok_or_else(|| Error::Internal("a row is null".into()))
+        }
+    }
+}
+
+/// A jsonb under way. It keeps texts as pointers: they last as long as it does, or are copied.
+struct Builder<'a> {
+    state: *mut JsonbParseState,
+    texts: PhantomData<&'a str>,
+}
+
+impl<'a> Builder<'a> {
+    /// Begins or ends an array or an object.
+    fn bracket(&mut self, token: Token::Type) -> *mut JsonbValue {
+        // SAFETY: these tokens need no value.
+        unsafe { pg_sys::pushJsonbValue(&mut self.state, token, std::ptr::null_mut()) }
+    }
+
+    /// A scalar; not a text.
+    fn push(&mut self, token: Token::Type, mut value: JsonbValue) {
+        // SAFETY: the value is a scalar, copied into the state.
+        unsafe { pg_sys::pushJsonbValue(&mut self.state, token, &mut value) };
+    }
+
+    fn text(&mut self, token: Token::Type, text: &'a str) {
+        let mut value = scalar(jbvType::jbvString);
+        value.val.string.len = text.len() as i32;
+        value.val.string.val = text.as_ptr().cast_mut().cast();
+        self.push(token, value);
+    }
+
+    fn copy(&mut self, token: Token::Type, text: &str) {
+        // SAFETY: as many bytes as are copied, which last as long as the context of the moment; they are UTF-8 as before.
+        let copied = unsafe {
+            let to = pg_sys::palloc(text.len().max(1)).cast::<u8>();
+            to.copy_from_nonoverlapping(text.as_ptr(), text.len());
+            std::str::from_utf8_unchecked(std::slice::from_raw_parts(to, text.len()))
+        };
+        self.text(token, copied);
+    }
+
+    fn value(&mut self, token: Token::Type, value: &Value) -> Result<()> {
+        match value {
+            Value::Null => self.push(token, scalar(jbvType::jbvNull)),
+            Value::Bool(truth) => {
+                let mut value = scalar(jbvType::jbvBool);
+                value.val.boolean = *truth;
+                self.push(token, value);
+            }
+            Value::Number(number) => self.push(token, of_number(&number.to_string())?),
+            Value::String(text) => self.copy(token, text),
+            Value::Array(values) => {
+                self.bracket(Token::WJB_BEGIN_ARRAY);
+                values.iter().try_for_each(|value| self.value(Token::WJB_ELEM, value))?;
+                self.bracket(Token::WJB_END_ARRAY);
+            }
+            Value::Object(entries) => {
+                self.bracket(Token::WJB_BEGIN_OBJECT);
+                for (key, value) in entries {
+                    self.copy(Token::WJB_KEY, key);
+                    self.value(Token::WJB_VALUE, value)?;
+                }
+                self.bracket(Token::WJB_END_OBJECT);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn scalar(kind: jbvType::Type) -> JsonbValue {
+    // SAFETY: numbers and pointers, which may all be zero.
+    let mut value: JsonbValue = unsafe { std::mem::zeroed() };
+    value.type_ = kind;
+    value
+}
+
+fn of_integer(x: i64) -> Result<JsonbValue> {
+    // SAFETY: the function takes a bigint.
+    of_numeric(unsafe { direct_function_call_as_datum(pg_sys::int8_numeric, &[x.into_datum()]) })
+}
+
+fn of_number(text: &str) -> Result<JsonbValue> {
+    let text = CString::new(text).map_err(|_| Error::Internal("a number with a zero byte".into()))?;
+    let text = pg_sys::Datum::from(text.as_ptr());
+    // SAFETY: the input function takes a text, an oid it ignores and the modifier -1 for none.
+    of_numeric(unsafe {
+        direct_function_call_as_datum(
+            pg_sys::numeric_in,
+            &[Some(text), pg_sys::InvalidOid.into_datum(), (-1i32).into_datum()],
+        )
+    })
+}
+
+fn of_numeric(numeric: Option<pg_sys::Datum>) -> Result<JsonbValue> {
+    let mut value = scalar(jbvType::jbvNumeric);
+    value.val.numeric = numeric.ok_or_else(|| Error::Internal("a number is null".into()))?.cast_mut_ptr();
+    Ok(value)
+}
