@@ -96,6 +96,21 @@ def test_rows_of_every_method_can_be_stored_beside_the_real_ones(db, rows, train
     assert found[7] and found[8] and 500 < found[9] < 1600 and found[10]
 
 
+def test_rows_as_json_are_those_of_the_type_of_the_table(db, rows, train):
+    train("p")
+    with db.transaction():
+        db.execute("SET LOCAL timezone = 'UTC'")
+        differing = rows(
+            """SELECT made.r, to_jsonb(typed) FROM reco.synthesize('p', 2000, seed => 5) WITH ORDINALITY made(r, n)
+                 JOIN (SELECT *, row_number() OVER () AS n FROM reco.synthesize(NULL::purchase, 'p', 2000, seed => 5)) typed USING (n)
+                WHERE made.r <> to_jsonb(typed) - 'n' OR made.r <> made.r::text::jsonb
+                   OR EXISTS (SELECT FROM jsonb_object_keys(made.r) k WHERE NOT made.r ? k)"""
+        )
+        kinds = rows("SELECT DISTINCT jsonb_typeof(v) FROM reco.synthesize('p', 2000, seed => 5) r, jsonb_each(r) e(k, v) ORDER BY 1")
+    assert differing == []
+    assert [kind for (kind,) in kinds] == ["array", "boolean", "null", "number", "object", "string"]
+
+
 def test_private_rows_keep_to_what_was_declared(db, rows, train):
     source = "SELECT segment, price, ordered, shipped, at, pieces, gift, sent, label FROM purchase"
     train("p", source, "aim", options=AIM, label="label", seed=1)
