@@ -343,7 +343,9 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
     let caller = caller();
     let config = pgrx::JsonB(new.config.clone());
     let metrics = new.metrics.map(|m| pgrx::JsonB(m.clone()));
-    let onnx = new.files.first().ok_or_else(|| Error::Internal("a version without files".into()))?.1;
+    let hashed = new.files.iter().map(|&(_, bytes)| Ok((sha256(bytes, progress)?, bytes.len() as i64)));
+    let hashed: Vec<(String, i64)> = hashed.collect::<Result<_>>()?;
+    let (sha256, size) = hashed.first().ok_or_else(|| Error::Internal("a version without files".into()))?;
     let version = as_owner(|| {
         Spi::connect_mut(|client| {
             // The row is locked till the transaction ends, so that two new versions get two numbers.
@@ -370,8 +372,8 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
                             config.into(),
                             new.source.into(),
                             metrics.into(),
-                            sha256(onnx).into(),
-                            (onnx.len() as i64).into(),
+                            sha256.as_str().into(),
+                            (*size).into(),
                         ],
                     )?
                     .first()
@@ -383,21 +385,28 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
             Ok::<_, Error>(version)
         })
     })?;
-    for (file, bytes) in new.files {
-        insert_file(new.name, version, file, bytes, progress)?;
+    for ((file, bytes), (sha256, _)) in new.files.iter().zip(&hashed) {
+        insert_file(new.name, version, file, bytes, sha256, progress)?;
     }
     let stored = as_owner(|| Spi::connect(|client| files(client, new.name, version)))?;
     transaction::remove_at_abort(cache::path(&stored));
     Ok(version)
 }
 
-fn insert_file(name: &str, version: i32, file: &str, bytes: &[u8], progress: &dyn Progress) -> Result<()> {
+fn insert_file(
+    name: &str,
+    version: i32,
+    file: &str,
+    bytes: &[u8],
+    sha256: &str,
+    progress: &dyn Progress,
+) -> Result<()> {
     as_owner(|| {
         Spi::connect_mut(|client| {
             client.update(
                 "INSERT INTO reco.model_file (name, version, file, sha256, size) VALUES ($1, $2, $3, $4, $5)",
                 None,
-                &[name.into(), version.into(), file.into(), sha256(bytes).into(), (bytes.len() as i64).into()],
+                &[name.into(), version.into(), file.into(), sha256.into(), (bytes.len() as i64).into()],
             )?;
             Ok::<_, Error>(())
         })
@@ -567,8 +576,13 @@ fn set_in_use(client: &mut SpiClient, name: &str, version: i32) -> Result<()> {
 }
 
 /// The SHA-256 of `bytes`, in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+fn sha256(bytes: &[u8], progress: &dyn Progress) -> Result<String> {
+    let mut hash = Sha256::new();
+    for part in bytes.chunks(PART) {
+        progress.check()?;
+        hash.update(part);
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 fn required<T>(value: Option<T>) -> Result<T> {
