@@ -40,8 +40,10 @@ pub fn sort_watched<T: Copy>(
                     b = &b[1..];
                 }
             }
-            merged.extend_from_slice(a);
-            merged.extend_from_slice(b);
+            for part in a.chunks(PART).chain(b.chunks(PART)) {
+                check()?;
+                merged.extend_from_slice(part);
+            }
         }
         std::mem::swap(items, &mut merged);
         width *= 2;

@@ -111,6 +111,18 @@ def test_rows_as_json_are_those_of_the_type_of_the_table(db, rows, train):
     assert [kind for (kind,) in kinds] == ["array", "boolean", "null", "number", "object", "string"]
 
 
+@pytest.mark.parametrize("document", ["1e400", '{"b": 12345678901234567890123.5, "a": [1, {"水": null}, true, []], "c": {}}', '"x"', "[" * 300 + "]" * 300])
+def test_json_comes_back_as_it_was(rows, train, document):
+    train("p", f"SELECT '{document}'::json AS j FROM generate_series(1, 40)")
+    assert rows(f"SELECT DISTINCT r -> 'j' = '{document}'::jsonb, r = r::text::jsonb FROM reco.synthesize('p', 20) r") == [(True, True)]
+
+
+def test_json_that_jsonb_cannot_hold_is_an_error(rows, train):
+    train("p", "SELECT '\"\\u0000\"'::json AS j FROM generate_series(1, 40)")
+    with pytest.raises(errors.UntranslatableCharacter):
+        rows("SELECT r FROM reco.synthesize('p', 1) r")
+
+
 def test_private_rows_keep_to_what_was_declared(db, rows, train):
     source = "SELECT segment, price, ordered, shipped, at, pieces, gift, sent, label FROM purchase"
     train("p", source, "aim", options=AIM, label="label", seed=1)

@@ -85,24 +85,24 @@ pub fn split(
         }
         (SplitMethod::LeaveOneOut, _) => {
             let known = users.iter().max().map_or(0, |&u| u as usize + 1);
-            let mut count = memory::filled(0u32, known)?;
-            // Per user the interaction with the greatest (time, chance, row); the row decides only between equal rows.
-            let mut last: Vec<Option<(i64, u64, usize)>> = memory::filled(None, known)?;
-            for (i, &user) in users.iter().enumerate() {
-                if i % CHECK_EVERY == 0 {
+            let mut count: Vec<u32> = memory::zeroed(known)?;
+            // Per user the row with the greatest key, from 1; the row decides only between equal rows.
+            let mut last: Vec<usize> = memory::zeroed(known)?;
+            let key = |row: usize| (times.map_or(0, |t| t[row]), chance(row), row);
+            for (row, &user) in users.iter().enumerate() {
+                if row % CHECK_EVERY == 0 {
                     progress.check()?;
                 }
                 count[user as usize] += 1;
-                let key = (times.map_or(0, |t| t[i]), chance(i), i);
-                let slot = &mut last[user as usize];
-                *slot = (*slot).max(Some(key));
-            }
-            progress.check()?;
-            for (last, count) in last.into_iter().zip(count) {
-                if let (Some((_, _, row)), true) = (last, count > 1) {
-                    is_test[row] = true;
+                let last = &mut last[user as usize];
+                if *last == 0 || key(row) > key(*last - 1) {
+                    *last = row + 1;
                 }
             }
+            watched(&mut is_test, progress, |row| {
+                let user = users[row] as usize;
+                count[user] > 1 && last[user] == row + 1
+            })?;
         }
     }
     Ok(is_test)

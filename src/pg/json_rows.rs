@@ -36,6 +36,7 @@ impl JsonRows {
                 Json::Integer(x) => to.push(Token::WJB_VALUE, of_integer(x)?),
                 Json::Text(Cow::Borrowed(text)) => to.text(Token::WJB_VALUE, text),
                 Json::Text(Cow::Owned(text)) => to.copy(Token::WJB_VALUE, &text),
+                Json::Document(text) => to.document(&text)?,
                 Json::Other(value) => to.value(Token::WJB_VALUE, &value)?,
             };
         }
@@ -62,7 +63,7 @@ impl<'a> Builder<'a> {
         unsafe { pg_sys::pushJsonbValue(&mut self.state, token, std::ptr::null_mut()) }
     }
 
-    /// A scalar; not a text.
+    /// A scalar; a text lasts as long as the whole is under way.
     fn push(&mut self, token: Token::Type, mut value: JsonbValue) {
         // SAFETY: the value is a scalar, copied into the state.
         unsafe { pg_sys::pushJsonbValue(&mut self.state, token, &mut value) };
@@ -83,6 +84,34 @@ impl<'a> Builder<'a> {
             std::str::from_utf8_unchecked(std::slice::from_raw_parts(to, text.len()))
         };
         self.text(token, copied);
+    }
+
+    /// A value of its own text, read as jsonb's input does, which raises its errors.
+    fn document(&mut self, text: &str) -> Result<()> {
+        let text = CString::new(text).map_err(|_| Error::Internal("a json with a zero byte".into()))?;
+        // SAFETY: the input function takes a text and gives a jsonb in memory of the context of the moment, which its
+        // iterator walks through; a scalar is the only element of an array.
+        unsafe {
+            let datum = direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]);
+            let jsonb: *mut pg_sys::Jsonb =
+                datum.ok_or_else(|| Error::Internal("a json is null".into()))?.cast_mut_ptr();
+            let mut iterator = pg_sys::JsonbIteratorInit(&raw mut (*jsonb).root);
+            let mut value = scalar(jbvType::jbvNull);
+            let mut next = |value: &mut JsonbValue| pg_sys::JsonbIteratorNext(&mut iterator, value, false);
+            if (*jsonb).root.header & pg_sys::JB_FSCALAR != 0 {
+                next(&mut value);
+                next(&mut value);
+                self.push(Token::WJB_VALUE, value);
+                return Ok(());
+            }
+            loop {
+                match next(&mut value) {
+                    Token::WJB_DONE => return Ok(()),
+                    token @ (Token::WJB_KEY | Token::WJB_VALUE | Token::WJB_ELEM) => self.push(token, value),
+                    token => _ = self.bracket(token),
+                }
+            }
+        }
     }
 
     fn value(&mut self, token: Token::Type, value: &Value) -> Result<()> {

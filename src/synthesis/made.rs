@@ -49,6 +49,8 @@ pub enum Cell<'a> {
 pub enum Json<'a> {
     Integer(i64),
     Text(Cow<'a, str>),
+    /// JSON as a source had it, which may be more than a [`Value`] holds: numbers of any length.
+    Document(Cow<'a, str>),
     Other(Cow<'a, Value>),
 }
 
@@ -139,6 +141,7 @@ impl Block {
                 match self.json(schema, column, row) {
                     Json::Integer(x) => x.into(),
                     Json::Text(text) => text.into(),
+                    Json::Document(text) => serde_json::from_str(&text).unwrap(),
                     Json::Other(value) => value.into_owned(),
                 },
             )
@@ -154,9 +157,7 @@ impl<'a> Cell<'a> {
             Self::Boolean(truth) => Value::Bool(truth).into(),
             Self::Number(x) => number_json(x, kind),
             Self::Integer(count) => Json::Integer(count),
-            Self::Text(text) if kind == ColumnType::Json => {
-                serde_json::from_str::<Value>(&text).unwrap_or_default().into()
-            }
+            Self::Text(text) if kind == ColumnType::Json => Json::Document(text),
             Self::Text(text) => Json::Text(text),
             Self::Elements(values) => Value::Array(values.iter().map(|&x| plain_number(x)).collect()).into(),
         }
@@ -168,7 +169,7 @@ impl<'a> Cell<'a> {
             Self::Null => return None,
             Self::Boolean(truth) => truth.to_string().into(),
             Self::Number(x) => match number_json(*x, kind) {
-                Json::Text(text) => text,
+                Json::Text(text) | Json::Document(text) => text,
                 Json::Integer(x) => x.to_string().into(),
                 Json::Other(value) => value.to_string().into(),
             },
