@@ -1,0 +1,1 @@
+-- 0.3.0 → 0.4.0: safe in hostile hands. A test holds the result against a fresh install.
