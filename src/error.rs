@@ -12,6 +12,14 @@ pub enum Error {
     #[error("{name} is {value}")]
     InvalidArgument { name: String, value: String, hint: String },
 
+    /// Something held across other SQL is no longer what it was.
+    #[error("{0} changed while it was read")]
+    Changed(String),
+
+    /// Of the argument that is named.
+    #[error("the cursor that reads {0} was closed")]
+    CursorClosed(&'static str),
+
     #[error("unknown option \"{option}\" of {of}")]
     UnknownOption { option: String, of: String, known: String },
 
@@ -127,6 +135,8 @@ impl Error {
             | Self::EmptySource(_)
             | Self::ModelInput { .. } => "22023",
             Self::MissingColumn { .. } => "42703",
+            Self::Changed(_) => "55000",
+            Self::CursorClosed(_) => "34000",
             Self::ColumnType { .. } => "42804",
             Self::NullColumn { .. } => "22004",
             Self::UnknownModel(_) | Self::UnknownVersion { .. } => "42704",
@@ -156,6 +166,11 @@ impl Error {
             | Self::ModelInput { hint, .. }
             | Self::TooLarge { hint, .. }
             | Self::Unsupported { hint, .. } => hint.clone(),
+            Self::Changed(_) => "Run the statement again.".into(),
+            Self::CursorClosed(_) => {
+                "Read the rows to their end in the transaction that asked for them, and close no cursor on the way."
+                    .into()
+            }
             Self::UnknownOption { known, .. } => format!("Known options: {known}."),
             Self::UnknownName { known, .. } => format!("Known: {known}."),
             Self::MissingColumn { column, found } => {

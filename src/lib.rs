@@ -50,6 +50,7 @@ mod extension {
     extern "C-unwind" fn _PG_init() {
         crate::pg::settings::register();
         crate::pg::memory::prepare();
+        crate::pg::foreign::register();
         crate::pg::preload::register();
         crate::pg::shared::register();
     }

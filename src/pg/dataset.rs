@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::interactions::{Encoder, FeatureTable, Features, IdTable, Interactions, InteractionsBuilder, Signals};
+use crate::pg::history;
+use crate::pg::row::{AttributeValue, Kind, Wanted, optional, required};
 use crate::pg::settings;
-use crate::pg::source::{AttributeValue, Kind, Source, Wanted, optional, required};
+use crate::pg::source::Source;
 use crate::progress::Progress;
 use crate::recommendation::Training;
 
@@ -28,6 +30,8 @@ pub struct Queries {
     pub items: Option<String>,
     pub users: Option<String>,
     pub signals: Signals,
+    /// Whether the source will be asked for one user at a time: that it can be is checked before it is read.
+    pub served: bool,
 }
 
 pub struct Dataset {
@@ -54,6 +58,9 @@ impl Dataset {
             "item_id_type": rows.id_type(1).name(),
             "has_weight": has_weight,
         });
+        if queries.served {
+            history::check(&queries.source, has_weight, &signals)?;
+        }
         let mut builder = InteractionsBuilder::new();
         loop {
             let fetched = rows.fetch(FETCH, |row| {

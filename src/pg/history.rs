@@ -10,14 +10,17 @@ use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgSqlErrorCode, PgTryBuilder, notice, pg_sys};
+use pgrx::{PgTryBuilder, notice, pg_sys};
 
 use crate::error::{Error, Result};
+use crate::interactions::Signals;
 use crate::pg::catalog::Stamp;
 use crate::pg::identity::as_author;
 use crate::pg::ids::IdType;
 use crate::pg::loaded::Recommender;
-use crate::pg::source::{Kind, Lookup, as_subquery, optional, required};
+use crate::pg::row::{Kind, Wanted, optional, required};
+use crate::pg::source::{self, Lookup, as_subquery};
+use crate::pg::transaction;
 
 /// Items (indices of the model, each once, ascending) and their summed weights.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,10 +46,25 @@ impl History {
     }
 }
 
+/// What is read of a user's interactions, where training read it.
+const READ: [Wanted; 4] = [
+    required("item_id", Kind::Id),
+    optional("weight", Kind::Number),
+    optional("ts", Kind::Time),
+    optional("event", Kind::Text),
+];
+
 enum State {
-    Readable(Lookup),
-    /// The source is gone or its owner may not read it any more: said once, then the trained history serves.
-    Unreadable,
+    Readable(Kept),
+    /// The source is gone, or its owner may not read it any more: said once in the transaction of that number, in which the trained
+    /// history serves. In the next it is tried again.
+    Unreadable(u64),
+}
+
+/// A look-up by user ids of a type.
+struct Kept {
+    lookup: Lookup,
+    user_type: IdType,
 }
 
 thread_local! {
@@ -56,112 +74,125 @@ thread_local! {
 /// The history of `user` in the model's source now; `None` where the source cannot be read.
 pub fn now(recommender: &Recommender, user: &str) -> Result<Option<History>> {
     let entry = &recommender.entry;
-    let (Some(source), Some(user_type)) = (&entry.source, user_id_type(recommender)) else { return Ok(None) };
-    let Some(user) = user_type.datum(user) else { return Ok(Some(History::default())) };
-    let search_path = entry.config["search_path"].as_str().unwrap_or_default();
+    let Some(source) = &entry.source else { return Ok(None) };
     // Taken out while the query runs: the query may itself ask for recommendations.
     let kept = PLANS.with_borrow_mut(|plans| plans.remove(&entry.name)).filter(|(stamp, _)| *stamp == entry.stamp);
-    let (state, history) = match kept {
-        Some((_, State::Unreadable)) => (State::Unreadable, None),
-        Some((_, State::Readable(lookup))) => {
-            let history = as_author(entry.owner, search_path, || read(recommender, &lookup, user))?;
-            (State::Readable(lookup), Some(history))
+    let kept = match kept {
+        Some((_, State::Unreadable(failed_in))) if failed_in == transaction::number() => {
+            keep(recommender, State::Unreadable(failed_in));
+            return Ok(None);
         }
-        None => match first(recommender, source, search_path, user_type, user)? {
-            Ok((lookup, history)) => (State::Readable(lookup), Some(history)),
-            Err(reason) => {
-                notice!(
-                    "recommending from what \"{}\" was trained on, since its source cannot be read: {reason}",
-                    entry.name
-                );
-                (State::Unreadable, None)
-            }
-        },
+        Some((_, State::Readable(kept))) => Some(kept),
+        _ => None,
     };
-    PLANS.with_borrow_mut(|plans| plans.insert(entry.name.clone(), (entry.stamp, state)));
-    Ok(history)
+    // What a plan was made for may have been altered in a way that no new plan of the same text can follow, the type of the user
+    // ids say: then the query is prepared anew.
+    let outcome = match kept.map(|kept| attempt(|| look(recommender, source, Some(kept), user))).transpose()? {
+        Some(Ok(found)) => Ok(found),
+        Some(Err(_)) | None => attempt(|| look(recommender, source, None, user))?,
+    };
+    match outcome {
+        Ok((kept, history)) => {
+            keep(recommender, State::Readable(kept));
+            Ok(Some(history))
+        }
+        Err(reason) => {
+            notice!(
+                "recommending from what \"{}\" was trained on, since its source cannot be read: {reason}",
+                entry.name
+            );
+            keep(recommender, State::Unreadable(transaction::number()));
+            Ok(None)
+        }
+    }
 }
 
-/// The first look, inside a subtransaction: a source that is gone is no error of the caller's.
-fn first(
-    recommender: &Recommender,
-    source: &str,
-    search_path: &str,
-    user_type: IdType,
-    user: pg_sys::Datum,
-) -> Result<std::result::Result<(Lookup, History), String>> {
-    let signals = &recommender.signals;
-    let wanted = [
-        required("item_id", Kind::Id),
-        optional("weight", Kind::Number),
-        optional("ts", Kind::Time),
-        optional("event", Kind::Text),
-    ];
+fn keep(recommender: &Recommender, state: State) {
+    let entry = &recommender.entry;
+    PLANS.with_borrow_mut(|plans| plans.insert(entry.name.clone(), (entry.stamp, state)));
+}
+
+/// The user's rows, by the look-up that is kept or by a new one, which is kept then.
+fn look(recommender: &Recommender, source: &str, kept: Option<Kept>, user: &str) -> Result<(Kept, History)> {
+    let entry = &recommender.entry;
+    let search_path = entry.config["search_path"].as_str().unwrap_or_default();
+    as_author(entry.owner, search_path, || {
+        let kept = match kept {
+            Some(kept) => kept,
+            None => prepare(source, entry.config["has_weight"] == true, &recommender.signals)?,
+        };
+        let history = match kept.user_type.datum(user) {
+            Some(user) => read(recommender, &kept.lookup, user)?,
+            None => History::default(),
+        };
+        Ok((kept, history))
+    })
+}
+
+/// The look-up that a source is read through, prepared with the rights of the moment.
+fn prepare(source: &str, has_weight: bool, signals: &Signals) -> Result<Kept> {
+    let subquery = as_subquery("source", source)?;
     // What the source need not have is looked for only where training read it.
-    let has_weight = recommender.entry.config["has_weight"] == true;
     let read_by_training = [true, has_weight, signals.needs_time(), signals.needs_event()];
-    let columns: Vec<&str> =
-        wanted.iter().zip(read_by_training).filter(|(_, read)| *read).map(|(c, _)| c.name).collect();
-    let columns = columns.join(", ");
-    let query = format!("SELECT {columns} FROM {} AS source WHERE user_id = $1", as_subquery(source));
+    let columns: Vec<&str> = READ.iter().zip(read_by_training).filter(|(_, read)| *read).map(|(c, _)| c.name).collect();
+    let [user_type] = source::column_types(&format!("SELECT user_id FROM {subquery} AS source"), ["user_id"])?;
+    let user_type = user_type.and_then(IdType::of).ok_or_else(|| Error::ColumnType {
+        column: "user_id".into(),
+        found: user_type.map_or_else(|| "unknown".into(), crate::pg::row::type_name),
+        expected: "text, bigint, integer, smallint or uuid",
+    })?;
+    let query = format!("SELECT {} FROM {subquery} AS source WHERE user_id = $1", columns.join(", "));
     let query = CString::new(query).map_err(|_| Error::Internal("a source with a zero byte".into()))?;
-    let look = || {
-        as_author(recommender.entry.owner, search_path, || {
-            let lookup = Lookup::prepare(&query, user_type.oid(), &wanted)?;
-            let history = read(recommender, &lookup, user)?;
-            Ok((lookup, history))
-        })
+    Ok(Kept { lookup: Lookup::prepare(&query, user_type.oid(), &READ)?, user_type })
+}
+
+/// Whether a source that is to be trained on can be read for one user later on: an error says why not.
+pub fn check(source: &str, has_weight: bool, signals: &Signals) -> Result<()> {
+    prepare(source, has_weight, signals).map(drop)
+}
+
+/// What `body` gives, or why a source cannot be read: that it is gone, or not what it was, or not its owner's to read, is no error
+/// of whoever asks for a list. `body` has undone what it did when it fails.
+fn attempt<T>(body: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T, String>> {
+    let returned = |result: Result<T>| match result {
+        Err(error @ (Error::MissingColumn { .. } | Error::ColumnType { .. } | Error::InvalidArgument { .. })) => {
+            Ok(Err(error.to_string()))
+        }
+        other => other.map(Ok),
     };
     // SAFETY: a plain read.
     if unsafe { pg_sys::IsInParallelMode() } {
-        // Above parallel workers PostgreSQL allows no subtransaction: there a source that is gone is an error.
-        return look().map(Ok);
+        // Above parallel workers nothing can be rolled back but the statement.
+        return returned(body());
     }
-    // SAFETY: a subtransaction begun here ends here, on either path, with the memory context and the resource owner
-    // that were current before.
-    unsafe {
-        let context = pg_sys::CurrentMemoryContext;
-        let owner = pg_sys::CurrentResourceOwner;
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(context);
-        let restore = || {
-            pg_sys::MemoryContextSwitchTo(context);
-            pg_sys::CurrentResourceOwner = owner;
-        };
-        // Whatever went wrong, the subtransaction ends here: left open, it would be taken for the caller's own.
-        let failed = |error: CaughtError| {
-            pg_sys::RollbackAndReleaseCurrentSubTransaction();
-            restore();
-            let (CaughtError::PostgresError(report)
-            | CaughtError::ErrorReport(report)
-            | CaughtError::RustPanic { ereport: report, .. }) = &error;
-            match report.sql_error_code() {
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE
-                | PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE
-                | PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN => Ok(Err(report.message().to_owned())),
-                _ => error.rethrow(),
-            }
-        };
-        PgTryBuilder::new(AssertUnwindSafe(|| {
-            let found = look();
-            pg_sys::ReleaseCurrentSubTransaction();
-            restore();
-            found.map(Ok)
-        }))
-        .catch_others(failed)
-        .catch_rust_panic(failed)
-        .execute()
-    }
+    let failed = |error: CaughtError| {
+        let (CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. }) = &error;
+        if is_about_the_query(report.sql_error_code() as i32) {
+            Ok(Err(report.message().to_owned()))
+        } else {
+            error.rethrow()
+        }
+    };
+    PgTryBuilder::new(AssertUnwindSafe(|| returned(body()))).catch_others(failed).catch_rust_panic(failed).execute()
+}
+
+/// Whether an error is of the classes 42 (names, rights, types), 3F (schemas) or 0A (features): of the query, whatever its data.
+fn is_about_the_query(sqlstate: i32) -> bool {
+    // Six bits for each of the five characters, the first lowest, counted from '0'.
+    let class = |text: &[u8; 2]| i32::from(text[0] - b'0') | i32::from(text[1] - b'0') << 6;
+    [class(b"42"), class(b"3F"), class(b"0A")].contains(&(sqlstate & 0xfff))
 }
 
 fn read(recommender: &Recommender, lookup: &Lookup, user: pg_sys::Datum) -> Result<History> {
     let (item_ids, signals) = (recommender.model.item_ids(), &recommender.signals);
     let mut pairs: Vec<(u32, f64)> = Vec::new();
     lookup.run(user, |row| {
-        let weight = if lookup.has(1) { row.number(1)? } else { 1.0 };
-        let event = if lookup.has(3) { row.text(3)? } else { None };
+        let weight = if row.has(1) { row.number(1)? } else { 1.0 };
+        let event = if row.has(3) { row.text(3)? } else { None };
         let weight = signals.weight(weight, event) as f32;
-        let time = if lookup.has(2) { row.time(2) } else { i64::MIN };
+        let time = if row.has(2) { row.time(2) } else { i64::MIN };
         let weight = f64::from(if signals.needs_time() { signals.decayed(weight, time) } else { weight });
         // What training would refuse cannot be in a history either; an item that is new to the model has no factors.
         if let Some(item) = item_ids.find(&row.id(0)?.to_text())
@@ -175,12 +206,12 @@ fn read(recommender: &Recommender, lookup: &Lookup, user: pg_sys::Datum) -> Resu
     Ok(History::sum(pairs))
 }
 
-/// The type of user ids in the model's source.
+/// The type of user ids in the model's source when it was trained.
 pub fn user_id_type(recommender: &Recommender) -> Option<IdType> {
     IdType::from_name(recommender.entry.config["user_id_type"].as_str()?)
 }
 
-/// The type of item ids in the model's source.
+/// The type of item ids in the model's source when it was trained.
 pub fn item_id_type(recommender: &Recommender) -> Option<IdType> {
     IdType::from_name(recommender.entry.config["item_id_type"].as_str()?)
 }

@@ -1,10 +1,14 @@
 //! Acting as another role for a moment.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgTryBuilder, pg_sys};
 
 use crate::error::{Error, Result};
+use crate::pg::cursors::Shield;
+use crate::pg::foreign::InAnothersName;
 
 /// The role in whose name the call runs.
 pub fn caller() -> pg_sys::Oid {
@@ -12,24 +16,85 @@ pub fn caller() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Runs `body` as `role` and takes the caller's identity back whatever happens.
+/// Runs `body`, which executes SQL of this extension's own, as `role` and takes the caller's identity back whatever happens.
 pub fn as_role<T>(role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
     with_identity(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32, body)
 }
 
 /// Runs `body`, which executes SQL that `role` wrote, as `role`: with its rights, never the caller's, and with the
-/// `search_path` it was written under, never the caller's. Nothing that outlives the call can be changed in it.
+/// `search_path` it was written under, never the caller's.
+///
+/// It may read, and leaves nothing behind in the caller's session. Everything in it is rolled back at its end: settings, locks,
+/// cursors, temporary objects. What no rollback undoes is refused ([`foreign`](super::foreign)), and the caller's cursors are out of reach.
+/// Its result must therefore be Rust's own.
 pub fn as_author<T>(role: pg_sys::Oid, search_path: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let path = CString::new(search_path).map_err(|_| Error::Internal("a search_path with a zero byte".into()))?;
     let flags = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
-    with_identity(role, flags, || {
-        // SAFETY: a nest level of settings is opened here and closed here; an error that is raised inside ends the
-        // transaction or subtransaction, which closes it.
-        unsafe {
-            let level = pg_sys::NewGUCNestLevel();
+    let shield = Shield::raise()?;
+    rolled_back(|| {
+        let _read_only = ReadOnly::begin();
+        let _name = InAnothersName::begin();
+        let result = with_identity(role, flags, || {
+            with_settings(
+                &[
+                    (c"search_path", &path),
+                    // A text that its author wrote must mean to the caller what it meant to the author.
+                    (c"standard_conforming_strings", c"on"),
+                    (c"transform_null_equals", c"off"),
+                    (c"row_security", c"on"),
+                ],
+                body,
+            )
+        });
+        shield.close_others()?;
+        result
+    })
+}
+
+/// Runs `body` in a subtransaction that is rolled back whatever comes of it. Above parallel workers PostgreSQL allows none, and
+/// allows nothing either that would have to be undone.
+fn rolled_back<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: a subtransaction begun here ends here, on every path, with the memory context and the resource owner that were
+    // current before.
+    unsafe {
+        if pg_sys::IsInParallelMode() {
+            return body();
+        }
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let end = || {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            pg_sys::MemoryContextSwitchTo(context);
+            pg_sys::CurrentResourceOwner = owner;
+        };
+        // Left open, the subtransaction would be taken for the caller's own.
+        let failed = |error: CaughtError| {
+            end();
+            error.rethrow()
+        };
+        PgTryBuilder::new(AssertUnwindSafe(|| {
+            let result = body();
+            end();
+            result
+        }))
+        .catch_others(failed)
+        .catch_rust_panic(failed)
+        .execute()
+    }
+}
+
+/// Runs `body` under other settings, and takes back what was set in it.
+fn with_settings<T>(settings: &[(&CStr, &CStr)], body: impl FnOnce() -> T) -> T {
+    // SAFETY: a nest level of settings is opened here and closed here; an error that is raised inside ends the
+    // transaction or subtransaction, which closes it.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        for (name, value) in settings {
             pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                path.as_ptr(),
+                name.as_ptr(),
+                value.as_ptr(),
                 pg_sys::GucContext::PGC_USERSET,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -37,11 +102,29 @@ pub fn as_author<T>(role: pg_sys::Oid, search_path: &str, body: impl FnOnce() ->
                 0,
                 false,
             );
-            let result = body();
-            pg_sys::AtEOXact_GUC(true, level);
-            result
         }
-    })
+        let result = body();
+        // As at a rollback: at a commit, what was set for the session would stay.
+        pg_sys::AtEOXact_GUC(false, level);
+        result
+    }
+}
+
+/// While it lives, nothing but temporary tables can be written.
+pub struct ReadOnly(bool);
+
+impl ReadOnly {
+    pub fn begin() -> Self {
+        // SAFETY: a variable of this backend, as SET TRANSACTION READ ONLY sets it.
+        Self(unsafe { std::mem::replace(&mut *std::ptr::addr_of_mut!(pg_sys::XactReadOnly), true) })
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *std::ptr::addr_of_mut!(pg_sys::XactReadOnly) = self.0 };
+    }
 }
 
 fn with_identity<T>(role: pg_sys::Oid, flags: i32, body: impl FnOnce() -> T) -> T {

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use pgrx::{AnyElement, IntoDatum, PgMemoryContexts, PgTupleDesc, pg_sys};
 
 use crate::error::{Error, Result};
-use crate::pg::source::type_name;
+use crate::pg::row::type_name;
 use crate::synthesis::made::{Block, Cell};
 use crate::synthesis::schema::Schema;
 

@@ -5,7 +5,8 @@ use pgrx::warning;
 
 use crate::error::{Error, Result};
 use crate::pg::dataset::FETCH;
-use crate::pg::source::{AttributeValue, Source, Types};
+use crate::pg::row::{AttributeValue, Types};
+use crate::pg::source::Source;
 use crate::progress::Progress;
 use crate::tabular::{Column, ColumnKind, Encoder, EncoderOptions, LabelKind, Labels, NONE, Samples, Table};
 

@@ -5,15 +5,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::c_void;
 use std::rc::Rc;
 
-use pgrx::pg_sys;
+use pgrx::{pg_guard, pg_sys};
 
 use crate::error::{Error, Result};
 use crate::pg::catalog::Stamp;
-use crate::pg::identity::caller;
+use crate::pg::identity::{ReadOnly, caller};
 use crate::pg::loaded::Recommender;
-use crate::pg::source::{Kind, Source, as_subquery, optional, required};
+use crate::pg::row::{Kind, Row, optional, required};
+use crate::pg::source::{Source, as_subquery};
+use crate::pg::{foreign, transaction};
 use crate::progress::Progress;
 use crate::recommendation::ItemSet;
 
@@ -30,7 +33,7 @@ pub struct Selection {
     pub groups: Option<Vec<u32>>,
 }
 
-/// What a selection was made for: within one command it cannot change.
+/// What a selection was made for.
 #[derive(Clone, PartialEq, Eq)]
 struct Key {
     model: String,
@@ -38,22 +41,32 @@ struct Key {
     filter: Option<String>,
     group_by: Option<String>,
     role: pg_sys::Oid,
+    transaction: u64,
     statement: i64,
     command: u32,
 }
 
 thread_local! {
-    static LAST: RefCell<Option<(Key, Rc<Selection>)>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Kept>> = const { RefCell::new(None) };
+}
+
+struct Kept {
+    run: QueryRun,
+    key: Key,
+    selection: Rc<Selection>,
 }
 
 /// `filter` is a condition on the columns of the model's items query, or a query that gives `item_id`; `group_by` is an
 /// expression over the items query, or a query that gives `item_id` and `group_name`.
 ///
-/// The last selection is kept for the command that made it: a join over many users asks once.
+/// The last selection is kept for the run of a query that made it: a join over many users asks once. That run reads by one snapshot, and what
+/// else a selection can depend on is compared: role, transaction, command. Once a setting was touched, on which row-level security may
+/// depend, nothing is kept for the rest of the transaction.
 pub fn select(
     recommender: &Recommender,
     filter: Option<&str>,
     group_by: Option<&str>,
+    run: QueryRun,
     progress: &dyn Progress,
 ) -> Result<Rc<Selection>> {
     if filter.is_none() && group_by.is_none() {
@@ -68,10 +81,15 @@ pub fn select(
         filter: filter.map(Into::into),
         group_by: group_by.map(Into::into),
         role: caller(),
+        transaction: transaction::number(),
         statement,
         command,
     };
-    let kept = LAST.with_borrow(|last| last.as_ref().filter(|(k, _)| *k == key).map(|(_, s)| s.clone()));
+    let kept = LAST.with_borrow(|last| {
+        last.as_ref()
+            .filter(|kept| kept.run == run && kept.key == key && !foreign::settings_touched())
+            .map(|kept| kept.selection.clone())
+    });
     if let Some(kept) = kept {
         return Ok(kept);
     }
@@ -80,8 +98,42 @@ pub fn select(
         groups: group_by.map(|group_by| groups(recommender, group_by, progress)).transpose()?,
     };
     let selection = Rc::new(selection);
-    LAST.set(Some((key, selection.clone())));
+    run.forget_at_end();
+    LAST.set(Some(Kept { run, key, selection: selection.clone() }));
     Ok(selection)
+}
+
+/// The run of a query, told by the memory that its functions live in until it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct QueryRun(pg_sys::MemoryContext);
+
+impl QueryRun {
+    pub fn of(call: pg_sys::FunctionCallInfo) -> Self {
+        // SAFETY: the call under way has a function, which has its memory.
+        Self(unsafe { (*(*call).flinfo).fn_mcxt })
+    }
+
+    /// With the run goes what was kept for it: its memory may be another's then.
+    fn forget_at_end(self) {
+        let known = LAST.with_borrow(|last| last.as_ref().is_some_and(|kept| kept.run == self));
+        if known {
+            return;
+        }
+        // SAFETY: the callback lives in the memory whose end it tells of.
+        unsafe {
+            let callback = pg_sys::MemoryContextAlloc(self.0, size_of::<pg_sys::MemoryContextCallback>())
+                .cast::<pg_sys::MemoryContextCallback>();
+            (*callback).func = Some(forget);
+            (*callback).arg = self.0.cast();
+            pg_sys::MemoryContextRegisterResetCallback(self.0, callback);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn forget(argument: *mut c_void) {
+    let run = QueryRun(argument.cast());
+    LAST.with_borrow_mut(|last| _ = last.take_if(|kept| kept.run == run));
 }
 
 /// The model's items query, in which `of` is looked up.
@@ -104,10 +156,10 @@ fn is_query(text: &str) -> bool {
 
 fn allowed(recommender: &Recommender, filter: &str, progress: &dyn Progress) -> Result<ItemSet> {
     let query = if is_query(filter) {
-        format!("SELECT item_id FROM {} AS filter", as_subquery(filter))
+        format!("SELECT item_id FROM {} AS filter", as_subquery("filter", filter)?)
     } else {
         let items = items_query(recommender, "filter", filter)?;
-        format!("SELECT item_id FROM {} AS items WHERE (\n{filter}\n)", as_subquery(items))
+        format!("SELECT item_id FROM {} AS items WHERE (\n{filter}\n)", as_subquery("items", items)?)
     };
     let ids = recommender.model.item_ids();
     let mut set = ItemSet::new(ids.len());
@@ -123,21 +175,18 @@ fn allowed(recommender: &Recommender, filter: &str, progress: &dyn Progress) -> 
 
 fn groups(recommender: &Recommender, group_by: &str, progress: &dyn Progress) -> Result<Vec<u32>> {
     let query = if is_query(group_by) {
-        format!("SELECT item_id, group_name::pg_catalog.text FROM {} AS groups", as_subquery(group_by))
+        format!("SELECT item_id, group_name FROM {} AS groups", as_subquery("group_by", group_by)?)
     } else {
         let items = items_query(recommender, "group_by", group_by)?;
-        format!("SELECT item_id, (\n{group_by}\n)::pg_catalog.text AS group_name FROM {} AS items", as_subquery(items))
+        format!("SELECT item_id, (\n{group_by}\n) AS group_name FROM {} AS items", as_subquery("items", items)?)
     };
     let ids = recommender.model.item_ids();
     let mut groups = crate::memory::filled(NO_GROUP, ids.len())?;
     let mut numbers: HashMap<String, u32> = HashMap::new();
     each_row("group_by", &query, progress, |row| {
-        if let (Some(item), Some(name)) = (ids.find(&row.id(0)?.to_text()), row.text(1)?) {
+        if let (Some(item), Some(name)) = (ids.find(&row.id(0)?.to_text()), row.printed(1)?) {
             let next = numbers.len() as u32;
-            groups[item as usize] = match numbers.get(name) {
-                Some(&number) => number,
-                None => *numbers.entry(name.to_owned()).or_insert(next),
-            };
+            groups[item as usize] = *numbers.entry(name).or_insert(next);
         }
         Ok(())
     })?;
@@ -149,22 +198,15 @@ fn each_row(
     what: &'static str,
     query: &str,
     progress: &dyn Progress,
-    mut visit: impl FnMut(&crate::pg::source::Row) -> Result<()>,
+    mut visit: impl FnMut(&Row) -> Result<()>,
 ) -> Result<()> {
-    // SAFETY: a variable of this backend, as SET TRANSACTION READ ONLY sets it; an error that is raised in between ends the
-    // transaction or subtransaction, which sets it back.
-    let before = unsafe { std::mem::replace(&mut *std::ptr::addr_of_mut!(pg_sys::XactReadOnly), true) };
-    let result = (|| {
-        let wanted = [required("item_id", Kind::Id), optional("group_name", Kind::Text)];
-        let mut rows = Source::open_named(what, query, &wanted)?;
-        while rows.fetch(FETCH, &mut visit)? > 0 {
-            progress.check()?;
-        }
-        rows.close()
-    })();
-    // SAFETY: as above.
-    unsafe { *std::ptr::addr_of_mut!(pg_sys::XactReadOnly) = before };
-    result
+    let _read_only = ReadOnly::begin();
+    let wanted = [required("item_id", Kind::Id), optional("group_name", Kind::Printed)];
+    let mut rows = Source::open_named(what, query, &wanted)?;
+    while rows.fetch(FETCH, &mut visit)? > 0 {
+        progress.check()?;
+    }
+    rows.close()
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::pg::dataset::FETCH;
 use crate::pg::declared;
+use crate::pg::row::{Field, type_name};
 use crate::pg::secret::secret;
-use crate::pg::source::{self, ResultColumn, Source, type_name};
+use crate::pg::source::{ResultColumn, Source};
 use crate::progress::Progress;
 use crate::sealed::hex;
 use crate::synthesis::schema::{ColumnType, Description};
@@ -28,6 +29,8 @@ pub struct TypedRows {
     pub unique: Vec<Vec<String>>,
     /// Columns that were left out, with their types.
     pub dropped: Vec<(String, String)>,
+    /// Of each column that is kept.
+    pub types: Vec<pg_sys::Oid>,
 }
 
 /// Stands for values that must not be told: the same one for the same value, for as long as it lives.
@@ -113,11 +116,7 @@ impl TypedRows {
             let fetched = rows.fetch(FETCH, |row| {
                 read.clear();
                 for ((place, column, reading), &secret) in kept.iter().zip(&secret) {
-                    let value = match row.datum(*place) {
-                        None => Read::Null,
-                        // SAFETY: the value is of the column's type and not NULL.
-                        Some(datum) => unsafe { reading.read(datum, column)? },
-                    };
+                    let value = row.field(*place).map_or(Ok(Read::Null), |field| reading.read(&field))?;
                     read.push(match value {
                         Read::Text(text) if secret => Read::Text(pseudonyms.of(&column.name, &text)),
                         value => value,
@@ -156,7 +155,8 @@ impl TypedRows {
             }
         });
         let descriptions = descriptions.collect();
-        Ok(Self { descriptions, checks: declared.checks, unique: declared.unique, dropped, table })
+        let types = columns.iter().map(|column| column.type_oid).collect();
+        Ok(Self { descriptions, checks: declared.checks, unique: declared.unique, dropped, types, table })
     }
 }
 
@@ -279,36 +279,45 @@ impl Reading {
     }
 
     /// Reads a value of the type that this was made of.
-    unsafe fn read(self, datum: pg_sys::Datum, column: &ResultColumn) -> Result<Read> {
-        let unreadable = || Error::Internal(format!("column {} cannot be read", column.name));
+    fn read(self, field: &Field) -> Result<Read> {
         // Infinite times are refused as infinite numbers are.
         let count = |count: i64, least: i64, most: i64| match count {
             count if count == least => f64::NEG_INFINITY,
             count if count == most => f64::INFINITY,
             count => count as f64,
         };
-        // SAFETY: the caller gives a value of the type that this was made of, not NULL.
-        unsafe {
-            Ok(match self {
-                Self::Boolean => Read::Text(if datum.value() as u8 != 0 { "true" } else { "false" }.into()),
-                Self::Number(_) => Read::Number(source::number(column.type_oid, datum).ok_or_else(unreadable)?),
-                Self::Date => Read::Number(count(i64::from(datum.value() as i32), i32::MIN.into(), i32::MAX.into())),
-                Self::Microseconds(_) => Read::Number(count(datum.value() as i64, i64::MIN, i64::MAX)),
-                Self::Text => Read::Text(source::text(datum, &column.name)?.to_owned()),
-                Self::Printed(_) => {
-                    let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
-                    pg_sys::getTypeOutputInfo(column.type_oid, &mut output, &mut is_varlena);
-                    let text = CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, datum));
-                    Read::Text(text.to_str().map_err(|_| unreadable())?.trim_end_matches(' ').to_owned())
-                }
-            })
+        Ok(match self {
+            Self::Boolean => Read::Text(if field.boolean()? { "true" } else { "false" }.into()),
+            Self::Number(_) => Read::Number(field.number()?),
+            Self::Date => Read::Number(count(field.date()?.into(), i32::MIN.into(), i32::MAX.into())),
+            Self::Microseconds(_) => Read::Number(count(field.microseconds()?, i64::MIN, i64::MAX)),
+            Self::Text => Read::Text(field.text()?.to_owned()),
+            Self::Printed(_) => Read::Text(field.printed()?),
+        })
+    }
+}
+
+/// The array type as which values of `type_oid`, printed, are read to be JSON: one of PostgreSQL's own. A cast of somebody's own type
+/// would be somebody's own code: labels of an enum are texts.
+fn built_in_array(type_oid: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: look-ups that take any oid.
+    unsafe {
+        let element = pg_sys::getBaseType(pg_sys::get_element_type(type_oid));
+        if element.to_u32() < pg_sys::FirstNormalObjectId {
+            pg_sys::get_array_type(element)
+        } else {
+            pg_sys::TEXTARRAYOID
         }
     }
 }
 
 /// Values of an array type, as PostgreSQL prints them, in JSON.
-pub fn arrays_as_json(type_name: &str, names: &[String]) -> Result<Vec<Json>> {
-    // The name is one that PostgreSQL gave, quoted where it must be.
+pub fn arrays_as_json(type_oid: pg_sys::Oid, names: &[String]) -> Result<Vec<Json>> {
+    // SAFETY: the name of a type that is there, with its schema, as a C string.
+    let type_name = unsafe {
+        let flags = pg_sys::FORMAT_TYPE_FORCE_QUALIFY as _;
+        CStr::from_ptr(pg_sys::format_type_extended(built_in_array(type_oid), -1, flags)).to_string_lossy()
+    };
     let query = format!(
         "SELECT pg_catalog.to_jsonb(x::{type_name}) FROM pg_catalog.unnest($1) WITH ORDINALITY AS u (x, i) ORDER BY i"
     );

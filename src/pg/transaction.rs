@@ -18,6 +18,13 @@ struct Pending {
 
 thread_local! {
     static PENDING: RefCell<Pending> = RefCell::default();
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Of this backend's transactions: another one after each COMMIT or ROLLBACK, in a procedure too.
+pub fn number() -> u64 {
+    register();
+    NUMBER.get()
 }
 
 /// Removes `folder` when the transaction commits: others may read it until then, and it may roll back.
@@ -44,11 +51,15 @@ fn register() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
+        NUMBER.set(NUMBER.get() + 1);
+    }
     let folders = match event {
-        pg_sys::XactEvent::XACT_EVENT_COMMIT => PENDING.take().at_commit,
-        pg_sys::XactEvent::XACT_EVENT_ABORT => PENDING.take().at_abort,
+        XACT_EVENT_COMMIT => PENDING.take().at_commit,
+        XACT_EVENT_ABORT => PENDING.take().at_abort,
         // A prepared transaction may end in another process: what it leaves on disk is only a cache.
-        pg_sys::XactEvent::XACT_EVENT_PREPARE => return drop(PENDING.take()),
+        XACT_EVENT_PREPARE => return drop(PENDING.take()),
         _ => return,
     };
     for folder in folders {

@@ -11,8 +11,9 @@ use crate::options::Options;
 use crate::pg::dataset::FETCH;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::row::{Kind, required};
 use crate::pg::settings;
-use crate::pg::source::{Kind, Source, required};
+use crate::pg::source::Source;
 use crate::progress::Progress;
 use crate::synthesis::text::{Augmenter, Change, Corpus, Method, Request, Rules, Vocabulary};
 

@@ -15,8 +15,9 @@ use crate::pg::catalog::Task;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready};
+use crate::pg::row::{Kind, required};
 use crate::pg::settings;
-use crate::pg::source::{Kind, Source, required};
+use crate::pg::source::Source;
 use crate::progress::{Part, Progress};
 
 /// Texts sorted by length together, equal ones run once: a thousand batches, and some 60 MB of vectors.

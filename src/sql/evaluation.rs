@@ -22,8 +22,9 @@ use crate::pg::dataset::{Dataset, FETCH, INTERACTION};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::Recommender;
+use crate::pg::row::{Kind, Row, Wanted, optional, required};
 use crate::pg::settings;
-use crate::pg::source::{Kind, Row, Source, Wanted, optional, required};
+use crate::pg::source::Source;
 use crate::progress::Progress;
 use crate::recommendation::{Algorithm, Model};
 

@@ -15,8 +15,9 @@ use crate::pg::dataset::{Dataset, FETCH, Queries};
 use crate::pg::errors;
 use crate::pg::identity::{as_author, caller};
 use crate::pg::interrupts::Statement;
+use crate::pg::row::{Kind, Wanted, required};
 use crate::pg::settings;
-use crate::pg::source::{Kind, Source, Wanted, required};
+use crate::pg::source::Source;
 use crate::progress::Progress;
 use crate::sorting::sort_watched;
 

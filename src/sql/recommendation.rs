@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pgrx::AnyElement;
 use pgrx::prelude::*;
+use pgrx::{AnyElement, pg_sys};
 
 use super::{given, list_length, raise};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::pg::history::{self, History};
 use crate::pg::ids::id_text;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready, Recommender};
-use crate::pg::selection::{Selection, select};
+use crate::pg::selection::{QueryRun, Selection, select};
 use crate::pg::settings;
 use crate::progress::{Progress, Run, SCAN};
 use crate::recommendation::{Groups, Recommendation, Request, Who};
@@ -94,8 +94,13 @@ impl Asked {
         })
     }
 
-    fn resolve(&self, recommender: &Recommender, statement: &Statement) -> Result<Resolved<'_>> {
-        let selection = select(recommender, self.filter.as_deref(), self.group_by.as_deref(), statement)?;
+    fn resolve(
+        &self,
+        recommender: &Recommender,
+        run: QueryRun,
+        statement: &Statement,
+    ) -> Result<Resolved<'_>> {
+        let selection = select(recommender, self.filter.as_deref(), self.group_by.as_deref(), run, statement)?;
         let ids = recommender.model.item_ids();
         let denied = self.deny.iter().filter_map(|id| ids.find(id)).collect();
         Ok(Resolved { asked: self, selection, denied })
@@ -114,6 +119,7 @@ fn recommend(
     diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,
+    call: pg_sys::FunctionCallInfo,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     // No model or no user: no rows, as from a strict function.
     let (Some(model), Some(user_id)) = (model, user_id) else { return Ok(TableIterator::new(Vec::new())) };
@@ -122,7 +128,7 @@ fn recommend(
     let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
     let user_id = id_text(&user_id)?;
     let list = served(model, &statement, |recommender| {
-        let resolved = asked.resolve(recommender, &statement)?;
+        let resolved = asked.resolve(recommender, QueryRun::of(call), &statement)?;
         for_user(recommender, &user_id, live, |who| {
             let list = recommender.model.recommend(who, &resolved.request(), &statement)?;
             places(recommender, &list)
@@ -236,6 +242,7 @@ fn recommend_for_items(
     diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,
+    call: pg_sys::FunctionCallInfo,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     let (model, item_ids) = (given(model, "model")?, given(item_ids, "item_ids")?);
     let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
@@ -269,7 +276,7 @@ fn recommend_for_items(
         }
         let history = History::sum(pairs);
         let who = Who::History { items: &history.items, weights: &history.weights };
-        let resolved = asked.resolve(recommender, &statement)?;
+        let resolved = asked.resolve(recommender, QueryRun::of(call), &statement)?;
         let list = recommender.model.recommend(who, &resolved.request(), &statement)?;
         places(recommender, &list)
     })?;
@@ -289,12 +296,14 @@ fn recommend_all(
     diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,
+    call: pg_sys::FunctionCallInfo,
 ) -> errors::Result<TableIterator<'static, (String, i32, String, f32)>> {
     let model = given(model, "model")?;
     let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
     let statement = Statement::new("recommend_all", model);
     let ready = recommender(model, &statement)?;
     let users = as_recommender(&ready)?.model.user_ids().len() as u32;
+    let run = QueryRun::of(call);
     let (mut next, mut took) = (0u32, Duration::ZERO);
     let mut rows: VecDeque<UserPlace> = VecDeque::new();
     // Given back with the last user's list: whoever called may keep the iterator for longer.
@@ -306,7 +315,7 @@ fn recommend_all(
             let end = users.min(next.saturating_add(USERS_AT_ONCE));
             statement.report("users", next as usize, users as usize);
             let began = Instant::now();
-            rows = raise(recommend_block(recommender, next..end, &asked, statement));
+            rows = raise(recommend_block(recommender, next..end, &asked, run, statement));
             // Without the time in which the caller does something with the rows.
             took += began.elapsed();
             next = end;
@@ -324,9 +333,10 @@ fn recommend_block(
     recommender: &Recommender,
     users: Range<u32>,
     asked: &Asked,
+    run: QueryRun,
     statement: &Statement,
 ) -> Result<VecDeque<UserPlace>> {
-    let resolved = asked.resolve(recommender, statement)?;
+    let resolved = asked.resolve(recommender, run, statement)?;
     let request = resolved.request();
     let lists = recommender.model.recommend_block(users.clone(), &request, settings::threads(), statement)?;
     let mut rows = VecDeque::new();

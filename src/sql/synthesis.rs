@@ -128,7 +128,9 @@ pub(super) fn read(
     learned.notices.iter().for_each(|text| warning!("{text}"));
     for column in &mut learned.schema.columns {
         if let (ColumnType::Array, Role::Categories { names, json, .. }) = (column.column_type, &mut column.role) {
-            *json = Some(arrays_as_json(&column.type_name, names)?);
+            let place = typed.descriptions.iter().position(|described| described.name == column.name);
+            let gone = || Error::Internal(format!("column {} was not read", column.name));
+            *json = Some(arrays_as_json(typed.types[place.ok_or_else(gone)?], names)?);
         }
     }
     // Whoever wants rows of the table's own type gets NULL there.

@@ -73,7 +73,7 @@ fn train(
     let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
     let promote = Promote::from_name(given(promote, "promote")?)?;
     let options = option_map(options, algorithm, given(seed, "seed")?)?;
-    let queries = queries(source, items, users, event_weights, half_life)?;
+    let queries = Queries { served: true, ..queries(source, items, users, event_weights, half_life)? };
     let search_path = search_path()?;
     let mut dataset = Dataset::read(&queries, &statement)?;
     dataset.config["search_path"] = search_path.into();
@@ -98,7 +98,7 @@ fn refresh(model: Option<&str>, promote: Option<&str>) -> errors::Result<i32> {
         Error::argument("model", format!("\"{model}\", of which no source is known"), hint)
     })?;
     let signals = current.signals.clone();
-    let queries = Queries { source: source.clone(), items: text("items"), users: text("users"), signals };
+    let queries = Queries { source: source.clone(), items: text("items"), users: text("users"), signals, served: true };
     let search_path = text("search_path").unwrap_or_default();
     let mut dataset = as_author(current.entry.owner, &search_path, || Dataset::read(&queries, &statement))?;
     dataset.config["search_path"] = search_path.into();
@@ -215,7 +215,8 @@ pub fn queries(
     half_life: Option<Interval>,
 ) -> Result<Queries> {
     let signals = Signals::new(event_weights.as_ref().map(|w| &w.0), half_life.as_ref().map(microseconds))?;
-    Ok(Queries { source: source.into(), items: items.map(Into::into), users: users.map(Into::into), signals })
+    let (items, users) = (items.map(Into::into), users.map(Into::into));
+    Ok(Queries { source: source.into(), items, users, signals, served: false })
 }
 
 /// A month counts 30 days, as PostgreSQL compares intervals.
@@ -246,7 +247,8 @@ pub fn option_map(options: Option<JsonB>, algorithm: Algorithm, seed: i64) -> Re
 fn search_path() -> Result<String> {
     let path: Option<String> = Spi::get_one(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ')
-           FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) AS name WHERE name !~~ 'pg_temp%'",
+           FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) AS name
+          WHERE name::pg_catalog.text OPERATOR(pg_catalog.!~~) 'pg_temp%'",
     )?;
     Ok(format!("{}, pg_temp", path.unwrap_or_else(|| "pg_catalog".into())))
 }

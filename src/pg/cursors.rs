@@ -1,0 +1,118 @@
+//! Cursors: one of this extension's own held by reference, and the session's shielded while another role's SQL runs.
+
+use std::cell::Cell;
+use std::ffi::{CString, c_void};
+use std::rc::Rc;
+
+use pgrx::{Spi, pg_guard, pg_sys};
+
+use crate::error::{Error, Result};
+
+/// A portal, for as long as it is there. Names are no reference: whoever shares the session may close a cursor and declare
+/// another under its name.
+pub struct Cursor {
+    portal: pg_sys::Portal,
+    open: Rc<Cell<bool>>,
+}
+
+impl Cursor {
+    /// # Safety
+    /// `portal` has just been made.
+    pub unsafe fn hold(portal: pg_sys::Portal) -> Self {
+        let open = Rc::new(Cell::new(true));
+        // SAFETY: the portal's own memory lives as long as the portal, and so does the callback in it, which is called once, when that
+        // memory goes. It owns one count of the cell.
+        unsafe {
+            let context = (*portal).portalContext;
+            let callback = pg_sys::MemoryContextAlloc(context, size_of::<pg_sys::MemoryContextCallback>())
+                .cast::<pg_sys::MemoryContextCallback>();
+            (*callback).func = Some(closed);
+            (*callback).arg = Rc::into_raw(open.clone()).cast_mut().cast();
+            pg_sys::MemoryContextRegisterResetCallback(context, callback);
+        }
+        Self { portal, open }
+    }
+
+    /// `None` once it was closed: by its user, or with the transaction or subtransaction that opened it.
+    pub fn portal(&self) -> Option<pg_sys::Portal> {
+        self.open.get().then_some(self.portal)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn closed(argument: *mut c_void) {
+    // SAFETY: the count that `hold` gave away, taken back once.
+    unsafe { Rc::from_raw(argument.cast_const().cast::<Cell<bool>>()) }.set(false);
+}
+
+/// The session's cursors out of reach of the SQL that runs meanwhile: it can neither read nor close them, since PostgreSQL takes
+/// them for running. They are as before when this is dropped.
+pub struct Shield(Vec<Shielded>);
+
+struct Shielded {
+    name: CString,
+    portal: pg_sys::Portal,
+    status: pg_sys::PortalStatus::Type,
+}
+
+impl Shield {
+    pub fn raise() -> Result<Self> {
+        let mut shield = Self(Vec::new());
+        for name in names()? {
+            // SAFETY: a look-up by name; what it finds is there.
+            unsafe {
+                let portal = pg_sys::GetPortalByName(name.as_ptr());
+                if !portal.is_null() && (*portal).status != pg_sys::PortalStatus::PORTAL_ACTIVE {
+                    shield.0.push(Shielded { name, portal, status: (*portal).status });
+                    (*portal).status = pg_sys::PortalStatus::PORTAL_ACTIVE;
+                }
+            }
+        }
+        Ok(shield)
+    }
+
+    /// Closes what was opened since and left open.
+    pub fn close_others(&self) -> Result<()> {
+        for name in names()? {
+            if self.0.iter().any(|shielded| shielded.name == name) {
+                continue;
+            }
+            // SAFETY: a look-up by name; a portal that does not run can be closed.
+            unsafe {
+                let portal = pg_sys::GetPortalByName(name.as_ptr());
+                if !portal.is_null() && (*portal).status != pg_sys::PortalStatus::PORTAL_ACTIVE {
+                    pg_sys::SPI_cursor_close(portal);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        for Shielded { name, portal, status } in &self.0 {
+            // SAFETY: a look-up that raises nothing. A portal taken for running cannot have been closed, but for the end of the
+            // transaction, after which the name leads nowhere.
+            unsafe {
+                let found = pg_sys::GetPortalByName(name.as_ptr());
+                if std::ptr::eq(found, *portal) && (*found).status == pg_sys::PortalStatus::PORTAL_ACTIVE {
+                    (*found).status = *status;
+                }
+            }
+        }
+    }
+}
+
+/// The names of the session's cursors, but for what runs a client's own statement.
+fn names() -> Result<Vec<CString>> {
+    Spi::connect(|client| {
+        client
+            .select("SELECT c.name FROM pg_catalog.pg_cursors c", None, &[])?
+            .map(|row| {
+                let name = row.get::<String>(1)?.unwrap_or_default();
+                CString::new(name).map_err(|_| Error::Internal("a cursor's name with a zero byte".into()))
+            })
+            .collect()
+    })
+}
