@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::interactions::{Encoder, FeatureTable, Features, IdTable, Interactions, InteractionsBuilder, Signals};
+use crate::pg::foreign::InAnothersName;
 use crate::pg::history;
+use crate::pg::identity::ReadOnly;
 use crate::pg::row::{AttributeValue, Kind, Wanted, optional, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
@@ -45,6 +47,8 @@ pub struct Dataset {
 impl Dataset {
     /// Runs the queries with the caller's rights.
     pub fn read(queries: &Queries, progress: &dyn Progress) -> Result<Self> {
+        // As it will be read for each list: what fails then fails now.
+        let _as_when_served = queries.served.then(|| (ReadOnly::begin(), InAnothersName::begin()));
         let mut signals = queries.signals.clone();
         let mut rows = Source::open(&queries.source, &INTERACTION)?;
         let (has_weight, has_time) = (rows.has(2), rows.has(3));

@@ -178,11 +178,12 @@ fn attempt<T>(body: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T,
     PgTryBuilder::new(AssertUnwindSafe(|| returned(body()))).catch_others(failed).catch_rust_panic(failed).execute()
 }
 
-/// Whether an error is of the classes 42 (names, rights, types), 3F (schemas) or 0A (features): of the query, whatever its data.
+/// Whether an error is of the classes 42 (names, rights, types), 3F (schemas), 0A (features) or 25 (it writes): of the query, whatever
+/// its data.
 fn is_about_the_query(sqlstate: i32) -> bool {
     // Six bits for each of the five characters, the first lowest, counted from '0'.
     let class = |text: &[u8; 2]| i32::from(text[0] - b'0') | i32::from(text[1] - b'0') << 6;
-    [class(b"42"), class(b"3F"), class(b"0A")].contains(&(sqlstate & 0xfff))
+    [b"42", b"3F", b"0A", b"25"].map(class).contains(&(sqlstate & 0xfff))
 }
 
 fn read(recommender: &Recommender, lookup: &Lookup, user: pg_sys::Datum) -> Result<History> {

@@ -1,11 +1,10 @@
 //! Ids of users and items as they come in SQL: `text`, `bigint`, `integer`, `uuid`.
 
-use std::ffi::CStr;
-
 use pgrx::datum::Uuid;
-use pgrx::{AnyElement, FromDatum, IntoDatum, pg_sys};
+use pgrx::{AnyElement, IntoDatum, pg_sys};
 
 use crate::error::{Error, Result};
+use crate::pg::row::{Field, type_name};
 
 /// How ids are typed in a source; kept with the model, so that views and functions can give them back so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +75,7 @@ pub fn id_text(id: &AnyElement) -> Result<String> {
         Some(_) => any_text(id),
         None => Err(Error::ColumnType {
             column: "id".into(),
-            found: format!("with oid {}", id.oid().to_u32()),
+            found: type_name(id.oid()),
             expected: "text, bigint, integer or uuid",
         }),
     }
@@ -84,20 +83,9 @@ pub fn id_text(id: &AnyElement) -> Result<String> {
 
 /// The text of any value, as `::text` gives it.
 pub fn any_text(value: &AnyElement) -> Result<String> {
-    let datum = value.datum();
-    // SAFETY: each datum is read as the type that PostgreSQL says it has; callers give no NULL.
-    let text = unsafe {
-        match IdType::of(value.oid()) {
-            Some(IdType::Bigint) => i64::from_datum(datum, false).map(|v| v.to_string()),
-            Some(IdType::Integer) => i32::from_datum(datum, false).map(|v| v.to_string()),
-            Some(IdType::Smallint) => i16::from_datum(datum, false).map(|v| v.to_string()),
-            Some(IdType::Text) => String::from_datum(datum, false),
-            Some(IdType::Uuid) | None => {
-                let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
-                pg_sys::getTypeOutputInfo(value.oid(), &mut output, &mut is_varlena);
-                CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, datum)).to_str().ok().map(str::to_owned)
-            }
-        }
-    };
-    text.ok_or_else(|| Error::argument("a text", "not valid UTF-8", "The database's encoding must be UTF8."))
+    let field = Field::of_argument(value);
+    match IdType::of(value.oid()) {
+        Some(IdType::Uuid) | None => field.output(),
+        Some(_) => Ok(field.id()?.to_text()),
+    }
 }

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 
 use pgrx::varlena::varlena_to_byte_slice;
-use pgrx::{AnyNumeric, Array, FromDatum, pg_sys};
+use pgrx::{AnyElement, AnyNumeric, Array, FromDatum, pg_sys};
 
 use crate::error::{Error, Result};
 use crate::interactions::Id;
@@ -337,6 +337,11 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    /// An argument of a polymorphic function, of the type that its call gives it. Never NULL: pgrx has none for that.
+    pub fn of_argument(value: &AnyElement) -> Self {
+        Self { name: "argument", type_oid: value.oid(), datum: value.datum() }
+    }
+
     fn unreadable<T>(&self) -> Result<T> {
         Err(Error::Internal(format!("column {} of type {} cannot be read", self.name, type_name(self.type_oid))))
     }
@@ -425,16 +430,21 @@ impl<'a> Field<'a> {
         std::str::from_utf8(bytes).or_else(|_| self.not_utf8())
     }
 
-    /// As its type's output function prints it, without blanks at the end. Only a superuser can make a type with an output
-    /// function of its own: no code of a table's owner runs here, as it may in a cast.
+    /// [`output`](Self::output) without blanks at the end.
     pub fn printed(&self) -> Result<String> {
+        Ok(self.output()?.trim_end_matches(' ').to_owned())
+    }
+
+    /// As its type's output function prints it. Only a superuser can make a type with an output function of its own: no code of a table's
+    /// owner runs here, as it may in a cast.
+    pub fn output(&self) -> Result<String> {
         let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
         // SAFETY: the value is of this type and not NULL; an output function gives a C string.
         let text = unsafe {
             pg_sys::getTypeOutputInfo(self.type_oid, &mut output, &mut is_varlena);
             CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, self.datum))
         };
-        text.to_str().map(|text| text.trim_end_matches(' ').to_owned()).or_else(|_| self.not_utf8())
+        text.to_str().map(str::to_owned).or_else(|_| self.not_utf8())
     }
 
     fn vector(&self) -> Result<Vec<f32>> {

@@ -13,6 +13,8 @@ use crate::synthesis::schema::Schema;
 pub struct RowType {
     type_oid: pg_sys::Oid,
     description: PgTupleDesc<'static>,
+    /// PostgreSQL's number for the description: another one when it was looked up anew.
+    identity: u64,
     columns: Vec<Target>,
     /// Lasts as long as the rows are asked for.
     memory: PgMemoryContexts,
@@ -95,11 +97,29 @@ impl RowType {
         let columns: Vec<Target> = columns.collect();
         let memory = PgMemoryContexts::For(memory);
         let (values, nulls) = (Vec::with_capacity(columns.len()), Vec::with_capacity(columns.len()));
-        Ok(Self { type_oid: target_type, description, columns, memory, values, nulls })
+        Ok(Self { type_oid: target_type, description, identity: identity(target_type), columns, memory, values, nulls })
+    }
+
+    /// Whoever fetches rows from a cursor may alter the table between two of them: rows of the old form would then be read as if they had
+    /// the new one.
+    fn check(&mut self) -> Result<()> {
+        let identity = identity(self.type_oid);
+        if identity == self.identity {
+            return Ok(());
+        }
+        // SAFETY: the type is there, as it just was; the copy is freed when dropped.
+        let now = unsafe { PgTupleDesc::from_pg_copy(pg_sys::lookup_rowtype_tupdesc_copy(self.type_oid, -1)) };
+        let form = |a: &pg_sys::FormData_pg_attribute| (a.atttypid, a.atttypmod, a.attlen, a.attisdropped);
+        if !now.iter().map(form).eq(self.description.iter().map(form)) {
+            return Err(Error::Changed(format!("type {}", type_name(self.type_oid))));
+        }
+        self.identity = identity;
+        Ok(())
     }
 
     /// A row of a block, in the memory context of the moment.
     pub fn row(&mut self, block: &Block, schema: &Schema, row: usize) -> Result<AnyElement> {
+        self.check()?;
         let Self { columns, memory, values, nulls, .. } = self;
         values.clear();
         nulls.clear();
@@ -121,6 +141,12 @@ impl RowType {
             AnyElement::from_polymorphic_datum_of(datum, self.type_oid)
         }
     }
+}
+
+/// The number of the description that a composite type has now. A type that is gone is PostgreSQL's own error.
+fn identity(type_oid: pg_sys::Oid) -> u64 {
+    // SAFETY: a look-up in the type cache.
+    unsafe { pg_sys::assign_record_type_identifier(type_oid, -1) }
 }
 
 /// A datum with its type.

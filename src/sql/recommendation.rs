@@ -94,12 +94,7 @@ impl Asked {
         })
     }
 
-    fn resolve(
-        &self,
-        recommender: &Recommender,
-        run: QueryRun,
-        statement: &Statement,
-    ) -> Result<Resolved<'_>> {
+    fn resolve(&self, recommender: &Recommender, run: QueryRun, statement: &Statement) -> Result<Resolved<'_>> {
         let selection = select(recommender, self.filter.as_deref(), self.group_by.as_deref(), run, statement)?;
         let ids = recommender.model.item_ids();
         let denied = self.deny.iter().filter_map(|id| ids.find(id)).collect();
