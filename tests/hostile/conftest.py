@@ -17,6 +17,7 @@ reco.threads = 1
 track_functions = 'all'
 autovacuum = off
 jit = off
+max_stack_depth = '500kB'
 """
 
 
@@ -39,7 +40,7 @@ def stage(cluster):
         admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reco TO attacker, plain_victim")
         for (role,) in admin.execute(r"SELECT quote_ident(rolname) FROM pg_roles WHERE rolname LIKE 'reco\_%'").fetchall():
             admin.execute(f"GRANT {role} TO attacker, plain_victim")
-        if admin.execute("SELECT FROM pg_available_extensions WHERE name = 'dblink'").fetchone():
+        if admin.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'dblink'").fetchone():
             admin.execute("CREATE EXTENSION dblink")
         tiny.import_text(admin)
         admin.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
@@ -73,10 +74,16 @@ def connect(stage):
     """A factory of connections to the database, closed when the test ends: `connect('attacker')`."""
     opened = []
 
-    def open_connection(user, **settings):
+    def open_connection(user, **of_the_session):
         # A driver that prepares statements by itself would change what is looked at.
-        given = {"autocommit": True, "prepare_threshold": None, **settings}
-        opened.append(psycopg.connect(stage.dsn(dbname="hostile", user=user), **given))
+        given = {"autocommit": True, "prepare_threshold": None}
+        dsn = stage.dsn(dbname="hostile", user=user, **of_the_session)
+        try:
+            opened.append(psycopg.connect(dsn, **given))
+        except psycopg.OperationalError:
+            # After a crash, as soon as there is a server again.
+            stage.wait_ready().close()
+            opened.append(psycopg.connect(dsn, **given))
         return opened[-1]
 
     yield open_connection

@@ -69,7 +69,8 @@ class Session:
         """Nothing of the session is another after the block, `but` for these."""
         before, warned = self.state(), len(self.warnings)
         yield
-        assert pwned(self.warnings[warned:]) == [], f"{what}: the attacker's code ran with the caller's rights"
+        ran = pwned(self.warnings[warned:])
+        assert ran == [], f"{what}: the attacker's code ran with the caller's rights: {ran[:3]}"
         after = self.state()
         for name in before.keys() - set(but):
             gone, come = sorted(before[name] - after[name], key=repr), sorted(after[name] - before[name], key=repr)
@@ -86,7 +87,7 @@ class Bystander:
     SIGNS = ("was terminated by signal", "PANIC:", "terminate called", "server process (PID", "panicked at", "TRAP: ")
 
     def __init__(self, cluster):
-        self.cluster, self.seen = cluster, 0
+        self.cluster, self.seen, self.connection = cluster, 0, None
 
     def crashes(self):
         """What the server's log has said of dead processes since the last time."""
@@ -99,14 +100,26 @@ class Bystander:
     def assert_unhurt(self, what):
         """No process died, the attacker gained nothing. What was gained or left is taken away, for the next test's sake."""
         crashes = self.crashes()
-        with self.cluster.wait_ready(dbname="hostile") as admin:
-            ran = admin.execute("SELECT DISTINCT what, who FROM evil.pwned").fetchall()
-            raised = admin.execute("SELECT rolname FROM pg_roles WHERE rolname = 'attacker' AND (rolsuper OR rolcreaterole)").fetchall()
-            admin.execute("TRUNCATE evil.pwned")
-            admin.execute("ALTER ROLE attacker NOSUPERUSER NOCREATEROLE")
-            admin.execute("DROP VIEW IF EXISTS made.list; DROP TABLE IF EXISTS made.rows; DROP FUNCTION IF EXISTS made.list, made.close_all")
-            admin.execute("SELECT reco.drop_model(name) FROM reco.models WHERE in_use AND name LIKE 'made%'")
+        if crashes or self.connection is None or self.connection.closed:
+            self.connection = self.cluster.wait_ready(dbname="hostile")
+        try:
+            ran, raised = self.take_back()
+        except psycopg.OperationalError:
+            self.connection = self.cluster.wait_ready(dbname="hostile")
+            ran, raised = self.take_back()
+        crashes += self.crashes()
         assert (crashes, ran, raised) == ([], [], []), what
+
+    def take_back(self):
+        admin = self.connection
+        ran = admin.execute("SELECT DISTINCT what, who FROM evil.pwned").fetchall()
+        raised = admin.execute("SELECT rolname FROM pg_roles WHERE rolname = 'attacker' AND (rolsuper OR rolcreaterole)").fetchall()
+        if ran or raised:
+            admin.execute("TRUNCATE evil.pwned; ALTER ROLE attacker NOSUPERUSER NOCREATEROLE")
+        if admin.execute("SELECT 1 FROM pg_class WHERE relnamespace = 'made'::regnamespace AND relname IN ('list', 'rows')").fetchone():
+            admin.execute("DROP VIEW IF EXISTS made.list; DROP TABLE IF EXISTS made.rows")
+        admin.execute("DROP FUNCTION IF EXISTS made.list, made.close_all; SELECT reco.drop_model(name) FROM reco.model WHERE name LIKE 'made%'")
+        return ran, raised
 
 
 def refused(connection, statement, *states):

@@ -42,17 +42,15 @@ def test_another_portal_of_its_name_is_not_read(connect, bystander, forgery):
     with connection.transaction(force_rollback=True):
         connection.execute(STREAM)
         first = connection.execute("FETCH 2 FROM stream").fetchall()
-        assert [row[0].strip("(").split(",")[0] for row in first] == ["1", "2"]
+        assert [row[0][0] for row in first] == ["1", "2"]
         for name in unnamed():
             # Both or neither: a name is only worth taking when its portal is gone.
             try_each(connection, [f"CLOSE {name}; DECLARE {name} CURSOR FOR {forgery}"])
         try:
             rest = connection.execute("FETCH ALL FROM stream").fetchall()
-            assert [row[0].strip("(").split(",")[0] for row in rest] == [str(i) for i in range(3, 5001)]
+            assert [row[0][0] for row in rest] == [str(i) for i in range(3, 5001)]
         except psycopg.Error as error:
             assert error.sqlstate and not error.sqlstate.startswith("XX"), f"{error.sqlstate} {error}"
-        except AssertionError:
-            raise
     assert bystander.crashes() == []
 
 
@@ -79,7 +77,7 @@ def test_a_stream_goes_on_after_a_savepoint_is_rolled_back(connect, bystander):
         for number in range(1, 400):
             connection.execute("SAVEPOINT s")
             fetched = connection.execute("FETCH 1 FROM stream").fetchall()
-            assert fetched[0][0].startswith(f"({number},")
+            assert fetched[0][0][0] == str(number)
             connection.execute("RELEASE s")
         connection.execute("SAVEPOINT s")
         connection.execute("FETCH 900 FROM stream")

@@ -20,7 +20,7 @@ def models(connect):
     yield train
     admin = connect("root_victim")
     for name in made:
-        if admin.execute("SELECT FROM reco.models WHERE name = %s", [name]).fetchone():
+        if admin.execute("SELECT 1 FROM reco.models WHERE name = %s", [name]).fetchone():
             admin.execute("SELECT reco.drop_model(%s)", [name])
 
 
