@@ -36,7 +36,7 @@ shared_buffers = 32MB
 temp_file_limit = '200MB'
 max_stack_depth = '1MB'
 """
-# A superuser, the owner of most of what there is, and a role with a login.
+# A superuser, the owner of most of what there is, and a member of it; each may act as a role that owns nothing.
 ROLES = ["one", "two", "three"]
 # A statement is cut off then; what waits for a lock gives up sooner.
 TIMEOUT = "400ms"
@@ -49,9 +49,12 @@ KNOWN = {"01", "02", "08", "0A", "0L", "0P", "20", "21", "22", "23", "24", "25",
 INTERNAL = [
     # Two sessions change one catalog row at once, or one uses what another drops at that moment.
     r"tuple concurrently (updated|deleted)",
-    r"could not open relation with OID \d+",
-    r"cache lookup failed for (relation|function|type|attribute|collation) \d+",
+    # 0x7f7f7f7f is what an assertion-enabled server leaves in memory that was freed: never an OID.
+    r"could not open relation with OID (?!2139062143)\d+",
+    r"cache lookup failed for (relation|function|type|attribute|collation) (?!2139062143)\d+",
     r"type \d+ does not exist|relation \d+ deleted while still in use",
+    # A prepared statement over a row type that is gone.
+    r"^function in FROM has unsupported return type$",
     # A plan that was made before another session dropped or retyped a column.
     r"attribute \d+ of type .* has (wrong type|been dropped)",
     r"could not find (relation|attribute) ",
@@ -157,11 +160,11 @@ def prepare(cluster):
     cluster.create_database("fuzz")
     with cluster.connect(dbname="fuzz") as admin:
         admin.execute("CREATE EXTENSION pg_reco")
-        admin.execute("CREATE ROLE one LOGIN SUPERUSER; CREATE ROLE two LOGIN; CREATE ROLE three LOGIN; GRANT three TO two")
+        admin.execute("CREATE ROLE one LOGIN SUPERUSER; CREATE ROLE two LOGIN; CREATE ROLE three LOGIN; CREATE ROLE plain; GRANT two TO three; GRANT plain TO two, three")
         admin.execute("CREATE SCHEMA fz AUTHORIZATION two; GRANT ALL ON SCHEMA fz, public TO PUBLIC")
-        admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reco TO two, three")
+        admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reco TO two, plain")
         for (role,) in admin.execute(r"SELECT quote_ident(rolname) FROM pg_roles WHERE rolname LIKE 'reco\_%'").fetchall():
-            admin.execute(f"GRANT {role} TO two, three")
+            admin.execute(f"GRANT {role} TO two, plain")
         tiny.import_text(admin)
         admin.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
         admin.execute("SELECT reco.grant_model('tiny', 'public'), reco.grant_model('linear', 'public')")

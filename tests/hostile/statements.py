@@ -14,24 +14,31 @@ FUNCTIONS = """
      ORDER BY p.proname, p.proargtypes::text"""
 
 # The ground: made at the start, and anew now and then after it was changed.
+OWNED = "ALTER TABLE fz.{0} OWNER TO two; GRANT ALL ON fz.{0} TO PUBLIC"
+INTERACTIONS = """DROP TABLE IF EXISTS fz.{0} CASCADE;
+    CREATE TABLE fz.{0} (user_id bigint, item_id integer, weight real, ts timestamptz, event text);
+    INSERT INTO fz.{0} SELECT u, (u * 7 + i * i * 3) % 15, 1 + (u + i) % 3, timestamptz '2026-01-01' + i * interval '1 day', (ARRAY['buy', 'view'])[1 + i % 2]
+      FROM generate_series(1, 12) u, generate_series(1, 5) i;
+    """ + OWNED
 GROUND = [
-    """DROP TABLE IF EXISTS fz.t CASCADE;
-       CREATE TABLE fz.t (user_id bigint, item_id integer, weight real, ts timestamptz, event text);
-       INSERT INTO fz.t SELECT u, (u * 7 + i * i * 3) % 15, 1 + (u + i) % 3, timestamptz '2026-01-01' + i * interval '1 day', (ARRAY['buy', 'view'])[1 + i % 2]
-         FROM generate_series(1, 12) u, generate_series(1, 5) i""",
+    INTERACTIONS.format("t"),
+    INTERACTIONS.format("w"),
     """DROP TABLE IF EXISTS fz.r CASCADE;
        CREATE TABLE fz.r (id integer, x double precision, y numeric, vec real[], kind fz.kind, tags text[], note jsonb, label text, ok boolean);
        INSERT INTO fz.r SELECT i, i % 7 / 2.0, i * 13 % 17, ARRAY[i % 2, i % 3], (enum_range(NULL::fz.kind))[1 + i % 3], ARRAY['a', 'b'], '{"a": 1}',
-                               (ARRAY['yes', 'no'])[1 + i % 2], i % 2 = 0 FROM generate_series(1, 30) i""",
+                               (ARRAY['yes', 'no'])[1 + i % 2], i % 2 = 0 FROM generate_series(1, 30) i;"""
+    + OWNED.format("r"),
     """DROP TABLE IF EXISTS fz.d CASCADE;
        CREATE TABLE fz.d (id bigint, text text);
-       INSERT INTO fz.d SELECT i, 'red wine ' || i FROM generate_series(1, 400) i""",
+       INSERT INTO fz.d SELECT i, 'red wine ' || i FROM generate_series(1, 400) i;"""
+    + OWNED.format("d"),
     """DROP TABLE IF EXISTS fz.i CASCADE;
        CREATE TABLE fz.i (item_id integer, kind fz.kind, price numeric, group_name text);
-       INSERT INTO fz.i SELECT i, (enum_range(NULL::fz.kind))[1 + i % 3], i, 'g' || i % 4 FROM generate_series(0, 14) i""",
-    "CREATE OR REPLACE VIEW fz.v AS SELECT * FROM fz.t",
-    "CREATE OR REPLACE FUNCTION fz.f(bigint) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN $1; END'",
-    "GRANT ALL ON ALL TABLES IN SCHEMA fz TO PUBLIC",
+       INSERT INTO fz.i SELECT i, (enum_range(NULL::fz.kind))[1 + i % 3], i, 'g' || i % 4 FROM generate_series(0, 14) i;"""
+    + OWNED.format("i"),
+    # Not on fz.t: a column that a view uses cannot be retyped.
+    "DROP VIEW IF EXISTS fz.v; CREATE VIEW fz.v AS SELECT * FROM fz.w; ALTER VIEW fz.v OWNER TO two; GRANT ALL ON fz.v TO PUBLIC",
+    "CREATE OR REPLACE FUNCTION fz.f(bigint) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN $1; END'; ALTER FUNCTION fz.f OWNER TO two",
 ]
 MODELS = {
     "m1": "SELECT reco.train('m1', 'TABLE fz.t', 'popularity')",
@@ -86,9 +93,55 @@ METHODS = """by_time leave_one_out random loss el2n grad_norm tracin influence k
     leave_self_out cart gaussian_copula tvae ctgan aim bootstrap independent smote smote_nc adasyn mixup jitter mixed swap delete insert synonym
     concatenate add rank clip drop neighbors model mult_vae always if_better live trained passage query popularity item_knn ease ials bpr gf_cf
     lightgcn neumf two_tower hybrid boosting forest linear""".split()
+ALGORITHMS = "popularity item_knn ease ials bpr gf_cf lightgcn neumf mult_vae two_tower hybrid".split()
+# What fits a function, by the beginning of its name: methods, queries (places in QUERIES), models.
+PAIRS, SAMPLES = [0, 0, 1, 5, 6, 15, 16, 17], [2, 7, 7, 8, 9]
+FITTING = {
+    "split": ("by_time leave_one_out random", PAIRS, []),
+    "importance_weights": ("rank clip drop", [], []),
+    "importance": ("auto loss el2n grad_norm tracin knn_shapley forgetting aum self_confidence data_oob", SAMPLES, []),
+    "prune": ("auto loss el2n aum", SAMPLES, []),
+    "find_label_errors": ("", SAMPLES, []),
+    "compare_training": ("", SAMPLES, []),
+    "interaction_importance": ("auto leave_self_out knn_shapley", PAIRS, ["m1", "m2", "m3", "m5"]),
+    "train_synthesizer": ("cart gaussian_copula bootstrap independent tvae", SAMPLES, ["m4", "m6"]),
+    "synthesize": ("", [], ["m4"]),
+    "synthetic": ("", SAMPLES, []),
+    "alignment": ("", SAMPLES, []),
+    "resample": ("", SAMPLES, []),
+    "augment_text": ("mixed swap delete insert synonym", [], []),
+    "augment_interactions": ("neighbors model", PAIRS, ["m1", "m2", "m3"]),
+    "augment": ("smote smote_nc adasyn mixup jitter bootstrap", SAMPLES, []),
+    "fuse": ("concatenate add", [], []),
+    "embed_image": ("", [], ["tiny"]),
+    "embed": ("", [3, 3, 10, 18], ["tiny"]),
+    "predict": ("", [], ["linear", "linear", "m1", "m3"]),
+    "cross_validate": ("", PAIRS, []),
+    "tune": ("", PAIRS, []),
+    "": ("", PAIRS, ["m1", "m2", "m3", "m5"]),
+}
 OPTIONS = """factors iterations epochs batch_size learning_rate regularization neighbors alpha components hidden layers depth trees epsilon delta
     domain keys children constraints lexicon corpus keep bins solver precision shrink dropout temperature folds items users columns sizes
     min_similarity max_length pooling normalize prefix event_weights a b""".split()
+QUERY_ARGUMENTS = "source test validation items users filter group_by negatives real_source synthetic_source holdout weights".split()
+GIVEN = {
+    "algorithm": ALGORITHMS,
+    "history": ["live", "trained"],
+    "input": ["passage", "query"],
+    "promote": ["always", "if_better", "never"],
+    "items": ["TABLE fz.i", "SELECT item_id, kind, price FROM fz.i"],
+    "users": ["SELECT DISTINCT ON (id) id AS user_id, label, x FROM fz.r"],
+    "filter": ["TABLE fz.i", "SELECT item_id FROM fz.i WHERE price < 9", "price < 5"],
+    "group_by": ["SELECT item_id, group_name FROM fz.i", "SELECT item_id, kind AS group_name FROM fz.i", "kind"],
+    "weights": ["SELECT id, x AS weight FROM fz.r"],
+    "metric": ["ndcg", "recall"],
+    "label": ["label", "kind"],
+    "id": ["id"],
+    "role": ["two", "three", "public"],
+    "view": ["fz.made"],
+    "function": ["fz.made"],
+    "task": ["predict", "text_embedding"],
+}
 METRICS = ["ndcg", "recall", "precision", "map", "hit_rate", "auc", "coverage", "diversity", "novelty", "f1", "mrr"]
 SETTINGS = {
     "reco.max_batch": [1, 2, 32, 4096, 0, -1],
@@ -148,6 +201,11 @@ TRICKS = [
     "RAISE EXCEPTION 'evil'; RETURN 1",
     "PERFORM pg_sleep(0.002); RETURN 1",
 ]  # fmt: skip
+# Takes the names of portals, those that a call of the extension's may be reading, for portals of another kind.
+FORGE = """DO $forge$ BEGIN FOR i IN 1 .. 60 LOOP
+    BEGIN EXECUTE format('CLOSE %I', '<unnamed portal ' || i || '>'); EXECUTE format('DECLARE %I CURSOR FOR {0}', '<unnamed portal ' || i || '>');
+    EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $forge$"""
+FORGERIES = ["SELECT 7::bigint, ''x''::text", "SELECT ''x''::text, 7::bigint", "SELECT 1.5::float8, true", "SELECT 1", "SELECT ARRAY[1], ROW(1)", "SELECT"]
 TEXTS = ["red wine", "", " ", "白葡萄酒 and tea", "é\u0301🙂", "{a,b}", "'; DROP TABLE x; --", "a" * 3000, "wine " * 400, "\u202e\ufeff", "NaN", "1", "u3", "i4", "-1", "\x01"]
 INTEGERS = [0, 1, 2, 3, 5, 7, 10, -1, 100, 1000, 32767, 65536, 2147483647, -2147483648]
 BIGINTS = [*INTEGERS, 9223372036854775807, -9223372036854775808]
@@ -165,11 +223,41 @@ class Statements:
 
     def __init__(self, chance, functions, graphs):
         self.chance, self.functions, self.graphs = chance, functions, graphs
+        self.fitting, self.queued = FITTING[""], []
         self.callable = [function for function in functions if "internal" not in function[4]]
 
     def next(self):
-        kinds = {self.call: 62, self.ddl: 9, self.cursor: 9, self.transaction: 9, self.setting: 3, self.ground: 3, self.train: 3, self.block: 2}
+        if self.queued and self.sometimes(0.8):
+            return self.queued.pop(0)
+        kinds = {
+            **{self.call: 62, self.ddl: 9, self.cursor: 6, self.transaction: 6, self.setting: 3, self.ground: 5, self.train: 3, self.block: 2},
+            self.sequence: 2,
+        }
         return self.chance.choices(list(kinds), list(kinds.values()))[0]()
+
+    def sequence(self):
+        """Statements that only together do anything; others may come in between."""
+        stream = f"DECLARE c1 CURSOR FOR SELECT reco.embed_query('TABLE fz.d', 'tiny') FROM {self.pick(['fz.d LIMIT 1', '(SELECT 1) s'])}"
+        serve = [f"SELECT * FROM reco.{self.pick(['recommend', 'similar_users'])}('m3', {self.number([3])}::bigint)" for _ in range(2)]
+        serve += [self.pick(["SELECT * FROM reco.recommend_all('m1', 2)", "SELECT * FROM reco.explain('m3', 3, 4)", "SELECT * FROM reco.recommend('m5', 'u3'::text)"])]
+        query = self.query()
+        self.queued = self.pick(
+            [
+                ["BEGIN", stream, "FETCH 2 FROM c1", FORGE.format(self.pick(FORGERIES)), "FETCH 300 FROM c1", "FETCH ALL FROM c1", "COMMIT"],
+                ["BEGIN", stream, "FETCH 2 FROM c1", "SAVEPOINT s1", "FETCH 300 FROM c1", self.query(), "ROLLBACK TO s1", "FETCH 300 FROM c1", "COMMIT"],
+                ["BEGIN", "SAVEPOINT s1", stream, "FETCH 2 FROM c1", "RELEASE s1", "SAVEPOINT s2", "CLOSE ALL", "ROLLBACK TO s2", "FETCH 9 FROM c1", "COMMIT"],
+                [*serve, self.retype("t"), *serve, self.retype("t"), *serve],
+                [*serve, "BEGIN", self.retype("t"), *serve, "ROLLBACK", *serve],
+                [GROUND[0], MODELS["m3"], *serve, self.retype("t"), *serve],
+                ["DEALLOCATE ALL", f"PREPARE p1 AS {query}", "EXECUTE p1", self.retype("t"), "EXECUTE p1", self.ddl(), "EXECUTE p1"],
+                ["BEGIN", f"DECLARE c2 CURSOR FOR {query}", "FETCH 1 FROM c2", self.ddl(), "FETCH 1 FROM c2", self.call(), "FETCH ALL FROM c2", "COMMIT"],
+            ]
+        )
+        return self.queued.pop(0)
+
+    def retype(self, table):
+        _, column, types = self.pick([entry for entry in RETYPED if entry[0] == table])
+        return f"ALTER TABLE fz.{table} ALTER {column} TYPE {self.pick(types)}"
 
     def pick(self, among):
         return self.chance.choice(among)
@@ -215,11 +303,21 @@ class Statements:
         return self.chance.randint(0, 14) if self.sometimes(0.7) else self.pick(edges)
 
     def text(self, name):
-        if self.sometimes(0.06):
+        if self.sometimes(0.05):
             return self.pick(TEXTS)
+        methods, queries, models = self.fitting
+        if self.sometimes(0.8):
+            if methods and name == "method":
+                return self.pick(methods.split())
+            if queries and name in QUERY_ARGUMENTS and name not in GIVEN:
+                return QUERIES[self.pick(queries)]
+            if models and name in ("name", "model", "model_a", "model_b"):
+                return self.pick(models)
+            if name in GIVEN:
+                return self.pick(GIVEN[name])
         if name in ("name", "model", "model_a", "model_b"):
             return self.pick(list(MODELS)) if self.sometimes(0.8) else self.pick(NAMES)
-        if name in ("source", "test", "validation", "items", "users", "filter", "group_by", "negatives", "real_source", "synthetic_source", "holdout", "weights"):
+        if name in QUERY_ARGUMENTS:
             return self.pick(QUERIES)
         if name in ("method", "algorithm", "promote", "history", "input", "metric"):
             return self.pick(QUERIES if name == "history" and self.sometimes(0.3) else METRICS if name == "metric" else METHODS)
@@ -228,7 +326,7 @@ class Statements:
         if name in ("user_id", "item_id"):
             return self.pick(["u3", "i4", "3", "4", "nobody"])
         if name == "role":
-            return self.pick(["one", "two", "three", "public", "nobody", ""])
+            return self.pick(["one", "two", "three", "plain", "public", "nobody", ""])
         if name == "task":
             return self.pick(["predict", "text_embedding", "image_embedding", "recommendation", "synthesis", "none"])
         if name in ("view", "function"):
@@ -253,8 +351,8 @@ class Statements:
             return self.pick(['{"label": "yes"}', '{"x": 1}', '{"x": {"min": 1}}', '{"kind": ["a", "b"]}', '{"none": 1}'])
         if name == "event_weights":
             return self.pick(['{"buy": 2, "view": 1}', '{"buy": -1}', '{"buy": "x"}'])
-        if self.sometimes(0.5):
-            return "{}"
+        if self.sometimes(0.7):
+            return self.pick(["{}", "{}", '{"factors": 2}', '{"factors": 2, "iterations": 1}', '{"epochs": 1}'])
         return json.dumps({self.pick(OPTIONS): self.json_value(depth) for _ in range(self.chance.randint(1, 3))})
 
     def json_value(self, depth):
@@ -278,6 +376,7 @@ class Statements:
         """A call, and what is known of its function."""
         function = self.pick(self.callable) if self.sometimes(0.985) else self.pick(self.functions)
         name, kind, returns_set, required, types, names = function
+        self.fitting = FITTING[next(beginning for beginning in FITTING if name.startswith(beginning))]
         names = [*names, *[""] * len(types)]
         arguments = []
         for place, (type_, named) in enumerate(zip(types, names)):
@@ -285,7 +384,7 @@ class Statements:
                 continue
             of = self.pick(["text", "bigint", "jsonb", "real[]", "boolean", "uuid"]) if self.sometimes(0.02) else type_
             value = self.literal(of, named)
-            if columns and self.sometimes(0.6) and type_ in columns:
+            if columns and type_ in columns and named not in QUERY_ARGUMENTS and self.sometimes(0.6):
                 value = self.pick(columns[type_])
             arguments.append(f"{named} => {value}" if place >= required and named else value)
         return f"reco.{name}({', '.join(arguments)})", kind, returns_set
@@ -304,9 +403,6 @@ class Statements:
     def query(self):
         columns = self.ROW_COLUMNS if self.sometimes(0.3) else None
         call, kind, returns_set = self.expression(columns)
-        # Types of several kinds come over the driver's wire.
-        if kind == "w":
-            call, kind, _ = self.expression(self.ROW_COLUMNS) if columns is None else (call, kind, returns_set)
         if kind == "w":
             over = self.pick(["()", "(PARTITION BY fz.r.label)", "(ORDER BY fz.r.id)", "(ORDER BY fz.r.id ROWS BETWEEN 3 PRECEDING AND CURRENT ROW)"])
             return f"SELECT {call} OVER {over} FROM fz.r LIMIT 100"
@@ -364,7 +460,7 @@ class Statements:
             "UPDATE fz.t SET ts = 'infinity' WHERE user_id = 4",
             "ALTER TYPE fz.kind ADD VALUE IF NOT EXISTS 'd'",
             "DROP VIEW IF EXISTS fz.v CASCADE",
-            "CREATE OR REPLACE VIEW fz.v AS SELECT * FROM fz.t",
+            "CREATE OR REPLACE VIEW fz.v AS SELECT * FROM fz.w",
             "CREATE VIEW fz.v AS SELECT 'u3' AS user_id, 4::numeric AS item_id, 1 AS weight, date '2026-01-01' AS ts",
             "DROP FUNCTION IF EXISTS fz.f CASCADE",
             "CREATE OR REPLACE FUNCTION fz.f(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT $1'",
@@ -380,9 +476,10 @@ class Statements:
         forged = self.pick(["SELECT 7::bigint, 'x'::text FROM generate_series(1, 999)", "SELECT 'x'::text, 7::bigint FROM generate_series(1, 999)", "SELECT 1"])
         return self.pick(
             [
-                f"DECLARE {name} {self.pick(['', 'SCROLL'])} CURSOR {self.pick(['', '', 'WITH HOLD'])} FOR {self.query()}",
+                f"DECLARE {name} {self.pick(['', 'SCROLL'])} CURSOR {self.pick(['', 'WITH HOLD'])} FOR {self.query()}",
                 f"DECLARE {name} CURSOR FOR SELECT reco.embed_query({quoted(self.pick(QUERIES))}, 'tiny')",
                 f"DECLARE {name} CURSOR FOR SELECT reco.embed_query('TABLE fz.d', 'tiny')",
+                "DECLARE c3 CURSOR FOR SELECT reco.embed_query('TABLE fz.d', 'tiny')",
                 f"DECLARE {name} CURSOR FOR {forged}",
                 f"FETCH {self.pick(['1', '3', '200', 'ALL', 'BACKWARD 1', 'LAST'])} FROM {name}",
                 f"FETCH {self.pick(['1', '3', '50'])} FROM {name}",
@@ -394,13 +491,14 @@ class Statements:
 
     def transaction(self):
         return self.pick(
-            ["BEGIN", "BEGIN", "BEGIN", "BEGIN READ ONLY", "BEGIN ISOLATION LEVEL SERIALIZABLE", "COMMIT", "COMMIT", "ROLLBACK", "SAVEPOINT s1", "SAVEPOINT s2"]
+            ["BEGIN"] * 6
+            + ["BEGIN READ ONLY", "BEGIN ISOLATION LEVEL SERIALIZABLE", "COMMIT", "COMMIT", "ROLLBACK", "SAVEPOINT s1", "SAVEPOINT s2"]
             + ["ROLLBACK TO s1", "ROLLBACK TO s2", "RELEASE s1", "COMMIT AND CHAIN"]
         )
 
     def setting(self):
         name = self.pick(list(SETTINGS))
-        return self.pick([f"SET {name} = {self.pick(SETTINGS[name])}", f"SET LOCAL {name} = {self.pick(SETTINGS[name])}", f"RESET {name}", "SET ROLE three", "RESET ROLE"])
+        return self.pick([f"SET {name} = {self.pick(SETTINGS[name])}", f"SET LOCAL {name} = {self.pick(SETTINGS[name])}", f"RESET {name}", "SET LOCAL ROLE plain", "RESET ROLE"])
 
     def ground(self):
         return self.pick(GROUND)
