@@ -123,7 +123,16 @@ fn look(recommender: &Recommender, source: &str, kept: Option<Kept>, user: &str)
         };
         let history = match kept.user_type.datum(user) {
             Some(user) => read(recommender, &kept.lookup, user)?,
-            None => History::default(),
+            // A text that was none of the source's ids is none now; an id that the source had may have been given another form.
+            None if Some(kept.user_type) == user_id_type(recommender) => History::default(),
+            None => {
+                let found = kept.user_type.name().into();
+                return Err(Error::ColumnType {
+                    column: "user_id".into(),
+                    found,
+                    expected: "the type it was trained with",
+                });
+            }
         };
         Ok((kept, history))
     })

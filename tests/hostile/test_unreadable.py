@@ -25,10 +25,6 @@ BREAKAGES = {
         "REVOKE ALL ON FUNCTION made.seen FROM PUBLIC, attacker",
         "GRANT EXECUTE ON FUNCTION made.seen TO PUBLIC",
     ),
-    "function failing": (
-        "CREATE OR REPLACE FUNCTION made.seen(bigint) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN 1 / 0; END'",
-        "CREATE OR REPLACE FUNCTION made.seen(bigint) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END'",
-    ),
     "schema forbidden": ("REVOKE USAGE ON SCHEMA made FROM PUBLIC, attacker", "GRANT ALL ON SCHEMA made TO PUBLIC"),
 }
 
@@ -86,6 +82,18 @@ def test_what_was_learned_serves_until_the_source_is_back(visits, connect, bysta
     visits.execute("INSERT INTO made.visit VALUES (1, 7)")
     assert reader.history() == (trained | {11, 7}, [])
     assert bystander.crashes() == []
+
+
+def test_an_error_in_the_data_is_an_error_each_time(visits, connect):
+    reader = Reader(connect("plain_victim"))
+    for kept in (False, True):
+        fails = "BEGIN RETURN 1 / 0; END"
+        visits.execute(f"CREATE OR REPLACE FUNCTION made.seen(bigint) RETURNS boolean LANGUAGE plpgsql AS '{fails}'")
+        for _ in range(2):
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                reader.history()
+        visits.execute("CREATE OR REPLACE FUNCTION made.seen(bigint) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END'")
+        assert reader.history() == ({2, 5, 10}, []), kept
 
 
 def test_within_a_transaction_it_is_said_once_and_tried_no_more_than_needed(visits, connect):
