@@ -2,6 +2,7 @@
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
@@ -14,6 +15,21 @@ thread_local! {
 /// Whether the allocation under way may fail: its caller deals with it.
 pub fn is_fallible() -> bool {
     FALLIBLE.get()
+}
+
+/// What looks whether the process must end, since a helper thread waits for memory that does not come.
+static STUCK: OnceLock<fn()> = OnceLock::new();
+
+/// Sets what [`end_if_stuck`] calls; the first counts.
+pub fn when_stuck(look: fn()) {
+    STUCK.get_or_init(|| look);
+}
+
+/// Called every few milliseconds by a thread that waits for its helpers. Does not return where one of them cannot end.
+pub fn end_if_stuck() {
+    if let Some(look) = STUCK.get() {
+        look();
+    }
 }
 
 /// Asks whether the system would give `bytes`, and takes none: before code that crashes where it gets none.

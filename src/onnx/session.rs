@@ -217,8 +217,10 @@ impl Loader<'_> {
     }
 
     fn commit(&self, mut builder: SessionBuilder, path: &Path) -> ort::Result<ort::session::Session> {
+        // Made before the lock is taken: whoever cancels must not wait for memory.
+        let canceler = builder.canceler();
         if let Ok(mut guard) = self.canceler.lock() {
-            *guard = Some(builder.canceler());
+            *guard = Some(canceler);
         }
         if self.canceled.load(Ordering::SeqCst) {
             return Err(ort::Error::new("the load was canceled"));

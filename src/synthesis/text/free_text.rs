@@ -9,12 +9,16 @@ use ahash::{AHashMap, AHashSet};
 use super::change::Draws;
 use super::words::{Kind, pieces};
 use crate::draw::mix;
-use crate::error::Result;
-use crate::parallel::watched;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::sorting::sort_watched;
 
 /// Before the first word, and after the last.
 const EDGE: u32 = u32::MAX;
+/// Bytes of a text, at most.
+const MOST_BYTES: usize = 256 << 10;
+/// Bytes between two looks for a cancel request: some milliseconds.
+const BYTES: usize = 64 << 10;
 /// Attempts at a text that the column does not have.
 const ATTEMPTS: u64 = 16;
 
@@ -36,21 +40,24 @@ impl FreeText {
         let mut fitted =
             Self { words: Vec::new(), places: Vec::new(), starts: Vec::new(), known: AHashSet::new(), longest: 0 };
         let mut codes: AHashMap<&str, u32> = AHashMap::new();
-        for (number, text) in texts.iter().enumerate() {
-            if number % 1024 == 0 {
+        let mut unlooked = BYTES;
+        for (number, text) in (1..).zip(texts) {
+            if text.len() > MOST_BYTES {
+                return Err(Error::TooLarge {
+                    what: format!("text {number} of a column of free texts"),
+                    needed: format!("{} bytes", text.len()),
+                    limit: format!("{MOST_BYTES} bytes"),
+                    hint: "Cut it in the source, as in left(text, 20000), or leave the column out.".into(),
+                });
+            }
+            unlooked += text.len() + 64;
+            if unlooked > BYTES {
+                unlooked = 0;
                 progress.check()?;
             }
             fitted.add(text, &mut codes);
         }
-        let mut places = std::mem::take(&mut fitted.places);
-        fitted.places = watched(
-            progress,
-            || (),
-            move || {
-                places.sort_unstable();
-                Ok(places)
-            },
-        )?;
+        sort_watched(&mut fitted.places, &|| progress.check(), Ord::cmp)?;
         Ok(fitted)
     }
 
