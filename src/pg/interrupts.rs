@@ -12,6 +12,7 @@ use pgrx::{check_for_interrupts, notice, pg_sys};
 
 use crate::error::{Error, Result};
 use crate::fixed_text::FixedText;
+use crate::memory::Ceiling;
 use crate::parallel::has_helpers;
 use crate::pg::shared::{models, progress};
 use crate::pg::{memory, settings};
@@ -27,13 +28,22 @@ pub struct Statement {
     last_notice: Cell<Instant>,
     /// Its number in `reco.stat_progress` among this backend's calls, once it has reported.
     number: Cell<Option<u64>>,
+    /// What it may take of memory.
+    ceiling: Ceiling,
 }
 
 impl Statement {
     pub fn new(function: &'static str, model: &str) -> Self {
         memory::prepare();
         let now = Instant::now();
-        Self { function, model: model.to_owned(), began: now, last_notice: Cell::new(now), number: Cell::new(None) }
+        Self {
+            function,
+            model: model.to_owned(),
+            began: now,
+            last_notice: Cell::new(now),
+            number: Cell::new(None),
+            ceiling: Ceiling::new(settings::training_memory()),
+        }
     }
 
     fn number(&self) -> u64 {
@@ -71,6 +81,7 @@ impl Statement {
 
 impl Drop for Statement {
     fn drop(&mut self) {
+        Ceiling::lift();
         if let Some(number) = self.number.get() {
             progress::clear(number);
         }
@@ -85,7 +96,7 @@ impl Progress for Statement {
         if !has_helpers() {
             raise_pending();
         }
-        Ok(())
+        self.ceiling.hold()
     }
 
     fn report(&self, phase: &str, done: usize, total: usize) {

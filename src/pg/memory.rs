@@ -117,24 +117,31 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: the caller's promise is passed on.
         let ask = || unsafe { System.alloc(layout) };
         let block = ask();
-        if block.is_null() { exhausted(&ask) } else { block }
+        let block = if block.is_null() { exhausted(&ask) } else { block };
+        memory::took(if block.is_null() { 0 } else { layout.size() as isize });
+        block
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
         let ask = || unsafe { System.alloc_zeroed(layout) };
         let block = ask();
-        if block.is_null() { exhausted(&ask) } else { block }
+        let block = if block.is_null() { exhausted(&ask) } else { block };
+        memory::took(if block.is_null() { 0 } else { layout.size() as isize });
+        block
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as above; where it fails the block stays as it was.
         let ask = || unsafe { System.realloc(block, layout, size) };
         let grown = ask();
-        if grown.is_null() { exhausted(&ask) } else { grown }
+        let grown = if grown.is_null() { exhausted(&ask) } else { grown };
+        memory::took(if grown.is_null() { 0 } else { size as isize - layout.size() as isize });
+        grown
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        memory::took(-(layout.size() as isize));
         // SAFETY: as above.
         unsafe { System.dealloc(block, layout) }
     }
