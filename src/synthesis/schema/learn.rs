@@ -12,6 +12,7 @@ use crate::sorting::sort_watched;
 use crate::synthesis::constraints::{self, Constraint};
 use crate::synthesis::frame::{Field, FieldKind, Frame, Values};
 use crate::synthesis::keys::Key;
+use crate::synthesis::text::check_lengths;
 use crate::tabular::{self, NONE, Table};
 
 /// Fewer rows do not tell an identifier, or free text, from chance.
@@ -271,6 +272,7 @@ impl Learned {
         names: Vec<String>,
         wishes: &Wishes,
     ) -> Result<Role> {
+        check_lengths(&description.name, &names)?;
         if wishes.private {
             let hint = format!(
                 "Its texts would tell the rows: leave it out with {{\"drop\": [\"{0}\"]}}, or declare its values with {{\"domain\": {{\"{0}\": […]}}}}.",

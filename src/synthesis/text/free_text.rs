@@ -15,6 +15,8 @@ use crate::sorting::sort_watched;
 
 /// Before the first word, and after the last.
 const EDGE: u32 = u32::MAX;
+/// Words of all attempts, about: some milliseconds.
+const STEPS: u64 = 50_000;
 /// Bytes of a text, at most.
 const MOST_BYTES: usize = 256 << 10;
 /// Bytes between two looks for a cancel request: some milliseconds.
@@ -35,21 +37,26 @@ pub struct FreeText {
     longest: usize,
 }
 
+/// An error where one of the texts of the column `name` is too long to be learned from.
+pub fn check_lengths(name: &str, texts: &[String]) -> Result<()> {
+    match texts.iter().map(String::len).max() {
+        Some(longest) if longest > MOST_BYTES => Err(Error::TooLarge {
+            what: format!("a free text in column \"{name}\""),
+            needed: format!("{longest} bytes"),
+            limit: format!("{MOST_BYTES} bytes"),
+            hint: format!("Cut it in the source, as in left({name}, 20000) AS {name}, or leave the column out."),
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl FreeText {
     pub fn fit(texts: &[&str], progress: &dyn Progress) -> Result<Self> {
         let mut fitted =
             Self { words: Vec::new(), places: Vec::new(), starts: Vec::new(), known: AHashSet::new(), longest: 0 };
         let mut codes: AHashMap<&str, u32> = AHashMap::new();
         let mut unlooked = BYTES;
-        for (number, text) in (1..).zip(texts) {
-            if text.len() > MOST_BYTES {
-                return Err(Error::TooLarge {
-                    what: format!("text {number} of a column of free texts"),
-                    needed: format!("{} bytes", text.len()),
-                    limit: format!("{MOST_BYTES} bytes"),
-                    hint: "Cut it in the source, as in left(text, 20000), or leave the column out.".into(),
-                });
-            }
+        for text in texts {
             unlooked += text.len() + 64;
             if unlooked > BYTES {
                 unlooked = 0;
@@ -87,7 +94,7 @@ impl FreeText {
     /// A text that begins as the donor's does; one that the column has only where no other was met with.
     pub fn generate(&self, donor: usize, seed: u64) -> String {
         let mut text = String::new();
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..(STEPS / self.longest.max(1) as u64).clamp(1, ATTEMPTS) {
             text = self.walk(donor, mix(seed ^ mix(donor as u64)) ^ attempt);
             if !self.known.contains(&hash_of(&text)) {
                 break;

@@ -30,7 +30,7 @@ use change::{Alternatives, Choices, Draws, apply, free_words, parts};
 use units::Unit;
 
 pub use change::Change;
-pub use free_text::FreeText;
+pub use free_text::{FreeText, check_lengths};
 pub use lexicon::{Lexicon, Phrases, check_phrase};
 pub use units::Rules;
 pub use vocabulary::{Corpus, Vocabulary};
