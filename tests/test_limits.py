@@ -151,6 +151,17 @@ def test_phrases_and_texts_of_a_lexicon_and_a_corpus_are_short(db):
         db.execute("SELECT count(*) FROM reco.augment_text('a b', 1, 'neighbor', %s)", [corpus])
 
 
+def test_a_list_of_ids_is_bounded(db):
+    db.execute("SELECT reco.train('bounded', 'SELECT i % 99 AS user_id, i % 98 AS item_id FROM generate_series(1, 9000) i', 'item_knn')")
+    many = "(SELECT array_agg(i::bigint) FROM generate_series(1, {}) i)"
+    with pytest.raises(errors.ProgramLimitExceeded, match="the list item_ids needs 1000001 ids, and the limit is 1000000 ids"):
+        db.execute(f"SELECT count(*) FROM reco.recommend_for_items('bounded', {many.format(1000001)})")
+    assert db.execute(f"SELECT count(*) FROM reco.recommend_for_items('bounded', {many.format(90)}, k => 5)").fetchone() == (5,)
+    with pytest.raises(errors.ProgramLimitExceeded, match="the list deny needs 1000001 ids"):
+        db.execute(f"SELECT count(*) FROM reco.recommend('bounded', 1::bigint, deny => {many.format(1000001)}::text[])")
+    db.execute("SELECT reco.drop_model('bounded')")
+
+
 def test_a_free_text_to_learn_from_is_bounded(db):
     source = "SELECT i AS id, CASE i WHEN 7 THEN repeat('some words ', 99999) ELSE 'one two three four ' || i END AS t, i % 2 AS n FROM generate_series(1, 40) i"
     with pytest.raises(errors.ProgramLimitExceeded, match='a free text in column "t" needs 1099989 bytes, and the limit is 262144 bytes'):
