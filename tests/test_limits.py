@@ -36,7 +36,7 @@ def test_a_call_that_needs_more_memory_than_it_may_take_is_an_error_before_it_ta
     with pytest.raises(errors.ProgramLimitExceeded, match="the memory of this call needs .*the limit is 24 MB, reco.training_memory") as error:
         connection.execute(call)
     assert "reco.training_memory" in error.value.diag.message_hint
-    assert peak(connection.info.backend_pid) - before < 100 << 20
+    assert peak(connection.info.backend_pid) - before < 200 << 20
     connection.execute("RESET reco.training_memory")
     assert connection.execute("SELECT reco.train('small', 'SELECT 1 AS user_id, 2 AS item_id', 'popularity')").fetchone() == (1,)
     connection.execute("SELECT reco.drop_model('small')")

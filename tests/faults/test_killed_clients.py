@@ -66,14 +66,14 @@ def test_an_interrupt_that_ends_nothing_costs_no_work(cluster):
     """What a DBA asks of a process that trains waits until no helper thread lives, and the training goes on."""
     with surviving.nobody_hurt(cluster) as bystander, cluster.connect() as connection:
         pid = connection.info.backend_pid
-        train = f"SELECT reco.train('asked', '{WIDE}', 'lightgcn', '{{\"epochs\": 20}}')"
+        train = f"SELECT reco.train('asked', '{WIDE}', 'lightgcn', '{{\"epochs\": 3}}')"
         connection.pgconn.send_query(train.encode())
         asked = 0
         while connection.pgconn.is_busy():
             connection.pgconn.consume_input()
             asked += bystander.execute("SELECT pg_log_backend_memory_contexts(%s)", [pid]).fetchone()[0]
             bystander.execute("SELECT pg_reload_conf()")
-            time.sleep(0.02)
+            time.sleep(0.1)
         result = connection.pgconn.get_result()
         assert asked > 0 and result.get_value(0, 0) == b"1", result.error_message
         connection.pgconn.get_result()
