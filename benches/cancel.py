@@ -7,25 +7,59 @@ import time
 
 import psycopg
 
+import cancel_statements
 from common import machine, milliseconds, quantile, table
-from data import CATALOGUE_SOURCE, catalogue
 
 TITLE = "Cancelling"
 STATEMENTS = {
     "`reco.embed_query`, texts of 250 words": """
         SELECT count(*) FROM reco.embed_query('SELECT i AS id, repeat(''word '', 250) || i AS text FROM generate_series(1, 5000) i')""",
-    "`reco.train`, ials, reading and storing included": f"SELECT reco.train('cancelled', '{CATALOGUE_SOURCE}', 'ials')",
 }
 # Seconds: moments are drawn from 0 to where the statement ends, but not later than this.
 LATEST = 2.0
 
 
+# Of all functions together.
+MOMENTS = 500
+
+
 def measure(context):
     moments = context.size(100, 10)
     with context.connect() as connection:
-        catalogue(context, connection)
-        connection.execute("SELECT reco.warm('all-minilm-l6-v2')")
-        return told(context, connection, STATEMENTS, moments)
+        cancel_statements.prepare(connection)
+        figures = told(context, connection, STATEMENTS, moments)
+        return f"{everything(connection, context.size(MOMENTS, 100))}\n\n{figures}"
+
+
+def everything(connection, moments):
+    """The figure of a cancel request in every function that trains or gives rows."""
+    chance = random.Random(2)
+    statements = cancel_statements.statements()
+    longest = {name: duration(connection, statement) for name, statement in statements.items()}
+    # What ends within some milliseconds cannot be cancelled in the middle.
+    names = [name for name in statements if longest[name] > 0.02]
+    latencies = []
+    while len(latencies) < moments:
+        name = names[len(latencies) % len(names)]
+        latency = by_request(connection, statements[name], chance.uniform(0.005, longest[name]))
+        for _ in range(20):
+            if latency is not None:
+                break
+            latency = by_request(connection, statements[name], chance.uniform(0.005, longest[name]))
+        if latency is None:
+            names.remove(name)
+        else:
+            latencies.append((latency, name))
+    figures = [latency for latency, _ in latencies]
+    worst = [[name, milliseconds(latency)] for latency, name in sorted(latencies, reverse=True)[:10]]
+    return "\n\n".join(
+        [
+            f"{moments} cancel requests, in turn at {len(names)} statements: every function that trains or gives rows, and inputs of 1 to 100 MB. "
+            f"Median {milliseconds(quantile(figures, 0.5))} ms, p99 {milliseconds(quantile(figures, 0.99))} ms, "
+            f"longest {milliseconds(max(figures))} ms. The longest were:",
+            table(["statement", "ms"], worst),
+        ]
+    )
 
 
 def told(context, connection, statements, moments):

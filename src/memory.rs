@@ -1,7 +1,12 @@
-//! Large blocks whose size comes from the data: where there is no memory for them, that is an error.
+//! Memory whose size comes from the data: where there is none, or a call has had its share, that is an error.
+//!
+//! The allocator tells [`took`] what it gives and gets back. A call may take so much beyond what was taken when it began ([`Ceiling`]): what is
+//! made here is refused before it is taken, and the rest is seen at the call's next look.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -14,6 +19,91 @@ thread_local! {
 /// Whether the allocation under way may fail: its caller deals with it.
 pub fn is_fallible() -> bool {
     FALLIBLE.get()
+}
+
+/// What looks whether the process must end, since a helper thread waits for memory that does not come.
+static STUCK: OnceLock<fn()> = OnceLock::new();
+
+/// Sets what [`end_if_stuck`] calls; the first counts.
+pub fn when_stuck(look: fn()) {
+    STUCK.get_or_init(|| look);
+}
+
+/// Called every few milliseconds by a thread that waits for its helpers. Does not return where one of them cannot end.
+pub fn end_if_stuck() {
+    if let Some(look) = STUCK.get() {
+        look();
+    }
+}
+
+/// Bytes that this process has from the allocator, but for what its threads have not told yet.
+static TAKEN: AtomicIsize = AtomicIsize::new(0);
+/// What [`TAKEN`] may come to, and of that what the call under way was given.
+static CEILING: AtomicIsize = AtomicIsize::new(isize::MAX);
+static ALLOWANCE: AtomicIsize = AtomicIsize::new(isize::MAX);
+
+/// What a thread takes or gives back before it is added up: one number that all threads write would slow each of them down.
+const BATCH: usize = 64 << 10;
+
+/// The allocator gave so many bytes, or got them back where that is below 0.
+#[inline]
+pub fn took(bytes: isize) {
+    thread_local! {
+        static UNTOLD: Cell<isize> = const { Cell::new(0) };
+    }
+    let sum = UNTOLD.get() + bytes;
+    if sum.unsigned_abs() < BATCH {
+        UNTOLD.set(sum);
+    } else {
+        UNTOLD.set(0);
+        TAKEN.fetch_add(sum, Ordering::Relaxed);
+    }
+}
+
+/// What a call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceiling {
+    most: isize,
+    allowance: isize,
+}
+
+impl Ceiling {
+    /// `allowance` bytes beyond what is taken now; `None` sets no limit.
+    pub fn new(allowance: Option<usize>) -> Self {
+        let allowance = allowance.and_then(|bytes| isize::try_from(bytes).ok()).unwrap_or(isize::MAX);
+        Self { most: TAKEN.load(Ordering::Relaxed).max(0).saturating_add(allowance), allowance }
+    }
+
+    /// Makes it the one that counts, as a call does at each look: another call in between may have set its own. An error where it is
+    /// passed already.
+    pub fn hold(self) -> Result<()> {
+        CEILING.store(self.most, Ordering::Relaxed);
+        ALLOWANCE.store(self.allowance, Ordering::Relaxed);
+        fits(0)
+    }
+
+    /// No limit any more, until another call looks.
+    pub fn lift() {
+        CEILING.store(isize::MAX, Ordering::Relaxed);
+    }
+}
+
+/// Whether the call under way may take `more` bytes.
+fn fits(more: usize) -> Result<()> {
+    let ceiling = CEILING.load(Ordering::Relaxed);
+    let needed = TAKEN.load(Ordering::Relaxed).saturating_add_unsigned(more);
+    if needed <= ceiling {
+        return Ok(());
+    }
+    let allowance = ALLOWANCE.load(Ordering::Relaxed);
+    let megabytes = |bytes: isize| format!("{} MB", (bytes as f64 / f64::from(1 << 20)).ceil());
+    Err(Error::TooLarge {
+        what: "the memory of this call".into(),
+        needed: megabytes(needed.saturating_sub(ceiling.saturating_sub(allowance))),
+        limit: format!("{}, reco.training_memory", megabytes(allowance)),
+        hint: "Give it fewer rows, ids, columns or factors, or ask a superuser for a higher reco.training_memory."
+            .into(),
+    })
 }
 
 /// Asks whether the system would give `bytes`, and takes none: before code that crashes where it gets none.
@@ -30,12 +120,22 @@ pub fn require(bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Makes room for `more` elements.
+/// Makes room for `more` elements, and some beyond where the vector has grown before.
 pub fn reserve<T>(vector: &mut Vec<T>, more: usize) -> Result<()> {
+    let missing = more.saturating_sub(vector.capacity() - vector.len());
+    if missing == 0 {
+        return Ok(());
+    }
+    let bytes = |elements: usize| elements.saturating_mul(size_of::<T>());
+    // Twice the size, as a vector grows; near the ceiling less.
+    let room = [vector.capacity(), vector.capacity() / 8].map(|room| room.max(missing));
+    let room = if fits(bytes(room[0])).is_ok() { room[0] } else { room[1] };
+    fits(bytes(room))?;
+    let beyond = vector.capacity() - vector.len() + room;
     FALLIBLE.set(true);
-    let result = vector.try_reserve(more);
+    let result = vector.try_reserve_exact(beyond);
     FALLIBLE.set(false);
-    result.map_err(|_| Error::Resources(format!("no memory for {} more bytes", more.saturating_mul(size_of::<T>()))))
+    result.map_err(|_| Error::Resources(format!("no memory for {} more bytes", bytes(more))))
 }
 
 /// `n` elements, each `value`.
@@ -59,6 +159,7 @@ pub fn zeroed<T: bytemuck::Zeroable>(n: usize) -> Result<Vec<T>> {
     if layout.size() == 0 {
         return Ok(Vec::new());
     }
+    fits(layout.size())?;
     FALLIBLE.set(true);
     // SAFETY: the layout is not empty.
     let block = unsafe { alloc_zeroed(layout) };
@@ -85,9 +186,7 @@ pub fn extend<T: Clone>(vector: &mut Vec<T>, values: &[T]) -> Result<()> {
 
 /// Appends `value`.
 pub fn push<T>(vector: &mut Vec<T>, value: T) -> Result<()> {
-    if vector.len() == vector.capacity() {
-        reserve(vector, 1)?;
-    }
+    reserve(vector, 1)?;
     vector.push(value);
     Ok(())
 }
@@ -95,6 +194,26 @@ pub fn push<T>(vector: &mut Vec<T>, value: T) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vectors_grow_by_doubling_and_to_what_is_asked_for() {
+        let mut vector: Vec<u64> = Vec::new();
+        let mut sizes = Vec::new();
+        for i in 0..1000 {
+            push(&mut vector, i).unwrap();
+            sizes.push(vector.capacity());
+        }
+        sizes.dedup();
+        assert!(sizes.len() <= 11, "{sizes:?}");
+        assert_eq!(vector, (0..1000).collect::<Vec<_>>());
+        reserve(&mut vector, 5000).unwrap();
+        assert_eq!(vector.capacity(), 6000);
+    }
+
+    #[test]
+    fn what_a_ceiling_of_none_allows_fits() {
+        assert!(Ceiling::new(None).hold().is_ok() && fits(1 << 40).is_ok());
+    }
 
     #[test]
     fn what_cannot_be_had_is_an_error_and_leaves_the_vector_whole() {

@@ -3,13 +3,18 @@
 //! The calling thread does none of the work: it waits, calls [`Progress::check`] every few milliseconds and so sees a
 //! cancel request at once, however long a block takes. Threads live only as long as the call and have every signal
 //! blocked, so that PostgreSQL's signal handlers run on PostgreSQL's own thread alone.
+//!
+//! No process may end while such a thread lives: whoever might end it asks [`has_helpers`] first, stops and joins them, and ends
+//! it then.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::progress::Progress;
 
 /// How long the waiting thread sleeps between two looks at [`Progress::check`].
@@ -42,16 +47,83 @@ pub fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
 }
 
 /// Starts a scoped thread with every signal blocked. A thread that cannot be started is an error, not a panic.
-pub fn spawn<'scope, T: Send + 'scope>(
+fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     body: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>> {
+    let counted = move || {
+        let _running = Running::new();
+        body()
+    };
     with_signals_blocked(|| {
         std::thread::Builder::new()
             .name("pg_reco".into())
-            .spawn_scoped(scope, body)
+            .spawn_scoped(scope, counted)
             .map_err(|e| Error::Resources(format!("cannot start a thread: {e}")))
     })
+}
+
+/// Threads at work in this process, for [`stop_helpers`].
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+struct Running;
+
+impl Running {
+    fn new() -> Self {
+        RUNNING.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Helper threads that the current thread has started and not joined yet: a list on its stack, the innermost call first.
+struct Helpers<'a> {
+    /// Makes them end soon.
+    stop: &'a dyn Fn(),
+    outer: *const Helpers<'static>,
+}
+
+thread_local! {
+    static HELPERS: Cell<*const Helpers<'static>> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Runs `body`, which starts threads that `stop` ends, and joins them before it returns or unwinds.
+fn with_helpers<T>(stop: &dyn Fn(), body: impl FnOnce() -> T) -> T {
+    struct Leave(*const Helpers<'static>);
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            HELPERS.set(self.0);
+        }
+    }
+    let helpers = Helpers { stop, outer: HELPERS.get() };
+    let _leave = Leave(helpers.outer);
+    HELPERS.set((&raw const helpers).cast());
+    body()
+}
+
+/// Whether the current thread has started helper threads that it has not joined yet.
+pub fn has_helpers() -> bool {
+    !HELPERS.get().is_null()
+}
+
+/// Tells all helper threads that the current thread has started to stop, and waits until none is at work any more, but not for longer
+/// than `patience`. For the end of a process that cannot go back to where it would join them. Allocates nothing.
+pub fn stop_helpers(patience: Duration) {
+    let mut next = HELPERS.get();
+    // SAFETY: the list's parts stand on this thread's stack, in calls that have not returned: each takes itself off when it does.
+    while let Some(helpers) = unsafe { next.as_ref() } {
+        (helpers.stop)();
+        next = helpers.outer;
+    }
+    let until = std::time::Instant::now() + patience;
+    while RUNNING.load(Ordering::SeqCst) > 0 && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Runs `work` on a thread of its own while this one watches `progress`; on a cancel request calls `stop` (which must
@@ -62,18 +134,22 @@ pub fn watched<T: Send>(
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
     let finished = Finished::default();
-    std::thread::scope(|scope| {
-        let thread = spawn(scope, || {
-            let _announce = finished.announce_on_drop();
-            work()
-        })?;
-        // A `check` that unwinds (PostgreSQL raised an error in it) must stop the thread too: the scope waits for it.
-        let stop_on_unwind = OnUnwind(&stop);
-        let watched = finished.wait(1, progress).inspect_err(|_| stop());
-        std::mem::forget(stop_on_unwind);
-        let result = thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
-        watched.and(result)
-    })
+    let run = || {
+        std::thread::scope(|scope| {
+            let thread = spawn(scope, || {
+                let _announce = finished.announce_on_drop();
+                work()
+            })?;
+            // A `check` that unwinds (PostgreSQL raised an error in it) must stop the thread too: the scope waits for it.
+            let stop_on_unwind = OnUnwind(&stop);
+            let watched = finished.wait(1, progress).inspect_err(|_| stop());
+            std::mem::forget(stop_on_unwind);
+            finished.wait_to_the_end(1);
+            let result = thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
+            watched.and(result)
+        })
+    };
+    with_helpers(&stop, run)
 }
 
 /// Splits `output` into chunks of `chunk` elements and fills them on `threads` threads.
@@ -99,42 +175,46 @@ pub fn for_each_chunk<T: Send, S>(
     let queue = Mutex::new(output.chunks_mut(chunk).enumerate());
     let finished = Finished::default();
 
-    std::thread::scope(|scope| {
-        let mut handles = Vec::with_capacity(threads);
-        let mut outcome = Ok(());
-        for _ in 0..threads {
-            let thread = spawn(scope, || {
-                let _announce = finished.announce_on_drop();
-                let mut state = init();
-                while !stop.load(Ordering::Relaxed) {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((number, part)) = next else { break };
-                    work(&mut state, number, part).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+    let request_stop = || stop.store(true, Ordering::Relaxed);
+    let run = || {
+        std::thread::scope(|scope| {
+            let mut handles = Vec::with_capacity(threads);
+            let mut outcome = Ok(());
+            for _ in 0..threads {
+                let thread = spawn(scope, || {
+                    let _announce = finished.announce_on_drop();
+                    let mut state = init();
+                    while !stop.load(Ordering::Relaxed) {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                        let Some((number, part)) = next else { break };
+                        work(&mut state, number, part).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                    }
+                    Ok(())
+                });
+                match thread {
+                    Ok(thread) => handles.push(thread),
+                    // Fewer threads than asked for still do the work.
+                    Err(e) if handles.is_empty() => outcome = Err(e),
+                    Err(_) => break,
                 }
-                Ok(())
-            });
-            match thread {
-                Ok(thread) => handles.push(thread),
-                // Fewer threads than asked for still do the work.
-                Err(e) if handles.is_empty() => outcome = Err(e),
-                Err(_) => break,
             }
-        }
-        let request_stop = || stop.store(true, Ordering::Relaxed);
-        let stop_on_unwind = OnUnwind(&request_stop);
-        if outcome.is_ok() {
-            outcome = finished.wait(handles.len(), progress);
-        }
-        std::mem::forget(stop_on_unwind);
-        if outcome.is_err() {
-            request_stop();
-        }
-        for thread in handles {
-            let result = thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
-            outcome = outcome.and(result);
-        }
-        outcome
-    })
+            let stop_on_unwind = OnUnwind(&request_stop);
+            if outcome.is_ok() {
+                outcome = finished.wait(handles.len(), progress);
+            }
+            std::mem::forget(stop_on_unwind);
+            if outcome.is_err() {
+                request_stop();
+            }
+            finished.wait_to_the_end(handles.len());
+            for thread in handles {
+                let result = thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
+                outcome = outcome.and(result);
+            }
+            outcome
+        })
+    };
+    with_helpers(&request_stop, run)
 }
 
 /// Calls its function when dropped, which happens only while unwinding: the straight path forgets it.
@@ -165,14 +245,27 @@ impl Finished {
         Announce(self)
     }
 
+    /// Waits until `threads` have ended, or `progress` says that they should.
     fn wait(&self, threads: usize, progress: &dyn Progress) -> Result<()> {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count < threads {
-            let waited = self.changed.wait_timeout(count, WATCH_INTERVAL);
-            count = waited.unwrap_or_else(PoisonError::into_inner).0;
+        while !self.have_ended(threads) {
+            memory::end_if_stuck();
             progress.check()?;
         }
         Ok(())
+    }
+
+    /// Waits until `threads` have ended, which have been told to.
+    fn wait_to_the_end(&self, threads: usize) {
+        while !self.have_ended(threads) {
+            memory::end_if_stuck();
+        }
+    }
+
+    /// Whether `threads` have ended, looked at for a few milliseconds at most.
+    fn have_ended(&self, threads: usize) -> bool {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(count, WATCH_INTERVAL, |count| *count < threads);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 >= threads
     }
 }
 
@@ -259,6 +352,66 @@ mod tests {
     fn a_panic_in_a_thread_becomes_an_error() {
         let result: Result<()> = watched(&Unwatched, || (), || panic!("boom"));
         assert!(matches!(result, Err(Error::Internal(m)) if m.contains("boom")));
+    }
+
+    /// Looks whether helper threads live, wherever it is asked.
+    #[derive(Default)]
+    struct Living(Cell<usize>);
+    impl Progress for Living {
+        fn check(&self) -> Result<()> {
+            self.0.set(self.0.get() + usize::from(has_helpers()));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_watches_knows_that_helpers_live_and_nobody_does_afterwards() {
+        let living = Living::default();
+        let nap = || {
+            std::thread::sleep(Duration::from_millis(20));
+            Ok(())
+        };
+        assert!(!has_helpers());
+        watched(&living, || (), nap).unwrap();
+        for_each_chunk(&mut [0u8; 4], 1, 2, &living, || (), |(), _, _| nap()).unwrap();
+        assert!(living.0.get() > 2 && !has_helpers());
+        let failed = watched(&CancelAfter(Cell::new(0)), || (), nap);
+        assert!(failed.is_err() && !has_helpers());
+        let unwound = std::panic::catch_unwind(|| {
+            struct Unwinds;
+            impl Progress for Unwinds {
+                fn check(&self) -> Result<()> {
+                    panic!("an error of PostgreSQL's")
+                }
+            }
+            watched(&Unwinds, || (), nap)
+        });
+        assert!(unwound.is_err() && !has_helpers());
+    }
+
+    #[test]
+    fn helpers_are_stopped_from_within_the_look_of_who_watches() {
+        struct Ends;
+        impl Progress for Ends {
+            fn check(&self) -> Result<()> {
+                stop_helpers(Duration::ZERO);
+                Ok(())
+            }
+        }
+        let (outer, inner) = (AtomicBool::new(false), AtomicBool::new(false));
+        let until = |stop: &AtomicBool| {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            Ok(())
+        };
+        // Its own watcher would wait for ever.
+        watched(&Ends, || outer.store(true, Ordering::Relaxed), || until(&outer)).unwrap();
+        with_helpers(&|| outer.store(false, Ordering::Relaxed), || {
+            watched(&Ends, || inner.store(true, Ordering::Relaxed), || until(&inner))
+        })
+        .unwrap();
+        assert!(!outer.load(Ordering::Relaxed), "those of an outer call are stopped as well");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Prepares one ONNX graph for this processor, in a process of its own:
 //!
 //!     pg_reco_prepare LIBRARY SOURCE TARGET LIMIT prepack|plain
+//!     pg_reco_prepare LIBRARY SOURCE DEVICE LIMIT cuda
 //!
 //! loads ONNX Runtime from LIBRARY, writes the graph SOURCE, optimised, to TARGET with its weights, prepacked or not, in a file
-//! `weights` beside it, then loads what it has written and runs it on made-up inputs. Status 0: done. Status 1: it cannot be
-//! done, and why is on stderr. Ended by a signal: the graph crashes ONNX Runtime. LIMIT is how many bytes of memory, and
+//! `weights` beside it, then loads what it has written and runs it on made-up inputs; with `cuda` it loads SOURCE on that CUDA device and
+//! runs it there, and writes nothing. Status 0: done. Status 1: it cannot be
+//! done, and why is on stderr. Status 2: CUDA does not work here. Ended by a signal: the graph crashes ONNX Runtime. LIMIT is how many bytes of memory, and
 //! of files, the process may take; it is the first to go when the machine runs out of memory.
 
 use std::borrow::Cow;
@@ -14,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ort::environment::Environment;
+use ort::ep::{CUDA, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Tensor, TensorElementType, ValueType};
@@ -32,6 +35,9 @@ const MOST_ELEMENTS: usize = 1 << 24;
 /// Lengths of open dimensions, and what fills the inputs.
 const TRIALS: [(usize, u8); 3] = [(1, 0), (2, 1), (0, 0)];
 
+/// The status that says that CUDA does not work here.
+const NO_CUDA: u8 = 2;
+
 /// How ONNX Runtime says that there is no more memory.
 const OUT_OF_MEMORY: [&str; 3] = ["bad_alloc", "bad allocation", "Failed to allocate"];
 
@@ -39,15 +45,20 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let [library, source, target, limit, weights] = arguments.as_slice() else {
-        eprintln!("usage: pg_reco_prepare LIBRARY SOURCE TARGET LIMIT prepack|plain");
+    let [library, source, target, limit, mode] = arguments.as_slice() else {
+        eprintln!("usage: pg_reco_prepare LIBRARY SOURCE TARGET|DEVICE LIMIT prepack|plain|cuda");
         return ExitCode::FAILURE;
     };
     // Bindings that meet what they thought impossible, as a shape of -2, say so and no more.
     std::panic::set_hook(Box::new(|panic| eprintln!("{}", panic.payload_as_str().unwrap_or("it makes no sense"))));
-    match run(Path::new(library), Path::new(source), Path::new(target), &limit.to_string_lossy(), weights == "prepack")
-    {
-        Ok(()) => ExitCode::SUCCESS,
+    let (library, source, limit) = (Path::new(library), Path::new(source), limit.to_string_lossy());
+    let outcome = match mode.as_encoded_bytes() {
+        b"cuda" => on_cuda(library, source, &target.to_string_lossy(), &limit),
+        mode => run(library, source, Path::new(target), &limit, mode == b"prepack").map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(NO_CUDA),
         Err(reason) => {
             eprintln!("{reason}");
             ExitCode::FAILURE
@@ -55,12 +66,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(library: &Path, source: &Path, target: &Path, limit: &str, prepack: bool) -> Result<()> {
-    confine(limit.parse()?)?;
+fn start(library: &Path) -> Result<Environment> {
     // Microsoft's builds keep a database of what they were used for, and a thread that uploads it.
     // SAFETY: this is the process's only thread.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-    let environment = ort::init_from(library)?.with_name("pg_reco").with_telemetry(false).build()?;
+    Ok(ort::init_from(library)?.with_name("pg_reco").with_telemetry(false).build()?)
+}
+
+fn run(library: &Path, source: &Path, target: &Path, limit: &str, prepack: bool) -> Result<()> {
+    confine(limit.parse()?, true)?;
+    let environment = start(library)?;
     let mut builder = builder(&environment)?.with_optimized_model_path(target).map_err(ort::Error::<()>::from)?;
     for (key, value) in [
         ("session.optimized_model_external_initializers_file_name", WEIGHTS),
@@ -72,6 +87,19 @@ fn run(library: &Path, source: &Path, target: &Path, limit: &str, prepack: bool)
     drop(builder.commit_from_file(source)?);
     let builder = self::builder(&environment)?.with_optimization_level(GraphOptimizationLevel::Disable);
     try_out(builder.map_err(ort::Error::<()>::from)?.commit_from_file(target)?)
+}
+
+/// Whether the graph could be tried out on CUDA; false where CUDA does not work here, and why is on stderr.
+fn on_cuda(library: &Path, source: &Path, device: &str, limit: &str) -> Result<bool> {
+    confine(limit.parse()?, false)?;
+    let environment = start(library)?;
+    let mut builder = builder(&environment)?;
+    if let Err(missing) = CUDA::default().with_device_id(device.parse()?).register(&mut builder) {
+        eprintln!("{missing}");
+        return Ok(false);
+    }
+    try_out(builder.commit_from_file(source)?)?;
+    Ok(true)
 }
 
 /// One thread: what is prepared does not depend on their number, and many would only wait for each other here.
@@ -128,7 +156,9 @@ fn made_up(input: &ValueType, length: usize, fill: u8) -> Option<SessionInputVal
 }
 
 /// Bounds what this process can do to others: memory, disk, what it holds open, how long it may outlive its parent.
-fn confine(limit: u64) -> Result<()> {
+///
+/// CUDA maps far more than it takes: there the memory is not bounded, but the first to be taken back.
+fn confine(limit: u64, memory: bool) -> Result<()> {
     // SAFETY: system calls on this process itself with plain arguments, before any thread is started.
     unsafe {
         // The connection to the client is the parent's alone.
@@ -137,7 +167,7 @@ fn confine(limit: u64) -> Result<()> {
         // A write beyond the limit is then an error and not the end.
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         for (resource, most) in [
-            (libc::RLIMIT_DATA, limit),
+            (libc::RLIMIT_DATA, if memory { limit } else { libc::RLIM_INFINITY }),
             (libc::RLIMIT_FSIZE, limit),
             (libc::RLIMIT_CPU, LONGEST),
             (libc::RLIMIT_CORE, 0),

@@ -121,6 +121,7 @@ unsafe trait Sums: Copy {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn passing_512(sums: __m512i, scale: f32, slack: f32, scales: *const f32, least: f32) -> u16 {
+    // SAFETY: the caller keeps the promise of the trait.
     unsafe {
         let bound = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale), _mm512_set1_ps(slack));
         let bound = _mm512_mul_ps(bound, _mm512_loadu_ps(scales));
@@ -139,22 +140,27 @@ unsafe impl Sums for Vnni {
     type Query = __m512i;
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         Self(unsafe { _mm512_set1_epi32(value) })
     }
     #[inline(always)]
     unsafe fn rows(from: *const u8) -> Self::Rows {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn query(group: i32) -> Self::Query {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_set1_epi32(group) }
     }
     #[inline(always)]
     unsafe fn add(self, rows: Self::Rows, query: Self::Query) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         Self(unsafe { _mm512_dpbusd_epi32(self.0, rows, query) })
     }
     #[inline(always)]
     unsafe fn passing(self, scale: f32, slack: f32, scales: *const f32, least: f32) -> u16 {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { passing_512(self.0, scale, slack, scales, least) }
     }
 }
@@ -171,10 +177,12 @@ unsafe impl Sums for Wide {
     type Query = [__m512i; 2];
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         Self(unsafe { _mm512_set1_epi32(value) })
     }
     #[inline(always)]
     unsafe fn rows(from: *const u8) -> Self::Rows {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             let bytes = _mm512_loadu_si512(from.cast());
             [_mm512_and_si512(bytes, _mm512_set1_epi16(0xff)), _mm512_srli_epi16::<8>(bytes)]
@@ -182,6 +190,7 @@ unsafe impl Sums for Wide {
     }
     #[inline(always)]
     unsafe fn query(group: i32) -> Self::Query {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             let bytes = _mm512_set1_epi32(group);
             [_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(bytes)), _mm512_srai_epi16::<8>(bytes)]
@@ -189,6 +198,7 @@ unsafe impl Sums for Wide {
     }
     #[inline(always)]
     unsafe fn add(self, rows: Self::Rows, query: Self::Query) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             let even = _mm512_madd_epi16(rows[0], query[0]);
             let odd = _mm512_madd_epi16(rows[1], query[1]);
@@ -197,6 +207,7 @@ unsafe impl Sums for Wide {
     }
     #[inline(always)]
     unsafe fn passing(self, scale: f32, slack: f32, scales: *const f32, least: f32) -> u16 {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { passing_512(self.0, scale, slack, scales, least) }
     }
 }
@@ -209,6 +220,7 @@ struct Halves(__m256i, __m256i);
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn half_rows(from: *const u8) -> [__m256i; 2] {
+    // SAFETY: the caller keeps the promise of the trait.
     unsafe {
         let bytes = _mm256_loadu_si256(from.cast());
         [_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(bytes)]
@@ -218,6 +230,7 @@ unsafe fn half_rows(from: *const u8) -> [__m256i; 2] {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn half_add(sums: __m256i, rows: [__m256i; 2], query: [__m256i; 2]) -> __m256i {
+    // SAFETY: the caller keeps the promise of the trait.
     unsafe {
         let (even, odd) = (_mm256_madd_epi16(rows[0], query[0]), _mm256_madd_epi16(rows[1], query[1]));
         _mm256_add_epi32(sums, _mm256_add_epi32(even, odd))
@@ -227,6 +240,7 @@ unsafe fn half_add(sums: __m256i, rows: [__m256i; 2], query: [__m256i; 2]) -> __
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn half_passing(sums: __m256i, scale: f32, slack: f32, scales: *const f32, least: f32) -> u16 {
+    // SAFETY: the caller keeps the promise of the trait.
     unsafe {
         let bound = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(scale), _mm256_set1_ps(slack));
         let bound = _mm256_mul_ps(bound, _mm256_loadu_ps(scales));
@@ -241,14 +255,17 @@ unsafe impl Sums for Halves {
     type Query = [__m256i; 2];
     #[inline(always)]
     unsafe fn splat(value: i32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { Self(_mm256_set1_epi32(value), _mm256_set1_epi32(value)) }
     }
     #[inline(always)]
     unsafe fn rows(from: *const u8) -> Self::Rows {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { [half_rows(from), half_rows(from.add(32))] }
     }
     #[inline(always)]
     unsafe fn query(group: i32) -> Self::Query {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             let bytes = _mm256_set1_epi32(group);
             [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes)), _mm256_srai_epi16::<8>(bytes)]
@@ -256,10 +273,12 @@ unsafe impl Sums for Halves {
     }
     #[inline(always)]
     unsafe fn add(self, rows: Self::Rows, query: Self::Query) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { Self(half_add(self.0, rows[0], query), half_add(self.1, rows[1], query)) }
     }
     #[inline(always)]
     unsafe fn passing(self, scale: f32, slack: f32, scales: *const f32, least: f32) -> u16 {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             half_passing(self.0, scale, slack, scales, least)
                 | half_passing(self.1, scale, slack, scales.add(8), least) << 8
@@ -281,6 +300,7 @@ unsafe impl Sums for Plain {
     }
     #[inline(always)]
     unsafe fn rows(from: *const u8) -> Self::Rows {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { from.cast::<[[u8; 4]; ROWS]>().read_unaligned() }
     }
     #[inline(always)]
@@ -296,6 +316,7 @@ unsafe impl Sums for Plain {
     }
     #[inline(always)]
     unsafe fn passing(self, scale: f32, slack: f32, scales: *const f32, least: f32) -> u16 {
+        // SAFETY: the caller keeps the promise of the trait.
         let scales = unsafe { scales.cast::<[f32; ROWS]>().read_unaligned() };
         let below = |r: usize| (self.0[r] as f32 * scale + slack) * scales[r] < least;
         (0..ROWS).fold(0, |bits, r| bits | u16::from(!below(r)) << r)
@@ -311,6 +332,7 @@ unsafe fn tile<S: Sums, const U: usize, const B: usize>(
     slacks: [*const f32; U],
     masks: [*mut u16; U],
 ) {
+    // SAFETY: the caller keeps the promise of the trait.
     unsafe {
         let stride = block_bytes(blocks.groups);
         let from = blocks.bytes.as_ptr().add(block * stride);

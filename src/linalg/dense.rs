@@ -12,8 +12,10 @@ unsafe fn multiply_in_place_body<V: Vector, const TILE: usize>(rows: &mut [f32],
     for group in rows.chunks_mut(4 * d) {
         let n = group.len() / d;
         // A short last group repeats its last row; the copy is thrown away.
+        // SAFETY: a row of the group.
         let a: [*const f32; 4] = std::array::from_fn(|r| unsafe { group.as_ptr().add(r.min(n - 1) * d) });
         let mut j = 0;
+        // SAFETY: rows and strips lie within the group, `small` and `out`, by the assertions: `d` is a multiple of LANES.
         unsafe {
             while j + TILE * V::LANES <= d {
                 let acc = tile_product::<V, 4, TILE>(a, small.as_ptr().add(j), d, d);
@@ -46,6 +48,7 @@ dispatch! {
 /// The processor must have `V`'s instructions; the columns must lie within `d`.
 #[inline(always)]
 unsafe fn gram_strip<V: Vector, const W: usize>(rows: &[f32], d: usize, i: usize, j: usize, gram: &mut [f32]) {
+    // SAFETY: as the caller promises.
     unsafe {
         let mut acc = [[V::splat(0.0); W]; 4];
         for row in rows.chunks_exact(d) {
@@ -80,6 +83,7 @@ unsafe fn add_gram_body<V: Vector, const TILE: usize>(rows: &[f32], d: usize, gr
         for i in (0..d).step_by(4) {
             // Only the upper triangle, rounded down to whole registers; the lower one is its mirror.
             let mut j = i - i % V::LANES;
+            // SAFETY: strips end within `d`, a multiple of LANES.
             unsafe {
                 while j + TILE * V::LANES <= d {
                     gram_strip::<V, TILE>(part, d, i, j, gram);

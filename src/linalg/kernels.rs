@@ -10,6 +10,7 @@ use super::vector::{Vector, dispatch};
 /// Both pointers must be valid for `n` floats, and the processor must have `V`'s instructions.
 #[inline(always)]
 pub unsafe fn dot_of<V: Vector>(a: *const f32, b: *const f32, n: usize) -> f32 {
+    // SAFETY: all that is read is below `n`, as the caller promises.
     unsafe {
         let mut acc = V::splat(0.0);
         let mut i = 0;
@@ -32,6 +33,7 @@ pub unsafe fn dot_of<V: Vector>(a: *const f32, b: *const f32, n: usize) -> f32 {
 /// Both pointers must be valid for `n` floats, and the processor must have `V`'s instructions.
 #[inline(always)]
 pub unsafe fn axpy_of<V: Vector>(a: f32, x: *const f32, y: *mut f32, n: usize) {
+    // SAFETY: all that is read and written is below `n`, as the caller promises.
     unsafe {
         let va = V::splat(a);
         let mut i = 0;
@@ -49,6 +51,7 @@ pub unsafe fn axpy_of<V: Vector>(a: f32, x: *const f32, y: *mut f32, n: usize) {
 #[inline(always)]
 unsafe fn dot_body<V: Vector, const TILE: usize>(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
+    // SAFETY: both are as long as is said.
     unsafe { dot_of::<V>(a.as_ptr(), b.as_ptr(), a.len()) }
 }
 dispatch! {
@@ -59,6 +62,7 @@ dispatch! {
 #[inline(always)]
 unsafe fn axpy_body<V: Vector, const TILE: usize>(a: f32, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), y.len());
+    // SAFETY: both are as long as is said.
     unsafe { axpy_of::<V>(a, x.as_ptr(), y.as_mut_ptr(), x.len()) }
 }
 dispatch! {
@@ -73,6 +77,7 @@ unsafe fn score_rows_body<V: Vector, const TILE: usize>(rows: &[f32], query: &[f
     let whole = d - d % V::LANES;
     let q = query.as_ptr();
     let n = scores.len();
+    // SAFETY: `n` rows of `d` floats lie within `rows`, by the assertion, and `r` stays below `n`.
     unsafe {
         let mut r = 0;
         while r + 4 <= n {
@@ -117,6 +122,7 @@ pub unsafe fn tile_product<V: Vector, const ROWS: usize, const W: usize>(
     k: usize,
     ldb: usize,
 ) -> [[V; W]; ROWS] {
+    // SAFETY: as the caller promises.
     unsafe {
         let mut acc = [[V::splat(0.0); W]; ROWS];
         for i in 0..k {

@@ -70,10 +70,13 @@ impl Adjacency {
     pub fn sum(&self, table: &Table, nodes: Range<usize>, sums: &mut [f32]) {
         let indptr = &self.indptr[nodes.start..=nodes.end];
         assert_eq!(table.rows(), self.nodes());
-        assert_eq!(sums.len(), nodes.len() * table.width);
-        match &table.cells {
-            Cells::Half(words) => sum_half(words, table.width, indptr, &self.neighbours, sums),
-            Cells::Full(floats) => sum_full(floats, table.width, indptr, &self.neighbours, sums),
+        assert!(sums.len() == nodes.len() * table.width && table.width.is_multiple_of(PAD));
+        // SAFETY: this holds neighbours below its number of nodes alone, as `new` saw, and the table has as many rows.
+        unsafe {
+            match &table.cells {
+                Cells::Half(words) => sum_half(words, table.width, indptr, &self.neighbours, sums),
+                Cells::Full(floats) => sum_full(floats, table.width, indptr, &self.neighbours, sums),
+            }
         }
     }
 }
@@ -265,6 +268,7 @@ unsafe fn sum_strip<V: Vector, const N: usize>(
     prefetch: impl Fn(usize),
     load: impl Fn(usize, usize) -> V,
 ) -> [V; N] {
+    // SAFETY: as the caller promises.
     unsafe {
         let mut acc = [V::splat(0.0); N];
         let one = V::splat(1.0);
@@ -293,8 +297,7 @@ unsafe fn sum_half_body<V: Vector, const TILE: usize>(
     let half = PAD / 2 / V::LANES;
     for (range, sums) in indptr.windows(2).zip(sums.chunks_exact_mut(width)) {
         let neighbours = &neighbours[range[0] as usize..range[1] as usize];
-        // SAFETY: `Adjacency` holds neighbours below its number of nodes alone, and `sum` saw that the table has as many
-        // rows; strips end within a row.
+        // SAFETY: every neighbour is a row of the table, as the caller promises; strips end within a row.
         unsafe {
             let base = words.as_ptr();
             let sums = sums.as_mut_ptr();
@@ -335,6 +338,7 @@ unsafe fn sum_groups<V: Vector, const N: usize>(
     stride: usize,
     prefetch: impl Fn(usize),
 ) -> [V; N] {
+    // SAFETY: as the caller promises.
     unsafe {
         sum_strip::<V, N>(
             neighbours,
@@ -366,7 +370,9 @@ unsafe fn store<V: Vector, const N: usize>(sums: [V; N], to: *mut f32, half: usi
     }
 }
 dispatch! {
-    fn sum_half(words: &[u32], width: usize, indptr: &[u64], neighbours: &[u32], sums: &mut [f32]) = sum_half_body
+    /// # Safety
+    /// Every neighbour is below the number of rows of `words` [_, width / 2], `width` a multiple of [`PAD`].
+    unsafe fn sum_half(words: &[u32], width: usize, indptr: &[u64], neighbours: &[u32], sums: &mut [f32]) = sum_half_body
 }
 
 #[inline(always)]
@@ -391,7 +397,9 @@ unsafe fn sum_full_body<V: Vector, const TILE: usize>(
     }
 }
 dispatch! {
-    fn sum_full(floats: &[f32], width: usize, indptr: &[u64], neighbours: &[u32], sums: &mut [f32]) = sum_full_body
+    /// # Safety
+    /// Every neighbour is below the number of rows of `floats` [_, width], `width` a multiple of [`PAD`].
+    unsafe fn sum_full(floats: &[f32], width: usize, indptr: &[u64], neighbours: &[u32], sums: &mut [f32]) = sum_full_body
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub unsafe trait Vector: Copy {
     /// See the trait.
     #[inline(always)]
     unsafe fn sums(of: [Self; 4]) -> [f32; 4] {
+        // SAFETY: the caller keeps the promise of the trait.
         of.map(|v| unsafe { v.sum() })
     }
     /// Whether any lane is greater than the same lane of `other`; false for NaN.
@@ -65,26 +66,32 @@ unsafe impl Vector for __m512 {
     const LANES: usize = 16;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_storeu_ps(to, self) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_set1_ps(value) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_fmadd_ps(self, factor, addend) }
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_reduce_add_ps(self) }
     }
     #[inline(always)]
     unsafe fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             // Pairs, then quarters of each 128-bit part: then every part holds (a, b, c, d), and the parts are added.
             let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -102,14 +109,17 @@ unsafe impl Vector for __m512 {
     }
     #[inline(always)]
     unsafe fn any_greater(self, other: Self) -> bool {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self, other) != 0 }
     }
     #[inline(always)]
     unsafe fn lower_halves(from: *const u32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_loadu_si512(from.cast()))) }
     }
     #[inline(always)]
     unsafe fn upper_halves(from: *const u32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             let mask = _mm512_set1_epi32(0xffff_0000u32 as i32);
             _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(from.cast()), mask))
@@ -123,22 +133,27 @@ unsafe impl Vector for __m256 {
     const LANES: usize = 8;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm256_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm256_storeu_ps(to, self) }
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm256_set1_ps(value) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm256_fmadd_ps(self, factor, addend) }
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             let half = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
             let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -147,6 +162,7 @@ unsafe impl Vector for __m256 {
     }
     #[inline(always)]
     unsafe fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             let all = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
             let quarter = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps::<1>(all));
@@ -157,14 +173,17 @@ unsafe impl Vector for __m256 {
     }
     #[inline(always)]
     unsafe fn any_greater(self, other: Self) -> bool {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(self, other)) != 0 }
     }
     #[inline(always)]
     unsafe fn lower_halves(from: *const u32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from.cast()))) }
     }
     #[inline(always)]
     unsafe fn upper_halves(from: *const u32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe {
             let mask = _mm256_set1_epi32(0xffff_0000u32 as i32);
             _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(from.cast()), mask))
@@ -181,10 +200,12 @@ unsafe impl Vector for Portable {
     const LANES: usize = 4;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller keeps the promise of the trait.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
     }
     #[inline(always)]
@@ -209,11 +230,13 @@ unsafe impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn lower_halves(from: *const u32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         let words = unsafe { from.cast::<[u32; 4]>().read_unaligned() };
         Self(words.map(|w| f32::from_bits(w << 16)))
     }
     #[inline(always)]
     unsafe fn upper_halves(from: *const u32) -> Self {
+        // SAFETY: the caller keeps the promise of the trait.
         let words = unsafe { from.cast::<[u32; 4]>().read_unaligned() };
         Self(words.map(|w| f32::from_bits(w & 0xffff_0000)))
     }
@@ -251,30 +274,40 @@ macro_rules! dispatch {
     ($(#[$attribute:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         $(#[$attribute])*
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx2,fma")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? {
-                    // SAFETY: this function has the instructions.
-                    unsafe { $body::<std::arch::x86_64::__m512, 4>($($arg),*) }
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? {
-                    // SAFETY: this function has the instructions.
-                    unsafe { $body::<std::arch::x86_64::__m256, 2>($($arg),*) }
-                }
-                match $crate::linalg::vector::level() {
-                    // SAFETY: `level` found the instructions on this processor.
-                    $crate::linalg::vector::Level::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
-                    $crate::linalg::vector::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::linalg::vector::Level::Portable => {}
-                }
-            }
-            const TILE: usize = if cfg!(target_arch = "aarch64") { 4 } else { 2 };
-            // SAFETY: `Portable` needs no particular instructions.
-            unsafe { $body::<$crate::linalg::vector::Portable, TILE>($($arg),*) }
+            $crate::linalg::vector::dispatch!(@choose ($($arg: $ty),*) ($($ret)?) $body)
         }
     };
+    // What a body asks of its caller beyond the instructions is the caller's to prove.
+    ($(#[$attribute:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+        $(#[$attribute])*
+        $vis unsafe fn $name($($arg: $ty),*) $(-> $ret)? {
+            $crate::linalg::vector::dispatch!(@choose ($($arg: $ty),*) ($($ret)?) $body)
+        }
+    };
+    (@choose ($($arg:ident: $ty:ty),*) ($($ret:ty)?) $body:ident) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: this function has the instructions; what else the body asks for, the enclosing function does.
+                unsafe { $body::<std::arch::x86_64::__m512, 4>($($arg),*) }
+            }
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: as above.
+                unsafe { $body::<std::arch::x86_64::__m256, 2>($($arg),*) }
+            }
+            match $crate::linalg::vector::level() {
+                // SAFETY: `level` found the instructions on this processor.
+                $crate::linalg::vector::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                $crate::linalg::vector::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                $crate::linalg::vector::Level::Portable => {}
+            }
+        }
+        const TILE: usize = if cfg!(target_arch = "aarch64") { 4 } else { 2 };
+        // SAFETY: `Portable` needs no particular instructions; what else the body asks for, the enclosing function does.
+        unsafe { $body::<$crate::linalg::vector::Portable, TILE>($($arg),*) }
+    }};
 }
 pub(crate) use dispatch;

@@ -27,6 +27,7 @@ unsafe fn strip<V: Vector, const ROWS: usize, const W: usize>(
     (out, ldc): (*mut f32, usize),
     add: bool,
 ) {
+    // SAFETY: as the caller promises.
     unsafe {
         for first in (0..rows).step_by(ROWS) {
             let count = (rows - first).min(ROWS);

@@ -83,7 +83,16 @@ pub struct Session {
     /// Of the graph and its weights.
     pub bytes: u64,
     /// Why CUDA is not in use although `Execution::Auto` looked for it.
-    pub cuda_missing: Option<String>,
+    pub not_on_cuda: Option<NotOnCuda>,
+}
+
+/// Why a graph runs on the CPU after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotOnCuda {
+    /// CUDA does not work here, for no graph.
+    Missing(String),
+    /// This graph does not work on it.
+    Refused(String),
 }
 
 impl Session {
@@ -95,26 +104,32 @@ impl Session {
         let prepared = prepared::folder(name, source, &tools, progress)?;
         memory::require(NEEDED_TO_LOAD + sealed::size(&prepared) as usize)?;
         let loader = Loader { name, options, canceled: AtomicBool::new(false), canceler: Mutex::new(None) };
-        parallel::watched(
-            progress,
-            || loader.cancel(),
-            || {
-                let (inner, provider, cuda_missing) = match options.execution {
-                    Execution::Cpu => (loader.cpu(&prepared)?, Provider::Cpu, None),
-                    Execution::Cuda => (loader.cuda(source)?, Provider::Cuda, None),
-                    Execution::Auto => match loader.cuda(source) {
-                        Ok(session) => (session, Provider::Cuda, None),
-                        Err(Error::CudaMissing(reason)) => (loader.cpu(&prepared)?, Provider::Cpu, Some(reason)),
-                        Err(other) => return Err(other),
-                    },
-                };
-                let bytes = match provider {
-                    Provider::Cpu => sealed::size(&prepared),
-                    Provider::Cuda => fs::metadata(source).map_or(0, |m| m.len()),
-                };
-                Ok(Self { inner, name: name.to_owned(), provider, bytes, cuda_missing })
+        let watched = |load: &(dyn Fn() -> Result<ort::session::Session> + Sync)| {
+            parallel::watched(progress, || loader.cancel(), load)
+        };
+        // CUDA runs the graph as it was given, which the process that prepared it has not: it is tried there by itself first.
+        let on_cuda = || {
+            parallel::watched(progress, || (), || loader.cuda_builder().map(drop))?;
+            prepared::try_on_cuda(name, source, options.device_id, &tools, progress)?;
+            watched(&|| loader.cuda(source))
+        };
+        let (inner, not_on_cuda) = match options.execution {
+            Execution::Cpu => (None, None),
+            Execution::Cuda => (Some(on_cuda()?), None),
+            Execution::Auto => match on_cuda() {
+                Ok(session) => (Some(session), None),
+                Err(Error::CudaMissing(reason)) => (None, Some(NotOnCuda::Missing(reason))),
+                Err(Error::RefusedOnnx { reason, .. } | Error::ModelRun { reason, .. }) => {
+                    (None, Some(NotOnCuda::Refused(reason)))
+                }
+                Err(other) => return Err(other),
             },
-        )
+        };
+        let (inner, provider, bytes) = match inner {
+            Some(session) => (session, Provider::Cuda, fs::metadata(source).map_or(0, |m| m.len())),
+            None => (watched(&|| loader.cpu(&prepared))?, Provider::Cpu, sealed::size(&prepared)),
+        };
+        Ok(Self { inner, name: name.to_owned(), provider, bytes, not_on_cuda })
     }
 
     /// Runs the graph on `inputs` and gives the outputs named in `wanted`, in that order.
@@ -194,14 +209,17 @@ impl Loader<'_> {
     }
 
     fn cuda(&self, source: &Path) -> Result<ort::session::Session> {
-        let failed = |e: ort::Error| Error::CudaMissing(e.to_string());
+        self.commit(self.cuda_builder()?, source).map_err(|e| Error::CudaMissing(e.to_string()))
+    }
+
+    fn cuda_builder(&self) -> Result<SessionBuilder> {
         let mut builder = self.builder()?;
         let mut cuda = CUDA::default().with_device_id(self.options.device_id);
         if let Some(limit) = self.options.gpu_memory_limit {
             cuda = cuda.with_memory_limit(limit);
         }
-        cuda.register(&mut builder).map_err(failed)?;
-        self.commit(builder, source).map_err(failed)
+        cuda.register(&mut builder).map_err(|e| Error::CudaMissing(e.to_string()))?;
+        Ok(builder)
     }
 
     fn builder(&self) -> Result<SessionBuilder> {
@@ -217,8 +235,10 @@ impl Loader<'_> {
     }
 
     fn commit(&self, mut builder: SessionBuilder, path: &Path) -> ort::Result<ort::session::Session> {
+        // Made before the lock is taken: whoever cancels must not wait for memory.
+        let canceler = builder.canceler();
         if let Ok(mut guard) = self.canceler.lock() {
-            *guard = Some(builder.canceler());
+            *guard = Some(canceler);
         }
         if self.canceled.load(Ordering::SeqCst) {
             return Err(ort::Error::new("the load was canceled"));

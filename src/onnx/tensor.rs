@@ -5,6 +5,9 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::onnx::proto::data_type;
 
+/// Values of a tensor in JSON, at most: they are read and written without a look for a cancel request, in some tenths of a second.
+pub const MOST_JSON_VALUES: usize = 1 << 21;
+
 /// Values in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
@@ -75,6 +78,11 @@ impl Tensor {
                 Some(first) => level = first,
                 None => break,
             }
+        }
+        // No more than this many are there: an array that has fewer somewhere is refused below.
+        let values = shape.iter().fold(1usize, |values, &n| values.saturating_mul(n));
+        if values > MOST_JSON_VALUES {
+            return Err(format!("has {values} values where {MOST_JSON_VALUES} are the most"));
         }
         let mut leaves = Vec::new();
         collect_leaves(value, &shape, &mut leaves)?;
@@ -164,6 +172,15 @@ mod tests {
     fn a_scalar_and_an_empty_array_are_tensors() {
         assert_eq!(Tensor::from_json(&json!(7), data_type::INT64).unwrap(), Tensor::i64([], vec![7]));
         assert_eq!(Tensor::from_json(&json!([]), data_type::FLOAT).unwrap(), Tensor::f32([0], vec![]));
+    }
+
+    #[test]
+    fn more_values_than_can_be_read_at_once_are_refused() {
+        let row = serde_json::Value::from(vec![0; 1 << 11]);
+        let large = |rows: usize| serde_json::Value::from(vec![row.clone(); rows]);
+        assert!(Tensor::from_json(&large(1 << 10), data_type::INT64).is_ok());
+        let error = Tensor::from_json(&large((1 << 10) + 1), data_type::INT64).unwrap_err();
+        assert_eq!(error, "has 2099200 values where 2097152 are the most");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::interactions::Signals;
 use crate::onnx::environment;
 use crate::onnx::inspect::Signature;
-use crate::onnx::session::{Execution, RunMemory, Session, SessionOptions};
+use crate::onnx::session::{Execution, NotOnCuda, RunMemory, Session, SessionOptions};
 use crate::onnx::tensor::Tensor;
 use crate::pg::cache;
 use crate::pg::catalog::{self, DATA_FILE, Entry, ONNX_FILE, Stamp, TOKENIZER_FILE, Task};
@@ -296,14 +296,23 @@ fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dy
         options.execution = Execution::Cpu;
     }
     let session = Session::load(&entry.name, source, &options, progress)?;
-    if let Some(reason) = &session.cuda_missing {
-        CUDA_MISSING.set(true);
-        let reason = reason.lines().next().unwrap_or_default();
-        let message = format!("models run on the CPU, since CUDA does not work here: {reason}");
-        ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "pg_reco")
-            .set_hint("SET reco.execution_provider = 'cpu' runs on the CPU without this notice.")
-            .report(PgLogLevel::NOTICE);
-    }
+    let message = match &session.not_on_cuda {
+        None => return Ok(session),
+        Some(NotOnCuda::Missing(reason)) => {
+            CUDA_MISSING.set(true);
+            format!(
+                "models run on the CPU, since CUDA does not work here: {}",
+                reason.lines().next().unwrap_or_default()
+            )
+        }
+        Some(NotOnCuda::Refused(reason)) => {
+            let reason = reason.lines().next().unwrap_or_default();
+            format!("model \"{}\" runs on the CPU, since it does not run on CUDA: {reason}", entry.name)
+        }
+    };
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "pg_reco")
+        .set_hint("SET reco.execution_provider = 'cpu' runs on the CPU without this notice.")
+        .report(PgLogLevel::NOTICE);
     Ok(session)
 }
 

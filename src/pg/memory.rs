@@ -4,15 +4,18 @@
 //! `FATAL` error: its transaction is rolled back and nobody else is touched. ONNX Runtime's and PostgreSQL's own
 //! allocations do not come this way: they fail with errors of theirs. So do those that are made through
 //! [`crate::memory`].
+//!
+//! The process ends only where no helper thread is at work: a helper that gets no memory waits, all others are told to stop and joined, and
+//! then the own thread raises `FATAL`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
-use crate::memory;
+use crate::{memory, parallel};
 
 struct Allocator;
 
@@ -23,14 +26,22 @@ static ALLOCATOR: Allocator = Allocator;
 static RESERVE: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 const RESERVED: usize = 4 << 20;
 
-/// Set by a helper thread that got no memory: the process's own thread must end it.
+/// Set once a thread got no memory that could not go on without: the process's own thread must end it.
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 
-/// How long a helper thread waits for that before it does end the process.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Helper threads that wait for memory, and since when one does, in milliseconds of [`now`].
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+static WAITING_SINCE: AtomicU64 = AtomicU64::new(0);
+
+/// How long helper threads may take to stop, and one of them wait for memory, before the process ends beside it: it only sleeps then.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often a helper thread asks again for memory.
+const RETRY: Duration = Duration::from_millis(2);
 
 /// Called when the library is loaded, and when a call begins: a statement's error takes away what was set up here.
 pub fn prepare() {
+    memory::when_stuck(end_if_stuck);
     if RESERVE.load(Ordering::Relaxed).is_null() {
         // SAFETY: plain allocation; null is as good as no reserve.
         RESERVE.store(unsafe { libc::malloc(RESERVED) }, Ordering::Relaxed);
@@ -70,51 +81,103 @@ fn release() {
     unsafe { libc::free(RESERVE.swap(std::ptr::null_mut(), Ordering::Relaxed)) };
 }
 
-/// Ends the connection if one of its helper threads got no memory. Called wherever the process's own thread waits.
+/// Whether the connection must end, since a thread got no memory: once no helper thread lives any more, by [`check`].
+pub fn is_exhausted() -> bool {
+    EXHAUSTED.load(Ordering::Relaxed)
+}
+
+/// Ends the connection if a thread got no memory. To be called where no helper thread lives.
 pub fn check() {
-    if EXHAUSTED.load(Ordering::Relaxed) {
+    if is_exhausted() {
         end();
     }
+}
+
+/// Ends it beside a helper thread that waits for memory in vain: those that could stop have done so by then.
+fn end_if_stuck() {
+    if WAITING.load(Ordering::Relaxed) > 0 {
+        let since = Duration::from_millis(WAITING_SINCE.load(Ordering::Relaxed));
+        if now().saturating_sub(since) > PATIENCE {
+            end();
+        }
+    }
+}
+
+/// The time, from some moment on.
+fn now() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the time to plain data on this stack.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise is passed on.
-        let block = unsafe { System.alloc(layout) };
-        if block.is_null() { exhausted() } else { block }
+        let ask = || unsafe { System.alloc(layout) };
+        let block = ask();
+        let block = if block.is_null() { exhausted(&ask) } else { block };
+        memory::took(if block.is_null() { 0 } else { layout.size() as isize });
+        block
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        let block = unsafe { System.alloc_zeroed(layout) };
-        if block.is_null() { exhausted() } else { block }
+        let ask = || unsafe { System.alloc_zeroed(layout) };
+        let block = ask();
+        let block = if block.is_null() { exhausted(&ask) } else { block };
+        memory::took(if block.is_null() { 0 } else { layout.size() as isize });
+        block
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above.
-        let block = unsafe { System.realloc(block, layout, size) };
-        if block.is_null() { exhausted() } else { block }
+        // SAFETY: as above; where it fails the block stays as it was.
+        let ask = || unsafe { System.realloc(block, layout, size) };
+        let grown = ask();
+        let grown = if grown.is_null() { exhausted(&ask) } else { grown };
+        memory::took(if grown.is_null() { 0 } else { size as isize - layout.size() as isize });
+        grown
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        memory::took(-(layout.size() as isize));
         // SAFETY: as above.
         unsafe { System.dealloc(block, layout) }
     }
 }
 
-/// Gives null back where the caller can deal with it, else ends the connection. Null elsewhere makes Rust abort: the last resort.
+/// Gives null back where the caller can deal with it. Else the process's own thread ends the connection, and a helper thread waits until
+/// `ask` gives the memory that others have given back by then, or its own thread ends the process. Null elsewhere makes Rust abort, which
+/// takes the server with it: the last resort of the own thread alone.
 #[cold]
-fn exhausted() -> *mut u8 {
-    if !memory::is_fallible() {
-        if is_own_thread() {
-            end();
-        } else {
-            EXHAUSTED.store(true, Ordering::Relaxed);
-            std::thread::sleep(PATIENCE);
+fn exhausted(ask: &dyn Fn() -> *mut u8) -> *mut u8 {
+    if memory::is_fallible() {
+        return std::ptr::null_mut();
+    }
+    EXHAUSTED.store(true, Ordering::Relaxed);
+    if !is_own_thread() {
+        return wait(ask);
+    }
+    // It cannot go back to where it would join them.
+    parallel::stop_helpers(PATIENCE);
+    end();
+    std::ptr::null_mut()
+}
+
+/// A helper thread without memory: the thread that watches sees it, and stops all others.
+fn wait(ask: &dyn Fn() -> *mut u8) -> *mut u8 {
+    if WAITING.fetch_add(1, Ordering::Relaxed) == 0 {
+        WAITING_SINCE.store(now().as_millis() as u64, Ordering::Relaxed);
+    }
+    loop {
+        std::thread::sleep(RETRY);
+        let block = ask();
+        if !block.is_null() {
+            WAITING.fetch_sub(1, Ordering::Relaxed);
+            return block;
         }
     }
-    std::ptr::null_mut()
 }
 
 fn is_own_thread() -> bool {

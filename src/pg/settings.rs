@@ -25,10 +25,12 @@ static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
 static DEVICE_ID: GucSetting<i32> = GucSetting::<i32>::new(0);
 static GPU_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RUN_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+static TRAINING_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(4 << 20);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
 static MAX_MODEL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
 static PRELOAD_MODELS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(32);
 static EMBEDDING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"all-minilm-l6-v2"));
 static IMAGE_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"efficientnet-lite0"));
@@ -85,6 +87,16 @@ pub fn register() {
         GucFlags::UNIT_KB,
     );
     GucRegistry::define_int_guc(
+        c"reco.training_memory",
+        c"Memory that one call may take to read rows, train, measure or make rows, models and their runs not counted.",
+        c"In kB where no unit is given; 0 sets no limit. What needs more is an error before it is taken.",
+        &TRAINING_MEMORY,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
         c"reco.cache_size",
         c"Models that a connection keeps loaded, by the size of their files.",
         c"In kB where no unit is given. Above it the least recently used are unloaded; the one in use always stays.",
@@ -115,11 +127,21 @@ pub fn register() {
     GucRegistry::define_int_guc(
         c"reco.threads",
         c"Threads that one statement may use for models and training.",
-        c"0 stands for the number of processors.",
+        c"0 stands for the number of processors. No more than reco.max_threads.",
         &THREADS,
         0,
         1024,
         GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.max_threads",
+        c"Threads that one statement may use, whatever reco.threads says.",
+        c"0 stands for the number of processors.",
+        &MAX_THREADS,
+        0,
+        1024,
+        GucContext::Suset,
         flags,
     );
     GucRegistry::define_int_guc(
@@ -201,10 +223,16 @@ fn limit(kilobytes: &GucSetting<i32>) -> Option<usize> {
 }
 
 pub fn threads() -> usize {
-    match THREADS.get() {
+    let given = |setting: &GucSetting<i32>| match setting.get() {
         0 => parallel::available_threads(),
         n => n.max(1) as usize,
-    }
+    };
+    given(&THREADS).min(given(&MAX_THREADS))
+}
+
+/// Bytes.
+pub fn training_memory() -> Option<usize> {
+    limit(&TRAINING_MEMORY)
 }
 
 pub fn max_batch() -> usize {

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::pg::dataset::FETCH;
 use crate::pg::declared;
 use crate::pg::row::{Field, type_name};
@@ -14,6 +15,7 @@ use crate::pg::secret::secret;
 use crate::pg::source::{ResultColumn, Source};
 use crate::progress::Progress;
 use crate::sealed::hex;
+use crate::sorting::sort_watched;
 use crate::synthesis::schema::{ColumnType, Description};
 use crate::tabular::{ColumnKind, Table, Value};
 
@@ -138,11 +140,10 @@ impl TypedRows {
         }
         let columns: Vec<&ResultColumn> = kept.iter().map(|(_, column, _)| column).collect();
         let declared = declared::read(&columns)?;
-        let distinct = |name: &str| is_distinct(&table, name);
         let descriptions = kept.iter().zip(declared.columns).map(|((_, column, reading), declared)| {
             // What is a key of its table is none of a join in which it comes more than once: there it refers to that table.
-            let key = declared.key && distinct(&column.name);
-            Description {
+            let key = declared.key && is_distinct(&table, &column.name, progress)?;
+            Ok(Description {
                 name: column.name.clone(),
                 column_type: reading.column_type(),
                 type_name: type_name(column.type_oid),
@@ -152,9 +153,9 @@ impl TypedRows {
                 foreign_key: declared.foreign_key || (declared.key && !key),
                 labels: reading.labels(column.type_oid),
                 uuid: column.type_oid == pg_sys::UUIDOID,
-            }
+            })
         });
-        let descriptions = descriptions.collect();
+        let descriptions = descriptions.collect::<Result<_>>()?;
         let types = columns.iter().map(|column| column.type_oid).collect();
         Ok(Self { descriptions, checks: declared.checks, unique: declared.unique, dropped, types, table })
     }
@@ -176,16 +177,17 @@ impl TypedRows {
 }
 
 /// Whether all values of a column differ and none is NULL.
-fn is_distinct(table: &Table, name: &str) -> bool {
-    match table.column(name) {
+fn is_distinct(table: &Table, name: &str, progress: &dyn Progress) -> Result<bool> {
+    Ok(match table.column(name) {
         Some((_, crate::tabular::Column::Category { codes, names, .. })) => names.len() == codes.len(),
         Some((_, crate::tabular::Column::Number(values))) => {
-            let mut sorted = values.clone();
-            sorted.sort_unstable_by(f64::total_cmp);
+            let mut sorted = Vec::new();
+            memory::extend(&mut sorted, values)?;
+            sort_watched(&mut sorted, &|| progress.check(), f64::total_cmp)?;
             sorted.windows(2).all(|pair| pair[0] < pair[1]) && !sorted.last().is_some_and(|x| x.is_nan())
         }
         _ => false,
-    }
+    })
 }
 
 /// Digits after the point of a numeric's modifier.
@@ -268,8 +270,8 @@ impl Reading {
     fn labels(self, type_oid: pg_sys::Oid) -> Option<Vec<String>> {
         match self {
             Self::Boolean => Some(vec!["false".into(), "true".into()]),
-            // SAFETY: takes any oid.
             Self::Printed(ColumnType::Text)
+                // SAFETY: takes any oid.
                 if unsafe { pg_sys::get_typtype(type_oid) } as u8 == pg_sys::TYPTYPE_ENUM =>
             {
                 declared::enum_labels(type_oid).ok()

@@ -170,7 +170,7 @@ impl Tile<'_> {
 unsafe fn scan_tile_body<V: Vector, const W: usize>(factors: &[f32], d: usize, tile: &mut Tile) {
     let items = factors.len() / d;
     let users = tile.tops.len();
-    assert_eq!(tile.packed.len(), d * TILE_USERS);
+    assert!(tile.packed.len() == d * TILE_USERS && users <= TILE_USERS && TILE_USERS.is_multiple_of(W * V::LANES));
     assert!(tile.base.is_empty() || tile.base.len() == items * TILE_USERS);
     let mut scores = [0f32; 16];
     for first in (0..items).step_by(4) {

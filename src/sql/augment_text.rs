@@ -15,7 +15,9 @@ use crate::pg::row::{Kind, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
 use crate::progress::Progress;
-use crate::synthesis::text::{Augmenter, Change, Corpus, Method, Request, Rules, Vocabulary};
+use crate::synthesis::text::{
+    Augmenter, Change, Corpus, MOST_BYTES, Method, Request, Rules, Vocabulary, check_length, check_phrase,
+};
 
 /// The most variants of a text.
 const MOST: i32 = 10_000;
@@ -186,6 +188,7 @@ impl<'a> Asked<'a> {
     ) -> Result<Augmenter> {
         let mut rules = Rules { first_is_free: self.first_is_free, ..Rules::default() };
         for word in &self.keep {
+            check_phrase(word, "option \"keep\"")?;
             rules.keep.entry(word);
         }
         if let Some(query) = self.lexicon {
@@ -193,7 +196,7 @@ impl<'a> Asked<'a> {
         }
         let Some(query) = self.corpus else { return Ok(Augmenter { rules, vocabulary: None }) };
         let corpus = read_corpus(query, &rules, progress)?;
-        let words = corpus.words(self.max_vocabulary, &mut rules);
+        let words = corpus.words(self.max_vocabulary, &mut rules, progress)?;
         if !self.uses_neighbors() {
             // The corpus has told brands.
             return Ok(Augmenter { rules, vocabulary: None });
@@ -213,6 +216,8 @@ fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Resu
         let fetched = rows.fetch(FETCH, |row| {
             // A pair with a NULL says nothing.
             if let (Some(word), Some(synonym)) = (row.text(0)?, row.text(1)?) {
+                check_phrase(word, "lexicon")?;
+                check_phrase(synonym, "lexicon")?;
                 rules.lexicon.add(word, synonym);
             }
             Ok(())
@@ -229,11 +234,17 @@ fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Resu
 fn read_corpus(query: &str, rules: &Rules, progress: &dyn Progress) -> Result<Corpus> {
     let mut rows = Source::open_named("corpus", query, &[required("text", Kind::Text)])?;
     let mut corpus = Corpus::default();
-    let mut done = 0;
+    let (mut done, mut unlooked) = (0, 0);
     loop {
-        // Each text is cut into its words: a thousand take some milliseconds.
+        // Each text is cut into its words: a thousand titles take some milliseconds, and so does one of the longest.
         let fetched = rows.fetch(1000, |row| {
             if let Some(text) = row.text(0)? {
+                check_length(text, || format!("the text of row {} of corpus", done + 1))?;
+                unlooked += text.len();
+                if unlooked > MOST_BYTES {
+                    unlooked = 0;
+                    progress.check()?;
+                }
                 corpus.add(text, rules);
             }
             Ok(())

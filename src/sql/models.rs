@@ -14,7 +14,7 @@ use crate::memory;
 use crate::onnx::inspect::Signature;
 use crate::onnx::proto::data_type;
 use crate::onnx::session::RunMemory;
-use crate::onnx::tensor::Tensor;
+use crate::onnx::tensor::{MOST_JSON_VALUES, Tensor};
 use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, TOKENIZER_FILE, Task};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
@@ -220,6 +220,7 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
     }
     let mut tensors = Vec::new();
     for port in &graph.signature.inputs {
+        progress.check()?;
         let value = given.get(&port.name).ok_or_else(|| wrong(&port.name, "is missing".into()))?;
         let tensor = Tensor::from_json(value, port.element_type).map_err(|problem| wrong(&port.name, problem))?;
         if !port.accepts(&tensor.shape) {
@@ -243,10 +244,18 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
         tokens: None,
         took: began.elapsed(),
     });
-    Ok(wanted
-        .iter()
-        .zip(outputs)
-        .map(|(name, tensor)| ((*name).to_owned(), tensor.to_json()))
-        .collect::<Map<_, _>>()
-        .into())
+    let mut shown = Map::new();
+    for (&name, tensor) in wanted.iter().zip(outputs) {
+        progress.check()?;
+        if tensor.values.len() > MOST_JSON_VALUES {
+            return Err(Error::TooLarge {
+                what: format!("output \"{name}\" of model \"{model}\""),
+                needed: format!("{} values", tensor.values.len()),
+                limit: format!("{MOST_JSON_VALUES} values"),
+                hint: "Give it fewer rows at once.".into(),
+            });
+        }
+        shown.insert(name.to_owned(), tensor.to_json());
+    }
+    Ok(shown.into())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use pgrx::{AnyElement, pg_sys};
 
-use super::{given, list_length, raise};
+use super::{check_ids, given, list_length, raise};
 use crate::error::{Error, Result};
 use crate::pg::catalog::Task;
 use crate::pg::errors;
@@ -82,6 +82,7 @@ impl Asked {
         if let Some(most) = max_per_group.filter(|most| *most < 1) {
             return Err(Error::argument("max_per_group", most, "Give 1 or more."));
         }
+        check_ids("deny", deny.as_ref().map_or(0, Array::len))?;
         Ok(Self {
             k: list_length(given(k, "k")?)?,
             exclude_seen: given(exclude_seen, "exclude_seen")?,
@@ -241,6 +242,7 @@ fn recommend_for_items(
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     let (model, item_ids) = (given(model, "model")?, given(item_ids, "item_ids")?);
     let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
+    check_ids("item_ids", item_ids.len())?;
     let statement = Statement::new("recommend_for_items", model);
     let weights: Option<Vec<Option<f32>>> = weights.map(|w| w.iter().collect());
     if let Some(weights) = &weights
@@ -252,6 +254,9 @@ fn recommend_for_items(
     let list = served(model, &statement, |recommender| {
         let mut pairs: Vec<(u32, f64)> = Vec::new();
         for (i, id) in item_ids.iter().enumerate() {
+            if i.is_multiple_of(LOOK) {
+                statement.check()?;
+            }
             let hint = "Leave NULL out of the array.";
             let id = id.ok_or_else(|| Error::argument(format!("item_ids[{}]", i + 1), "null", hint))?;
             let weight = match &weights {
@@ -277,6 +282,9 @@ fn recommend_for_items(
     })?;
     Ok(TableIterator::new(list))
 }
+
+/// Ids between two looks for a cancel request.
+const LOOK: usize = 8192;
 
 /// Users whose lists are made together: one matrix product fills all cores for some milliseconds.
 const USERS_AT_ONCE: u32 = 512;

@@ -124,7 +124,7 @@ pub(super) fn read(
     wishes.checks = std::mem::take(&mut typed.checks);
     wishes.unique.append(&mut typed.unique);
     wishes.private = private;
-    let mut learned = Learned::new(&typed.table, &typed.descriptions, &wishes)?;
+    let mut learned = Learned::new(&typed.table, &typed.descriptions, &wishes, progress)?;
     learned.notices.iter().for_each(|text| warning!("{text}"));
     for column in &mut learned.schema.columns {
         if let (ColumnType::Array, Role::Categories { names, json, .. }) = (column.column_type, &mut column.role) {

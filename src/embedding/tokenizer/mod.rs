@@ -25,12 +25,16 @@ use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, Trunc
 use tokenizers::{Model, Normalizer, PostProcessor, PostProcessorWrapper, Tokenizer, TokenizerImpl};
 
 use crate::error::{Error, Result};
+use crate::jobs::Relay;
 use crate::parallel;
 use crate::progress::Progress;
 use prepared::MappedTokenizer;
 
 /// Texts given to one thread at a time: a few hundred microseconds of work.
 const CHUNK: usize = 32;
+
+/// Bytes of a text, at most, that are read to fill a model of no more tokens than they surely hold: a tenth of a second.
+const MOST_READ: usize = 128 << 10;
 
 /// Bytes of text that surely hold more than one token of the model's length, in all but odd texts; see [`head`].
 const BYTES_PER_TOKEN: usize = 32;
@@ -108,14 +112,16 @@ impl TextTokenizer {
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<u32>>> {
         let mut tokens = vec![Vec::new(); texts.len()];
+        let relay = Relay::new(progress);
         parallel::for_each_chunk(
             &mut tokens,
             CHUNK,
             threads,
-            progress,
+            &relay,
             || (),
             |_, number, out| {
                 for (tokens, text) in out.iter_mut().zip(&texts[number * CHUNK..]) {
+                    relay.signal.check()?;
                     *tokens = self.one(text, prefix)?;
                 }
                 Ok(())
@@ -124,9 +130,11 @@ impl TextTokenizer {
         Ok(tokens)
     }
 
-    /// A long text is read only as far as it fills the model: a text of a megabyte costs what a page costs.
+    /// A long text is read only as far as it fills the model: a text of a megabyte costs what a page costs. One that does not fill it within
+    /// [`MOST_READ`] is an error: where its tokens end only all of it could say.
     fn one(&self, text: &str, prefix: &str) -> Result<Vec<u32>> {
         let mut bytes = (self.max_length + 1) * BYTES_PER_TOKEN;
+        let most = bytes.max(MOST_READ);
         loop {
             let part = head(text, bytes);
             let input = if prefix.is_empty() { part.into() } else { format!("{prefix}{part}") };
@@ -138,7 +146,17 @@ impl TextTokenizer {
             if encoding.len() >= self.max_length || part.len() == text.len() {
                 return Ok(encoding.get_ids().to_vec());
             }
-            bytes = bytes.saturating_mul(4);
+            if bytes == most {
+                return Err(Error::TooLarge {
+                    what: format!("a text that begins with {} tokens in {most} bytes", encoding.len()),
+                    needed: format!("{} bytes to be read", text.len()),
+                    limit: format!("{most} bytes for the model's {} tokens", self.max_length),
+                    hint:
+                        "Take out blanks, control characters and words that are no words, or embed left(text, 100000)."
+                            .into(),
+                });
+            }
+            bytes = bytes.saturating_mul(4).min(most);
         }
     }
 }

@@ -220,9 +220,13 @@ fn a_long_text_is_cut_to_the_models_length_and_equals_its_beginning() {
     let tokenizer = open(&words(), 8);
     let long = "red ".repeat(300_000);
     assert_eq!(ids(&tokenizer, &long), [1; 8]);
-    // One word of a megabyte, then a known one: the cut must not invent tokens.
-    let odd = format!("{} wine", "x".repeat(1_000_000));
+    // One word of 100 kB, then a known one: the cut must not invent tokens.
+    let odd = format!("{} wine", "x".repeat(100_000));
     assert_eq!(ids(&tokenizer, &odd), [0, 2]);
+    // Of one of a megabyte nothing could be said without reading all of it.
+    let endless = format!("{} wine", "x".repeat(1_000_000));
+    let error = tokenizer.tokenize(&[&endless], "", 1, &Unwatched).unwrap_err();
+    assert!(matches!(&error, Error::TooLarge { .. }) && error.to_string().contains("131072 bytes"), "{error}");
     // Special tokens count, and stay.
     let bert = open(&bert(word_piece_model("##", &PIECES)), 4);
     assert_eq!(ids(&bert, "a a a a a a"), [4, 10, 10, 7]);

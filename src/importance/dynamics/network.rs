@@ -136,6 +136,7 @@ unsafe fn gather_strip<V: Vector, const W: usize>(
     j: usize,
     (factor, start, out): (f32, *const f32, *mut f32),
 ) {
+    // SAFETY: as the caller promises.
     unsafe {
         let mut acc = [V::splat(0.0); W];
         for (&index, &value) in indices.iter().zip(values) {
@@ -162,6 +163,7 @@ unsafe fn gather<V: Vector>(entries: (&[u32], &[f32]), rows: &[f32], factor: f32
     assert!(start.len() == width && width.is_multiple_of(PAD));
     let ends = (factor, start.as_ptr(), out.as_mut_ptr());
     let mut j = 0;
+    // SAFETY: strips end within `width`, a multiple of LANES; the indices are as the caller promises.
     unsafe {
         while j + 4 * V::LANES <= width {
             gather_strip::<V, 4>(entries, rows.as_ptr(), width, j, ends);
@@ -186,6 +188,7 @@ unsafe fn scatter_strip<V: Vector, const W: usize>(
     width: usize,
     j: usize,
 ) {
+    // SAFETY: as the caller promises.
     unsafe {
         let x: [V; W] = std::array::from_fn(|w| V::load(x.add(j + w * V::LANES)));
         for (&index, &value) in indices.iter().zip(values) {
@@ -206,7 +209,9 @@ unsafe fn scatter_strip<V: Vector, const W: usize>(
 #[inline(always)]
 unsafe fn scatter<V: Vector>(entries: (&[u32], &[f32]), x: &[f32], rows: &mut [f32]) {
     let width = x.len();
+    assert!(width.is_multiple_of(PAD));
     let mut j = 0;
+    // SAFETY: strips end within `width`, a multiple of LANES; the indices are as the caller promises.
     unsafe {
         while j + 4 * V::LANES <= width {
             scatter_strip::<V, 4>(entries, x.as_ptr(), rows.as_mut_ptr(), width, j);
@@ -249,7 +254,7 @@ unsafe fn products<V: Vector>(rows: &[f32], x: &[f32], start: &[f32], out: &mut 
 /// One row through both layers: `scratch.hidden`, and `scratch.outputs` as its targets leave them: prediction − label.
 ///
 /// # Safety
-/// The processor has `V`'s instructions.
+/// The processor has `V`'s instructions; [`check`] found that all fit each other.
 #[inline(always)]
 unsafe fn forward<V: Vector>(
     weights: &Layers,
@@ -258,6 +263,7 @@ unsafe fn forward<V: Vector>(
     row: usize,
     scratch: &mut Scratch,
 ) -> Finding {
+    // SAFETY: the inputs' columns are as many as rows of weights, of the scratch's width, as the caller has checked.
     unsafe {
         gather::<V>(inputs.row(row), &weights.first, inputs.scale, &weights.first_bias, &mut scratch.hidden);
         scratch.hidden.iter_mut().for_each(|x| *x = x.max(0.0));
@@ -269,17 +275,25 @@ unsafe fn forward<V: Vector>(
 /// The gradient at the hidden layer, in `scratch.back`.
 ///
 /// # Safety
-/// The processor has `V`'s instructions.
+/// The processor has `V`'s instructions; [`check`] found that all fit each other.
 #[inline(always)]
 unsafe fn backward<V: Vector>(weights: &Layers, scratch: &mut Scratch) {
     let width = weights.hidden;
     scratch.back.fill(0.0);
     for (&output, row) in scratch.outputs.iter().zip(weights.second.chunks_exact(width)) {
+        // SAFETY: both are `width` long, as the caller has checked.
         unsafe { axpy_of::<V>(output, row.as_ptr(), scratch.back.as_mut_ptr(), width) };
     }
     for (back, &hidden) in scratch.back.iter_mut().zip(&scratch.hidden) {
         *back = if hidden > 0.0 { *back } else { 0.0 };
     }
+}
+
+/// What the kernels rely on: a row of weights for each of the inputs' columns, which are checked, and layers and scratch of one width.
+fn check(weights: &Layers, inputs: &Inputs, scratch: &Scratch) {
+    let width = weights.hidden;
+    assert!(width.is_multiple_of(PAD) && weights.first.len() == inputs.columns() * width);
+    assert!(scratch.hidden.len() == width && scratch.back.len() == width);
 }
 
 /// Rows whose gradients are added up.
@@ -300,10 +314,11 @@ unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
     gradient: &mut Layers,
     scratch: &mut Scratch,
 ) {
-    assert!(weights.first.len() == inputs.columns() * weights.hidden && gradient.first.len() == weights.first.len());
+    check(weights, inputs, scratch);
+    assert!(gradient.first.len() == weights.first.len() && gradient.hidden == weights.hidden);
     let width = weights.hidden;
     for &row in batch.rows {
-        // SAFETY: the processor has the instructions, as the caller promises; the inputs' columns are as many as rows of weights.
+        // SAFETY: the processor has the instructions, as the caller promises; all fit each other, as was checked.
         unsafe {
             forward::<V>(weights, inputs, targets, row as usize, scratch);
             if batch.bounded {
@@ -351,8 +366,9 @@ unsafe fn assess_body<V: Vector, const TILE: usize>(
     out: &mut [Finding],
     scratch: &mut Scratch,
 ) {
-    assert!(weights.first.len() == inputs.columns() * weights.hidden);
+    check(weights, inputs, scratch);
     let width = weights.hidden;
+    // SAFETY: as long as is said.
     let square = |x: &[f32]| unsafe { dot_of::<V>(x.as_ptr(), x.as_ptr(), x.len()) };
     for (row, found) in (first..).zip(out) {
         // SAFETY: as in `add_gradient_body`.
@@ -366,7 +382,7 @@ unsafe fn assess_body<V: Vector, const TILE: usize>(
                 found.gradient_square = second + square(&scratch.back) * (inputs.squares[row] + 1.0);
             }
             if let Some(other) = wanted.along {
-                assert!(other.first.len() == weights.first.len());
+                assert!(other.first.len() == weights.first.len() && other.hidden == width);
                 let mut along = 0.0;
                 for ((&output, to), bias) in
                     scratch.outputs.iter().zip(other.second.chunks_exact(width)).zip(&other.second_bias)

@@ -214,6 +214,7 @@ impl Half<'_> {
 unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Block) {
     let Parameters { learning_rate, regularization, factors, .. } = half.parameters;
     let (stride, others) = (block.stride, half.others.states.len());
+    assert!(half.others.stride == stride && stride.is_multiple_of(V::LANES));
     for (at, state) in block.states.iter_mut().enumerate() {
         let row = block.first + at;
         let chosen = half.chosen.row(row).0;
@@ -290,6 +291,7 @@ struct View<'a> {
 #[inline(always)]
 unsafe fn look_body<V: Vector, const TILE: usize>(view: &View, first: usize, shown: &mut [f32]) {
     let d = view.users.factors as f32;
+    assert_eq!(view.users.stride, view.items.stride);
     let (mut user, mut rest) = (first, shown);
     while !rest.is_empty() {
         let chosen = view.by_user.row(user).0;

@@ -40,6 +40,7 @@ unsafe fn add_group<V: Vector, const PASS: u8, const G: usize>(
     p: *const f32,
     out: *mut f32,
 ) -> f32 {
+    // SAFETY: as the caller promises.
     unsafe {
         let mut acc = [V::splat(0.0); G];
         let mut k = 0;
@@ -87,7 +88,7 @@ unsafe fn add_group<V: Vector, const PASS: u8, const G: usize>(
 /// A pass over a row's columns.
 ///
 /// # Safety
-/// As for [`add_group`]; all of `upcoming` too must be rows of `factors`.
+/// As for [`add_group`]: every index of the row is one of `factors`, and it has as many confidences.
 #[inline(always)]
 unsafe fn add_terms<V: Vector, const PASS: u8>(
     factors: *const f32,
@@ -99,6 +100,7 @@ unsafe fn add_terms<V: Vector, const PASS: u8>(
     let (indices, confidences) = (row.indices, row.confidences);
     let n = indices.len();
     let mut total = 0.0;
+    // SAFETY: as the caller promises; `j` and what is read behind it stay below `n`, and a prefetch may be of any address.
     unsafe {
         let at = |j: usize| factors.add(*indices.get_unchecked(j) as usize * d);
         let mut j = 0;
@@ -137,7 +139,8 @@ unsafe fn solve_row_body<V: Vector, const TILE: usize>(
     scratch: &mut [f32],
 ) {
     let d = problem.dense.len();
-    assert!(x.len() == d && problem.typical.len() == d && scratch.len() == VECTORS * d);
+    assert!(x.len() == d && problem.typical.len() == d && scratch.len() == VECTORS * d && d.is_multiple_of(16));
+    assert_eq!(row.indices.len(), row.confidences.len());
     let (r, rest) = scratch.split_at_mut(d);
     let (p, rest) = rest.split_at_mut(d);
     let (q, preconditioner) = rest.split_at_mut(d);
@@ -151,7 +154,7 @@ unsafe fn solve_row_body<V: Vector, const TILE: usize>(
         assert_eq!(row.expected.len(), d);
         r.iter_mut().zip(row.expected).for_each(|(r, &m)| *r = lambda * m);
     }
-    // SAFETY: `solve_rows` checked the indices; all vectors are `d` long.
+    // SAFETY: the caller checked the indices; all vectors are `d` long, a multiple of 16.
     unsafe { add_terms::<V, { pass::RESIDUAL }>(y, d, row, x.as_ptr(), r.as_mut_ptr()) };
     for k in 0..d {
         let dense = problem.dense[k] + lambda;
@@ -212,14 +215,18 @@ unsafe fn solve_row_body<V: Vector, const TILE: usize>(
 }
 dispatch! {
     /// Improves `x` [stride] by steps of conjugate gradients; `scratch` is [`VECTORS`] times as long.
-    pub fn solve_row(problem: &Problem, row: &Row, x: &mut [f32], scratch: &mut [f32]) = solve_row_body
+    ///
+    /// # Safety
+    /// Every index of the row is a row of `problem.factors` [_, stride].
+    pub unsafe fn solve_row(problem: &Problem, row: &Row, x: &mut [f32], scratch: &mut [f32]) = solve_row_body
 }
 
 #[inline(always)]
 unsafe fn row_loss_body<V: Vector, const TILE: usize>(factors: &[f32], row: &Row, x: &[f32]) -> f32 {
     let columns = factors.len() / x.len();
-    assert!(x.len().is_multiple_of(16) && row.indices.iter().chain(row.upcoming).all(|&i| (i as usize) < columns));
-    // SAFETY: the indices were checked; nothing is written in this pass.
+    assert!(x.len().is_multiple_of(16) && row.indices.iter().all(|&i| (i as usize) < columns));
+    assert_eq!(row.indices.len(), row.confidences.len());
+    // SAFETY: the indices were checked, and there are as many confidences; nothing is written in this pass.
     unsafe { add_terms::<V, { pass::LOSS }>(factors.as_ptr(), x.len(), row, x.as_ptr(), std::ptr::null_mut()) }
 }
 dispatch! {

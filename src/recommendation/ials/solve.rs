@@ -87,9 +87,6 @@ pub fn solve_rows(problem: &Problem, rows: &Rows, x: &mut [f32]) {
     assert_eq!(x.len(), d * rows.lambda.len());
     assert_eq!(rows.indptr.len(), rows.lambda.len() + 1);
     assert!(rows.expected.is_empty() || rows.expected.len() == x.len());
-    let entries = rows.indptr.first().map_or(0, |&n| n as usize)..rows.indptr.last().map_or(0, |&n| n as usize);
-    // The kernels read rows of factors unchecked.
-    assert!(rows.indices[entries].iter().all(|&i| (i as usize) < columns));
     let mut scratch = Scratch::new(d, problem);
     for (u, x) in x.chunks_exact_mut(d).enumerate() {
         if problem.stop.load(Ordering::Relaxed) {
@@ -104,10 +101,13 @@ pub fn solve_rows(problem: &Problem, rows: &Rows, x: &mut [f32]) {
             }
             continue;
         }
+        // The kernels read rows of factors unchecked.
+        assert!(row.indices.iter().all(|&i| (i as usize) < columns));
         // A matrix that is not positive definite in f32 is left to the steps, which need no decomposition.
         let solved = problem.solver != Solver::Cg && block::solve_row(problem, &row, x, &mut scratch.block);
         if !solved {
-            conjugate::solve_row(problem, &row, x, &mut scratch.vectors);
+            // SAFETY: the indices were checked.
+            unsafe { conjugate::solve_row(problem, &row, x, &mut scratch.vectors) };
         }
     }
 }

@@ -281,6 +281,7 @@ unsafe fn add_transposed<V: Vector, const W: usize>(
     count: usize,
     d: usize,
 ) {
+    // SAFETY: as the caller promises.
     unsafe {
         let mut acc = [[V::splat(0.0); W]; 4];
         for (c, acc) in acc.iter_mut().enumerate() {

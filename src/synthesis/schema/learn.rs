@@ -7,9 +7,12 @@ use super::{Column, ColumnType, Description, Role, Schema, Wishes};
 use crate::draw::mix;
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::progress::Progress;
+use crate::sorting::sort_watched;
 use crate::synthesis::constraints::{self, Constraint};
 use crate::synthesis::frame::{Field, FieldKind, Frame, Values};
 use crate::synthesis::keys::Key;
+use crate::synthesis::text::check_lengths;
 use crate::tabular::{self, NONE, Table};
 
 /// Fewer rows do not tell an identifier, or free text, from chance.
@@ -20,6 +23,9 @@ const IDENTIFIER: &str = "id";
 const MOST_ELEMENTS: usize = 16;
 /// Texts of at least so many words, most of which differ, are free.
 const FREE_WORDS: f64 = 3.0;
+
+/// Numbers between two looks for a cancel request.
+const PART: usize = 1 << 16;
 
 /// What a source comes to.
 pub struct Learned {
@@ -39,7 +45,7 @@ struct Source<'a> {
 impl Learned {
     /// `descriptions` are those of the table's columns, in their order: those that are numbers are read as numbers, all others as
     /// categories.
-    pub fn new(table: &Table, descriptions: &[Description], wishes: &Wishes) -> Result<Self> {
+    pub fn new(table: &Table, descriptions: &[Description], wishes: &Wishes, progress: &dyn Progress) -> Result<Self> {
         let mut learned = Self {
             schema: Schema::default(),
             frame: Frame { rows: table.rows(), columns: Vec::new() },
@@ -48,8 +54,10 @@ impl Learned {
         };
         learned.read_constraints(descriptions, wishes)?;
         for (description, (_, _, column)) in descriptions.iter().zip(table.columns()) {
-            learned.add(&Source { description, column }, wishes)?;
+            progress.check()?;
+            learned.add(&Source { description, column }, wishes, progress)?;
         }
+        progress.check()?;
         learned.check_rows(table, descriptions)?;
         learned.apply_constraints()?;
         learned.order()?;
@@ -89,7 +97,7 @@ impl Learned {
         Ok(())
     }
 
-    fn add(&mut self, source: &Source, wishes: &Wishes) -> Result<()> {
+    fn add(&mut self, source: &Source, wishes: &Wishes, progress: &dyn Progress) -> Result<()> {
         let Source { description, column } = source;
         let name = &description.name;
         let rows = self.frame.rows;
@@ -108,11 +116,11 @@ impl Learned {
             tabular::Column::Number(values) if values.iter().all(|x| x.is_nan()) && !wishes.private => Role::Null,
             tabular::Column::Category { names, .. } if names.is_empty() && !wishes.private => Role::Null,
             tabular::Column::Number(values) if foreign => {
-                let (codes, names) = categories_of(values);
+                let (codes, names) = categories_of(values, progress)?;
                 self.categories(description, codes, names, wishes)?
             }
             tabular::Column::Number(values) => {
-                let identifies = counts_rows(values) || (name == IDENTIFIER && are_distinct(values));
+                let identifies = counts_rows(values) || (name == IDENTIFIER && are_distinct(values, progress)?);
                 // What the rows alone say is not told of private ones.
                 let identifies = description.column_type == ColumnType::Integer && identifies && !wishes.private;
                 if identifies && !wishes.bounds.contains_key(name) {
@@ -264,6 +272,7 @@ impl Learned {
         names: Vec<String>,
         wishes: &Wishes,
     ) -> Result<Role> {
+        check_lengths(&description.name, &names)?;
         if wishes.private {
             let hint = format!(
                 "Its texts would tell the rows: leave it out with {{\"drop\": [\"{0}\"]}}, or declare its values with {{\"domain\": {{\"{0}\": […]}}}}.",
@@ -456,20 +465,36 @@ fn counts_rows(values: &[f64]) -> bool {
     values.iter().all(|x| !std::mem::replace(&mut seen[(x - low) as usize], true))
 }
 
-fn are_distinct(values: &[f64]) -> bool {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
+fn are_distinct(values: &[f64], progress: &dyn Progress) -> Result<bool> {
     // NaN, for NULL, is no less than anything.
-    values.len() >= TELLING_ROWS && sorted.windows(2).all(|pair| pair[0] < pair[1])
+    let sorted = sorted(values, progress)?;
+    Ok(values.len() >= TELLING_ROWS && sorted.windows(2).all(|pair| pair[0] < pair[1]))
 }
 
 /// Numbers as categories, in ascending order.
-fn categories_of(values: &[f64]) -> (Vec<u32>, Vec<String>) {
-    let mut known: Vec<f64> = values.iter().copied().filter(|x| !x.is_nan()).collect();
-    known.sort_unstable_by(f64::total_cmp);
+fn categories_of(values: &[f64], progress: &dyn Progress) -> Result<(Vec<u32>, Vec<String>)> {
+    let mut known = sorted(values, progress)?;
+    known.retain(|x| !x.is_nan());
     known.dedup();
-    let code = |x: f64| if x.is_nan() { NONE } else { known.partition_point(|&known| known < x) as u32 };
-    (values.iter().map(|&x| code(x)).collect(), known.iter().map(f64::to_string).collect())
+    let (mut codes, mut names) = (memory::filled(NONE, values.len())?, Vec::new());
+    for (values, codes) in values.chunks(PART).zip(codes.chunks_mut(PART)) {
+        progress.check()?;
+        for (&x, code) in values.iter().zip(codes).filter(|(x, _)| !x.is_nan()) {
+            *code = known.partition_point(|&known| known < x) as u32;
+        }
+    }
+    for known in known.chunks(PART) {
+        progress.check()?;
+        names.extend(known.iter().map(f64::to_string));
+    }
+    Ok((codes, names))
+}
+
+fn sorted(values: &[f64], progress: &dyn Progress) -> Result<Vec<f64>> {
+    let mut sorted = Vec::new();
+    memory::extend(&mut sorted, values)?;
+    sort_watched(&mut sorted, &|| progress.check(), f64::total_cmp)?;
+    Ok(sorted)
 }
 
 /// The numbers of an array as PostgreSQL prints it: `{1,2.5,-3}`.

@@ -90,7 +90,7 @@ fn shop() -> (Vec<Description>, Table) {
 fn columns_become_what_they_are() {
     let (columns, table) = shop();
     let wishes = Wishes { constraints: vec!["ordered <= shipped".into()], ..Wishes::default() };
-    let learned = Learned::new(&table, &columns, &wishes).unwrap();
+    let learned = Learned::new(&table, &columns, &wishes, &Unwatched).unwrap();
     let role = |name: &str| learned.schema.columns[learned.schema.column(name).unwrap()].role.clone();
     assert!(matches!(role("id"), Role::Key(_)));
     assert!(matches!(role("segment"), Role::Categories { names, .. } if names == ["new", "old"]));
@@ -110,7 +110,8 @@ fn columns_become_what_they_are() {
 fn rows_keep_their_types_keys_and_constraints() {
     let (columns, table) = shop();
     let wishes = Wishes { constraints: vec!["ordered <= shipped".into()], ..Wishes::default() };
-    let (schema, blocks) = made(Learned::new(&table, &columns, &wishes).unwrap(), 20_000, json!({})).unwrap();
+    let (schema, blocks) =
+        made(Learned::new(&table, &columns, &wishes, &Unwatched).unwrap(), 20_000, json!({})).unwrap();
     assert_eq!(blocks.iter().map(|block| block.rows).sum::<usize>(), 20_000);
     let mut next = 298;
     for block in &blocks {
@@ -132,7 +133,7 @@ fn rows_keep_their_types_keys_and_constraints() {
 #[test]
 fn conditions_are_met_or_said_to_be_impossible() {
     let (columns, table) = shop();
-    let learn = || Learned::new(&table, &columns, &Wishes::default()).unwrap();
+    let learn = || Learned::new(&table, &columns, &Wishes::default(), &Unwatched).unwrap();
     let (schema, blocks) = made(
         learn(),
         500,
@@ -161,7 +162,7 @@ fn conditions_are_met_or_said_to_be_impossible() {
 #[test]
 fn a_condition_on_a_number_gives_exactly_that_number() {
     let (columns, table) = shop();
-    let learned = Learned::new(&table, &columns, &Wishes::default()).unwrap();
+    let learned = Learned::new(&table, &columns, &Wishes::default(), &Unwatched).unwrap();
     let (schema, blocks) = made(learned, 50, json!({"price": 12.34})).unwrap();
     assert!(
         blocks.iter().all(|block| (0..block.rows).all(|row| block.json_row(&schema, row)["price"] == json!(12.34)))
@@ -173,7 +174,7 @@ fn contradictions_and_broken_rows_are_errors() {
     let (columns, table) = shop();
     let error = |constraints: &[&str]| {
         let constraints = constraints.iter().map(|&text| text.to_owned()).collect();
-        Learned::new(&table, &columns, &Wishes { constraints, ..Wishes::default() }).err().unwrap()
+        Learned::new(&table, &columns, &Wishes { constraints, ..Wishes::default() }, &Unwatched).err().unwrap()
     };
     assert!(
         error(&["ordered < shipped"]).to_string().contains("row 8 of the source is against \"ordered\" < \"shipped\"")
@@ -189,7 +190,7 @@ fn contradictions_and_broken_rows_are_errors() {
         constraints: constraints.iter().map(|&text| text.to_owned()).collect(),
         ..Wishes::default()
     };
-    let error = Learned::new(&table, &columns, &wishes(&["a < b", "b < a"])).err().unwrap();
+    let error = Learned::new(&table, &columns, &wishes(&["a < b", "b < a"]), &Unwatched).err().unwrap();
     assert_eq!(error.to_string(), "the constraints is contradictory");
 }
 
@@ -201,15 +202,16 @@ fn table_of_nulls(columns: &[Description]) -> Table {
 fn what_is_always_null_stays_null_and_one_row_is_enough() {
     let columns =
         vec![describe("a", ColumnType::Integer), describe("b", ColumnType::Text), describe("c", ColumnType::Text)];
-    let learned = Learned::new(&table_of_nulls(&columns), &columns, &Wishes::default()).unwrap();
+    let learned = Learned::new(&table_of_nulls(&columns), &columns, &Wishes::default(), &Unwatched).unwrap();
     let (schema, blocks) = made(learned, 3, json!({})).unwrap();
     assert_eq!(blocks[0].json_row(&schema, 2), json!({"a": null, "b": null, "c": "x"}));
     let one = table(&columns, 1, |_| vec![Value::Number(4.0), Value::Category("b"), Value::Category("c")]);
-    let (schema, blocks) = made(Learned::new(&one, &columns, &Wishes::default()).unwrap(), 2, json!({})).unwrap();
+    let (schema, blocks) =
+        made(Learned::new(&one, &columns, &Wishes::default(), &Unwatched).unwrap(), 2, json!({})).unwrap();
     assert_eq!(blocks[0].json_row(&schema, 1), json!({"a": 4, "b": "b", "c": "c"}));
     let keys = vec![Description { key: true, ..describe("a", ColumnType::Integer) }];
     let only_keys = table(&keys, 3, |i| vec![Value::Number(i as f64)]);
-    assert!(Learned::new(&only_keys, &keys, &Wishes::default()).err().unwrap().hint().is_some());
+    assert!(Learned::new(&only_keys, &keys, &Wishes::default(), &Unwatched).err().unwrap().hint().is_some());
 }
 
 #[test]
@@ -227,7 +229,7 @@ fn rows_unique_in_several_columns_stay_so_and_repeat_none_of_the_source() {
         }
     }
     let wishes = Wishes { unique: vec![vec!["a".into(), "b".into()]], ..Wishes::default() };
-    let Learned { schema, unique, .. } = Learned::new(&rows, &columns, &wishes).unwrap();
+    let Learned { schema, unique, .. } = Learned::new(&rows, &columns, &wishes, &Unwatched).unwrap();
     let part = Part::new(schema, Box::new(Apart), unique, &Unwatched).unwrap();
     let mut sampler = Sampler::new(&part, 90, Conditions::default(), 1);
     let mut seen = ahash::AHashSet::new();
@@ -272,7 +274,7 @@ fn texts_arrays_and_identifiers_are_told_apart() {
             Value::Number(i as f64 + 1.0),
         ]
     });
-    let learned = Learned::new(&rows, &columns, &Wishes::default()).unwrap();
+    let learned = Learned::new(&rows, &columns, &Wishes::default(), &Unwatched).unwrap();
     let roles: Vec<&Role> = learned.schema.columns.iter().map(|column| &column.role).collect();
     assert!(matches!(roles[0], Role::Key(_)) && matches!(roles[1], Role::FreeText { .. }));
     assert!(matches!(roles[2], Role::Elements { count: 2, .. }) && matches!(roles[3], Role::Categories { .. }));
@@ -281,11 +283,11 @@ fn texts_arrays_and_identifiers_are_told_apart() {
     let mut options = json!({"text": {"words": "category", "code": "category"}, "keys": []});
     let mut read = Options::new("cart", &options).unwrap();
     let wishes = Wishes::read(&mut read, &columns).unwrap();
-    let learned = Learned::new(&rows, &columns, &wishes).unwrap();
+    let learned = Learned::new(&rows, &columns, &wishes, &Unwatched).unwrap();
     assert!(learned.schema.columns[..2].iter().all(|column| matches!(column.role, Role::Categories { .. })));
     options["domain"] = json!({"number": {"low": 0, "high": 30}});
     let wishes = Wishes::read(&mut Options::new("cart", &options).unwrap(), &columns).unwrap();
-    let error = Learned::new(&rows, &columns, &wishes).err().unwrap();
+    let error = Learned::new(&rows, &columns, &wishes, &Unwatched).err().unwrap();
     assert_eq!(error.to_string(), "column \"number\" is outside its declared domain");
     let wrong = [
         json!({"keys": "id"}),
@@ -312,7 +314,7 @@ fn of_private_rows_nothing_is_read_but_what_a_method_pays_for() {
     let rows = table(&columns, 40, |i| {
         vec![Value::Number(i as f64 + 1.0), Value::Category(&codes[i]), Value::Number(i as f64 / 4.0)]
     });
-    let learn = |private| Learned::new(&rows, &columns, &Wishes { private, ..Wishes::default() }).unwrap();
+    let learn = |private| Learned::new(&rows, &columns, &Wishes { private, ..Wishes::default() }, &Unwatched).unwrap();
     assert!(learn(false).schema.field_of(0).is_none() && !learn(false).notices.is_empty());
     let private = learn(true);
     assert!(private.notices.is_empty() && private.schema.fields.len() == 3);
@@ -325,7 +327,7 @@ fn of_private_rows_nothing_is_read_but_what_a_method_pays_for() {
 fn what_the_catalog_checks_is_kept_and_what_is_not_understood_is_told() {
     let (columns, table) = shop();
     let checks = vec!["(price > (0)::numeric)".into(), "(length(segment) < 10)".into()];
-    let learned = Learned::new(&table, &columns, &Wishes { checks, ..Wishes::default() }).unwrap();
+    let learned = Learned::new(&table, &columns, &Wishes { checks, ..Wishes::default() }, &Unwatched).unwrap();
     assert_eq!(learned.schema.constraints, [Constraint::Low { column: 2, low: 0.0, strict: true }]);
     assert!(learned.notices.iter().any(|notice| notice.contains("length(segment)")));
 }

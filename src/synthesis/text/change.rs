@@ -2,6 +2,9 @@
 //! augmentation techniques", EMNLP 2019, section 2, with swaps between neighbours only).
 
 use std::borrow::Cow;
+use std::ops::Range;
+
+use ahash::{AHashMap, AHashSet};
 
 use super::lexicon::in_case_of;
 use super::units::{Unit, is_plain, is_small_word};
@@ -11,6 +14,9 @@ use crate::draw;
 /// Marks that a word may stand behind, and before, without being tied to what is on their other side.
 const OPENING: &str = "([{\"'“‘（【《";
 const CLOSING: &str = ",;.!?)]}\"'”’，。；！？、）】》";
+
+/// Units of a long text that are looked through for one change: microseconds.
+const PART: usize = 512;
 
 /// What is done to a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +55,50 @@ pub trait Alternatives {
     fn neighbors(&self, key: &str) -> &[Box<str>];
 }
 
+/// What the words of one text can be replaced by: alternatives that the text does not have itself. Found once for all of its variants.
+pub struct Choices<'w> {
+    /// Synonyms and neighbours of each key that has some.
+    by_key: AHashMap<&'w str, [Vec<&'w str>; 2]>,
+}
+
+impl<'w> Choices<'w> {
+    pub fn new(units: &'w [Unit], words: &'w impl Alternatives) -> Self {
+        let own: AHashSet<&str> = units.iter().filter(|unit| unit.is_word()).map(|unit| unit.key.as_str()).collect();
+        let foreign = |all: &'w [Box<str>]| -> Vec<&'w str> {
+            all.iter().map(|word| &**word).filter(|word| !own.contains(word.to_lowercase().as_str())).collect()
+        };
+        let mut by_key = AHashMap::new();
+        for unit in units.iter().filter(|unit| is_free(unit)) {
+            by_key
+                .entry(unit.key.as_str())
+                .or_insert_with_key(|key| [foreign(words.synonyms(key)), foreign(words.neighbors(key))]);
+        }
+        by_key.retain(|_, [synonyms, neighbors]| !(synonyms.is_empty() && neighbors.is_empty()));
+        Self { by_key }
+    }
+
+    fn synonyms(&self, key: &str) -> &[&'w str] {
+        self.by_key.get(key).map_or(&[], |[synonyms, _]| synonyms)
+    }
+
+    fn neighbors(&self, key: &str) -> &[&'w str] {
+        self.by_key.get(key).map_or(&[], |[_, neighbors]| neighbors)
+    }
+}
+
 /// Units that were changed are fixed, and changed no more.
 fn is_free(unit: &Unit) -> bool {
     unit.is_word() && !unit.fixed
 }
 
 /// Does `change` at a drawn place; `false` where there is none.
-pub fn apply(units: &mut Vec<Unit<'_>>, change: Change, words: &impl Alternatives, draws: &mut Draws) -> bool {
+pub fn apply(units: &mut Vec<Unit<'_>>, change: Change, choices: &Choices, draws: &mut Draws) -> bool {
     match change {
-        Change::Synonym => replace(units, |key| words.synonyms(key), draws),
-        Change::Neighbor => replace(units, |key| words.neighbors(key), draws),
+        Change::Synonym => replace(units, |key| choices.synonyms(key), draws),
+        Change::Neighbor => replace(units, |key| choices.neighbors(key), draws),
         Change::Swap => swap(units, draws),
         Change::Delete => delete(units, draws),
-        Change::Insert => insert(units, words, draws),
+        Change::Insert => insert(units, choices, draws),
     }
     .is_some()
 }
@@ -70,16 +107,9 @@ fn places(units: &[Unit], fits: impl Fn(usize) -> bool) -> Vec<usize> {
     (0..units.len()).filter(|&i| is_free(&units[i]) && fits(i)).collect()
 }
 
-/// The alternatives of a unit that the text does not have already.
-fn alternatives_of<'w>(units: &[Unit], all: &[&'w [Box<str>]]) -> Vec<&'w str> {
-    let all = all.iter().flat_map(|some| some.iter().map(|word| &**word));
-    all.filter(|word| !units.iter().any(|unit| unit.is_word() && unit.key == word.to_lowercase())).collect()
-}
-
-fn replace<'w>(units: &mut [Unit], alternatives: impl Fn(&str) -> &'w [Box<str>], draws: &mut Draws) -> Option<()> {
-    let all = |i: usize| alternatives_of(units, &[alternatives(&units[i].key)]);
-    let place = draws.pick(&places(units, |i| !all(i).is_empty()))?;
-    let word = draws.pick(&all(place))?;
+fn replace<'c>(units: &mut [Unit], alternatives: impl Fn(&str) -> &'c [&'c str], draws: &mut Draws) -> Option<()> {
+    let place = draws.pick(&places(units, |i| !alternatives(&units[i].key).is_empty()))?;
+    let word = draws.pick(alternatives(&units[place].key))?;
     let unit = &mut units[place];
     unit.text = Cow::Owned(in_case_of(&unit.text, word));
     unit.fixed = true;
@@ -140,10 +170,15 @@ fn delete(units: &mut Vec<Unit>, draws: &mut Draws) -> Option<()> {
     Some(())
 }
 
-fn insert(units: &mut Vec<Unit>, words: &impl Alternatives, draws: &mut Draws) -> Option<()> {
-    let all = |i: usize| alternatives_of(units, &[words.synonyms(&units[i].key), words.neighbors(&units[i].key)]);
-    let model = draws.pick(&places(units, |i| !all(i).is_empty()))?;
-    let text = in_case_of(&units[model].text, draws.pick(&all(model))?);
+fn insert(units: &mut Vec<Unit>, choices: &Choices, draws: &mut Draws) -> Option<()> {
+    let all = |i: usize| (choices.synonyms(&units[i].key), choices.neighbors(&units[i].key));
+    let has_some = |i: usize| {
+        let (synonyms, neighbors) = all(i);
+        !(synonyms.is_empty() && neighbors.is_empty())
+    };
+    let model = draws.pick(&places(units, has_some))?;
+    let (synonyms, neighbors) = all(model);
+    let text = in_case_of(&units[model].text, draws.pick(&[synonyms, neighbors].concat())?);
     let kind = units[model].kind;
     // Behind a free word of the same script: never before a brand, never between a number and its unit.
     let place = draws.pick(&places(units, |i| units[i].kind == kind && is_loose_after(units, i)))? + 1;
@@ -152,6 +187,23 @@ fn insert(units: &mut Vec<Unit>, words: &impl Alternatives, draws: &mut Draws) -
         units.insert(place, Unit { text: " ".into(), kind: Kind::Space, fixed: false, key: String::new() });
     }
     Some(())
+}
+
+/// Where a text is cut into parts of about [`PART`] units, each of which is changed by itself: after whitespace behind which nothing is
+/// tied to what stands before. One part where the text is short.
+pub fn parts(units: &[Unit]) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    while units.len() - start > 2 * PART {
+        let is_loose = |&end: &usize| {
+            units[end - 1].kind == Kind::Space && units[end - 2].is_word() && !is_small_word(&units[end - 2].key)
+        };
+        let end = (start + PART..start + 2 * PART).find(is_loose).unwrap_or(start + PART);
+        parts.push(start..end);
+        start = end;
+    }
+    parts.push(start..units.len());
+    parts
 }
 
 /// The words that may change and can be told: what a share of words is counted from.

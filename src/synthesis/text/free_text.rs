@@ -9,12 +9,18 @@ use ahash::{AHashMap, AHashSet};
 use super::change::Draws;
 use super::words::{Kind, pieces};
 use crate::draw::mix;
-use crate::error::Result;
-use crate::parallel::watched;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::sorting::sort_watched;
 
 /// Before the first word, and after the last.
 const EDGE: u32 = u32::MAX;
+/// Words of all attempts, about: some milliseconds.
+const STEPS: u64 = 50_000;
+/// Bytes of a text, at most.
+const MOST_BYTES: usize = 256 << 10;
+/// Bytes between two looks for a cancel request: some milliseconds.
+const BYTES: usize = 64 << 10;
 /// Attempts at a text that the column does not have.
 const ATTEMPTS: u64 = 16;
 
@@ -31,26 +37,34 @@ pub struct FreeText {
     longest: usize,
 }
 
+/// An error where one of the texts of the column `name` is too long to be learned from.
+pub fn check_lengths(name: &str, texts: &[String]) -> Result<()> {
+    match texts.iter().map(String::len).max() {
+        Some(longest) if longest > MOST_BYTES => Err(Error::TooLarge {
+            what: format!("a free text in column \"{name}\""),
+            needed: format!("{longest} bytes"),
+            limit: format!("{MOST_BYTES} bytes"),
+            hint: format!("Cut it in the source, as in left({name}, 20000) AS {name}, or leave the column out."),
+        }),
+        _ => Ok(()),
+    }
+}
+
 impl FreeText {
     pub fn fit(texts: &[&str], progress: &dyn Progress) -> Result<Self> {
         let mut fitted =
             Self { words: Vec::new(), places: Vec::new(), starts: Vec::new(), known: AHashSet::new(), longest: 0 };
         let mut codes: AHashMap<&str, u32> = AHashMap::new();
-        for (number, text) in texts.iter().enumerate() {
-            if number % 1024 == 0 {
+        let mut unlooked = BYTES;
+        for text in texts {
+            unlooked += text.len() + 64;
+            if unlooked > BYTES {
+                unlooked = 0;
                 progress.check()?;
             }
             fitted.add(text, &mut codes);
         }
-        let mut places = std::mem::take(&mut fitted.places);
-        fitted.places = watched(
-            progress,
-            || (),
-            move || {
-                places.sort_unstable();
-                Ok(places)
-            },
-        )?;
+        sort_watched(&mut fitted.places, &|| progress.check(), Ord::cmp)?;
         Ok(fitted)
     }
 
@@ -80,7 +94,7 @@ impl FreeText {
     /// A text that begins as the donor's does; one that the column has only where no other was met with.
     pub fn generate(&self, donor: usize, seed: u64) -> String {
         let mut text = String::new();
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..(STEPS / self.longest.max(1) as u64).clamp(1, ATTEMPTS) {
             text = self.walk(donor, mix(seed ^ mix(donor as u64)) ^ attempt);
             if !self.known.contains(&hash_of(&text)) {
                 break;

@@ -3,6 +3,23 @@
 use ahash::AHashMap;
 
 use super::words::{Kind, Piece, pieces};
+use crate::error::{Error, Result};
+
+/// Bytes of a phrase, at most: at each word of a text as many pieces are looked at as the longest one has.
+const LONGEST_PHRASE: usize = 128;
+
+/// An error where `phrase`, which is `of` that, is longer than any that is looked for.
+pub fn check_phrase(phrase: &str, of: &str) -> Result<()> {
+    if phrase.len() <= LONGEST_PHRASE {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: format!("the phrase \"{}…\" of {of}", &phrase[..phrase.floor_char_boundary(40)]),
+        needed: format!("{} bytes", phrase.len()),
+        limit: format!("{LONGEST_PHRASE} bytes"),
+        hint: "Give words and short phrases.".into(),
+    })
+}
 
 /// Words and phrases of one or several pieces, found in texts whatever their case.
 #[derive(Clone, Debug)]

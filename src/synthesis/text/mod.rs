@@ -5,7 +5,8 @@
 //! 2019). A variant counts only if its embedding stays near: cosine(variant, text) ≥ `least_similarity`. Variants are made in rounds, and
 //! those of all texts in a round are embedded together.
 //!
-//! Time: microseconds for a variant, beside which embedding it takes long; memory: the texts and their variants.
+//! Time: microseconds for a variant of a title, beside which embedding it takes long, and linear in a text's length; memory: the texts and
+//! their variants. A text has at most [`MOST_BYTES`].
 
 mod change;
 pub mod free_text;
@@ -21,27 +22,36 @@ use ahash::{AHashMap, AHashSet};
 
 use crate::draw::mix;
 use crate::error::{Error, Result};
+use crate::jobs::{Relay, Signal};
 use crate::linalg::kernels::dot;
 use crate::parallel::for_each_chunk;
 use crate::progress::Progress;
-use change::{Alternatives, Draws, apply, free_words};
+use change::{Alternatives, Choices, Draws, apply, free_words, parts};
 use units::Unit;
 
 pub use change::Change;
-pub use free_text::FreeText;
-pub use lexicon::{Lexicon, Phrases};
+pub use free_text::{FreeText, check_lengths};
+pub use lexicon::{Lexicon, Phrases, check_phrase};
 pub use units::Rules;
 pub use vocabulary::{Corpus, Vocabulary};
 
 /// A vector for each text.
 pub type Embed<'a> = dyn FnMut(&[&str]) -> Result<Vec<Vec<f32>>> + 'a;
 
+/// Bytes of a text, at most. Its words are told apart without a look for a cancel request.
+pub const MOST_BYTES: usize = 64 << 10;
+/// Bytes of all variants that are asked for, at most, were they as long as their texts.
+pub const MOST_MADE: usize = 1 << 30;
 /// Attempts without a new variant after which there are none: all but a few of forty equally likely ones are found by then.
 const MOST_MISSES: u64 = 200;
 /// Rounds of variants of which too few stay near.
 const MOST_ROUNDS: usize = 8;
 /// Variants that are drawn together: some 10 ms.
 const CHUNK: usize = 2048;
+/// Parts of a long text in which a kind of change is tried before it is given up.
+const PARTS_TRIED: usize = 8;
+/// Texts between two looks for a cancel request.
+const TEXTS: usize = 1024;
 
 /// How texts are changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -157,6 +167,8 @@ impl Augmenter {
         progress: &dyn Progress,
     ) -> Result<Outcome> {
         let Request { n, threads, .. } = *request;
+        check_sizes(texts, n)?;
+        let relay = Relay::new(progress);
         let chunk = (CHUNK / n.max(1)).clamp(1, 64);
         let mut works: Vec<Work> = Vec::new();
         crate::memory::reserve(&mut works, texts.len())?;
@@ -165,10 +177,11 @@ impl Augmenter {
             &mut works,
             chunk,
             threads,
-            progress,
+            &relay,
             || (),
             |(), number, works| {
                 for (work, text) in works.iter_mut().zip(&texts[number * chunk..]) {
+                    relay.signal.check()?;
                     work.units = self.rules.units(text);
                     work.changes = ((free_words(&work.units) as f32 * request.rate).round() as usize).max(1);
                     work.seen.insert((*text).to_owned());
@@ -191,7 +204,7 @@ impl Augmenter {
                 &mut works,
                 chunk,
                 threads,
-                progress,
+                &relay,
                 || (),
                 |(), number, works| {
                     for (place, work) in (number * chunk..).zip(works) {
@@ -202,7 +215,7 @@ impl Augmenter {
                             (_, 0) => missing + missing.min(2),
                             _ => 2 * missing + missing.min(2),
                         };
-                        work.draw(wanted, request, place as u64, &words);
+                        work.draw(wanted, request, place as u64, &words, &relay.signal)?;
                     }
                     Ok(())
                 },
@@ -215,7 +228,7 @@ impl Augmenter {
                     let fresh = work.fresh.drain(..).map(|text| Variant { text, similarity: None });
                     work.found.extend(fresh);
                 }),
-                Some(least) => keep_near(&mut works, texts, n, least, embed, &mut outcome)?,
+                Some(least) => keep_near(&mut works, texts, n, least, embed, &mut outcome, progress)?,
             }
             let found = works.iter().map(|work| work.found.len()).sum();
             progress.report("variants found", found, n.saturating_mul(texts.len()));
@@ -228,34 +241,73 @@ impl Augmenter {
 
 impl Work<'_> {
     /// Draws `wanted` variants that were not seen before.
-    fn draw(&mut self, wanted: usize, request: &Request, place: u64, words: &Words) {
+    fn draw(&mut self, wanted: usize, request: &Request, place: u64, words: &Words, signal: &Signal) -> Result<()> {
+        let Self { units, changes, seen, attempts, exhausted, fresh, .. } = self;
+        let choices = Choices::new(units, words);
+        let parts = parts(units);
         let mut misses = 0;
         let seed = mix(request.seed ^ mix(place));
-        while self.fresh.len() < wanted && !self.exhausted {
-            self.attempts += 1;
-            let mut draws = Draws::new(mix(seed ^ self.attempts));
-            let mut units = self.units.clone();
+        while fresh.len() < wanted && !*exhausted {
+            *attempts += 1;
+            let mut draws = Draws::new(mix(seed ^ *attempts));
+            let mut changed: Vec<Vec<Unit>> = parts.iter().map(|part| units[part.clone()].to_vec()).collect();
             let mut left = request.method.changes();
-            let mut done = 0;
-            while done < self.changes && !left.is_empty() {
+            let (mut done, mut tried) = (0, 0);
+            while done < *changes && !left.is_empty() {
+                signal.check()?;
                 let choice = draws.below(left.len());
-                if apply(&mut units, left[choice], words, &mut draws) {
-                    done += 1;
-                } else {
+                // Of a short text there is one part, and nothing to draw.
+                let part = if changed.len() > 1 { draws.below(changed.len()) } else { 0 };
+                tried += 1;
+                if apply(&mut changed[part], left[choice], &choices, &mut draws) {
+                    (done, tried) = (done + 1, 0);
+                } else if changed.len() == 1 || tried >= PARTS_TRIED {
                     left.swap_remove(choice);
+                    tried = 0;
                 }
             }
-            let text: String = units.iter().map(|unit| &*unit.text).collect();
-            if done > 0 && !self.seen.contains(&text) {
-                self.seen.insert(text.clone());
-                self.fresh.push(text);
+            let text: String = changed.iter().flatten().map(|unit| &*unit.text).collect();
+            if done > 0 && !seen.contains(&text) {
+                seen.insert(text.clone());
+                fresh.push(text);
                 misses = 0;
             } else {
                 misses += 1;
-                self.exhausted = done == 0 || misses > MOST_MISSES;
+                *exhausted = done == 0 || misses > MOST_MISSES;
             }
         }
+        Ok(())
     }
+}
+
+/// Refuses what would take too long or too much memory.
+fn check_sizes(texts: &[&str], n: usize) -> Result<()> {
+    for (number, text) in (1..).zip(texts) {
+        check_length(text, || format!("text {number}"))?;
+    }
+    let made = texts.iter().map(|text| text.len()).sum::<usize>().saturating_mul(n);
+    if made > MOST_MADE {
+        return Err(Error::TooLarge {
+            what: format!("{n} variants of each text"),
+            needed: format!("{} MB", made >> 20),
+            limit: format!("{} MB", MOST_MADE >> 20),
+            hint: "Ask for fewer variants, or give fewer texts at once.".into(),
+        });
+    }
+    Ok(())
+}
+
+/// An error where `text`, which is called `name`, is too long to be told into words.
+pub fn check_length(text: &str, name: impl FnOnce() -> String) -> Result<()> {
+    if text.len() <= MOST_BYTES {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: name(),
+        needed: format!("{} bytes", text.len()),
+        limit: format!("{MOST_BYTES} bytes"),
+        hint: "Give titles and short descriptions: cut longer texts into paragraphs, or take left(text, 20000).".into(),
+    })
 }
 
 /// Embeds the variants of a round, and their texts the first time, and keeps those that are near.
@@ -266,6 +318,7 @@ fn keep_near(
     least: f32,
     embed: &mut Embed,
     outcome: &mut Outcome,
+    progress: &dyn Progress,
 ) -> Result<()> {
     let mut asked: Vec<&str> = Vec::new();
     for (work, text) in works.iter().zip(texts).filter(|(work, _)| !work.fresh.is_empty()) {
@@ -280,7 +333,10 @@ fn keep_near(
     }
     outcome.embedded += vectors.len();
     let mut vectors = vectors.into_iter();
-    for work in works.iter_mut().filter(|work| !work.fresh.is_empty()) {
+    for (number, work) in works.iter_mut().filter(|work| !work.fresh.is_empty()).enumerate() {
+        if number.is_multiple_of(TEXTS) {
+            progress.check()?;
+        }
         if work.vector.is_empty() {
             work.vector = vectors.next().unwrap_or_default();
         }

@@ -163,7 +163,7 @@ fn neighbors_are_near_words_of_the_same_script_and_never_brands() {
     let texts =
         ["Acme cookies 12 CT", "Acme biscuits 9 oz", "Best biscuits by Acme", "Best cookies", "饼干 曲奇 100克"];
     texts.iter().for_each(|text| corpus.add(text, &of.rules));
-    let words = corpus.words(10, &mut of.rules);
+    let words = corpus.words(10, &mut of.rules, &Unwatched).unwrap();
     assert!(of.rules.brands.contains("acme") && !words.contains(&"acme".to_owned()), "{words:?}");
     assert!(words.contains(&"饼干".to_owned()) && words.contains(&"biscuits".to_owned()));
     let vectors: Vec<Vec<f32>> = words

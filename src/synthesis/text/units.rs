@@ -229,9 +229,16 @@ fn fix_han_unit(all: &[Piece], fixed: &mut [bool], i: usize) -> bool {
     true
 }
 
+/// Characters of a number, at most: a run of any length is one otherwise, looked at from each of its places.
+const LONGEST_NUMBER: usize = 16;
+
 /// Fixes a number in Chinese characters that begins at `i`, where a unit follows.
 fn fix_han_number(all: &[Piece], fixed: &mut [bool], i: usize) {
-    let number = all[i..].iter().take_while(|piece| "一二三四五六七八九十百千万两双半".contains(piece.text)).count();
+    let number = all[i..]
+        .iter()
+        .take(LONGEST_NUMBER)
+        .take_while(|piece| "一二三四五六七八九十百千万两双半".contains(piece.text))
+        .count();
     // 双 and 两 are units too: "一双", "十两".
     for length in (1..=number).rev() {
         if i + length < all.len() && fix_han_unit(all, fixed, i + length) {

@@ -9,12 +9,16 @@ use ahash::{AHashMap, AHashSet};
 use super::units::{Rules, is_han_word, is_plain};
 use super::words::{Kind, pieces};
 use crate::error::{Error, Result};
+use crate::jobs::{Relay, Signal};
 use crate::linalg::kernels::{dot, score_rows};
 use crate::parallel::for_each_chunk;
 use crate::progress::Progress;
+use crate::sorting::sort_watched;
 
 /// Neighbours of a word that may stand for it.
 const NEIGHBORS: usize = 8;
+/// Words between two looks for a cancel request, and vectors.
+const WORDS: usize = 16_384;
 /// Chinese words that stand alone.
 const HAN_WORD: std::ops::RangeInclusive<usize> = 2..=4;
 
@@ -48,22 +52,24 @@ impl Corpus {
     }
 
     /// The most frequent words that may change, at most `most`, by frequency; the brands found go into the rules, and so do Chinese words.
-    pub fn words(self, most: usize, rules: &mut Rules) -> Vec<String> {
-        let mut words = Vec::new();
-        for (word, (free, fixed)) in self.counts {
+    pub fn words(self, most: usize, rules: &mut Rules, progress: &dyn Progress) -> Result<Vec<String>> {
+        let mut words: Vec<(usize, &str)> = Vec::new();
+        for (number, (word, &(free, fixed))) in self.counts.iter().enumerate() {
+            if number.is_multiple_of(WORDS) {
+                progress.check()?;
+            }
             if fixed > free {
-                rules.brands.insert(word);
-            } else if free > 0 && rules.keep.get(&word).is_none() {
+                rules.brands.insert(word.clone());
+            } else if free > 0 && rules.keep.get(word).is_none() {
                 words.push((free, word));
             }
         }
-        words.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        words.truncate(most);
-        let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
+        sort_watched(&mut words, &|| progress.check(), |a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)))?;
+        let words: Vec<String> = words.into_iter().take(most).map(|(_, word)| word.to_owned()).collect();
         for word in words.iter().filter(|word| is_han_word(word)) {
             rules.vocabulary.entry(word);
         }
-        words
+        Ok(words)
     }
 }
 
@@ -107,9 +113,10 @@ impl Vocabulary {
         // A chunk of some 10 ms.
         let chunk = (10_000_000 / self.vectors.len().max(1)).clamp(1, 256);
         let scores = || vec![0.0f32; self.words.len()];
-        for_each_chunk(&mut found, chunk, threads, progress, scores, |scores, _, found| {
+        let relay = Relay::new(progress);
+        for_each_chunk(&mut found, chunk, threads, &relay, scores, |scores, _, found| {
             for (place, neighbors) in found {
-                *neighbors = self.neighbors_of(*place, scores);
+                *neighbors = self.neighbors_of(*place, scores, &relay.signal)?;
             }
             Ok(())
         })?;
@@ -117,15 +124,18 @@ impl Vocabulary {
         Ok(found.map(|(place, neighbors)| (self.words[place].clone(), neighbors)).collect())
     }
 
-    fn neighbors_of(&self, place: usize, scores: &mut [f32]) -> Vec<Box<str>> {
+    fn neighbors_of(&self, place: usize, scores: &mut [f32], signal: &Signal) -> Result<Vec<Box<str>>> {
         let query = &self.vectors[place * self.width..(place + 1) * self.width];
-        score_rows(&self.vectors, query, scores);
+        for (vectors, scores) in self.vectors.chunks((WORDS * self.width).max(1)).zip(scores.chunks_mut(WORDS)) {
+            signal.check()?;
+            score_rows(vectors, query, scores);
+        }
         let script = is_han_word(&self.words[place]);
         let mut near: Vec<usize> = (0..scores.len())
             .filter(|&i| i != place && scores[i] >= self.least && is_han_word(&self.words[i]) == script)
             .collect();
         near.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
         near.truncate(NEIGHBORS);
-        near.into_iter().map(|i| self.words[i].as_str().into()).collect()
+        Ok(near.into_iter().map(|i| self.words[i].as_str().into()).collect())
     }
 }
