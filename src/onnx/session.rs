@@ -102,6 +102,7 @@ impl Session {
                 let (inner, provider, cuda_missing) = match options.execution {
                     Execution::Cpu => (loader.cpu(&prepared)?, Provider::Cpu, None),
                     Execution::Cuda => (loader.cuda(source)?, Provider::Cuda, None),
+                    Execution::Auto if !loader.knows_cuda()? => (loader.cpu(&prepared)?, Provider::Cpu, None),
                     Execution::Auto => match loader.cuda(source) {
                         Ok(session) => (session, Provider::Cuda, None),
                         Err(Error::CudaMissing(reason)) => (loader.cpu(&prepared)?, Provider::Cpu, Some(reason)),
@@ -191,6 +192,12 @@ impl Loader<'_> {
 
     fn failed(&self, reason: String) -> Error {
         Error::ModelRun { model: self.name.to_owned(), reason }
+    }
+
+    /// Whether this build of ONNX Runtime has CUDA at all: one for the CPU alone misses nothing.
+    fn knows_cuda(&self) -> Result<bool> {
+        environment(&self.options.environment)?;
+        Ok(CUDA::is_available().unwrap_or(true))
     }
 
     fn cuda(&self, source: &Path) -> Result<ort::session::Session> {

@@ -51,6 +51,7 @@ impl Rows {
         types: Types,
         progress: &dyn Progress,
     ) -> Result<Self> {
+        progress.report(&format!("reading {what}"), 0, 0);
         let (mut rows, mut attributes) = Source::open_table(what, query, Some(id.unwrap_or(ID)), types)?;
         for &column in needed.iter().chain(&id) {
             if !attributes.iter().any(|attribute| attribute.name == column) {

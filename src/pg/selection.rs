@@ -155,6 +155,7 @@ fn each_row(
     // transaction or subtransaction, which sets it back.
     let before = unsafe { std::mem::replace(&mut *std::ptr::addr_of_mut!(pg_sys::XactReadOnly), true) };
     let result = (|| {
+        progress.report(&format!("reading {what}"), 0, 0);
         let wanted = [required("item_id", Kind::Id), optional("group_name", Kind::Text)];
         let mut rows = Source::open_named(what, query, &wanted)?;
         while rows.fetch(FETCH, &mut visit)? > 0 {

@@ -8,6 +8,7 @@ use pgrx::{AnyNumeric, Array, FromDatum, pg_sys};
 
 use crate::error::{Error, Result};
 use crate::interactions::Id;
+use crate::pg::context::Context;
 use crate::pg::ids::IdType;
 use crate::tabular::{ColumnKind, Value};
 
@@ -44,6 +45,9 @@ pub struct Source {
     /// For each wanted column its place in the row and its type; `None` where an optional one is missing.
     columns: Vec<Option<Column>>,
     rows_before: usize,
+    /// The argument that gave the query, and the query, for the context of errors.
+    what: &'static str,
+    query: String,
 }
 
 #[derive(Clone, Copy)]
@@ -162,6 +166,7 @@ impl Source {
     fn open_described(what: &'static str, query: &str, wanted: &[Wanted]) -> Result<(Self, Vec<Described>)> {
         let text = CString::new(query)
             .map_err(|_| Error::argument(what, "a text with a zero byte", "Give a query, as in TABLE orders."))?;
+        let _context = Context::enter(what, query);
         connected(|| {
             // SAFETY: SPI is connected; SPI_prepare and SPI_cursor_open raise errors of their own.
             let portal = unsafe {
@@ -175,7 +180,7 @@ impl Source {
             // SAFETY: a portal that SPI_cursor_open gave has a name and, for a query, a row description.
             let (name, described) = unsafe { (CStr::from_ptr((*portal).name).to_owned(), describe((*portal).tupDesc)) };
             let columns = wanted.iter().map(|w| find(w, &described)).collect::<Result<_>>()?;
-            Ok((Self { portal: name, columns, rows_before: 0 }, described))
+            Ok((Self { portal: name, columns, rows_before: 0, what, query: query.to_owned() }, described))
         })
     }
 
@@ -191,6 +196,7 @@ impl Source {
 
     /// Fetches up to `rows` rows and hands each to `visit`. Returns how many there were: 0 at the end.
     pub fn fetch(&mut self, rows: usize, mut visit: impl FnMut(&Row) -> Result<()>) -> Result<usize> {
+        let _context = Context::enter(self.what, &self.query);
         connected(|| {
             // SAFETY: SPI is connected. The portal lives until the transaction ends or `close` closes it.
             let fetched = unsafe {

@@ -64,6 +64,7 @@ impl TypedRows {
         pseudonyms: &Pseudonyms,
         progress: &dyn Progress,
     ) -> Result<Self> {
+        progress.report(&format!("reading {what}"), 0, 0);
         let (mut rows, columns) = Source::open_columns(what, query)?;
         let found = || columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
         if let Some(missing) =

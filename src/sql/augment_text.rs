@@ -1,6 +1,5 @@
 //! Texts in other words.
 
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -8,9 +7,11 @@ use super::embedding::embed_texts;
 use super::given;
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::pg::arrays::warn_of_list;
 use crate::pg::dataset::FETCH;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::settings;
 use crate::pg::source::{Kind, Source, required};
 use crate::progress::Progress;
@@ -34,6 +35,9 @@ fn augment_text(
     options: Option<JsonB>,
     seed: Option<i64>,
 ) -> errors::Result<TableIterator<'static, (i32, String, Option<f32>)>> {
+    if let Some(text) = original {
+        warn_of_list("augment_text", text);
+    }
     let rows = augment(&[original], n, method, options, seed)?;
     // Of one text the ordinal numbers the variants.
     Ok(TableIterator::new((1..).zip(rows).map(|(ordinal, (_, text, similarity))| (ordinal, text, similarity))))
@@ -206,6 +210,7 @@ impl<'a> Asked<'a> {
 
 fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Result<()> {
     let wanted = [required("word", Kind::Text), required("synonym", Kind::Text)];
+    progress.report("reading lexicon", 0, 0);
     let mut rows = Source::open_named("lexicon", query, &wanted)?;
     let mut done = 0;
     loop {
@@ -226,6 +231,7 @@ fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Resu
 }
 
 fn read_corpus(query: &str, rules: &Rules, progress: &dyn Progress) -> Result<Corpus> {
+    progress.report("reading corpus", 0, 0);
     let mut rows = Source::open_named("corpus", query, &[required("text", Kind::Text)])?;
     let mut corpus = Corpus::default();
     let mut done = 0;

@@ -11,12 +11,14 @@ use crate::embedding::text::Role;
 use crate::embedding::{ImageEmbedder, TextEmbedder};
 use crate::error::{Error, Result};
 use crate::interactions::Id;
+use crate::pg::arrays::warn_of_list;
 use crate::pg::catalog::Task;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::loaded::{self, Ready};
 use crate::pg::settings;
 use crate::pg::source::{Kind, Source, required};
+use crate::pg::transaction;
 use crate::progress::{Part, Progress};
 
 /// Texts sorted by length together, equal ones run once: a thousand batches, and some 60 MB of vectors.
@@ -30,6 +32,7 @@ type Pending = (String, Option<String>);
 #[pg_extern(sql = false)]
 fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> errors::Result<Option<Vec<f32>>> {
     let Some(text) = text else { return Ok(None) };
+    warn_of_list("embed", text);
     let model = model_name(model);
     let statement = Statement::new("embed", &model);
     let vectors = with_text_model(&model, &statement, |m| run(m, &[text], role(input)?, &statement))?;
@@ -68,7 +71,7 @@ fn embed_query(
     // The model is looked up before the query runs: a wrong name should not cost a scan.
     let statement = Statement::new("embed_query", &model);
     with_text_model(&model, &statement, |_| Ok(()))?;
-    let source = Source::open(source, &[required("id", Kind::Id), required("text", Kind::Text)])?;
+    let source = Reading(Some(Source::open(source, &[required("id", Kind::Id), required("text", Kind::Text)])?));
     let mut ready: VecDeque<(String, Option<Vec<f32>>)> = VecDeque::new();
     let (mut done, mut at_once) = (0, FIRST_WINDOW);
     statement.report("rows embedded", done, 0);
@@ -78,13 +81,13 @@ fn embed_query(
         while ready.is_empty() {
             let (source, statement) = under_way.as_mut()?;
             let mut rows: Vec<Pending> = Vec::new();
-            let fetched = raise(source.fetch(at_once, |row| {
+            let fetched = raise(source.0.as_mut()?.fetch(at_once, |row| {
                 rows.push((row.id(0).map(Id::to_text)?, row.text(1)?.map(str::to_owned)));
                 Ok(())
             }));
             at_once = WINDOW;
             if fetched == 0 {
-                raise(under_way.take().map_or(Ok(()), |(source, _)| source.close()));
+                under_way = None;
                 return None;
             }
             let window = Part { whole: &*statement, phase: "rows embedded", before: done, total: 0 };
@@ -94,6 +97,18 @@ fn embed_query(
         }
         ready.pop_front()
     })))
+}
+
+/// A source that is closed when its reader goes, at the end or before: PostgreSQL drops the iterator of a call that it
+/// stops asking, as under LIMIT.
+struct Reading(Option<Source>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if transaction::goes_on() {
+            raise(self.0.take().map_or(Ok(()), Source::close));
+        }
+    }
 }
 
 fn embed_rows(
