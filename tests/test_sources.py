@@ -114,6 +114,22 @@ def test_a_call_that_is_stopped_early_closes_its_cursor(db, models):
         assert db.execute("SELECT count(*) FROM pg_cursors").fetchone() == (0,)
 
 
+def test_a_call_that_is_stopped_early_is_seen_no_more(db, models):
+    if db.execute("SHOW shared_preload_libraries").fetchone()[0] == "":
+        pytest.skip("the library is not preloaded")
+    seen = "SELECT count(*) FROM reco.stat_progress WHERE pid = pg_backend_pid()"
+    embedding = "SELECT reco.embed_query({}, 'texts')".format(psycopg.sql.Literal(TEXTS).as_string(db))
+    with db.transaction():
+        for call in ("SELECT reco.recommend_all('contexts')", embedding):
+            assert len(db.execute(f"{call} LIMIT 1").fetchall()) == 1
+            assert db.execute(seen).fetchone() == (0,)
+        db.execute(f"DECLARE kept CURSOR FOR {embedding}")
+        db.execute("FETCH 2 FROM kept")
+        assert db.execute(seen).fetchone() == (1,)
+        db.execute("CLOSE kept")
+        assert db.execute(seen).fetchone() == (0,)
+
+
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK", "ROLLBACK TO before", "SELECT 1 / 0"])
 def test_an_open_call_ends_with_its_transaction(db, models, end):
     db.execute("BEGIN")
