@@ -285,7 +285,7 @@ DECLARE
 BEGIN
     FOR old IN SELECT p.oid::pg_catalog.regprocedure AS signature, p.proname,
                       pg_catalog.pg_get_function_arguments(p.oid) AS declared, pg_catalog.pg_get_function_result(p.oid) AS result,
-                      (SELECT pg_catalog.string_agg(name, ', ') FROM pg_catalog.unnest(p.proargnames, p.proargmodes) AS a (name, mode)
+                      (SELECT pg_catalog.string_agg(name, ', ') FROM unnest(p.proargnames, p.proargmodes) AS a (name, mode)
                         WHERE mode = 't') AS columns,
                       (SELECT pg_catalog.string_agg('$' || n, ', ') FROM pg_catalog.generate_series(1, p.pronargs) AS n) AS given
                  FROM pg_catalog.pg_proc p
