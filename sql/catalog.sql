@@ -2,6 +2,10 @@
 
 GRANT USAGE ON SCHEMA reco TO PUBLIC;
 
+-- What nobody calls by name. PostgreSQL needs no right on it to run an aggregate's parts.
+CREATE SCHEMA reco_internal;
+COMMENT ON SCHEMA reco_internal IS 'parts of reco''s aggregates, to be called by PostgreSQL alone';
+
 -- A role as rows name it. Unlike regrole, a dump with a role that is not there can be restored, and the number of a role that was
 -- dropped never becomes another's.
 CREATE TYPE reco.role;
@@ -24,6 +28,9 @@ CREATE TABLE reco.model (
     version_in_use integer NOT NULL
 );
 COMMENT ON TABLE reco.model IS 'a row for each model name';
+COMMENT ON COLUMN reco.model.name IS 'the model''s name';
+COMMENT ON COLUMN reco.model.owner IS 'the role that may add versions, promote, grant and drop';
+COMMENT ON COLUMN reco.model.version_in_use IS 'the version that calls without a version take';
 
 -- No foreign keys between these tables: a parallel pg_restore would load rows before those that they refer to. Only functions of
 -- this extension write them.
@@ -42,6 +49,16 @@ CREATE TABLE reco.model_version (
     PRIMARY KEY (name, version)
 );
 COMMENT ON TABLE reco.model_version IS 'a row for each version of a model; sha256 and size are those of its ONNX file';
+COMMENT ON COLUMN reco.model_version.name IS 'of the model';
+COMMENT ON COLUMN reco.model_version.version IS 'counted from 1 within the model';
+COMMENT ON COLUMN reco.model_version.task IS 'what the model is for';
+COMMENT ON COLUMN reco.model_version.algorithm IS 'how a recommender or a synthesizer was trained; NULL for an imported graph';
+COMMENT ON COLUMN reco.model_version.config IS 'what a load must know: of the inputs, of the queries';
+COMMENT ON COLUMN reco.model_version.source IS 'the query that it was trained on';
+COMMENT ON COLUMN reco.model_version.metrics IS 'what training measured, with the options';
+COMMENT ON COLUMN reco.model_version.sha256 IS 'of the ONNX file';
+COMMENT ON COLUMN reco.model_version.size IS 'of the ONNX file, in bytes';
+COMMENT ON COLUMN reco.model_version.created IS 'when it was stored';
 
 CREATE TABLE reco.model_file (
     name text NOT NULL,
@@ -52,6 +69,11 @@ CREATE TABLE reco.model_file (
     PRIMARY KEY (name, version, file)
 );
 COMMENT ON TABLE reco.model_file IS 'the files of a version: the ONNX graph, a tokenizer, a recommender''s data';
+COMMENT ON COLUMN reco.model_file.name IS 'of the model';
+COMMENT ON COLUMN reco.model_file.version IS 'of the model';
+COMMENT ON COLUMN reco.model_file.file IS 'the file''s name in the cache';
+COMMENT ON COLUMN reco.model_file.sha256 IS 'of the whole file';
+COMMENT ON COLUMN reco.model_file.size IS 'in bytes';
 
 CREATE TABLE reco.model_part (
     name text NOT NULL,
@@ -62,6 +84,11 @@ CREATE TABLE reco.model_part (
     PRIMARY KEY (name, version, file, part)
 );
 COMMENT ON TABLE reco.model_part IS 'the bytes of a file, in parts of 4 MiB';
+COMMENT ON COLUMN reco.model_part.name IS 'of the model';
+COMMENT ON COLUMN reco.model_part.version IS 'of the model';
+COMMENT ON COLUMN reco.model_part.file IS 'the file''s name in the cache';
+COMMENT ON COLUMN reco.model_part.part IS 'the place in the file, from 0';
+COMMENT ON COLUMN reco.model_part.data IS 'up to 4 MiB of the file';
 -- Weights do not compress: trying would only cost time, and a slice could not be read without the whole.
 ALTER TABLE reco.model_part ALTER COLUMN data SET STORAGE EXTERNAL;
 
@@ -71,6 +98,8 @@ CREATE TABLE reco.model_grant (
     PRIMARY KEY (name, grantee)
 );
 COMMENT ON TABLE reco.model_grant IS 'who besides its owner may use a model; grantee public is everybody';
+COMMENT ON COLUMN reco.model_grant.name IS 'of the model';
+COMMENT ON COLUMN reco.model_grant.grantee IS 'who may use it; public is everybody';
 
 SELECT pg_catalog.pg_extension_config_dump('reco.model', '');
 SELECT pg_catalog.pg_extension_config_dump('reco.model_version', '');
@@ -100,7 +129,21 @@ SELECT v.name,
                   AND CASE WHEN g.grantee = 0::oid THEN true
                            ELSE pg_catalog.pg_has_role(current_user, g.grantee, 'USAGE') END);
 COMMENT ON VIEW reco.models IS 'the models the current role may use: every version, and which one is in use';
+COMMENT ON COLUMN reco.models.name IS 'the model''s name';
+COMMENT ON COLUMN reco.models.version IS 'counted from 1 within the model';
+COMMENT ON COLUMN reco.models.in_use IS 'whether calls take this version';
+COMMENT ON COLUMN reco.models.task IS 'what the model is for';
+COMMENT ON COLUMN reco.models.algorithm IS 'how it was trained; NULL for an imported graph';
+COMMENT ON COLUMN reco.models.size IS 'of all its files, in bytes';
+COMMENT ON COLUMN reco.models.sha256 IS 'of its ONNX file';
+COMMENT ON COLUMN reco.models.owner IS 'the role that may add versions, promote, grant and drop; empty where it is gone';
+COMMENT ON COLUMN reco.models.created IS 'when it was stored';
+COMMENT ON COLUMN reco.models.source IS 'the query that it was trained on';
+COMMENT ON COLUMN reco.models.config IS 'what a load must know: of the inputs, of the queries';
+COMMENT ON COLUMN reco.models.metrics IS 'what training measured, with the options';
 GRANT SELECT ON reco.models TO PUBLIC;
 
 CREATE TYPE reco.scored_item AS (item_id text, score real);
 COMMENT ON TYPE reco.scored_item IS 'an item and its score, as reco.top_k gives them';
+COMMENT ON COLUMN reco.scored_item.item_id IS 'the item, as text';
+COMMENT ON COLUMN reco.scored_item.score IS 'the greater, the better';

@@ -25,12 +25,12 @@ COMMENT ON FUNCTION reco.embed_image IS 'the vector of a PNG, JPEG or WebP image
 CREATE FUNCTION reco.cosine_similarity(a real[], b real[])
     RETURNS real LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'cosine_similarity_wrapper';
-COMMENT ON FUNCTION reco.cosine_similarity IS 'cosine of the angle between two vectors, −1 to 1';
+COMMENT ON FUNCTION reco.cosine_similarity(real[], real[]) IS 'cosine of the angle between two vectors, −1 to 1';
 
 CREATE FUNCTION reco.dot_product(a real[], b real[])
     RETURNS real LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'dot_product_wrapper';
-COMMENT ON FUNCTION reco.dot_product IS 'inner product of two vectors';
+COMMENT ON FUNCTION reco.dot_product(real[], real[]) IS 'inner product of two vectors';
 
 CREATE FUNCTION reco.fuse(a real[], b real[], weights real[] DEFAULT '{1,1}', method text DEFAULT 'concatenate')
     RETURNS real[] LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
@@ -42,33 +42,125 @@ CREATE FUNCTION reco.fuse(a real[], b real[], c real[], weights real[] DEFAULT '
     AS 'MODULE_PATHNAME', 'fuse_three_wrapper';
 COMMENT ON FUNCTION reco.fuse(real[], real[], real[], real[], text) IS 'one vector for three modalities: each normalised and weighed, then concatenated or added';
 
-CREATE FUNCTION reco.mean_embedding_accum(internal, real[])
+CREATE FUNCTION reco_internal.mean_embedding_accum(internal, real[])
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'mean_embedding_accum_wrapper';
-CREATE FUNCTION reco.mean_embedding_accum(internal, real[], double precision)
+COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, real[]) IS 'takes a row into a state of reco.mean_embedding';
+CREATE FUNCTION reco_internal.mean_embedding_accum(internal, real[], double precision)
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'mean_embedding_accum_weighted_wrapper';
-CREATE FUNCTION reco.mean_embedding_combine(internal, internal)
+COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, real[], double precision) IS 'takes a row into a state of reco.mean_embedding';
+CREATE FUNCTION reco_internal.mean_embedding_combine(internal, internal)
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'mean_embedding_combine_wrapper';
-CREATE FUNCTION reco.mean_embedding_serialize(internal)
+COMMENT ON FUNCTION reco_internal.mean_embedding_combine(internal, internal) IS 'joins two states of reco.mean_embedding';
+CREATE FUNCTION reco_internal.mean_embedding_serialize(internal)
     RETURNS bytea LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'mean_embedding_serialize_wrapper';
-CREATE FUNCTION reco.mean_embedding_deserialize(bytea, internal)
+COMMENT ON FUNCTION reco_internal.mean_embedding_serialize(internal) IS 'a state of reco.mean_embedding as bytes';
+CREATE FUNCTION reco_internal.mean_embedding_deserialize(bytea, internal)
     RETURNS internal LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'mean_embedding_deserialize_wrapper';
-CREATE FUNCTION reco.mean_embedding_final(internal)
+COMMENT ON FUNCTION reco_internal.mean_embedding_deserialize(bytea, internal) IS 'a state of reco.mean_embedding out of bytes';
+CREATE FUNCTION reco_internal.mean_embedding_final(internal)
     RETURNS real[] LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'mean_embedding_final_wrapper';
+COMMENT ON FUNCTION reco_internal.mean_embedding_final(internal) IS 'what a state of reco.mean_embedding comes to';
 
 CREATE AGGREGATE reco.mean_embedding(embedding real[]) (
-    SFUNC = reco.mean_embedding_accum, STYPE = internal, FINALFUNC = reco.mean_embedding_final,
-    COMBINEFUNC = reco.mean_embedding_combine, SERIALFUNC = reco.mean_embedding_serialize,
-    DESERIALFUNC = reco.mean_embedding_deserialize, PARALLEL = SAFE);
+    SFUNC = reco_internal.mean_embedding_accum, STYPE = internal, FINALFUNC = reco_internal.mean_embedding_final,
+    COMBINEFUNC = reco_internal.mean_embedding_combine, SERIALFUNC = reco_internal.mean_embedding_serialize,
+    DESERIALFUNC = reco_internal.mean_embedding_deserialize, PARALLEL = SAFE);
 COMMENT ON AGGREGATE reco.mean_embedding(real[]) IS 'the mean of vectors; rows with NULL are left out';
 
 CREATE AGGREGATE reco.mean_embedding(embedding real[], weight double precision) (
-    SFUNC = reco.mean_embedding_accum, STYPE = internal, FINALFUNC = reco.mean_embedding_final,
-    COMBINEFUNC = reco.mean_embedding_combine, SERIALFUNC = reco.mean_embedding_serialize,
-    DESERIALFUNC = reco.mean_embedding_deserialize, PARALLEL = SAFE);
+    SFUNC = reco_internal.mean_embedding_accum, STYPE = internal, FINALFUNC = reco_internal.mean_embedding_final,
+    COMBINEFUNC = reco_internal.mean_embedding_combine, SERIALFUNC = reco_internal.mean_embedding_serialize,
+    DESERIALFUNC = reco_internal.mean_embedding_deserialize, PARALLEL = SAFE);
 COMMENT ON AGGREGATE reco.mean_embedding(real[], double precision) IS 'the weighted mean of vectors; rows with NULL are left out';
+
+-- Vectors of other numbers: drivers send float8[], and integers for whole numbers. A call is resolved to real[] where that fits exactly,
+-- and else to this type, the preferred one of its category, into which every array of numbers goes by itself. It is stored as real[].
+CREATE TYPE reco.numbers;
+CREATE FUNCTION reco_internal.numbers_in(cstring)
+    RETURNS reco.numbers LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'numbers_in_wrapper';
+CREATE FUNCTION reco_internal.numbers_out(reco.numbers)
+    RETURNS cstring LANGUAGE internal STABLE STRICT PARALLEL SAFE AS 'array_out';
+CREATE TYPE reco.numbers (
+    INPUT = reco_internal.numbers_in, OUTPUT = reco_internal.numbers_out,
+    INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended, CATEGORY = 'A', PREFERRED = true);
+COMMENT ON TYPE reco.numbers IS 'a vector given in any type of number, stored as real[]';
+COMMENT ON FUNCTION reco_internal.numbers_in IS 'input of reco.numbers';
+COMMENT ON FUNCTION reco_internal.numbers_out IS 'output of reco.numbers';
+CREATE FUNCTION reco_internal.numbers(real[])
+    RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'numbers_wrapper';
+COMMENT ON FUNCTION reco_internal.numbers(real[]) IS 'the cast to reco.numbers';
+CREATE CAST (real[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(real[]) AS IMPLICIT;
+CREATE FUNCTION reco_internal.numbers(double precision[])
+    RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'numbers_wrapper';
+COMMENT ON FUNCTION reco_internal.numbers(double precision[]) IS 'the cast to reco.numbers';
+CREATE CAST (double precision[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(double precision[]) AS IMPLICIT;
+CREATE FUNCTION reco_internal.numbers(numeric[])
+    RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'numbers_wrapper';
+COMMENT ON FUNCTION reco_internal.numbers(numeric[]) IS 'the cast to reco.numbers';
+CREATE CAST (numeric[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(numeric[]) AS IMPLICIT;
+CREATE FUNCTION reco_internal.numbers(smallint[])
+    RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'numbers_wrapper';
+COMMENT ON FUNCTION reco_internal.numbers(smallint[]) IS 'the cast to reco.numbers';
+CREATE CAST (smallint[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(smallint[]) AS IMPLICIT;
+CREATE FUNCTION reco_internal.numbers(integer[])
+    RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'numbers_wrapper';
+COMMENT ON FUNCTION reco_internal.numbers(integer[]) IS 'the cast to reco.numbers';
+CREATE CAST (integer[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(integer[]) AS IMPLICIT;
+CREATE FUNCTION reco_internal.numbers(bigint[])
+    RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'numbers_wrapper';
+COMMENT ON FUNCTION reco_internal.numbers(bigint[]) IS 'the cast to reco.numbers';
+CREATE CAST (bigint[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(bigint[]) AS IMPLICIT;
+
+CREATE FUNCTION reco.cosine_similarity(a reco.numbers, b reco.numbers)
+    RETURNS real LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'cosine_similarity_wrapper';
+COMMENT ON FUNCTION reco.cosine_similarity(reco.numbers, reco.numbers) IS 'cosine of the angle between two vectors, −1 to 1';
+
+CREATE FUNCTION reco.dot_product(a reco.numbers, b reco.numbers)
+    RETURNS real LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'dot_product_wrapper';
+COMMENT ON FUNCTION reco.dot_product(reco.numbers, reco.numbers) IS 'inner product of two vectors';
+
+CREATE FUNCTION reco.fuse(a reco.numbers, b reco.numbers, weights reco.numbers DEFAULT '{1,1}', method text DEFAULT 'concatenate')
+    RETURNS real[] LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'fuse_wrapper';
+COMMENT ON FUNCTION reco.fuse(reco.numbers, reco.numbers, reco.numbers, text) IS 'one vector for two modalities: each normalised and weighed, then concatenated or added';
+
+CREATE FUNCTION reco.fuse(a reco.numbers, b reco.numbers, c reco.numbers, weights reco.numbers DEFAULT '{1,1,1}', method text DEFAULT 'concatenate')
+    RETURNS real[] LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
+    AS 'MODULE_PATHNAME', 'fuse_three_wrapper';
+COMMENT ON FUNCTION reco.fuse(reco.numbers, reco.numbers, reco.numbers, reco.numbers, text) IS 'one vector for three modalities: each normalised and weighed, then concatenated or added';
+
+CREATE FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers)
+    RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'mean_embedding_accum_wrapper';
+COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers) IS 'takes a row into a state of reco.mean_embedding';
+CREATE FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers, double precision)
+    RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'mean_embedding_accum_weighted_wrapper';
+COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers, double precision) IS 'takes a row into a state of reco.mean_embedding';
+
+CREATE AGGREGATE reco.mean_embedding(embedding reco.numbers) (
+    SFUNC = reco_internal.mean_embedding_accum, STYPE = internal, FINALFUNC = reco_internal.mean_embedding_final,
+    COMBINEFUNC = reco_internal.mean_embedding_combine, SERIALFUNC = reco_internal.mean_embedding_serialize,
+    DESERIALFUNC = reco_internal.mean_embedding_deserialize, PARALLEL = SAFE);
+COMMENT ON AGGREGATE reco.mean_embedding(reco.numbers) IS 'the mean of vectors; rows with NULL are left out';
+
+CREATE AGGREGATE reco.mean_embedding(embedding reco.numbers, weight double precision) (
+    SFUNC = reco_internal.mean_embedding_accum, STYPE = internal, FINALFUNC = reco_internal.mean_embedding_final,
+    COMBINEFUNC = reco_internal.mean_embedding_combine, SERIALFUNC = reco_internal.mean_embedding_serialize,
+    DESERIALFUNC = reco_internal.mean_embedding_deserialize, PARALLEL = SAFE);
+COMMENT ON AGGREGATE reco.mean_embedding(reco.numbers, double precision) IS 'the weighted mean of vectors; rows with NULL are left out';

@@ -21,52 +21,46 @@ CREATE FUNCTION reco.tune(source text, algorithm text DEFAULT 'ials', grid jsonb
     AS 'MODULE_PATHNAME', 'tune_wrapper';
 COMMENT ON FUNCTION reco.tune IS 'options tried on held-out interactions within a time budget, best first';
 
--- One implementation for every type of id.
+-- One implementation for every type of id. What is denied is NULL of a type, since NULL alone would leave the type open.
 CREATE FUNCTION reco.recommend(model text, user_id text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
-        history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        history text DEFAULT 'live', filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_wrapper';
 CREATE FUNCTION reco.recommend(model text, user_id bigint, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
-        history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        history text DEFAULT 'live', filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_wrapper';
 CREATE FUNCTION reco.recommend(model text, user_id uuid, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
-        history text DEFAULT 'live', filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+        history text DEFAULT 'live', filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_wrapper';
-COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, text[], double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
-COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, text[], double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
-COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, text[], double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
 
-CREATE FUNCTION reco.recommend_for_items(model text, item_ids text[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
-        exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+-- Ids of every type. A list that comes without its type is a text to PostgreSQL.
+CREATE FUNCTION reco.recommend_for_items(model text, item_ids anyarray, weights double precision[] DEFAULT NULL, k integer DEFAULT 10,
+        exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_for_items_wrapper';
-CREATE FUNCTION reco.recommend_for_items(model text, item_ids bigint[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
-        exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+CREATE FUNCTION reco.recommend_for_items(model text, item_ids text, weights double precision[] DEFAULT NULL, k integer DEFAULT 10,
+        exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::text[], $3, $4, $5, $6, $7, $8, $9, $10)';
-CREATE FUNCTION reco.recommend_for_items(model text, item_ids uuid[], weights real[] DEFAULT NULL, k integer DEFAULT 10,
-        exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
-        diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
-    RETURNS TABLE (rank integer, item_id text, score real, reason text)
-    LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
-    AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::text[], $3, $4, $5, $6, $7, $8, $9, $10)';
-COMMENT ON FUNCTION reco.recommend_for_items(text, text[], real[], integer, boolean, text, text[], double precision, text, integer) IS 'the best k items for a basket or a session, without a stored user';
-COMMENT ON FUNCTION reco.recommend_for_items(text, bigint[], real[], integer, boolean, text, text[], double precision, text, integer) IS 'the best k items for a basket or a session, without a stored user';
-COMMENT ON FUNCTION reco.recommend_for_items(text, uuid[], real[], integer, boolean, text, text[], double precision, text, integer) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, anyarray, double precision[], integer, boolean, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a basket or a session, without a stored user';
+COMMENT ON FUNCTION reco.recommend_for_items(text, text, double precision[], integer, boolean, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a basket or a session, given as an array''s text';
 
-CREATE FUNCTION reco.recommend_all(model text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny text[] DEFAULT NULL,
+CREATE FUNCTION reco.recommend_all(model text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (user_id text, rank integer, item_id text, score real)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000000 ROWS 100000
@@ -166,24 +160,29 @@ CREATE FUNCTION reco.create_function(model text, function text, k integer DEFAUL
     AS 'MODULE_PATHNAME', 'create_function_wrapper';
 COMMENT ON FUNCTION reco.create_function IS 'creates a function (user_id, k) → (rank, item_id, score) with ids in their own types';
 
-CREATE FUNCTION reco.top_k_accum(internal, anyelement, real, integer)
+CREATE FUNCTION reco_internal.top_k_accum(internal, anyelement, real, integer)
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'top_k_accum_wrapper';
-CREATE FUNCTION reco.top_k_combine(internal, internal)
+COMMENT ON FUNCTION reco_internal.top_k_accum(internal, anyelement, real, integer) IS 'takes a row into a state of reco.top_k';
+CREATE FUNCTION reco_internal.top_k_combine(internal, internal)
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'top_k_combine_wrapper';
-CREATE FUNCTION reco.top_k_serialize(internal)
+COMMENT ON FUNCTION reco_internal.top_k_combine(internal, internal) IS 'joins two states of reco.top_k';
+CREATE FUNCTION reco_internal.top_k_serialize(internal)
     RETURNS bytea LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'top_k_serialize_wrapper';
-CREATE FUNCTION reco.top_k_deserialize(bytea, internal)
+COMMENT ON FUNCTION reco_internal.top_k_serialize(internal) IS 'a state of reco.top_k as bytes';
+CREATE FUNCTION reco_internal.top_k_deserialize(bytea, internal)
     RETURNS internal LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'top_k_deserialize_wrapper';
-CREATE FUNCTION reco.top_k_final(internal)
+COMMENT ON FUNCTION reco_internal.top_k_deserialize(bytea, internal) IS 'a state of reco.top_k out of bytes';
+CREATE FUNCTION reco_internal.top_k_final(internal)
     RETURNS reco.scored_item[] LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'top_k_final_wrapper';
+COMMENT ON FUNCTION reco_internal.top_k_final(internal) IS 'what a state of reco.top_k comes to';
 
 CREATE AGGREGATE reco.top_k(item anyelement, score real, k integer) (
-    SFUNC = reco.top_k_accum, STYPE = internal, FINALFUNC = reco.top_k_final,
-    COMBINEFUNC = reco.top_k_combine, SERIALFUNC = reco.top_k_serialize,
-    DESERIALFUNC = reco.top_k_deserialize, PARALLEL = SAFE);
+    SFUNC = reco_internal.top_k_accum, STYPE = internal, FINALFUNC = reco_internal.top_k_final,
+    COMBINEFUNC = reco_internal.top_k_combine, SERIALFUNC = reco_internal.top_k_serialize,
+    DESERIALFUNC = reco_internal.top_k_deserialize, PARALLEL = SAFE);
 COMMENT ON AGGREGATE reco.top_k(anyelement, real, integer) IS 'the k items with the highest scores, best first; unnest gives rows';

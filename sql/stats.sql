@@ -12,6 +12,17 @@ CREATE VIEW reco.stat_models AS
 SELECT model, provider, loads, load_time, runs, rows, tokens, mean_latency, p99_latency, bytes, stats_reset
   FROM reco.stat_models();
 COMMENT ON VIEW reco.stat_models IS 'loads and runs of the models the current role may use, over all connections; times in milliseconds';
+COMMENT ON COLUMN reco.stat_models.model IS 'the model''s name';
+COMMENT ON COLUMN reco.stat_models.provider IS 'cpu or cuda, where ONNX Runtime ran it; scan for the lists of a recommender';
+COMMENT ON COLUMN reco.stat_models.loads IS 'how often a connection loaded it';
+COMMENT ON COLUMN reco.stat_models.load_time IS 'of all loads, in milliseconds';
+COMMENT ON COLUMN reco.stat_models.runs IS 'how often it ran';
+COMMENT ON COLUMN reco.stat_models.rows IS 'texts, images, rows of a first input; users, baskets and items that got a list';
+COMMENT ON COLUMN reco.stat_models.tokens IS 'of texts; NULL for other models';
+COMMENT ON COLUMN reco.stat_models.mean_latency IS 'of a run, in milliseconds';
+COMMENT ON COLUMN reco.stat_models.p99_latency IS '99 of 100 runs took at most this, in milliseconds';
+COMMENT ON COLUMN reco.stat_models.bytes IS 'of the files that the last load took';
+COMMENT ON COLUMN reco.stat_models.stats_reset IS 'since when it is counted';
 GRANT SELECT ON reco.stat_models TO PUBLIC;
 
 CREATE FUNCTION reco.reset_stat_models(model text DEFAULT NULL)
@@ -41,4 +52,13 @@ SELECT p.pid,
   FROM reco.stat_progress() p
   LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
 COMMENT ON VIEW reco.stat_progress IS 'the long calls under way in this server, and how far each is; those the current role may see';
+COMMENT ON COLUMN reco.stat_progress.pid IS 'the process of the call';
+COMMENT ON COLUMN reco.stat_progress.datname IS 'the database of the call';
+COMMENT ON COLUMN reco.stat_progress.usename IS 'the role that logged in';
+COMMENT ON COLUMN reco.stat_progress.function IS 'the function that was called';
+COMMENT ON COLUMN reco.stat_progress.model IS 'the model that it uses or makes';
+COMMENT ON COLUMN reco.stat_progress.phase IS 'what it is doing';
+COMMENT ON COLUMN reco.stat_progress.done IS 'how much of the phase is done';
+COMMENT ON COLUMN reco.stat_progress.total IS 'how much there is; NULL where that is not known';
+COMMENT ON COLUMN reco.stat_progress.started IS 'when the call began';
 GRANT SELECT ON reco.stat_progress TO PUBLIC;

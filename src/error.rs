@@ -35,6 +35,12 @@ pub enum Error {
     #[error("column \"{column}\" is null in row {row} of the source")]
     NullColumn { column: String, row: usize },
 
+    #[error("column \"{column}\" is infinity in {}", row.map_or("a row of the source".into(), |row| format!("row {row} of the source")))]
+    InfiniteTime { column: &'static str, row: Option<usize> },
+
+    #[error("{0} is out of range")]
+    OutOfRange(&'static str),
+
     #[error("the weight of user \"{user}\" and item \"{item}\" is {weight}")]
     InvalidWeight { user: String, item: String, weight: f64 },
 
@@ -139,6 +145,8 @@ impl Error {
             Self::CursorClosed(_) => "34000",
             Self::ColumnType { .. } => "42804",
             Self::NullColumn { .. } => "22004",
+            Self::InfiniteTime { .. } => "22008",
+            Self::OutOfRange(_) => "22003",
             Self::UnknownModel(_) | Self::UnknownVersion { .. } => "42704",
             Self::ModelPermission(_) | Self::NotModelOwner(_) | Self::ForeignQuery { .. } => "42501",
             Self::WrongTask { .. } => "42809",
@@ -180,6 +188,10 @@ impl Error {
                 format!("It must be {expected}: cast it in the source, as in {column}::….")
             }
             Self::NullColumn { column, .. } => format!("Leave such rows out: … WHERE {column} IS NOT NULL."),
+            Self::InfiniteTime { column, .. } => {
+                format!("No age counts from a time that is infinite. Leave such rows out: … WHERE isfinite({column}).")
+            }
+            Self::OutOfRange(_) => "Divide by the vectors' lengths or by the largest weight first.".into(),
             Self::InvalidWeight { .. } => "A weight is a finite number, below 0 for negative feedback.".into(),
             Self::EmptySource(_) => "The query must give at least one row to the role that calls.".into(),
             Self::UnknownModel(_) => "SELECT name FROM reco.models lists the models you may use.".into(),

@@ -39,7 +39,7 @@ mod extension {
     extension_sql_file!("../sql/embedding.sql", name = "embedding", requires = ["catalog"]);
     extension_sql_file!("../sql/recommendation.sql", name = "recommendation", requires = ["catalog"]);
     extension_sql_file!("../sql/evaluation.sql", name = "evaluation", requires = ["recommendation"]);
-    extension_sql_file!("../sql/importance.sql", name = "importance", requires = ["catalog"]);
+    extension_sql_file!("../sql/importance.sql", name = "importance", requires = ["embedding"]);
     extension_sql_file!("../sql/synthesis.sql", name = "synthesis", requires = ["catalog"]);
     extension_sql_file!("../sql/synthesis_interactions.sql", name = "synthesis_interactions", requires = ["catalog"]);
     extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["catalog"]);

@@ -236,3 +236,48 @@ def test_embed_query_without_its_columns(fails):
     fails(errors.DatatypeMismatch, 'column "text"', "SELECT * FROM reco.embed_query('SELECT 1 AS id, 2 AS text')")
     fails(errors.NullValueNotAllowed, 'column "id"', "SELECT * FROM reco.embed_query('SELECT NULL::int AS id, ''x'' AS text')")
     fails(errors.InvalidParameterValue, "input", "SELECT reco.embed('x', input => 'question')", hint="query")
+
+
+ENDLESS = "SELECT * FROM (VALUES (1, 10, '2024-01-01'::timestamptz), (2, 11, 'infinity'), (2, 10, '-infinity'), (1, 11, NULL)) t(user_id, item_id, ts)"
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
+def test_a_time_without_end_is_named_where_ages_count(fails, db, scalar, kind):
+    source = f"SELECT user_id, item_id, ts::{kind} FROM ({ENDLESS}) s"
+    for algorithm in ("popularity", "ials"):
+        fails(
+            errors.DatetimeFieldOverflow,
+            'column "ts" is infinity in row 2 of the source',
+            f"SELECT reco.train('endless', %s, '{algorithm}', half_life => '30 days')",
+            source,
+            hint="isfinite(ts)",
+        )
+    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinity', "SELECT * FROM reco.tune(%s, half_life => '1 day')", source, hint="isfinite")
+    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinity', "SELECT * FROM reco.cross_validate(%s, half_life => '1 day')", source, hint="isfinite")
+    option = f"{source} WHERE ts <> '-infinity'"
+    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinity', *train(option, "popularity", '{"half_life": 30}'), hint="isfinite")
+    # Without ages a time is only an order; and what is infinitely old counts nothing, as what has no time does.
+    assert scalar("SELECT reco.train('endless', %s, 'popularity')", source) == 1
+    finite = f"{source} WHERE ts <> 'infinity' OR ts IS NULL"
+    assert scalar("SELECT reco.train('endless', %s, 'popularity', half_life => '30 days')", finite) == 2
+    assert scalar("SELECT (metrics ->> 'interactions')::int FROM reco.models WHERE name = 'endless' AND version = 2") == 1
+    db.execute("SELECT reco.drop_model('endless')")
+
+
+def nested(levels):
+    return "[" * levels + "]" * levels
+
+
+def test_json_that_is_nested_too_deep_is_refused_in_plain_words(fails, db):
+    db.execute("SELECT reco.import_model('linear_json', %b)", [linear()])
+    message = "a jsonb argument is nested more than 127 levels deep"
+    for levels in (128, 129, 5000):
+        deep = f'{{"factors": {nested(levels - 1)}}}'
+        fails(errors.InvalidParameterValue, message, *train(GOOD, options=deep), hint="at most 127")
+        fails(errors.InvalidParameterValue, message, "SELECT reco.predict('linear_json', %s)", f'{{"x": {nested(levels - 1)}}}', hint="at most 127")
+        fails(errors.InvalidParameterValue, message, "SELECT * FROM reco.tune(%s, grid => %s)", GOOD, deep, hint="at most 127")
+    fails(errors.InvalidParameterValue, "factors", *train(GOOD, options=f'{{"factors": {nested(126)}}}'))
+    fails(errors.InvalidParameterValue, "number out of range", *train(GOOD, options='{"factors": 1e999}'), hint="float8")
+    # Brackets in texts do not nest.
+    fails(errors.InvalidParameterValue, "factors", *train(GOOD, options='{"factors": "' + "[" * 500 + '\\\\\\""}'))
+    db.execute("SELECT reco.drop_model('linear_json')")

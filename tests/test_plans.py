@@ -15,9 +15,13 @@ from cluster import Cluster, bindir, major_version
 PROMISES = {
     ("i", "s"): [
         "cosine_similarity(real[],real[])",
+        "cosine_similarity(reco.numbers,reco.numbers)",
         "dot_product(real[],real[])",
+        "dot_product(reco.numbers,reco.numbers)",
         "fuse(real[],real[],real[],text)",
         "fuse(real[],real[],real[],real[],text)",
+        "fuse(reco.numbers,reco.numbers,reco.numbers,text)",
+        "fuse(reco.numbers,reco.numbers,reco.numbers,reco.numbers,text)",
         "importance_histogram(double precision,double precision,double precision)",
         "importance_histogram(double precision,double precision,double precision,integer)",
         "importance_histogram_accum(internal,double precision,double precision,double precision)",
@@ -35,12 +39,22 @@ PROMISES = {
         "loss_stats_serialize(internal)",
         "mean_embedding(real[])",
         "mean_embedding(real[],double precision)",
+        "mean_embedding(reco.numbers)",
+        "mean_embedding(reco.numbers,double precision)",
         "mean_embedding_accum(internal,real[])",
         "mean_embedding_accum(internal,real[],double precision)",
+        "mean_embedding_accum(internal,reco.numbers)",
+        "mean_embedding_accum(internal,reco.numbers,double precision)",
         "mean_embedding_combine(internal,internal)",
         "mean_embedding_deserialize(bytea,internal)",
         "mean_embedding_final(internal)",
         "mean_embedding_serialize(internal)",
+        "numbers(bigint[])",
+        "numbers(double precision[])",
+        "numbers(integer[])",
+        "numbers(numeric[])",
+        "numbers(real[])",
+        "numbers(smallint[])",
         "top_k(anyelement,real,integer)",
         "top_k_accum(internal,anyelement,real,integer)",
         "top_k_combine(internal,internal)",
@@ -52,6 +66,9 @@ PROMISES = {
         "importance(real[],boolean,text)",
         "importance(real[],double precision,text)",
         "importance(real[],text,text)",
+        "importance(reco.numbers,boolean,text)",
+        "importance(reco.numbers,double precision,text)",
+        "importance(reco.numbers,text,text)",
     ],
     ("s", "r"): [
         "describe_model(text,integer)",
@@ -70,13 +87,12 @@ PROMISES = {
         "export_model(text,integer)",
         "model_users(text)",
         "predict(text,jsonb)",
-        "recommend(text,bigint,integer,boolean,text,text,text[],double precision,text,integer)",
-        "recommend(text,text,integer,boolean,text,text,text[],double precision,text,integer)",
-        "recommend(text,uuid,integer,boolean,text,text,text[],double precision,text,integer)",
-        "recommend_all(text,integer,boolean,text,text[],double precision,text,integer)",
-        "recommend_for_items(text,bigint[],real[],integer,boolean,text,text[],double precision,text,integer)",
-        "recommend_for_items(text,text[],real[],integer,boolean,text,text[],double precision,text,integer)",
-        "recommend_for_items(text,uuid[],real[],integer,boolean,text,text[],double precision,text,integer)",
+        "recommend(text,bigint,integer,boolean,text,text,anycompatiblearray,double precision,text,integer)",
+        "recommend(text,text,integer,boolean,text,text,anycompatiblearray,double precision,text,integer)",
+        "recommend(text,uuid,integer,boolean,text,text,anycompatiblearray,double precision,text,integer)",
+        "recommend_all(text,integer,boolean,text,anycompatiblearray,double precision,text,integer)",
+        "recommend_for_items(text,anyarray,double precision[],integer,boolean,text,anycompatiblearray,double precision,text,integer)",
+        "recommend_for_items(text,text,double precision[],integer,boolean,text,anycompatiblearray,double precision,text,integer)",
         "similar_items(text,bigint,integer)",
         "similar_items(text,text,integer)",
         "similar_items(text,uuid,integer)",
@@ -88,6 +104,8 @@ PROMISES = {
         "synthesize_related(text,bigint,jsonb,bigint)",
     ],
     ("s", "s"): [
+        "numbers_in(cstring)",
+        "numbers_out(reco.numbers)",
         "role_in(cstring)",
         "role_out(reco.role)",
     ],
@@ -208,11 +226,40 @@ def test_every_function_has_the_promises_that_were_decided(db):
             """SELECT format('%s(%s)', proname, (SELECT string_agg(format_type(t, NULL), ',' ORDER BY n)
                                                    FROM unnest(proargtypes) WITH ORDINALITY AS a(t, n))),
                       provolatile::text, proparallel::text
-                 FROM pg_proc WHERE pronamespace = 'reco'::regnamespace"""
+                 FROM pg_proc WHERE pronamespace IN ('reco'::regnamespace, 'reco_internal'::regnamespace)"""
         )
     }
     decided = {signature: promise for promise, signatures in PROMISES.items() for signature in signatures}
     assert declared == decided
+
+
+def test_every_object_and_every_column_is_described(db):
+    described = """
+        WITH members AS (SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                          WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'pg_reco'),
+             parts AS (SELECT classid, objid, 0 AS part FROM members
+                        WHERE classid IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_type'::regclass, 'pg_namespace'::regclass)
+                       UNION ALL
+                       SELECT 'pg_class'::regclass, c.oid, a.attnum
+                         FROM members m JOIN pg_class c ON (m.classid = 'pg_class'::regclass AND m.objid = c.oid AND relkind IN ('r', 'v'))
+                                                        OR (m.classid = 'pg_type'::regclass AND m.objid = c.reltype AND relkind = 'c')
+                         JOIN pg_attribute a ON a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+        SELECT pg_describe_object(classid, objid, part), d.description IS NOT NULL
+          FROM parts p LEFT JOIN pg_description d ON (d.classoid, d.objoid, d.objsubid) = (p.classid, p.objid, p.part)
+          LEFT JOIN pg_type t ON p.classid = 'pg_type'::regclass AND t.oid = p.objid
+         -- Array types, and those of tables and views, come by themselves.
+         WHERE t.oid IS NULL OR (t.typelem = 0 AND (t.typrelid = 0 OR (SELECT relkind FROM pg_class WHERE oid = t.typrelid) = 'c'))"""
+    everything = db.execute(described).fetchall()
+    assert [name for name, is_described in everything if not is_described] == []
+    assert len(everything) > 150
+
+
+def test_what_only_postgresql_calls_is_kept_out_of_sight(db):
+    assert db.execute(
+        """SELECT oid::regprocedure::text FROM pg_proc
+            WHERE pronamespace = 'reco'::regnamespace AND prokind = 'f' AND 'internal'::regtype = ANY (proargtypes::oid[] || prorettype)"""
+    ).fetchall() == []  # fmt: skip
+    assert not db.execute("SELECT has_schema_privilege('public', 'reco_internal', 'USAGE')").fetchone()[0]
 
 
 def test_every_aggregate_can_run_in_parts(db):

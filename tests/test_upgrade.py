@@ -147,6 +147,27 @@ def test_a_view_over_an_old_function_outlives_an_update(fresh):
     connection.execute("DROP FUNCTION reco.recommend_before_0_2(text, bigint, integer, boolean, text)")
 
 
+def test_a_view_over_functions_of_other_list_types_outlives_an_update(fresh):
+    connection = fresh()
+    connection.execute("CREATE EXTENSION pg_reco VERSION '0.2.0'")
+    lists = {
+        "lists": "SELECT u, l.rank, l.item_id FROM generate_series(1, 3) u, reco.recommend('goods', u::bigint, k => 2, deny => ARRAY['4']) l",
+        "baskets": "SELECT rank, item_id FROM reco.recommend_for_items('goods', ARRAY[3]::bigint[], ARRAY[1]::real[], k => 2)",
+        "every_list": "SELECT user_id, rank, item_id FROM reco.recommend_all('goods', k => 2)",
+        "means": "SELECT reco.mean_embedding(ARRAY[i, 1]::real[]) AS mean, reco.top_k(i, i, 2) AS best FROM generate_series(1, 3) i",
+    }
+    for name, query in lists.items():
+        connection.execute(f"CREATE VIEW {name} AS {query}")
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    connection.execute("CREATE TABLE sale AS SELECT u AS user_id, i AS item_id FROM generate_series(1, 5) u, generate_series(1, 9) i WHERE u <> i")
+    connection.execute("SELECT reco.train('goods', 'TABLE sale', 'popularity')")
+    for name, query in lists.items():
+        got = connection.execute(f"TABLE {name}").fetchall()
+        assert got and got == connection.execute(query).fetchall(), name
+    connection.execute("DROP VIEW lists, baskets, every_list, means")
+    connection.execute("DROP FUNCTION reco.recommend_before_0_4, reco.recommend_for_items_before_0_4, reco.recommend_all_before_0_4")
+
+
 @pytest.mark.parametrize("version", PUBLISHED)
 def test_a_newer_library_says_that_the_objects_are_older(fresh, version):
     connection = fresh()

@@ -1,6 +1,7 @@
 """Similarity, fusion and the aggregates, against numpy; and that the aggregates run in parallel."""
 
 import numpy
+import psycopg
 import pytest
 
 RANDOM = numpy.random.default_rng(7)
@@ -19,6 +20,23 @@ def test_similarity_equals_numpys(scalar, dimension):
 def test_similarity_of_null_is_null_and_of_zeros_is_zero(scalar):
     assert scalar("SELECT reco.cosine_similarity(NULL, '{1}')") is None
     assert scalar("SELECT reco.cosine_similarity('{0,0}', '{1,2}')") == 0
+
+
+@pytest.mark.parametrize("size", [1e-45, 1e-30, 1e-19, 1e19, 3e38])
+def test_similarity_holds_at_the_ends_of_the_range(scalar, size):
+    a, b = [size, size], [size, 0.0]
+    assert scalar("SELECT reco.cosine_similarity(%s::real[], %s::real[])", a, a) == pytest.approx(1, abs=1e-6)
+    assert scalar("SELECT reco.cosine_similarity(%s::real[], %s::real[])", a, b) == pytest.approx(0.5**0.5, abs=1e-6)
+
+
+def test_an_inner_product_out_of_range_is_an_error(scalar):
+    assert scalar("SELECT reco.dot_product('{3e38,3e38,1}', '{3e38,-3e38,2}')") == 2
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange, match="inner product") as error:
+        scalar("SELECT reco.dot_product('{3e38}', '{3e38}')")
+    assert error.value.diag.message_hint
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange, match="sum of weighted vectors"):
+        scalar("SELECT reco.mean_embedding('{1}'::real[], 1e308) FROM generate_series(1, 3)")
+    assert scalar("SELECT reco.fuse('{1,0}', '{1,0}', weights => '{3e38,3e38}', method => 'add')") == [1, 0]
 
 
 def test_fused_vectors_weigh_their_parts(scalar):

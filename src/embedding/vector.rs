@@ -5,8 +5,31 @@ use crate::linalg::kernels::dot;
 
 /// cos(a, b) = a·b / (|a| |b|) of two vectors of one length; 0 where one of them is all zeros.
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let length = (f64::from(dot(a, a)) * f64::from(dot(b, b))).sqrt();
-    if length > 0.0 { (f64::from(dot(a, b)) / length).clamp(-1.0, 1.0) as f32 } else { 0.0 }
+    // Squares between these keep their sum in an f32, and what is lost of smaller products cannot be seen.
+    const EXACT: std::ops::RangeInclusive<f32> = 1e-30..=f32::MAX;
+    let (aa, bb) = (dot(a, a), dot(b, b));
+    let (aa, bb, ab) = if EXACT.contains(&aa) && EXACT.contains(&bb) {
+        (f64::from(aa), f64::from(bb), f64::from(dot(a, b)))
+    } else {
+        (wide_dot(a, a), wide_dot(b, b), wide_dot(a, b))
+    };
+    let length = (aa * bb).sqrt();
+    if length > 0.0 { (ab / length).clamp(-1.0, 1.0) as f32 } else { 0.0 }
+}
+
+/// a·b of two vectors of one length; an error where that is no finite `f32`.
+pub fn dot_product(a: &[f32], b: &[f32]) -> Result<f32> {
+    // A sum that was infinite on its way stays so, or is NaN.
+    let product = match dot(a, b) {
+        product if product.is_finite() => product,
+        _ => wide_dot(a, b) as f32,
+    };
+    if product.is_finite() { Ok(product) } else { Err(Error::OutOfRange("the inner product of the vectors")) }
+}
+
+/// a·b in `f64`, where neither the largest nor the smallest products of `f32` are lost.
+fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
 /// Divides by the length; a vector of zeros stays one.
@@ -14,6 +37,14 @@ pub fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     if length > 0.0 && length.is_finite() {
         vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    }
+}
+
+/// [`normalize`] before anything is rounded: squares of `f32` numbers fit an `f64`.
+fn normalize_wide(vector: &mut [f64]) {
+    let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|x| *x /= length);
     }
 }
 
@@ -32,12 +63,12 @@ pub enum Fusion {
 /// squares of the weights.
 pub fn fuse(vectors: &[&[f32]], weights: &[f32], how: Fusion) -> Result<Vec<f32>> {
     let weighed = vectors.iter().zip(weights).map(|(vector, weight)| {
-        let mut part = vector.to_vec();
-        normalize(&mut part);
-        part.iter_mut().for_each(|x| *x *= weight);
+        let mut part: Vec<f64> = vector.iter().copied().map(f64::from).collect();
+        normalize_wide(&mut part);
+        part.iter_mut().for_each(|x| *x *= f64::from(*weight));
         part
     });
-    let mut fused: Vec<f32> = Vec::new();
+    let mut fused: Vec<f64> = Vec::new();
     for part in weighed {
         match how {
             Fusion::Add if !fused.is_empty() => {
@@ -49,8 +80,8 @@ pub fn fuse(vectors: &[&[f32]], weights: &[f32], how: Fusion) -> Result<Vec<f32>
             _ => fused.extend(part),
         }
     }
-    normalize(&mut fused);
-    Ok(fused)
+    normalize_wide(&mut fused);
+    Ok(fused.into_iter().map(|x| x as f32).collect())
 }
 
 #[cfg(test)]
@@ -67,6 +98,33 @@ mod tests {
         let b: Vec<f32> = a.iter().map(|x| x * 7.0).collect();
         assert!((cosine(&a, &b) - 1.0).abs() < 1e-6);
         assert_eq!(cosine(&a, &vec![0.0; 384]), 0.0);
+    }
+
+    #[test]
+    fn cosine_holds_at_the_ends_of_the_range() {
+        let ends = [1e-45, 1e-38, 1e-20, 1e-10, 1.0, 1e10, 1e19, 1e25, 3e38];
+        for left in ends {
+            for right in ends {
+                assert!((cosine(&[left; 40], &[right; 40]) - 1.0).abs() < 1e-6, "{left} {right}");
+                assert!((cosine(&[left; 40], &[-right; 40]) + 1.0).abs() < 1e-6, "{left} {right}");
+                assert!((cosine(&[left, left], &[right, 0.0]) - 0.5f32.sqrt()).abs() < 1e-6, "{left} {right}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_inner_product_is_right_or_an_error() {
+        assert_eq!(dot_product(&[3e38, 3e38, 1.0], &[3e38, -3e38, 2.0]).unwrap(), 2.0);
+        assert_eq!(dot_product(&[3e38, 0.0], &[1.0, 3e38]).unwrap(), 3e38);
+        assert_eq!(dot_product(&[3e38, 3e38], &[1.0, 1.0]).unwrap_err().sqlstate(), "22003");
+    }
+
+    #[test]
+    fn weights_of_any_size_fuse() {
+        for weight in [1e-45, 3e38] {
+            let fused = fuse(&[&[1.0, 0.0], &[1.0, 0.0]], &[weight, weight], Fusion::Add).unwrap();
+            assert_eq!(fused, [1.0, 0.0], "{weight}");
+        }
     }
 
     #[test]

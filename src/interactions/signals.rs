@@ -49,6 +49,15 @@ impl Signals {
         self.half_life.is_some()
     }
 
+    /// The time of row number `row` of a source, from which ages can be counted: one row of the infinite future would make all
+    /// others infinitely old.
+    pub fn time(&self, time: i64, row: usize) -> Result<i64> {
+        if self.needs_time() && time == i64::MAX {
+            return Err(Error::InfiniteTime { column: "ts", row: Some(row) });
+        }
+        Ok(time)
+    }
+
     /// A row's weight by its event.
     pub fn weight(&self, weight: f64, event: Option<&str>) -> f64 {
         match &self.event_weights {
@@ -93,6 +102,16 @@ mod tests {
         for wrong in [json!([]), json!({}), json!({"view": "much"}), json!({"view": 1e300})] {
             assert!(Signals::new(Some(&wrong), None).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_time_without_end_is_refused_where_ages_count() {
+        let signals = Signals::new(None, Some(10)).unwrap();
+        let refused = signals.time(i64::MAX, 7).unwrap_err();
+        assert_eq!(refused.to_string(), "column \"ts\" is infinity in row 7 of the source");
+        assert_eq!(refused.sqlstate(), "22008");
+        assert_eq!(signals.time(i64::MIN, 7).unwrap(), i64::MIN);
+        assert_eq!(Signals::default().time(i64::MAX, 7).unwrap(), i64::MAX);
     }
 
     #[test]

@@ -116,6 +116,7 @@ impl Session {
         let (inner, not_on_cuda) = match options.execution {
             Execution::Cpu => (None, None),
             Execution::Cuda => (Some(on_cuda()?), None),
+            Execution::Auto if !loader.knows_cuda()? => (None, None),
             Execution::Auto => match on_cuda() {
                 Ok(session) => (Some(session), None),
                 Err(Error::CudaMissing(reason)) => (None, Some(NotOnCuda::Missing(reason))),
@@ -206,6 +207,12 @@ impl Loader<'_> {
 
     fn failed(&self, reason: String) -> Error {
         Error::ModelRun { model: self.name.to_owned(), reason }
+    }
+
+    /// Whether this build of ONNX Runtime has CUDA at all: one for the CPU alone misses nothing.
+    fn knows_cuda(&self) -> Result<bool> {
+        environment(&self.options.environment)?;
+        Ok(CUDA::is_available().unwrap_or(true))
     }
 
     fn cuda(&self, source: &Path) -> Result<ort::session::Session> {

@@ -1,8 +1,14 @@
-//! Arrays: `real[]` as slices, `reco.scored_item[]` from rows; and one row.
+//! Arrays: `real[]` as slices, arrays of other numbers and of ids, `reco.scored_item[]` from rows; and one row.
 
-use pgrx::{Array, Internal, IntoDatum, pg_sys};
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{AnyArray, AnyElement, Array, FromDatum, Internal, IntoDatum, PgLogLevel, PgSqlErrorCode, pg_sys};
 
 use crate::error::{Error, Result};
+use crate::pg::ids::{IdType, any_text};
+use crate::pg::source::{number, type_name};
 
 /// The values of a vector argument without a copy. A vector has one dimension, at least one element, no NULL, and
 /// finite elements.
@@ -19,6 +25,127 @@ pub fn vector<'a>(array: &'a Array<'_, f32>, name: &str) -> Result<&'a [f32]> {
         return Err(Error::argument(name, format!("a vector with an element {value}"), hint));
     }
     Ok(values)
+}
+
+/// The elements of an array of numbers of any type, as a vector has them.
+pub fn numbers(array: &AnyArray) -> Result<Vec<Option<f32>>> {
+    let (type_oid, elements) = elements(array);
+    let narrow = |element: pg_sys::Datum| {
+        // SAFETY: the element has the type that the array says.
+        let value = unsafe { number(type_oid, element) };
+        let value = value.ok_or_else(|| Error::Internal(format!("{} is no number", type_name(type_oid))))?;
+        let narrowed = value as f32;
+        if narrowed.is_infinite() && value.is_finite() {
+            return Err(Error::argument("an element of a vector", value, "Give numbers that fit real."));
+        }
+        Ok(narrowed)
+    };
+    elements.into_iter().map(|element| element.map(narrow).transpose()).collect()
+}
+
+/// A `real[]` out of its text.
+pub fn read_reals(text: &CStr) -> Result<AnyElement> {
+    // SAFETY: the input function of arrays takes a C string and the type of the elements, raises errors of its own, and gives an
+    // array, whose type is named.
+    let read = unsafe {
+        let array = pg_sys::OidInputFunctionCall(
+            pg_sys::Oid::from(pg_sys::F_ARRAY_IN),
+            text.as_ptr().cast_mut(),
+            pg_sys::FLOAT4OID,
+            -1,
+        );
+        AnyElement::from_polymorphic_datum(array, false, pg_sys::FLOAT4ARRAYOID)
+    };
+    read.ok_or_else(|| Error::Internal("an array was read as NULL".into()))
+}
+
+/// Ids in an array of any of their types, as text.
+pub fn ids(array: &AnyArray, name: &str) -> Result<Vec<Option<String>>> {
+    let (type_oid, elements) = elements(array);
+    // SAFETY: getBaseType takes the oid of any type.
+    let base = unsafe { pg_sys::getBaseType(type_oid) };
+    if IdType::of(base).is_none() {
+        let hint = "Give an array of text, bigint, integer, smallint or uuid.";
+        return Err(Error::argument(name, format!("an array of {}", type_name(type_oid)), hint));
+    }
+    // SAFETY: the elements have this type.
+    let text = |datum| unsafe { AnyElement::from_polymorphic_datum(datum, false, base) }.map(|id| any_text(&id));
+    elements.into_iter().map(|element| element.and_then(text).transpose()).collect()
+}
+
+/// The type of an array's elements, and each of them; `None` for NULL.
+fn elements(array: &AnyArray) -> (pg_sys::Oid, Vec<Option<pg_sys::Datum>>) {
+    let (mut length, mut by_value, mut align) = (0, false, 0);
+    let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    // SAFETY: PostgreSQL says that the datum is an array, which names the type of its elements itself. deconstruct_array gives as many
+    // values and flags as it counts, in the current memory context.
+    unsafe {
+        let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(array.datum().cast_mut_ptr()).cast();
+        let type_oid = (*array).elemtype;
+        pg_sys::get_typlenbyvalalign(type_oid, &mut length, &mut by_value, &mut align);
+        let length = length.into();
+        pg_sys::deconstruct_array(array, type_oid, length, by_value, align, &mut values, &mut nulls, &mut count);
+        let element = |i: usize| (!*nulls.add(i)).then(|| *values.add(i));
+        (type_oid, (0..count as usize).map(element).collect())
+    }
+}
+
+/// Warns where a text is a list as PostgreSQL writes it: a client that binds one without its type gets the function for one text.
+/// Once a statement.
+pub fn warn_of_list(function: &str, text: &str) {
+    thread_local! {
+        static WARNED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+    }
+    if !is_array_literal(text) {
+        return;
+    }
+    // SAFETY: a plain look at this backend's state.
+    let now = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    if WARNED.replace(now) != now {
+        let message = format!("{function} takes an array that came without its type as one text");
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "pg_reco")
+            .set_hint("If its elements are meant, cast it: $1::text[].")
+            .report(PgLogLevel::WARNING);
+    }
+}
+
+/// Whether the whole text is an array as PostgreSQL writes and reads it: `{a,"b c",NULL}`.
+fn is_array_literal(text: &str) -> bool {
+    #[derive(PartialEq)]
+    enum At {
+        Opened,
+        Comma,
+        Word,
+        Quoted,
+        /// After a quoted element or an inner array.
+        Closed,
+    }
+    let Some(rest) = text.trim().strip_prefix('{') else { return false };
+    let (mut at, mut depth, mut chars) = (At::Opened, 1, rest.chars());
+    while let Some(c) = chars.next() {
+        if depth == 0 {
+            return false;
+        }
+        at = match (at, c) {
+            (At::Quoted, '"') => At::Closed,
+            (At::Quoted | At::Word, '\\') if chars.next().is_none() => return false,
+            (At::Quoted, _) => At::Quoted,
+            (At::Opened | At::Comma, '"') => At::Quoted,
+            (At::Opened | At::Comma, '{') => {
+                depth += 1;
+                At::Opened
+            }
+            (At::Opened | At::Word | At::Closed, '}') => {
+                depth -= 1;
+                At::Closed
+            }
+            (At::Word | At::Closed, ',') => At::Comma,
+            (at, c) if c.is_whitespace() => at,
+            (At::Opened | At::Comma | At::Word, c) if !matches!(c, '{' | '}' | '"' | ',') => At::Word,
+            _ => return false,
+        };
+    }
+    depth == 0
 }
 
 /// A row of the composite type that the running function returns, with `N` columns; `None` for NULL.
@@ -75,5 +202,22 @@ pub fn scored_items(rows: impl Iterator<Item = (String, f32)>) -> Result<Interna
             pg_sys::TYPALIGN_DOUBLE as _,
         );
         Ok(Internal::from(Some(pg_sys::Datum::from(array))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_array_literal;
+
+    #[test]
+    fn a_list_is_told_from_a_text() {
+        for list in ["{a,b}", "{}", " {red wine,\"a \\\" , } b\"} ", "{{1,2},{3,4}}", "{NULL}", "{红酒}"] {
+            assert!(is_array_literal(list), "{list}");
+        }
+        for text in
+            ["", "a", "{a,b", "a {b}", "{a} and {b}", "{a,}", "{,a}", "{\"a\":1}", "{\"a\" b}", "{{a}b}", "{a\\"]
+        {
+            assert!(!is_array_literal(text), "{text}");
+        }
     }
 }

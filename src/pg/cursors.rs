@@ -7,6 +7,7 @@ use std::rc::Rc;
 use pgrx::{Spi, pg_guard, pg_sys};
 
 use crate::error::{Error, Result};
+use crate::pg::transaction;
 
 /// A portal, for as long as it is there. Names are no reference: whoever shares the session may close a cursor and declare
 /// another under its name.
@@ -36,6 +37,22 @@ impl Cursor {
     /// `None` once it was closed: by its user, or with the transaction or subtransaction that opened it.
     pub fn portal(&self) -> Option<pg_sys::Portal> {
         self.open.get().then_some(self.portal)
+    }
+}
+
+/// Closes it, at its end or before: PostgreSQL drops the iterator of a call that it asks for no more rows, as under LIMIT. While an error
+/// unwinds nothing can be closed: the end of the transaction or subtransaction does it.
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let Some(portal) = self.portal() else { return };
+        // SAFETY: plain reads; the portal is there. One that does not run and is not pinned can be dropped, which is what SPI does to close
+        // it.
+        unsafe {
+            let closable = (*portal).status != pg_sys::PortalStatus::PORTAL_ACTIVE && !(*portal).portalPinned;
+            if closable && transaction::goes_on() {
+                pg_sys::PortalDrop(portal, false);
+            }
+        }
     }
 }
 

@@ -50,6 +50,7 @@ impl Dataset {
         // As it will be read for each list: what fails then fails now.
         let _as_when_served = queries.served.then(|| (ReadOnly::begin(), InAnothersName::begin()));
         let mut signals = queries.signals.clone();
+        progress.report("reading the source", 0, 0);
         let mut rows = Source::open(&queries.source, &INTERACTION)?;
         let (has_weight, has_time) = (rows.has(2), rows.has(3));
         for (needed, column, number) in [(signals.needs_time(), "ts", 3), (signals.needs_event(), "event", 4)] {
@@ -71,7 +72,8 @@ impl Dataset {
                 let weight = if has_weight { row.number(2)? } else { 1.0 };
                 let event = if signals.needs_event() { row.text(4)? } else { None };
                 let weight = signals.weight(weight, event) as f32;
-                builder.push(row.id(0)?, row.id(1)?, weight, has_time.then(|| row.time(3)))
+                let time = if has_time { Some(signals.time(row.time(3), builder.rows() + 1)?) } else { None };
+                builder.push(row.id(0)?, row.id(1)?, weight, time)
             })?;
             if fetched == 0 {
                 break;
@@ -79,7 +81,7 @@ impl Dataset {
             progress.check()?;
             progress.report("rows read from the source", builder.rows(), 0);
         }
-        rows.close()?;
+        drop(rows);
         signals.apply(&mut builder);
         config["signals"] = serde_json::to_value(&signals).map_err(|e| Error::Internal(e.to_string()))?;
 
@@ -127,6 +129,7 @@ fn read_features(
     progress: &dyn Progress,
     mut know: impl FnMut(crate::interactions::Id) -> Result<()>,
 ) -> Result<FeatureTable> {
+    progress.report(&format!("reading {what}"), 0, 0);
     let (mut rows, attributes) = Source::open_with_attributes(what, query, id)?;
     let mut table = FeatureTable::new(attributes.iter().map(|a| (a.name.clone(), a.kind)).collect());
     let mut values = Vec::with_capacity(attributes.len());
@@ -147,6 +150,6 @@ fn read_features(
         progress.check()?;
         progress.report(&format!("rows read from {what}"), table.rows(), 0);
     }
-    rows.close()?;
+    drop(rows);
     Ok(table)
 }

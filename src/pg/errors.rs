@@ -1,7 +1,7 @@
 //! The engine's errors as PostgreSQL's.
 
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use crate::error::Error;
 use crate::pg::interrupts;
@@ -25,6 +25,15 @@ impl From<Error> for ErrorReport {
     }
 }
 
+/// Raises an error where none can be returned: out of an iterator, and where arguments are read.
+pub fn raise<T>(result: std::result::Result<T, Error>) -> T {
+    result.unwrap_or_else(|error| {
+        ErrorReport::from(error).report(PgLogLevel::ERROR);
+        // Reporting at ERROR does not return.
+        std::process::abort()
+    })
+}
+
 fn sentence(error: &Error) -> String {
     match error {
         Error::Canceled => "canceling statement due to user request".into(),
@@ -38,6 +47,8 @@ fn code(sqlstate: &str) -> PgSqlErrorCode {
     match sqlstate {
         "57014" => ERRCODE_QUERY_CANCELED,
         "22023" => ERRCODE_INVALID_PARAMETER_VALUE,
+        "22003" => ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+        "22008" => ERRCODE_DATETIME_FIELD_OVERFLOW,
         "22004" => ERRCODE_NULL_VALUE_NOT_ALLOWED,
         "2202E" => ERRCODE_ARRAY_ELEMENT_ERROR,
         "22P03" => ERRCODE_INVALID_BINARY_REPRESENTATION,

@@ -15,6 +15,7 @@ use pgrx::{PgTryBuilder, notice, pg_sys};
 use crate::error::{Error, Result};
 use crate::interactions::Signals;
 use crate::pg::catalog::Stamp;
+use crate::pg::context;
 use crate::pg::identity::as_author;
 use crate::pg::ids::IdType;
 use crate::pg::loaded::Recommender;
@@ -179,6 +180,7 @@ fn attempt<T>(body: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T,
         | CaughtError::ErrorReport(report)
         | CaughtError::RustPanic { ereport: report, .. }) = &error;
         if is_about_the_query(report.sql_error_code() as i32) {
+            context::forget();
             Ok(Err(report.message().to_owned()))
         } else {
             error.rethrow()

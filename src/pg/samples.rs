@@ -52,6 +52,7 @@ impl Rows {
         types: Types,
         progress: &dyn Progress,
     ) -> Result<Self> {
+        progress.report(&format!("reading {what}"), 0, 0);
         let (mut rows, mut attributes) = Source::open_table(what, query, Some(id.unwrap_or(ID)), types)?;
         for &column in needed.iter().chain(&id) {
             if !attributes.iter().any(|attribute| attribute.name == column) {
@@ -96,7 +97,7 @@ impl Rows {
             progress.check()?;
             progress.report(&format!("rows read from {what}"), table.rows(), 0);
         }
-        rows.close()?;
+        drop(rows);
         if ids.is_empty() {
             return Err(Error::EmptySource(if what == "source" { String::new() } else { format!("for {what}") }));
         }

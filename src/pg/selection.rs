@@ -201,12 +201,13 @@ fn each_row(
     mut visit: impl FnMut(&Row) -> Result<()>,
 ) -> Result<()> {
     let _read_only = ReadOnly::begin();
+    progress.report(&format!("reading {what}"), 0, 0);
     let wanted = [required("item_id", Kind::Id), optional("group_name", Kind::Printed)];
     let mut rows = Source::open_named(what, query, &wanted)?;
     while rows.fetch(FETCH, &mut visit)? > 0 {
         progress.check()?;
     }
-    rows.close()
+    Ok(())
 }
 
 #[cfg(test)]

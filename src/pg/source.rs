@@ -8,19 +8,21 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 
 use crate::error::{Error, Result};
+use crate::pg::context::Context;
 use crate::pg::cursors::Cursor;
 use crate::pg::ids::IdType;
 use crate::pg::row::{Attribute, Batch, Column, Row, Shape, Types, Wanted};
 
 /// An open cursor on a query.
 pub struct Source {
-    /// The argument's name, for messages.
-    what: &'static str,
     cursor: Cursor,
     shape: Shape,
     /// For each wanted column its place in the row; `None` where an optional one is missing.
     columns: Vec<Option<Column>>,
     rows_before: usize,
+    /// The argument that gave the query, and the query, for the context of errors.
+    what: &'static str,
+    query: String,
 }
 
 /// A column as a query gives it.
@@ -42,6 +44,7 @@ impl Source {
     /// [`open`](Self::open) for the argument `what`.
     pub fn open_named(what: &'static str, query: &str, wanted: &[Wanted]) -> Result<Self> {
         let text = c_text(what, query)?;
+        let _context = Context::enter(what, query);
         connected(|| {
             let plan = Plan::of_source(what, &text)?;
             // SAFETY: SPI is connected and the plan is one query that only reads and has no parameters; SPI_cursor_open raises errors of
@@ -52,7 +55,7 @@ impl Source {
                 (Cursor::hold(portal), Shape::of((*portal).tupDesc))
             };
             let columns = shape.find_all(wanted)?;
-            Ok(Self { what, cursor, shape, columns, rows_before: 0 })
+            Ok(Self { cursor, shape, columns, rows_before: 0, what, query: query.to_owned() })
         })
     }
 
@@ -106,6 +109,7 @@ impl Source {
 
     /// Fetches up to `rows` rows and hands each to `visit`. Returns how many there were: 0 at the end.
     pub fn fetch(&mut self, rows: usize, mut visit: impl FnMut(&Row) -> Result<()>) -> Result<usize> {
+        let _context = Context::enter(self.what, &self.query);
         connected(|| {
             let portal = self.cursor.portal().ok_or(Error::CursorClosed(self.what))?;
             // SAFETY: SPI is connected, the portal is there, and nothing is asked of SPI before the batch has been read.
@@ -116,17 +120,6 @@ impl Source {
             batch.visit(&self.shape, &self.columns, self.rows_before, &mut visit)?;
             self.rows_before += batch.rows;
             Ok(batch.rows)
-        })
-    }
-
-    /// Frees the cursor. Not done on drop: when an error unwinds, the ending transaction frees it.
-    pub fn close(self) -> Result<()> {
-        connected(|| {
-            if let Some(portal) = self.cursor.portal() {
-                // SAFETY: SPI is connected and the portal is there.
-                unsafe { pg_sys::SPI_cursor_close(portal) };
-            }
-            Ok(())
         })
     }
 }

@@ -69,6 +69,7 @@ impl TypedRows {
         pseudonyms: &Pseudonyms,
         progress: &dyn Progress,
     ) -> Result<Self> {
+        progress.report(&format!("reading {what}"), 0, 0);
         let (mut rows, columns) = Source::open_columns(what, query)?;
         let found = || columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
         if let Some(missing) =
@@ -134,7 +135,7 @@ impl TypedRows {
             progress.check()?;
             progress.report(&format!("rows read from {what}"), table.rows(), 0);
         }
-        rows.close()?;
+        drop(rows);
         if table.rows() == 0 {
             return Err(Error::EmptySource(if what == "source" { String::new() } else { format!("for {what}") }));
         }

@@ -1,4 +1,5 @@
-//! What is done on disk only when a transaction's fate is known: catalog rows come and go with it, cache folders do not.
+//! What is done on disk only when a transaction's fate is known: catalog rows come and go with it, cache folders do not. And
+//! whether it goes on.
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -37,6 +38,13 @@ pub fn remove_at_commit(folder: PathBuf) {
 pub fn remove_at_abort(folder: PathBuf) {
     register();
     PENDING.with_borrow_mut(|pending| pending.at_abort.push(folder));
+}
+
+/// Whether what a call opened is its own to close: where an error unwinds, or the transaction or subtransaction is being rolled back,
+/// PostgreSQL closes it.
+pub fn goes_on() -> bool {
+    // SAFETY: a plain look at this backend's state.
+    !std::thread::panicking() && unsafe { pg_sys::IsTransactionState() }
 }
 
 fn register() {

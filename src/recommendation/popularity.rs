@@ -35,6 +35,9 @@ fn fading(interactions: &Interactions, half_life: f32) -> Result<impl Fn(usize) 
         return Err(Error::argument("option \"half_life\"", half_life, hint));
     }
     let newest = times.iter().copied().max().unwrap_or_default();
+    if newest == i64::MAX {
+        return Err(Error::InfiniteTime { column: "ts", row: None });
+    }
     let rate = 1.0 / (DAY * f64::from(half_life));
     // The difference of two times may not fit their type.
     Ok(move |entry: usize| (-(i128::from(newest) - i128::from(times[entry])) as f64 * rate).exp2())

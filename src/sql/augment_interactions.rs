@@ -1,6 +1,5 @@
 //! Likely pairs for users and items that have few interactions.
 
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -12,6 +11,7 @@ use crate::options::Options;
 use crate::pg::dataset::{Dataset, Queries};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::settings;
 use crate::synthesis::interactions::{Method, Pair, Plan, Task, augment};
 

@@ -1,6 +1,5 @@
 //! Texts in other words.
 
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -8,9 +7,11 @@ use super::embedding::embed_texts;
 use super::given;
 use crate::error::{Error, Result};
 use crate::options::Options;
+use crate::pg::arrays::warn_of_list;
 use crate::pg::dataset::FETCH;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
@@ -37,6 +38,9 @@ fn augment_text(
     options: Option<JsonB>,
     seed: Option<i64>,
 ) -> errors::Result<TableIterator<'static, (i32, String, Option<f32>)>> {
+    if let Some(text) = original {
+        warn_of_list("augment_text", text);
+    }
     let rows = augment(&[original], n, method, options, seed)?;
     // Of one text the ordinal numbers the variants.
     Ok(TableIterator::new((1..).zip(rows).map(|(ordinal, (_, text, similarity))| (ordinal, text, similarity))))
@@ -210,6 +214,7 @@ impl<'a> Asked<'a> {
 
 fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Result<()> {
     let wanted = [required("word", Kind::Text), required("synonym", Kind::Text)];
+    progress.report("reading lexicon", 0, 0);
     let mut rows = Source::open_named("lexicon", query, &wanted)?;
     let mut done = 0;
     loop {
@@ -223,7 +228,7 @@ fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Resu
             Ok(())
         })?;
         if fetched == 0 {
-            return rows.close();
+            return Ok(());
         }
         done += fetched;
         progress.check()?;
@@ -232,6 +237,7 @@ fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Resu
 }
 
 fn read_corpus(query: &str, rules: &Rules, progress: &dyn Progress) -> Result<Corpus> {
+    progress.report("reading corpus", 0, 0);
     let mut rows = Source::open_named("corpus", query, &[required("text", Kind::Text)])?;
     let mut corpus = Corpus::default();
     let (mut done, mut unlooked) = (0, 0);
@@ -250,7 +256,7 @@ fn read_corpus(query: &str, rules: &Rules, progress: &dyn Progress) -> Result<Co
             Ok(())
         })?;
         if fetched == 0 {
-            rows.close()?;
+            drop(rows);
             return Ok(corpus);
         }
         done += fetched;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB, pg_sys};
+use pgrx::{AnyElement, pg_sys};
 use serde_json::Value;
 
 use super::synthesis::{Maker, Rows, Step, read};
@@ -13,6 +13,7 @@ use super::{given, row_count};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::synthesis_source::Pseudonyms;
 use crate::pg::{errors, settings};
 use crate::synthesis::augment::{Augmenter, Method, balanced_counts};

@@ -1,7 +1,6 @@
 //! Whether weights help: training with and without them.
 
 use ahash::AHashMap;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -16,6 +15,7 @@ use crate::options::Options;
 use crate::pg::dataset::{Dataset, FETCH};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, Row, Wanted, required};
 use crate::pg::source::Source;
 use crate::progress::Progress;
@@ -161,9 +161,10 @@ fn each_row(
     statement: &Statement,
     mut visit: impl FnMut(&Row) -> Result<()>,
 ) -> Result<()> {
+    statement.report(&format!("reading {what}"), 0, 0);
     let mut source = Source::open_named(what, query, wanted)?;
     while source.fetch(FETCH, &mut visit)? > 0 {
         statement.check()?;
     }
-    source.close()
+    Ok(())
 }

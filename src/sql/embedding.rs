@@ -11,6 +11,7 @@ use crate::embedding::text::Role;
 use crate::embedding::{ImageEmbedder, TextEmbedder};
 use crate::error::{Error, Result};
 use crate::interactions::Id;
+use crate::pg::arrays::warn_of_list;
 use crate::pg::catalog::Task;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
@@ -31,6 +32,7 @@ type Pending = (String, Option<String>);
 #[pg_extern(sql = false)]
 fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> errors::Result<Option<Vec<f32>>> {
     let Some(text) = text else { return Ok(None) };
+    warn_of_list("embed", text);
     let model = model_name(model);
     let statement = Statement::new("embed", &model);
     let vectors = with_text_model(&model, &statement, |m| run(m, &[text], role(input)?, &statement))?;
@@ -85,7 +87,7 @@ fn embed_query(
             }));
             at_once = WINDOW;
             if fetched == 0 {
-                raise(under_way.take().map_or(Ok(()), |(source, _)| source.close()));
+                under_way = None;
                 return None;
             }
             let window = Part { whole: &*statement, phase: "rows embedded", before: done, total: 0 };

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use pgrx::JsonB;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -21,6 +20,7 @@ use crate::memory;
 use crate::pg::dataset::{Dataset, FETCH, INTERACTION};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::loaded::Recommender;
 use crate::pg::row::{Kind, Row, Wanted, optional, required};
 use crate::pg::settings;
@@ -37,6 +37,7 @@ fn split(
 ) -> errors::Result<TableIterator<'static, (String, String, String, f32, Option<TimestampWithTimeZone>)>> {
     let statement = Statement::new("split", "");
     let method = SplitMethod::from_name(method)?;
+    statement.report("reading the source", 0, 0);
     let mut source = Source::open(source, &INTERACTION)?;
     let (mut user_ids, mut item_ids) = (Interner::default(), Interner::default());
     let (mut users, mut items, mut weights) = (Vec::new(), Vec::new(), Vec::new());
@@ -55,7 +56,7 @@ fn split(
         statement.check()?;
         statement.report("rows read from the source", users.len(), 0);
     }
-    source.close()?;
+    drop(source);
     if users.is_empty() {
         return Err(Error::EmptySource(String::new()).into());
     }
@@ -340,16 +341,14 @@ impl<'a> Question<'a> {
         let pair = [required("user_id", Kind::Id), required("item_id", Kind::Id)];
         if let Some(history) = self.history {
             let wanted = [pair[0], pair[1], optional("weight", Kind::Number)];
-            each_row(history, &wanted, "rows read from the history", statement, |row, has_weight| {
+            each_row(history, &wanted, "history", statement, |row, has_weight| {
                 let weight = if has_weight { row.number(2)? } else { 1.0 };
                 builder.push_history(&text(row.id(0)?), &text(row.id(1)?), weight)
             })?;
         }
-        each_row(self.test, &pair, "rows read from the test", statement, |row, _| {
-            builder.push(&text(row.id(0)?), &text(row.id(1)?))
-        })?;
+        each_row(self.test, &pair, "test", statement, |row, _| builder.push(&text(row.id(0)?), &text(row.id(1)?)))?;
         if let Some(negatives) = self.negatives {
-            each_row(negatives, &pair, "rows read from the negatives", statement, |row, _| {
+            each_row(negatives, &pair, "negatives", statement, |row, _| {
                 builder.push_negative(&text(row.id(0)?), &text(row.id(1)?))
             })?;
         }
@@ -384,25 +383,26 @@ impl<const N: usize> Asked<N> {
     }
 }
 
-/// Hands each row of a query to `visit`, and whether the query has the third column.
+/// Hands each row of the argument `what`, a query, to `visit`, and whether the query has the third column.
 fn each_row(
     query: &str,
     wanted: &[Wanted],
-    phase: &str,
+    what: &'static str,
     statement: &Statement,
     mut visit: impl FnMut(&Row, bool) -> Result<()>,
 ) -> Result<()> {
-    let mut source = Source::open(query, wanted)?;
+    statement.report(&format!("reading the {what}"), 0, 0);
+    let mut source = Source::open_named(what, query, wanted)?;
     let has_third = wanted.len() > 2 && source.has(2);
     let mut rows = 0;
     loop {
         let fetched = source.fetch(FETCH, |row| visit(row, has_third))?;
         if fetched == 0 {
-            return source.close();
+            return Ok(());
         }
         rows += fetched;
         statement.check()?;
-        statement.report(phase, rows, 0);
+        statement.report(&format!("rows read from the {what}"), rows, 0);
     }
 }
 

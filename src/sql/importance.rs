@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -16,6 +15,7 @@ use crate::onnx::session::RunMemory;
 use crate::options::Options;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::loaded::{self, Ready};
 use crate::pg::samples::{Encoded, Rows, encode};
 use crate::pg::settings;

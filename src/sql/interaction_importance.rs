@@ -1,7 +1,7 @@
 //! Scores of the interactions that a recommender is trained on.
 
+use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::{JsonB, pg_sys};
 use serde_json::Value;
 
 use super::given;
@@ -15,6 +15,7 @@ use crate::pg::dataset::{Dataset, FETCH, Queries};
 use crate::pg::errors;
 use crate::pg::identity::{as_author, caller};
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, Wanted, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
@@ -109,7 +110,8 @@ fn of_model(model: &str, statement: &Statement) -> Result<Interactions> {
 fn held_out(query: &str, interactions: &Interactions, statement: &Statement) -> Result<Vec<(u32, u32)>> {
     let mut pairs = Vec::new();
     let mut rows = 0;
-    let mut source = Source::open(query, &PAIR)?;
+    statement.report("reading validation", 0, 0);
+    let mut source = Source::open_named("validation", query, &PAIR)?;
     loop {
         let fetched = source.fetch(FETCH, |row| {
             let user = interactions.user_ids.find(&row.id(0)?.to_text());
@@ -123,7 +125,7 @@ fn held_out(query: &str, interactions: &Interactions, statement: &Statement) -> 
         statement.check()?;
         statement.report("rows read from validation", rows, 0);
     }
-    source.close()?;
+    drop(source);
     sort_watched(&mut pairs, &|| statement.check(), Ord::cmp)?;
     pairs.dedup();
     Ok(pairs)

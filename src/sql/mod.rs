@@ -20,19 +20,8 @@ mod training;
 mod vectors;
 mod views;
 
-use pgrx::PgLogLevel;
-use pgrx::pg_sys::panic::ErrorReport;
-
 use crate::error::{Error, Result};
-
-/// Raises an error out of an iterator, which can return rows only.
-fn raise<T>(result: Result<T>) -> T {
-    result.unwrap_or_else(|error| {
-        ErrorReport::from(error).report(PgLogLevel::ERROR);
-        // Reporting at ERROR does not return.
-        std::process::abort()
-    })
-}
+use crate::pg::errors::raise;
 
 /// `k` of a list: 1 or more; more than there are items means all of them.
 fn list_length(k: i32) -> Result<usize> {

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
@@ -18,6 +17,7 @@ use crate::onnx::tensor::{MOST_JSON_VALUES, Tensor};
 use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, TOKENIZER_FILE, Task};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::loaded::{self, Graph, Ready};
 use crate::pg::shared::models;
 use crate::pg::{cache, settings, transaction};

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
-use pgrx::{AnyElement, pg_sys};
+use pgrx::{AnyArray, AnyElement, pg_sys};
 
 use super::{check_ids, given, list_length, raise};
 use crate::error::{Error, Result};
+use crate::pg::arrays::ids;
 use crate::pg::catalog::Task;
 use crate::pg::errors;
 use crate::pg::history::{self, History};
@@ -65,7 +66,7 @@ impl Asked {
         k: Option<i32>,
         exclude_seen: Option<bool>,
         filter: Option<&str>,
-        deny: Option<Array<&str>>,
+        deny: Option<AnyArray>,
         diversity: Option<f64>,
         group_by: Option<&str>,
         max_per_group: Option<i32>,
@@ -88,7 +89,7 @@ impl Asked {
             exclude_seen: given(exclude_seen, "exclude_seen")?,
             filter: filter.map(str::to_owned),
             // NULL denies nothing.
-            deny: deny.map(|ids| ids.iter().flatten().map(str::to_owned).collect()).unwrap_or_default(),
+            deny: deny.map_or(Ok(Vec::new()), |given| ids(&given, "deny"))?.into_iter().flatten().collect(),
             diversity: diversity as f32,
             group_by: group_by.map(str::to_owned),
             max_per_group: max_per_group.map(|most| most as usize),
@@ -111,7 +112,7 @@ fn recommend(
     exclude_seen: Option<bool>,
     history: Option<&str>,
     filter: Option<&str>,
-    deny: Option<Array<&str>>,
+    deny: Option<AnyArray>,
     diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,
@@ -229,22 +230,22 @@ fn is_history(recommender: &Recommender, user: u32, now: &History) -> Result<boo
 #[pg_extern(sql = false)]
 fn recommend_for_items(
     model: Option<&str>,
-    item_ids: Option<Array<&str>>,
-    weights: Option<Array<f32>>,
+    item_ids: Option<AnyArray>,
+    weights: Option<Array<f64>>,
     k: Option<i32>,
     exclude_seen: Option<bool>,
     filter: Option<&str>,
-    deny: Option<Array<&str>>,
+    deny: Option<AnyArray>,
     diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,
     call: pg_sys::FunctionCallInfo,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
-    let (model, item_ids) = (given(model, "model")?, given(item_ids, "item_ids")?);
+    let (model, item_ids) = (given(model, "model")?, ids(&given(item_ids, "item_ids")?, "item_ids")?);
     let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
     check_ids("item_ids", item_ids.len())?;
     let statement = Statement::new("recommend_for_items", model);
-    let weights: Option<Vec<Option<f32>>> = weights.map(|w| w.iter().collect());
+    let weights: Option<Vec<Option<f64>>> = weights.map(|w| w.iter().collect());
     if let Some(weights) = &weights
         && weights.len() != item_ids.len()
     {
@@ -258,12 +259,12 @@ fn recommend_for_items(
                 statement.check()?;
             }
             let hint = "Leave NULL out of the array.";
-            let id = id.ok_or_else(|| Error::argument(format!("item_ids[{}]", i + 1), "null", hint))?;
+            let id = id.as_deref().ok_or_else(|| Error::argument(format!("item_ids[{}]", i + 1), "null", hint))?;
             let weight = match &weights {
                 None => 1.0,
-                Some(weights) => weights[i].unwrap_or(f32::NAN),
+                Some(weights) => weights[i].unwrap_or(f64::NAN),
             };
-            if !weight.is_finite() {
+            if !(weight as f32).is_finite() {
                 let hint = "A weight is a finite number, below 0 for negative feedback.";
                 return Err(Error::argument(format!("weights[{}]", i + 1), weight, hint));
             }
@@ -271,7 +272,7 @@ fn recommend_for_items(
             if let Some(item) = recommender.model.item_ids().find(id)
                 && weight != 0.0
             {
-                pairs.push((item, weight.into()));
+                pairs.push((item, f64::from(weight as f32)));
             }
         }
         let history = History::sum(pairs);
@@ -295,7 +296,7 @@ fn recommend_all(
     k: Option<i32>,
     exclude_seen: Option<bool>,
     filter: Option<&str>,
-    deny: Option<Array<&str>>,
+    deny: Option<AnyArray>,
     diversity: Option<f64>,
     group_by: Option<&str>,
     max_per_group: Option<i32>,

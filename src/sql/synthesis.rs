@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB, pg_sys, warning};
+use pgrx::{AnyElement, pg_sys, warning};
 use serde_json::{Value, json};
 
 use super::{given, raise, row_count};
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::json_rows::JsonRows;
 use crate::pg::loaded::{self, Ready, Synthesizer};
 use crate::pg::row_type::RowType;

@@ -1,6 +1,5 @@
 //! How good synthetic rows are, and which of them to take.
 
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -8,6 +7,7 @@ use super::given;
 use crate::error::Result;
 use crate::options::Options;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::samples::Rows;
 use crate::pg::{errors, settings};
 use crate::progress::Progress;

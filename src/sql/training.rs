@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Spi, notice};
+use pgrx::{Spi, notice};
 use serde_json::{Map, Value, json};
 
 use super::given;
@@ -16,6 +16,7 @@ use crate::pg::dataset::{Dataset, Queries};
 use crate::pg::errors;
 use crate::pg::identity::as_author;
 use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
 use crate::pg::loaded::Recommender;
 use crate::recommendation::{self, Algorithm, Metric, Previous, Search, Training};
 

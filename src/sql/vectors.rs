@@ -1,14 +1,27 @@
 //! Similarity, fusion, and the mean of vectors as a parallel aggregate.
 
+use std::ffi::CStr;
+
 use pgrx::prelude::*;
-use pgrx::{Internal, pg_sys};
+use pgrx::{AnyArray, AnyElement, Internal, pg_sys};
 
 use crate::embedding::vector::{self, Fusion};
 use crate::error::{Error, Result};
-use crate::linalg::kernels::dot;
-use crate::pg::aggregate;
 use crate::pg::arrays::vector as argument;
 use crate::pg::errors;
+use crate::pg::{aggregate, arrays};
+
+/// The text of an array as a vector, which may hold what [`argument`] refuses by its name.
+#[pg_extern(sql = false)]
+fn numbers_in(text: &CStr) -> errors::Result<AnyElement> {
+    Ok(arrays::read_reals(text)?)
+}
+
+/// What vectors of other numbers are cast by.
+#[pg_extern(sql = false)]
+fn numbers(values: AnyArray) -> errors::Result<Vec<Option<f32>>> {
+    Ok(arrays::numbers(&values)?)
+}
 
 #[pg_extern(sql = false)]
 fn cosine_similarity(a: Array<f32>, b: Array<f32>) -> errors::Result<f32> {
@@ -19,7 +32,7 @@ fn cosine_similarity(a: Array<f32>, b: Array<f32>) -> errors::Result<f32> {
 #[pg_extern(sql = false)]
 fn dot_product(a: Array<f32>, b: Array<f32>) -> errors::Result<f32> {
     let (a, b) = pair(&a, &b)?;
-    Ok(dot(a, b))
+    Ok(vector::dot_product(a, b)?)
 }
 
 fn pair<'a>(a: &'a Array<f32>, b: &'a Array<f32>) -> Result<(&'a [f32], &'a [f32])> {
@@ -96,8 +109,11 @@ impl Mean {
         }
     }
 
-    fn value(&self) -> Option<Vec<f32>> {
-        (self.weight > 0.0).then(|| self.sum.iter().map(|s| (s / self.weight) as f32).collect())
+    fn value(&self) -> Result<Option<Vec<f32>>> {
+        if !self.weight.is_finite() || self.sum.iter().any(|s| !s.is_finite()) {
+            return Err(Error::OutOfRange("the sum of weighted vectors"));
+        }
+        Ok((self.weight > 0.0).then(|| self.sum.iter().map(|s| (s / self.weight) as f32).collect()))
     }
 
     fn serialize(&self) -> Vec<u8> {
@@ -166,6 +182,6 @@ fn mean_embedding_deserialize(
 }
 
 #[pg_extern(sql = false)]
-fn mean_embedding_final(state: Internal) -> Option<Vec<f32>> {
-    aggregate::read(&state).and_then(Mean::value)
+fn mean_embedding_final(state: Internal) -> errors::Result<Option<Vec<f32>>> {
+    Ok(aggregate::read(&state).map_or(Ok(None), Mean::value)?)
 }
