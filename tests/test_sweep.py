@@ -171,29 +171,33 @@ def test_folders_without_marks_are_made_again_when_they_are_needed(cluster, db, 
     assert exists(cluster, folder)
 
 
-def test_models_are_loaded_while_others_sweep(cluster, db, tenant):
+def test_models_are_made_and_loaded_while_others_sweep(cluster, db, tenant):
+    """Also those that the sweeping sessions cannot see yet."""
     expected, stop, failed = tiny.answers(db), threading.Event(), []
 
-    def sweep_on():
+    def sweep_on(database):
         try:
-            with cluster.connect(dbname="tenant") as sweeping:
+            with cluster.connect(dbname=database) as sweeping:
                 while not stop.is_set():
-                    # Also what is marked goes at any moment: then the folder is nobody's.
-                    shutil.rmtree(cluster.data / "pg_reco" / "databases", ignore_errors=True)
-                    sweeping.execute("SELECT count(*) FROM reco.sweep_cache()")
-                    stop.wait(0.1)
+                    sweep(sweeping)
+                    stop.wait(0.05)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in a thread is the test's failure
             failed.append(error)
 
-    sweeping = threading.Thread(target=sweep_on)
-    sweeping.start()
+    sweeping = [threading.Thread(target=sweep_on, args=[database]) for database in ("postgres", "tenant")]
+    for thread in sweeping:
+        thread.start()
     try:
-        for _ in range(5):
-            with cluster.connect() as fresh:
+        for weight in range(20, 25):
+            with cluster.connect(autocommit=False) as fresh:
+                import_linear(fresh, "unseen", weight)
                 assert tiny.answers(fresh) == expected
+                fresh.rollback()
+            shutil.rmtree(cluster.data / "pg_reco" / folder_of(db, "linear"))
     finally:
         stop.set()
-        sweeping.join()
+        for thread in sweeping:
+            thread.join()
     assert failed == []
 
 

@@ -48,6 +48,8 @@ pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
         other => other,
     })?;
     if made.get() {
+        // A sweep may have taken the mark for that of a version that was never committed.
+        let _ = mark(&name(&entry.files));
         // Only tidying: the caller has what it came for. A cancel request stays pending.
         let _ = sweep_away(SWEPT_BESIDE, progress);
     }
