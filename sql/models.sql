@@ -28,6 +28,11 @@ CREATE FUNCTION reco.drop_model(name text, version integer DEFAULT NULL)
     AS 'MODULE_PATHNAME', 'drop_model_wrapper';
 COMMENT ON FUNCTION reco.drop_model IS 'removes a model, or one version that is not in use';
 
+CREATE FUNCTION reco.prune_versions(name text, keep integer)
+    RETURNS SETOF integer LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+    AS 'MODULE_PATHNAME', 'prune_versions_wrapper';
+COMMENT ON FUNCTION reco.prune_versions IS 'removes all versions of a model but the newest and the one in use, and gives those that went';
+
 CREATE FUNCTION reco.grant_model(name text, role text)
     RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'grant_model_wrapper';

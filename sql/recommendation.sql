@@ -2,12 +2,12 @@
 
 CREATE FUNCTION reco.train(name text, source text, algorithm text DEFAULT 'ials', options jsonb DEFAULT '{}', seed bigint DEFAULT 0,
         items text DEFAULT NULL, users text DEFAULT NULL, event_weights jsonb DEFAULT NULL, half_life interval DEFAULT NULL,
-        promote text DEFAULT 'always')
+        promote text DEFAULT 'always', keep integer DEFAULT NULL)
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
     AS 'MODULE_PATHNAME', 'train_wrapper';
 COMMENT ON FUNCTION reco.train IS 'trains a recommender on a query with columns user_id, item_id and perhaps weight, ts and event, and gives its version';
 
-CREATE FUNCTION reco.refresh(model text, promote text DEFAULT 'always')
+CREATE FUNCTION reco.refresh(model text, promote text DEFAULT 'always', keep integer DEFAULT NULL)
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
     AS 'MODULE_PATHNAME', 'refresh_wrapper';
 COMMENT ON FUNCTION reco.refresh IS 'a new version of a recommender, with what its queries hold by now';

@@ -62,3 +62,33 @@ COMMENT ON COLUMN reco.stat_progress.done IS 'how much of the phase is done';
 COMMENT ON COLUMN reco.stat_progress.total IS 'how much there is; NULL where that is not known';
 COMMENT ON COLUMN reco.stat_progress.started IS 'when the call began';
 GRANT SELECT ON reco.stat_progress TO PUBLIC;
+
+-- The cache of models' files in the data directory.
+
+CREATE FUNCTION reco.cache_folders()
+    RETURNS TABLE (folder text, bytes bigint, model text, version integer, databases oid[], prepared_here boolean, prepared_elsewhere integer)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 10000 ROWS 10
+    AS 'MODULE_PATHNAME', 'cache_folders_wrapper';
+-- The cache is that of all databases: what another has is not for everybody's eyes.
+REVOKE ALL ON FUNCTION reco.cache_folders FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION reco.cache_folders TO pg_read_all_stats;
+COMMENT ON FUNCTION reco.cache_folders IS 'the rows of the view reco.cache';
+
+CREATE VIEW reco.cache AS
+SELECT c.folder,
+       c.bytes,
+       c.model,
+       c.version,
+       ARRAY(SELECT d.datname FROM pg_catalog.pg_database d WHERE d.oid = ANY (c.databases) ORDER BY d.datname) AS databases,
+       c.prepared_here,
+       c.prepared_elsewhere
+  FROM reco.cache_folders() c;
+COMMENT ON VIEW reco.cache IS 'the folders of models'' files in the data directory: the version of this database in each, and the databases that need it';
+GRANT SELECT ON reco.cache TO pg_read_all_stats;
+
+CREATE FUNCTION reco.sweep_cache()
+    RETURNS TABLE (folder text, bytes bigint, why text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10
+    AS 'MODULE_PATHNAME', 'sweep_cache_wrapper';
+REVOKE ALL ON FUNCTION reco.sweep_cache FROM PUBLIC;
+COMMENT ON FUNCTION reco.sweep_cache IS 'removes what no database needs from the cache of models'' files, and says what that was';

@@ -1,7 +1,7 @@
 -- Synthetic rows: models of a table's rows, and the rows that they make.
 
 CREATE FUNCTION reco.train_synthesizer(name text, source text, method text DEFAULT 'cart', options jsonb DEFAULT '{}', label text DEFAULT NULL,
-                                       seed bigint DEFAULT NULL)
+                                       seed bigint DEFAULT NULL, keep integer DEFAULT NULL)
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
     AS 'MODULE_PATHNAME', 'train_synthesizer_wrapper';
 COMMENT ON FUNCTION reco.train_synthesizer IS 'learns what the rows of a query are like, and keeps it as a version of a model that makes more of them';

@@ -50,6 +50,9 @@ pub enum Error {
     #[error("model \"{0}\" does not exist")]
     UnknownModel(String),
 
+    #[error("model \"{0}\" was dropped, or made anew, while the call worked on it")]
+    ModelGone(String),
+
     #[error("model \"{name}\" has no version {version}")]
     UnknownVersion { name: String, version: i32 },
 
@@ -147,7 +150,7 @@ impl Error {
             Self::NullColumn { .. } => "22004",
             Self::InfiniteTime { .. } => "22008",
             Self::OutOfRange(_) => "22003",
-            Self::UnknownModel(_) | Self::UnknownVersion { .. } => "42704",
+            Self::UnknownModel(_) | Self::ModelGone(_) | Self::UnknownVersion { .. } => "42704",
             Self::ModelPermission(_) | Self::NotModelOwner(_) | Self::ForeignQuery { .. } => "42501",
             Self::WrongTask { .. } => "42809",
             Self::NotOnnx(_) | Self::NotTokenizer(_) | Self::NotImage(_) => "22P03",
@@ -195,6 +198,9 @@ impl Error {
             Self::InvalidWeight { .. } => "A weight is a finite number, below 0 for negative feedback.".into(),
             Self::EmptySource(_) => "The query must give at least one row to the role that calls.".into(),
             Self::UnknownModel(_) => "SELECT name FROM reco.models lists the models you may use.".into(),
+            Self::ModelGone(_) => {
+                "Nothing was stored. SELECT name FROM reco.models lists the models there are now.".into()
+            }
             Self::UnknownVersion { name, .. } => {
                 format!("SELECT version FROM reco.models WHERE name = '{name}' lists its versions.")
             }

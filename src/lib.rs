@@ -1,5 +1,6 @@
 //! pg_reco: embedding, importance of training samples, synthetic rows and top-k recommendation inside PostgreSQL.
 
+pub mod cache_folders;
 pub mod draw;
 pub mod embedding;
 pub mod error;

@@ -228,15 +228,21 @@ fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
         let process = path.extension().and_then(|e| e.to_str()).and_then(|e| e.parse::<i32>().ok());
-        // SAFETY: signal 0 only asks whether the process is there.
-        if process.is_some_and(|pid| pid > 0 && unsafe { libc::kill(pid, 0) } != 0) {
+        if process.is_some_and(|pid| pid > 0 && !is_alive(pid)) {
             // Someone else may be sweeping too.
             let _ = delete(&path);
         }
     }
 }
 
-fn create_folders(folder: &Path) -> Result<()> {
+/// Whether there is a process of this number that belongs to the same user.
+pub fn is_alive(process: i32) -> bool {
+    // SAFETY: signal 0 only asks whether the process is there.
+    unsafe { libc::kill(process, 0) == 0 }
+}
+
+/// Makes a folder and those above it, for their owner alone.
+pub fn create_folders(folder: &Path) -> Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))
 }
 

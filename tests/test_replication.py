@@ -208,6 +208,43 @@ def test_each_has_a_cache_of_its_own(primary, standby, there, here):
         assert tiny.answers(fresh) == expected, "what is damaged is made again"
 
 
+def folder_of(connection, model):
+    return connection.execute("SELECT DISTINCT folder FROM reco.cache WHERE model = %s", [model]).fetchone()[0]
+
+
+def test_a_sweep_of_a_standby_removes_what_was_dropped_on_the_primary(there, here, standby):
+    there.execute("SELECT reco.import_model('swept', %b)", [tiny.linear_model(11)])
+    caught_up(there, here)
+    assert here.execute("SELECT reco.predict('swept', '{\"x\": [[1, 2]]}')").fetchone()
+    folder = folder_of(here, "swept")
+    there.execute("SELECT reco.drop_model('swept')")
+    caught_up(there, here)
+    assert (standby.data / "pg_reco" / folder).exists()
+    assert folder in {name for name, *_ in here.execute("SELECT * FROM reco.sweep_cache()")}
+    assert not (standby.data / "pg_reco" / folder).exists()
+    assert tiny.answers(here) == tiny.answers(there)
+
+
+@pytest.mark.parametrize("gone", ["DROP EXTENSION pg_reco", "DROP DATABASE tenant"])
+def test_a_sweep_of_a_standby_knows_which_databases_are_gone(primary, standby, there, here, gone):
+    primary.create_database("tenant")
+    with primary.connect(dbname="tenant") as tenant:
+        tenant.execute("CREATE EXTENSION pg_reco")
+        tenant.execute("SELECT reco.import_model('own', %b)", [tiny.linear_model(12)])
+        caught_up(there, here)
+        with standby.connect(dbname="tenant") as reader:
+            assert reader.execute("SELECT reco.predict('own', '{\"x\": [[1, 2]]}')").fetchone()
+            folder = folder_of(reader, "own")
+        assert folder not in {name for name, *_ in here.execute("SELECT * FROM reco.sweep_cache()")}
+        if gone.startswith("DROP EXTENSION"):
+            tenant.execute(gone)
+    if gone.startswith("DROP DATABASE"):
+        there.execute(gone)
+    caught_up(there, here)
+    assert folder in {name for name, *_ in here.execute("SELECT * FROM reco.sweep_cache()")}
+    there.execute("DROP DATABASE IF EXISTS tenant WITH (FORCE)")
+
+
 def test_a_base_backup_takes_no_harm_from_the_cache(standby, here):
     """A cache does not hinder a backup, and may come along in it, half made folders too: it is checked before it is used."""
     tiny.answers(here)

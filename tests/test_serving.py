@@ -52,7 +52,7 @@ def test_dropping_a_model_removes_its_files(db, cache):
     before = set(cache.iterdir()) if cache.exists() else set()
     db.execute("SELECT reco.train('short lived', 'SELECT 1 AS user_id, 2 AS item_id UNION SELECT 3, 4', 'popularity')")
     assert db.execute("SELECT count(*) FROM reco.recommend('short lived', 1)").fetchone() == (1,)
-    made = set(cache.iterdir()) - before
+    made = set(cache.iterdir()) - before - {cache / "databases"}
     assert made
     db.execute("SELECT reco.drop_model('short lived')")
     assert not made & set(cache.iterdir())

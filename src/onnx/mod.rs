@@ -3,7 +3,7 @@
 pub mod environment;
 pub mod graph;
 pub mod inspect;
-mod prepared;
+pub mod prepared;
 pub mod proto;
 pub mod session;
 pub mod tensor;

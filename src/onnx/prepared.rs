@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::sealed::{self, failed};
 
+/// What the names of folders with a prepared graph begin with.
+const PREFIX: &str = "prepared-";
+
 /// Names that `prepare/` gives its files.
 const GRAPH: &str = "model.onnx";
 
@@ -197,8 +200,13 @@ fn free_space(folder: &Path) -> Option<u64> {
     }
 }
 
-/// ONNX Runtime's library and this processor's instruction sets.
-fn key(library: &Path) -> String {
+/// Whether a folder of this name holds a prepared graph.
+pub fn is_prepared(name: &str) -> bool {
+    name.starts_with(PREFIX) && !name.contains('.')
+}
+
+/// The name of the folder for ONNX Runtime's library and this processor's instruction sets.
+pub fn key(library: &Path) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let mut hash = DefaultHasher::new();
     library.hash(&mut hash);
@@ -213,7 +221,7 @@ fn key(library: &Path) -> String {
             line.hash(&mut hash);
         }
     }
-    format!("prepared-{:016x}", hash.finish())
+    format!("{PREFIX}{:016x}", hash.finish())
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub struct NewVersion<'a> {
 }
 
 /// Runs `body` as the owner of the catalog tables.
-fn as_owner<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn as_owner<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: a look-up in the system cache; a missing schema is PostgreSQL's own error.
     let schema = unsafe { pg_sys::get_namespace_oid(c"reco".as_ptr(), false) };
     as_role(owner(schema), || {
@@ -165,7 +165,7 @@ const USABLE: &str = "(pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAG
                 ELSE pg_catalog.pg_has_role($2, g.grantee::pg_catalog.oid, 'USAGE') END))";
 
 /// When a version was made, in microseconds.
-const CREATED: &str = "(EXTRACT(epoch FROM v.created) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8";
+pub(super) const CREATED: &str = "(EXTRACT(epoch FROM v.created) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8";
 
 /// The version of `name` in use. An error where the caller may not use the model.
 pub fn stamp(name: &str) -> Result<Stamp> {
@@ -265,7 +265,7 @@ pub fn with_visible_statistics() -> Result<HashSet<String>> {
     })
 }
 
-fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>> {
+pub(super) fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>> {
     client
         .select(
             "SELECT f.file, f.sha256, f.size FROM reco.model_file f
@@ -389,7 +389,7 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
         insert_file(new.name, version, file, bytes, sha256, progress)?;
     }
     let stored = as_owner(|| Spi::connect(|client| files(client, new.name, version)))?;
-    transaction::remove_at_abort(cache::path(&stored));
+    transaction::remove_at_abort(cache::name(&stored));
     Ok(version)
 }
 
@@ -532,7 +532,7 @@ pub fn require_writable() {
 }
 
 /// Runs `body` with write access to the model `name`, if the caller owns it.
-fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T>) -> Result<T> {
+pub(super) fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T>) -> Result<T> {
     require_writable();
     let caller = caller();
     as_owner(|| {
@@ -541,11 +541,6 @@ fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T>) -> Resul
             body(client)
         })
     })
-}
-
-/// An error where the caller is not the model's owner, nor of that role.
-pub fn require_owner(name: &str) -> Result<()> {
-    owned(name, |_| Ok(()))
 }
 
 fn require_ownership(client: &mut SpiClient, name: &str, caller: pg_sys::Oid) -> Result<()> {
@@ -585,6 +580,6 @@ fn sha256(bytes: &[u8], progress: &dyn Progress) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-fn required<T>(value: Option<T>) -> Result<T> {
+pub(super) fn required<T>(value: Option<T>) -> Result<T> {
     value.ok_or_else(|| Error::Internal("the catalog holds a NULL where none may be".into()))
 }

@@ -31,4 +31,5 @@ pub mod shared;
 pub mod source;
 pub mod synthesis_source;
 pub mod transaction;
+pub mod versions;
 pub mod window;

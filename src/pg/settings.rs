@@ -32,6 +32,7 @@ static PRELOAD_MODELS: GucSetting<Option<CString>> = GucSetting::<Option<CString
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(32);
+static KEEP_VERSIONS: GucSetting<i32> = GucSetting::<i32>::new(10);
 static EMBEDDING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"all-minilm-l6-v2"));
 static IMAGE_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"efficientnet-lite0"));
 pub static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -154,6 +155,16 @@ pub fn register() {
         GucContext::Userset,
         flags,
     );
+    GucRegistry::define_int_guc(
+        c"reco.keep_versions",
+        c"Newest versions of a model that a training keeps where the call does not say.",
+        c"0 keeps all. The version in use always stays.",
+        &KEEP_VERSIONS,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        flags,
+    );
     GucRegistry::define_string_guc(
         c"reco.embedding_model",
         c"Model that embeds texts where a call names none.",
@@ -233,6 +244,11 @@ pub fn threads() -> usize {
 /// Bytes.
 pub fn training_memory() -> Option<usize> {
     limit(&TRAINING_MEMORY)
+}
+
+/// 0 for all.
+pub fn keep_versions() -> i32 {
+    KEEP_VERSIONS.get().max(0)
 }
 
 pub fn max_batch() -> usize {

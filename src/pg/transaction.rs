@@ -2,19 +2,18 @@
 //! whether it goes on.
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 
-use crate::sealed;
+use crate::pg::cache;
 
 #[derive(Default)]
 struct Pending {
-    /// Of versions that this transaction removed.
-    at_commit: Vec<PathBuf>,
-    /// Of versions that it stored.
-    at_abort: Vec<PathBuf>,
+    /// Folders of versions that this transaction removed.
+    at_commit: Vec<String>,
+    /// Folders of versions that it stored.
+    at_abort: Vec<String>,
 }
 
 thread_local! {
@@ -28,14 +27,14 @@ pub fn number() -> u64 {
     NUMBER.get()
 }
 
-/// Removes `folder` when the transaction commits: others may read it until then, and it may roll back.
-pub fn remove_at_commit(folder: PathBuf) {
+/// Removes the cache's `folder` when the transaction commits: others may read it until then, and it may roll back.
+pub fn remove_at_commit(folder: String) {
     register();
     PENDING.with_borrow_mut(|pending| pending.at_commit.push(folder));
 }
 
-/// Removes `folder` if the transaction rolls back.
-pub fn remove_at_abort(folder: PathBuf) {
+/// Removes the cache's `folder` if the transaction rolls back.
+pub fn remove_at_abort(folder: String) {
     register();
     PENDING.with_borrow_mut(|pending| pending.at_abort.push(folder));
 }
@@ -66,12 +65,12 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *m
     let folders = match event {
         XACT_EVENT_COMMIT => PENDING.take().at_commit,
         XACT_EVENT_ABORT => PENDING.take().at_abort,
-        // A prepared transaction may end in another process: what it leaves on disk is only a cache.
+        // A prepared transaction may end in another process: what it leaves on disk is swept away some time.
         XACT_EVENT_PREPARE => return drop(PENDING.take()),
         _ => return,
     };
     for folder in folders {
         // The transaction has ended: nothing may fail any more. Who uses the folder at this moment makes it again.
-        let _ = sealed::remove(&folder);
+        let _ = cache::release(&folder);
     }
 }

@@ -4,6 +4,7 @@
 mod augment_interactions;
 mod augment_text;
 mod augmentation;
+mod cache;
 mod compare_training;
 mod embedding;
 mod evaluation;

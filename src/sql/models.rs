@@ -20,7 +20,7 @@ use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::loaded::{self, Graph, Ready};
 use crate::pg::shared::models;
-use crate::pg::{cache, settings, transaction};
+use crate::pg::{cache, settings, versions};
 use crate::progress::{Progress, Run, Trial};
 
 #[pg_extern(sql = false)]
@@ -164,11 +164,18 @@ fn drop_model(name: Option<&str>, version: Option<i32>) -> errors::Result<()> {
     if version.is_none() {
         models::forget(name);
     }
-    for files in files {
-        transaction::remove_at_commit(cache::path(&files));
-    }
+    cache::remove_at_commit(&files)?;
     loaded::unload(name);
     Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn prune_versions(name: Option<&str>, keep: Option<i32>) -> errors::Result<SetOfIterator<'static, i32>> {
+    let (name, keep) = (given(name, "name")?, given(keep, "keep")?);
+    if keep < 1 {
+        return Err(Error::argument("keep", keep, "Give the number of newest versions to keep, 1 or more.").into());
+    }
+    Ok(SetOfIterator::new(versions::prune(name, keep)?))
 }
 
 #[pg_extern(sql = false)]

@@ -19,7 +19,7 @@ use crate::pg::loaded::{self, Ready, Synthesizer};
 use crate::pg::row_type::RowType;
 use crate::pg::secret::secret;
 use crate::pg::synthesis_source::{Hidden, Pseudonyms, TypedRows, arrays_as_json};
-use crate::pg::{errors, settings};
+use crate::pg::{errors, settings, versions};
 use crate::progress::Progress;
 use crate::synthesis::conditions::Conditions;
 use crate::synthesis::made::Block;
@@ -37,8 +37,10 @@ fn train_synthesizer(
     options: Option<JsonB>,
     label: Option<&str>,
     seed: Option<i64>,
+    keep: Option<i32>,
 ) -> errors::Result<i32> {
     catalog::require_writable();
+    let keep = versions::kept(keep)?;
     let (name, source) = (given(name, "name")?, given(source, "source")?);
     let statement = Statement::new("train_synthesizer", name);
     let method = Method::from_name(given(method, "method")?)?;
@@ -60,7 +62,9 @@ fn train_synthesizer(
         files: &[(ONNX_FILE, &trained.onnx), (DATA_FILE, &trained.data)],
         in_use: true,
     };
-    Ok(catalog::insert(&new, &statement)?)
+    let number = catalog::insert(&new, &statement)?;
+    versions::keep(name, keep)?;
+    Ok(number)
 }
 
 /// Reads the source and the children that the options name.

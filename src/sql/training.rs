@@ -18,7 +18,8 @@ use crate::pg::identity::as_author;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::loaded::Recommender;
-use crate::recommendation::{self, Algorithm, Metric, Previous, Search, Training};
+use crate::pg::versions;
+use crate::recommendation::{self, Algorithm, Metric, Previous, Search, Trained, Training};
 
 /// The number of places compared before a version is promoted.
 const COMPARED_AT: usize = 10;
@@ -51,7 +52,16 @@ struct Version<'a> {
     algorithm: Algorithm,
     options: Map<String, Value>,
     promote: Promote,
+    /// How many of the newest to keep; 0 for all.
+    keep: i32,
     began: Instant,
+}
+
+/// What was made of it.
+struct Made {
+    trained: Trained,
+    config: Value,
+    promoted: bool,
 }
 
 #[pg_extern(sql = false)]
@@ -66,6 +76,7 @@ fn train(
     event_weights: Option<JsonB>,
     half_life: Option<Interval>,
     promote: Option<&str>,
+    keep: Option<i32>,
 ) -> errors::Result<i32> {
     let began = Instant::now();
     catalog::require_writable();
@@ -73,23 +84,26 @@ fn train(
     let statement = Statement::new("train", name);
     let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
     let promote = Promote::from_name(given(promote, "promote")?)?;
+    let keep = versions::kept(keep)?;
     let options = option_map(options, algorithm, given(seed, "seed")?)?;
     let queries = Queries { served: true, ..queries(source, items, users, event_weights, half_life)? };
     let search_path = search_path()?;
     let mut dataset = Dataset::read(&queries, &statement)?;
     dataset.config["search_path"] = search_path.into();
-    let version = Version { name, source, algorithm, options, promote, began };
-    Ok(make(&version, dataset, None, &statement)?)
+    let version = Version { name, source, algorithm, options, promote, keep, began };
+    let trained = make(&version, dataset, None, &statement)?;
+    Ok(store(&version, &trained, &statement)?)
 }
 
 #[pg_extern(sql = false)]
-fn refresh(model: Option<&str>, promote: Option<&str>) -> errors::Result<i32> {
+fn refresh(model: Option<&str>, promote: Option<&str>, keep: Option<i32>) -> errors::Result<i32> {
     let began = Instant::now();
     catalog::require_writable();
     let model = given(model, "model")?;
     let statement = Statement::new("refresh", model);
     let promote = Promote::from_name(given(promote, "promote")?)?;
-    catalog::require_owner(model)?;
+    let keep = versions::kept(keep)?;
+    versions::require_owner(model)?;
     let ready = recommender(model, &statement)?;
     let current = as_recommender(&ready)?;
     let config = &current.entry.config;
@@ -109,12 +123,15 @@ fn refresh(model: Option<&str>, promote: Option<&str>) -> errors::Result<i32> {
     if previous.is_some() {
         options.insert("iterations".into(), REFRESH_ITERATIONS.into());
     }
-    let version = Version { name: model, source: &source, algorithm, options, promote, began };
-    Ok(make(&version, dataset, previous.as_ref(), &statement)?)
+    let version = Version { name: model, source: &source, algorithm, options, promote, keep, began };
+    let trained = make(&version, dataset, previous.as_ref(), &statement)?;
+    // Others could do with the model what they liked till now: also drop it.
+    versions::require_same(&current.entry)?;
+    Ok(store(&version, &trained, &statement)?)
 }
 
-/// Trains and stores a version.
-fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statement: &Statement) -> Result<i32> {
+/// Trains a version and decides whether it is to be put in use. Takes long, and locks nothing.
+fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statement: &Statement) -> Result<Made> {
     let read = version.began.elapsed().as_secs_f64();
     let options = Value::Object(version.options.clone());
     let training = Training { previous, ..dataset.training(statement) };
@@ -143,17 +160,24 @@ fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statem
     }
     let Dataset { interactions, config, .. } = dataset;
     drop(interactions);
+    Ok(Made { trained, config, promoted })
+}
+
+/// Stores what was trained, and removes versions that are older than what is to be kept.
+fn store(version: &Version, made: &Made, statement: &Statement) -> Result<i32> {
     let new = NewVersion {
         name: version.name,
         task: Task::Recommendation,
         algorithm: Some(version.algorithm.name()),
-        config: &config,
+        config: &made.config,
         source: Some(version.source),
-        metrics: Some(&trained.metadata),
-        files: &[(ONNX_FILE, &trained.onnx), (DATA_FILE, &trained.data)],
-        in_use: promoted,
+        metrics: Some(&made.trained.metadata),
+        files: &[(ONNX_FILE, &made.trained.onnx), (DATA_FILE, &made.trained.data)],
+        in_use: made.promoted,
     };
-    catalog::insert(&new, statement)
+    let number = catalog::insert(&new, statement)?;
+    versions::keep(version.name, version.keep)?;
+    Ok(number)
 }
 
 /// The version in use and a candidate against interactions that are new since the one in use was trained. `None` where

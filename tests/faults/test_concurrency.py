@@ -102,7 +102,7 @@ def test_afterwards_the_cache_holds_what_the_catalog_does(cluster):
     with cluster.connect() as connection:
         assert connection.execute(tiny.ANSWERS["embed"]).fetchone()
         sums = {value for (value,) in connection.execute("SELECT DISTINCT sha256 FROM reco.model_file").fetchall()}
-    folders = list((cluster.data / "pg_reco").iterdir())
+    folders = [path for path in (cluster.data / "pg_reco").iterdir() if path.name != "databases"]
     print(len(folders), "folders,", len(sums), "files in the catalog")
     assert len(folders) <= len(sums)
 
