@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::datum::Interval;
+use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
 use pgrx::{JsonB, Spi, notice};
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use super::given;
 use super::recommendation::{as_recommender, recommender};
 use crate::error::{Error, Result};
 use crate::interactions::Signals;
-use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
+use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Privilege, Task};
 use crate::pg::dataset::{Dataset, Queries};
 use crate::pg::errors;
 use crate::pg::identity::as_author;
@@ -46,6 +46,8 @@ impl Promote {
 /// A version to be made.
 struct Version<'a> {
     name: &'a str,
+    /// The model that it refreshes.
+    refreshes: Option<Uuid>,
     source: &'a str,
     algorithm: Algorithm,
     options: Map<String, Value>,
@@ -74,10 +76,11 @@ fn train(
     let promote = Promote::from_name(given(promote, "promote")?)?;
     let options = option_map(options, algorithm, given(seed, "seed")?)?;
     let queries = queries(source, items, users, event_weights, half_life)?;
+    catalog::require_author(name)?;
     let search_path = search_path()?;
     let mut dataset = Dataset::read(&queries, &statement)?;
     dataset.config["search_path"] = search_path.into();
-    let version = Version { name, source, algorithm, options, promote, began };
+    let version = Version { name, refreshes: None, source, algorithm, options, promote, began };
     Ok(make(&version, dataset, None, &statement)?)
 }
 
@@ -108,7 +111,8 @@ fn refresh(model: Option<&str>, promote: Option<&str>) -> errors::Result<i32> {
     if previous.is_some() {
         options.insert("iterations".into(), REFRESH_ITERATIONS.into());
     }
-    let version = Version { name: model, source: &source, algorithm, options, promote, began };
+    let refreshes = Some(current.entry.id);
+    let version = Version { name: model, refreshes, source: &source, algorithm, options, promote, began };
     Ok(make(&version, dataset, previous.as_ref(), &statement)?)
 }
 
@@ -144,6 +148,7 @@ fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statem
     drop(interactions);
     let new = NewVersion {
         name: version.name,
+        refreshes: version.refreshes,
         task: Task::Recommendation,
         algorithm: Some(version.algorithm.name()),
         config: &config,
@@ -164,7 +169,7 @@ fn judge(
     options: &Value,
     statement: &Statement,
 ) -> Result<Option<recommendation::promotion::Judged>> {
-    match catalog::stamp(name) {
+    match catalog::stamp(name, Privilege::Serve) {
         Err(Error::UnknownModel(_)) => return Ok(None),
         other => other?,
     };
