@@ -3,8 +3,6 @@
 CREATE FUNCTION reco.import_model(name text, onnx bytea, task text DEFAULT 'predict', tokenizer bytea DEFAULT NULL, config jsonb DEFAULT '{}')
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000
     AS 'MODULE_PATHNAME', 'import_model_wrapper';
--- A graph is code that runs inside the server.
-REVOKE ALL ON FUNCTION reco.import_model FROM PUBLIC;
 COMMENT ON FUNCTION reco.import_model IS 'adds an ONNX graph as a new version of a model, checks that it runs, and gives the version';
 
 CREATE FUNCTION reco.export_model(name text, version integer DEFAULT NULL)
@@ -33,15 +31,20 @@ CREATE FUNCTION reco.prune_versions(name text, keep integer)
     AS 'MODULE_PATHNAME', 'prune_versions_wrapper';
 COMMENT ON FUNCTION reco.prune_versions IS 'removes all versions of a model but the newest and the one in use, and gives those that went';
 
-CREATE FUNCTION reco.grant_model(name text, role text)
+CREATE FUNCTION reco.grant_model(name text, role text, privilege text DEFAULT 'serve')
     RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'grant_model_wrapper';
-COMMENT ON FUNCTION reco.grant_model IS 'lets a role, or public, use a model';
+COMMENT ON FUNCTION reco.grant_model IS 'lets a role, or public, have a model''s answers (serve), or also see what it was trained on (read)';
 
-CREATE FUNCTION reco.revoke_model(name text, role text)
+CREATE FUNCTION reco.revoke_model(name text, role text, privilege text DEFAULT 'serve')
     RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'revoke_model_wrapper';
-COMMENT ON FUNCTION reco.revoke_model IS 'takes back what reco.grant_model gave';
+COMMENT ON FUNCTION reco.revoke_model IS 'takes back what reco.grant_model gave: all of it, or read alone';
+
+CREATE FUNCTION reco.model_name(id uuid)
+    RETURNS text LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 1000
+    AS 'MODULE_PATHNAME', 'model_name_wrapper';
+COMMENT ON FUNCTION reco.model_name IS 'the name of the model with this id, for who may use it; an error where it was dropped';
 
 CREATE FUNCTION reco.warm(name text)
     RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 100000

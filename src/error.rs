@@ -59,8 +59,21 @@ pub enum Error {
     #[error("permission denied for model \"{0}\"")]
     ModelPermission(String),
 
+    #[error("permission denied for model \"{0}\": it is granted for serving alone")]
+    ReadPermission(String),
+
+    /// Of a model whose name is not for the caller.
+    #[error("permission denied for the model with id {0}")]
+    UnnamedModelPermission(String),
+
+    #[error("the model with id {0} was dropped")]
+    DroppedModel(String),
+
     #[error("only the owner of model \"{0}\" may do this")]
     NotModelOwner(String),
+
+    #[error("only its owner{} adds versions to model \"{name}\"", if owner.is_empty() { String::new() } else { format!(" \"{owner}\"") })]
+    AnothersName { name: String, owner: String },
 
     #[error("only the owner of model \"{model}\" may give {argument} as a condition on its items query")]
     ForeignQuery { model: String, argument: &'static str },
@@ -150,8 +163,13 @@ impl Error {
             Self::NullColumn { .. } => "22004",
             Self::InfiniteTime { .. } => "22008",
             Self::OutOfRange(_) => "22003",
-            Self::UnknownModel(_) | Self::ModelGone(_) | Self::UnknownVersion { .. } => "42704",
-            Self::ModelPermission(_) | Self::NotModelOwner(_) | Self::ForeignQuery { .. } => "42501",
+            Self::UnknownModel(_) | Self::ModelGone(_) | Self::UnknownVersion { .. } | Self::DroppedModel(_) => "42704",
+            Self::ModelPermission(_)
+            | Self::ReadPermission(_)
+            | Self::UnnamedModelPermission(_)
+            | Self::NotModelOwner(_)
+            | Self::AnothersName { .. }
+            | Self::ForeignQuery { .. } => "42501",
             Self::WrongTask { .. } => "42809",
             Self::NotOnnx(_) | Self::NotTokenizer(_) | Self::NotImage(_) => "22P03",
             Self::RefusedOnnx { .. } | Self::Unsupported { .. } => "0A000",
@@ -205,6 +223,24 @@ impl Error {
                 format!("SELECT version FROM reco.models WHERE name = '{name}' lists its versions.")
             }
             Self::ModelPermission(name) => format!("Its owner can grant it: SELECT reco.grant_model('{name}', role)."),
+            Self::ReadPermission(name) => {
+                format!(
+                    "Its owner can grant what shows its training data too: SELECT reco.grant_model('{name}', role, 'read')."
+                )
+            }
+            Self::UnnamedModelPermission(_) => {
+                "Its owner can grant it: SELECT reco.grant_model(name, role), with the name that reco.models has for the id."
+                    .into()
+            }
+            Self::DroppedModel(_) => {
+                "What names a model by its id does not take a later one of the same name: make it anew for that one.".into()
+            }
+            Self::AnothersName { owner, .. } if owner.is_empty() => {
+                "That role is gone: give another name, or drop the model first.".into()
+            }
+            Self::AnothersName { owner, .. } => {
+                format!("SET ROLE \"{owner}\" first, so that the version is made in its name; or give another name.")
+            }
             Self::NotModelOwner(_) => "Ask its owner, shown by reco.models, or a superuser.".into(),
             Self::ForeignQuery { argument, .. } => {
                 let columns = if *argument == "filter" { "item_id" } else { "item_id, … AS group_name" };

@@ -82,15 +82,20 @@ def scalar(rows):
 
 @pytest.fixture
 def role(db, connect):
-    """A factory of connections as a fresh login role that owns nothing; the role goes with the test."""
+    """A factory of connections as a fresh login role that owns nothing; the role goes with the test.
+
+    `role('analyst', 'reco_trainer')` makes it a member of another.
+    """
     created = []
 
-    def connect_as(name, **settings):
+    def connect_as(name, *member_of, **settings):
         identifier = identifiers.Identifier(name)
         # Roles belong to the whole cluster: one may be left from a run that was killed.
         db.execute(identifiers.SQL("DROP ROLE IF EXISTS {}").format(identifier))
         db.execute(identifiers.SQL("CREATE ROLE {} LOGIN").format(identifier))
         created.append(identifier)
+        for group in member_of:
+            db.execute(identifiers.SQL("GRANT {} TO {}").format(identifiers.Identifier(group), identifier))
         return connect(user=name, **settings)
 
     yield connect_as

@@ -151,7 +151,7 @@ def test_what_cannot_be_made_is_refused_by_name(db, arguments, error, message):
 
 
 def test_source_and_model_are_used_under_the_caller_s_rights(db, role):
-    passerby = role("passerby")
+    passerby = role("passerby", "reco_trainer")
     with pytest.raises(errors.InsufficientPrivilege, match="permission denied for table tiles"):
         passerby.execute("SELECT * FROM reco.augment_interactions('SELECT * FROM public.tiles', 5, 'neighbors')")
     db.execute("GRANT SELECT ON tiles TO passerby")

@@ -159,7 +159,7 @@ def test_what_cannot_be_used_is_told_by_name(augment, call, raised, message):
 def test_queries_run_with_the_callers_rights(db, role):
     db.execute("CREATE TABLE secret_lexicon AS SELECT 'soda' AS word, 'pop' AS synonym")
     try:
-        stranger = role("stranger")
+        stranger = role("stranger", "reco_trainer")
         options = json.dumps({"lexicon": "TABLE secret_lexicon", "model": None})
         with pytest.raises(errors.InsufficientPrivilege, match="secret_lexicon"):
             stranger.execute("SELECT * FROM reco.augment_text('cold soda', options => %s)", [options])

@@ -82,7 +82,7 @@ def test_a_source_that_fails_fails_as_itself(db, source):
 
 def test_no_privilege_on_the_source(role, db):
     db.execute("CREATE TABLE secret AS " + GOOD)
-    outsider = role("outsider")
+    outsider = role("outsider", "reco_trainer")
     for statement in [
         "SELECT reco.train('bad', 'TABLE secret')",
         "SELECT * FROM reco.embed_query('SELECT user_id AS id, ''x'' AS text FROM secret')",

@@ -6,8 +6,8 @@ import tiny
 from cluster import Cluster, bindir, major_version, own
 
 ROLES = ("analyst", "reader")
-MODELS = "SELECT name, version, in_use, task, algorithm, size, sha256, owner, created, source, config, metrics FROM reco.models ORDER BY 1, 2"
-GRANTS = "SELECT name, grantee::text FROM reco.model_grant ORDER BY 1, 2"
+MODELS = "SELECT name, version, in_use, task, algorithm, size, sha256, owner, created, source, config, metrics, id FROM reco.models ORDER BY 1, 2"
+GRANTS = "SELECT name, grantee::text, privilege FROM reco.model_grant ORDER BY 1, 2"
 CREATED = {
     "view": "SELECT array_agg(r::text ORDER BY user_id, rank) FROM shop.recommended r WHERE user_id IN (3, 7)",
     "function": "SELECT array_agg(r::text ORDER BY rank) FROM shop.recommend(7) r",
@@ -24,7 +24,7 @@ def fill(connection):
     tiny.import_text(connection, "analysts own", seed=2)
     connection.execute("SELECT reco.grant_model('analysts own', 'reader')")
     connection.execute("RESET ROLE")
-    connection.execute("SELECT reco.grant_model('tiny', 'public'), reco.grant_model('shop_ials', 'reader')")
+    connection.execute("SELECT reco.grant_model('tiny', 'public'), reco.grant_model('shop_ials', 'reader', 'read')")
     connection.execute("CREATE SCHEMA shop")
     connection.execute("SELECT reco.create_view('shop_ials', 'shop.recommended', k => 3)")
     connection.execute("SELECT reco.create_function('shop_ials', 'shop.recommend', k => 3)")
@@ -68,7 +68,7 @@ def old():
 def expected(old):
     with old.connect(dbname="shop") as connection:
         got = state(connection)
-    assert dict(got["grants"]) == {"analysts own": "reader", "shop_ials": "reader", "tiny": "public"}
+    assert got["grants"] == [("analysts own", "reader", "serve"), ("shop_ials", "reader", "read"), ("tiny", "public", "serve")]
     assert {row[7] for row in got["models"]} == {"postgres", "analyst"}
     return got
 
@@ -216,7 +216,35 @@ def test_a_role_that_reads_all_data_can_dump(old, new, expected):
     assert_restored(new, "by_a_reader", expected)
 
 
-def test_the_databases_owner_dumps_its_own_part(old, new):
+def test_a_databases_owner_that_may_dump_models_dumps_all(old, new):
+    """No superuser: the database is its own, and reco_dumper lets it read the models, which are others'."""
+    with old.connect() as connection:
+        connection.execute("CREATE ROLE shopkeeper LOGIN IN ROLE reco_dumper")
+        connection.execute("CREATE DATABASE kept TEMPLATE template0 OWNER shopkeeper")
+    try:
+        with old.connect(dbname="kept") as connection:
+            connection.execute("CREATE EXTENSION pg_reco; GRANT reco_trainer TO shopkeeper; CREATE SCHEMA shop AUTHORIZATION shopkeeper")
+            tiny.import_text(connection, "tiny")
+            connection.execute("SELECT reco.grant_model('tiny', 'reader')")
+            connection.execute("SET ROLE shopkeeper; SET search_path = shop")
+            connection.execute(tiny.PURCHASES)
+            tiny.train(connection, "own", source="TABLE shop.purchase")
+            connection.execute("SELECT reco.create_view('own', 'shop.lists', k => 2); RESET ROLE")
+            expected = [connection.execute(q).fetchall() for q in (MODELS, GRANTS, "TABLE shop.lists", "SELECT reco.embed('red wine', 'tiny')")]
+        restore(new, "kept", old.program("pg_dump", "--no-owner", "kept", env={"PGUSER": "shopkeeper"}).stdout)
+        with new.connect(dbname="kept") as connection:
+            # The owner is a role that this cluster does not have.
+            connection.execute("UPDATE reco.model SET owner = 'postgres' WHERE name = 'own'")
+            got = [connection.execute(q).fetchall() for q in (MODELS, GRANTS, "TABLE shop.lists", "SELECT reco.embed('red wine', 'tiny')")]
+        assert [row[:7] + row[8:] for row in got[0]] == [row[:7] + row[8:] for row in expected[0]]
+        assert got[1:] == expected[1:]
+    finally:
+        with old.connect() as connection:
+            connection.execute("DROP DATABASE kept WITH (FORCE)")
+            connection.execute("DROP ROLE shopkeeper")
+
+
+def test_a_databases_owner_that_may_not_dump_models_dumps_its_own_part(old, new):
     """Models are not the owner's to read; the rest is, and leaving the extension out is said in one option."""
     with old.connect() as connection:
         connection.execute("CREATE ROLE shopkeeper LOGIN")

@@ -248,9 +248,9 @@ def test_few_rows_are_scored_all_the_same(importance, method):
 
 
 def test_the_callers_rights_count(connect, db):
-    db.execute("CREATE ROLE importance_analyst LOGIN")
+    db.execute("CREATE ROLE importance_analyst LOGIN IN ROLE reco_trainer")
     try:
-        with pytest.raises(errors.InsufficientPrivilege):
+        with pytest.raises(errors.InsufficientPrivilege, match="table visit"):
             connect(user="importance_analyst").execute("SELECT * FROM reco.importance('TABLE visit', 'el2n')")
     finally:
         db.execute("DROP ROLE importance_analyst")

@@ -143,7 +143,7 @@ def test_what_cannot_be_scored_is_refused_by_name(db, arguments, error, message)
 
 
 def test_only_its_owner_has_a_model_s_source_read(db, role):
-    gardener, passerby = role("gardener"), role("passerby")
+    gardener, passerby = role("gardener", "reco_trainer"), role("passerby", "reco_trainer")
     db.execute("GRANT SELECT ON fields TO gardener")
     call = "SELECT count(*) FROM reco.interaction_importance('garden', method => 'leave_self_out')"
     gardener.execute("SELECT reco.train('garden', 'SELECT * FROM public.fields', 'item_knn')")
@@ -152,7 +152,7 @@ def test_only_its_owner_has_a_model_s_source_read(db, role):
         assert gardener.execute(call).fetchone() == expected
         with pytest.raises(errors.InsufficientPrivilege, match='permission denied for model "garden"'):
             passerby.execute(call)
-        gardener.execute("SELECT reco.grant_model('garden', 'passerby')")
+        gardener.execute("SELECT reco.grant_model('garden', 'passerby', 'read')")
         with pytest.raises(errors.InsufficientPrivilege, match='only the owner of model "garden"'):
             passerby.execute(call)
         with pytest.raises(errors.InsufficientPrivilege, match="permission denied for table fields"):

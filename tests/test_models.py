@@ -67,6 +67,13 @@ def test_a_users_own_model_runs_after_one_call(scalar, model):
     assert got == {"y": [[2.0, 4.0], [6.0, 8.0]], "shape": [2, 2]}
 
 
+@pytest.mark.parametrize(("task", "function"), [("recommendation", "reco.train "), ("synthesis", "reco.train_synthesizer ")])
+def test_what_training_makes_is_not_imported(db, task, function):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"task is {task}") as error:
+        db.execute("SELECT reco.import_model('imported', %b, %s)", [linear(), task])
+    assert function in error.value.diag.message_hint
+
+
 def test_describe_model_names_inputs_outputs_and_size(rows, model):
     got = {(kind, name): (type_, value) for kind, name, type_, value in rows("SELECT * FROM reco.describe_model(%s)", model)}
     assert got["input", "x"] == ("float", "[rows,2]")
@@ -118,7 +125,7 @@ def test_a_model_is_its_owners_until_granted(role, db, scalar):
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match='permission denied for model "private"'):
             other.execute(statement)
     assert other.execute("SELECT count(*) FROM reco.models WHERE name = 'private'").fetchone() == (0,)
-    owner.execute("SELECT reco.grant_model('private', 'model_reader')")
+    owner.execute("SELECT reco.grant_model('private', 'model_reader', 'read')")
     assert other.execute(predict).fetchone()
     assert other.execute("SELECT count(*) FROM reco.models WHERE name = 'private'").fetchone() == (1,)
     for statement in [

@@ -317,7 +317,7 @@ def test_a_granted_role_is_served_without_reading_the_source(role, db):
 
 
 def test_training_reads_with_the_callers_rights(role, db):
-    analyst = role("analyst")
+    analyst = role("analyst", "reco_trainer")
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for table purchase"):
         analyst.execute("SELECT reco.train('mine', 'TABLE purchase')")
     db.execute("GRANT SELECT ON purchase TO analyst; ALTER TABLE purchase ENABLE ROW LEVEL SECURITY")

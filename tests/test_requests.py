@@ -326,7 +326,7 @@ def test_a_version_is_put_in_use_only_if_it_is_no_worse(db, rows, scalar):
 
 def test_only_the_owner_refreshes(role, db):
     db.execute("SELECT reco.grant_model('goods', 'public')")
-    connection = role("refresher")
+    connection = role("refresher", "reco_trainer")
     try:
         with pytest.raises(errors.InsufficientPrivilege, match="only the owner"):
             connection.execute("SELECT reco.refresh('goods')")

@@ -28,7 +28,7 @@ MEMBERS = {
                            ELSE pg_get_functiondef(p.oid) END
                       FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
                       LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid""",
-    "rights": """SELECT pg_describe_object(classid, objid, 0) || ' ' || acl::text
+    "rights": """SELECT pg_describe_object(classid, objid, 0) || ' ' || ARRAY(SELECT item::text FROM unnest(acl) AS item ORDER BY 1)::text
                    FROM members m, LATERAL (SELECT proacl FROM pg_proc WHERE oid = objid AND classid = 'pg_proc'::regclass UNION ALL
                                             SELECT relacl FROM pg_class WHERE oid = objid AND classid = 'pg_class'::regclass UNION ALL
                                             SELECT typacl FROM pg_type WHERE oid = objid AND classid = 'pg_type'::regclass) AS a (acl)
@@ -105,10 +105,73 @@ def test_an_update_gives_the_objects_of_a_fresh_install(fresh, db, version):
     connection.execute(f"CREATE EXTENSION pg_reco VERSION '{version}'")
     connection.execute("ALTER EXTENSION pg_reco UPDATE")
     assert connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'pg_reco'").fetchone() == (CURRENT,)
+    # Who may call what is the one thing that differs, until it is said that it shall not.
+    connection.execute("CALL reco.revoke_from_public()")
     updated, installed = objects(connection), objects(db)
     for kind in MEMBERS:
         assert updated[kind] == installed[kind], kind
     assert len(installed["functions"]) > 30
+
+
+CALLABLE = "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'reco'::regnamespace AND has_function_privilege('public', oid, 'execute')"
+
+
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_an_update_lets_everybody_call_what_it_could_and_says_so(fresh, db, version):
+    connection = fresh()
+    warnings = []
+    connection.add_notice_handler(lambda notice: warnings.append((notice.message_primary, notice.message_hint)))
+    connection.execute(f"CREATE EXTENSION pg_reco VERSION '{version}'")
+    before = set(connection.execute(CALLABLE).fetchall())
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    assert before <= set(connection.execute(CALLABLE).fetchall()) and ("train",) in before and ("import_model",) not in before
+    (told,) = [hint for message, hint in warnings if "as before this update" in message]
+    assert "CALL reco.revoke_from_public()" in told
+    connection.execute("CALL reco.revoke_from_public()")
+    assert set(connection.execute(CALLABLE).fetchall()) == set(db.execute(CALLABLE).fetchall())
+
+
+def test_an_update_keeps_what_was_granted_and_taken_away(fresh, role):
+    role("keeper").close()
+    connection = fresh()
+    connection.execute("CREATE EXTENSION pg_reco VERSION '0.3.0'")
+    connection.execute("REVOKE EXECUTE ON FUNCTION reco.grant_model, reco.train FROM PUBLIC")
+    connection.execute("GRANT EXECUTE ON FUNCTION reco.grant_model, reco.train TO keeper WITH GRANT OPTION")
+    connection.execute("INSERT INTO reco.model (name, owner, version_in_use) VALUES ('a', 'postgres', 0), ('b', 'postgres', 0)")
+    connection.execute("INSERT INTO reco.model_grant (name, grantee) VALUES ('a', 'public')")
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    may = """SELECT proname, has_function_privilege('public', oid, 'execute'), has_function_privilege('keeper', oid, 'execute with grant option')
+               FROM pg_proc WHERE proname IN ('grant_model', 'revoke_model', 'train') ORDER BY 1"""
+    assert connection.execute(may).fetchall() == [("grant_model", False, True), ("revoke_model", True, False), ("train", False, True)]
+    assert connection.execute("SELECT name, grantee::text, privilege FROM reco.model_grant").fetchall() == [("a", "public", "read")]
+    assert connection.execute("SELECT count(DISTINCT id) FROM reco.model").fetchone() == (2,)
+    connection.execute("DROP OWNED BY keeper")
+
+
+@pytest.mark.parametrize(
+    ("done", "said"),
+    [
+        ("ALTER SCHEMA reco OWNER TO squatter", 'schema "reco" is owned by role "squatter"'),
+        ("GRANT CREATE ON SCHEMA reco TO squatter", 'role "squatter" may create objects in schema "reco"'),
+        (
+            """GRANT CREATE ON SCHEMA reco TO squatter; SET ROLE squatter;
+               CREATE FUNCTION reco.train(name varchar) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+               RESET ROLE; REVOKE CREATE ON SCHEMA reco FROM squatter""",
+            r'schema "reco" holds function reco.train\(character varying\), which another role owns',
+        ),
+    ],
+    ids=["owns", "may create", "has created"],
+)
+def test_an_update_is_refused_where_another_role_makes_objects_in_the_schema(fresh, role, done, said):
+    role("squatter").close()
+    connection = fresh()
+    connection.execute("CREATE EXTENSION pg_reco VERSION '0.3.0'")
+    connection.execute(done)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=said) as error:
+        connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    assert error.value.diag.message_hint
+    connection.execute("ALTER SCHEMA reco OWNER TO postgres; DROP OWNED BY squatter")
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
 
 
 @pytest.mark.parametrize("version", PUBLISHED)
@@ -116,13 +179,13 @@ def test_models_outlive_an_update(fresh, db, version):
     connection = fresh()
     connection.execute(f"CREATE EXTENSION pg_reco VERSION '{version}'")
     db.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
-    tables = {"model": "model", "model_version": "model_version", "model_file": "model_file", "model_part": "model_part"}
     try:
-        for table in tables:
-            condition = "WHERE name = 'linear'"
-            with db.cursor().copy(f"COPY (SELECT * FROM reco.{table} {condition}) TO STDOUT") as source:
+        for table in ("model", "model_version", "model_file", "model_part"):
+            of_then = "SELECT string_agg(attname, ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
+            (columns,) = connection.execute(of_then, [f"reco.{table}"]).fetchone()
+            with db.cursor().copy(f"COPY (SELECT {columns} FROM reco.{table} WHERE name = 'linear') TO STDOUT") as source:
                 data = b"".join(source)
-            with connection.cursor().copy(f"COPY reco.{table} FROM STDIN") as target:
+            with connection.cursor().copy(f"COPY reco.{table} ({columns}) FROM STDIN") as target:
                 target.write(data)
     finally:
         db.execute("SELECT reco.drop_model('linear')")

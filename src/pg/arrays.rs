@@ -8,7 +8,7 @@ use pgrx::{AnyArray, AnyElement, Array, FromDatum, Internal, IntoDatum, PgLogLev
 
 use crate::error::{Error, Result};
 use crate::pg::ids::{IdType, any_text};
-use crate::pg::source::{number, type_name};
+use crate::pg::row::{Field, type_name};
 
 /// The values of a vector argument without a copy. A vector has one dimension, at least one element, no NULL, and
 /// finite elements.
@@ -32,8 +32,7 @@ pub fn numbers(array: &AnyArray) -> Result<Vec<Option<f32>>> {
     let (type_oid, elements) = elements(array);
     let narrow = |element: pg_sys::Datum| {
         // SAFETY: the element has the type that the array says.
-        let value = unsafe { number(type_oid, element) };
-        let value = value.ok_or_else(|| Error::Internal(format!("{} is no number", type_name(type_oid))))?;
+        let value = unsafe { Field::element(type_oid, element) }.number()?;
         let narrowed = value as f32;
         if narrowed.is_infinite() && value.is_finite() {
             return Err(Error::argument("an element of a vector", value, "Give numbers that fit real."));
@@ -59,9 +58,26 @@ pub fn read_reals(text: &CStr) -> Result<AnyElement> {
     read.ok_or_else(|| Error::Internal("an array was read as NULL".into()))
 }
 
+/// Ids of one argument, at most: what is done with each before the next look for a cancel request takes a tenth of a second for all.
+const MOST_IDS: usize = 1_000_000;
+
+/// Refuses a list of ids, the argument `name`, that is too long.
+fn check_ids(name: &str, n: usize) -> Result<()> {
+    if n <= MOST_IDS {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: format!("the list {name}"),
+        needed: format!("{n} ids"),
+        limit: format!("{MOST_IDS} ids"),
+        hint: "Give the latest or the most telling ones.".into(),
+    })
+}
+
 /// Ids in an array of any of their types, as text.
 pub fn ids(array: &AnyArray, name: &str) -> Result<Vec<Option<String>>> {
     let (type_oid, elements) = elements(array);
+    check_ids(name, elements.len())?;
     // SAFETY: getBaseType takes the oid of any type.
     let base = unsafe { pg_sys::getBaseType(type_oid) };
     if IdType::of(base).is_none() {

@@ -4,15 +4,18 @@
 //! may do, then reads or writes as that owner. Queries name every object and operator by schema, since the caller's
 //! `search_path` is in force.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+mod privilege;
 
-use pgrx::datum::DatumWithOid;
+use std::cell::{Cell, RefCell};
+
+use pgrx::datum::Uuid;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient};
 use pgrx::{PgBuiltInOids, PgOid, Spi, pg_sys};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use self::privilege::{Privilege, grant, name_of, require_author, revoke, role, with_visible_statistics};
+use self::privilege::{check_author, held, reads_all};
 use crate::error::{Error, Result};
 use crate::pg::identity::{as_role, caller};
 use crate::pg::{cache, transaction};
@@ -73,6 +76,8 @@ pub struct FileEntry {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub name: String,
+    /// Of the model: another one of this name, made later, has another.
+    pub id: Uuid,
     pub stamp: Stamp,
     pub owner: pg_sys::Oid,
     pub task: Task,
@@ -80,6 +85,8 @@ pub struct Entry {
     pub config: Value,
     pub source: Option<String>,
     pub files: Vec<FileEntry>,
+    /// Whether the caller may see what the model was made from.
+    pub readable: bool,
 }
 
 /// Which version a name stands for at the moment, and whether the caller may use it. Cheap: asked at each call.
@@ -93,6 +100,8 @@ pub struct Stamp {
 /// A version to be stored.
 pub struct NewVersion<'a> {
     pub name: &'a str,
+    /// The model whose own source it was made from, under its owner's rights: whoever may act for the owner may add that one.
+    pub refreshes: Option<Uuid>,
     pub task: Task,
     pub algorithm: Option<&'a str>,
     pub config: &'a Value,
@@ -157,22 +166,16 @@ fn owner(schema: pg_sys::Oid) -> pg_sys::Oid {
     }
 }
 
-/// True where the caller ($2) owns the model `m` or was granted it.
-const USABLE: &str = "(pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAGE') OR EXISTS (
-    SELECT FROM reco.model_grant g
-     WHERE g.name OPERATOR(pg_catalog.=) m.name
-       AND CASE WHEN g.grantee::pg_catalog.oid OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN true
-                ELSE pg_catalog.pg_has_role($2, g.grantee::pg_catalog.oid, 'USAGE') END))";
-
 /// When a version was made, in microseconds.
 pub(super) const CREATED: &str = "(EXTRACT(epoch FROM v.created) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8";
 
-/// The version of `name` in use. An error where the caller may not use the model.
-pub fn stamp(name: &str) -> Result<Stamp> {
+/// The version of `name` in use. An error where the caller has not this privilege on the model.
+pub fn stamp(name: &str, privilege: Privilege) -> Result<Stamp> {
     thread_local! {
         static PLAN: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
     }
     let caller = caller();
+    let (reads_all, read) = (reads_all(caller), privilege == Privilege::Read);
     as_owner(|| {
         Spi::connect(|client| {
             PLAN.with_borrow_mut(|plan| {
@@ -182,23 +185,31 @@ pub fn stamp(name: &str) -> Result<Stamp> {
                         let query = format!(
                             "SELECT v.version,
                                     {CREATED},
-                                    {USABLE}
+                                    {}
                                FROM reco.model m
                                JOIN reco.model_version v
                                  ON v.name OPERATOR(pg_catalog.=) m.name
                                 AND v.version OPERATOR(pg_catalog.=) m.version_in_use
-                              WHERE m.name OPERATOR(pg_catalog.=) $1"
+                              WHERE m.name OPERATOR(pg_catalog.=) $1",
+                            held("$4")
                         );
-                        let types = [PgOid::BuiltIn(PgBuiltInOids::TEXTOID), PgOid::BuiltIn(PgBuiltInOids::OIDOID)];
+                        let types = [
+                            PgBuiltInOids::TEXTOID,
+                            PgBuiltInOids::OIDOID,
+                            PgBuiltInOids::BOOLOID,
+                            PgBuiltInOids::BOOLOID,
+                        ]
+                        .map(PgOid::BuiltIn);
                         plan.insert(client.prepare(query.as_str(), &types)?.keep())
                     }
                 };
-                let row = client.select(&*plan, Some(1), &[name.into(), caller.into()])?.first();
+                let arguments = [name.into(), caller.into(), reads_all.into(), read.into()];
+                let row = client.select(&*plan, Some(1), &arguments)?.first();
                 if row.is_empty() {
                     return Err(Error::UnknownModel(name.into()));
                 }
                 if row.get::<bool>(3)? != Some(true) {
-                    return Err(Error::ModelPermission(name.into()));
+                    return Err(privilege.denied(name));
                 }
                 Ok(Stamp { version: required(row.get(1)?)?, created: required(row.get(2)?)? })
             })
@@ -206,25 +217,33 @@ pub fn stamp(name: &str) -> Result<Stamp> {
     })
 }
 
-/// A version of `name`, or the one in use. An error where the caller may not use the model.
-pub fn find(name: &str, version: Option<i32>) -> Result<Entry> {
+/// A version of `name`, or the one in use. An error where the caller has not this privilege on the model.
+pub fn find(name: &str, version: Option<i32>, privilege: Privilege) -> Result<Entry> {
     let caller = caller();
+    let reads_all = reads_all(caller);
     as_owner(|| {
         Spi::connect(|client| {
             let query = format!(
-                "SELECT {USABLE}, v.version, {CREATED}, m.owner::pg_catalog.oid, v.task, v.algorithm, v.config, v.source
+                "SELECT {}, v.version, {CREATED}, m.owner::pg_catalog.oid, v.task, v.algorithm, v.config, v.source, m.id, {}
                    FROM reco.model m
                    LEFT JOIN reco.model_version v
                      ON v.name OPERATOR(pg_catalog.=) m.name
-                    AND v.version OPERATOR(pg_catalog.=) COALESCE($3, m.version_in_use)
-                  WHERE m.name OPERATOR(pg_catalog.=) $1"
+                    AND v.version OPERATOR(pg_catalog.=) COALESCE($4, m.version_in_use)
+                  WHERE m.name OPERATOR(pg_catalog.=) $1",
+                held("false"),
+                held("true")
             );
-            let row = client.select(query.as_str(), Some(1), &[name.into(), caller.into(), version.into()])?.first();
+            let arguments = [name.into(), caller.into(), reads_all.into(), version.into()];
+            let row = client.select(query.as_str(), Some(1), &arguments)?.first();
             if row.is_empty() {
                 return Err(Error::UnknownModel(name.into()));
             }
+            let readable = row.get::<bool>(10)? == Some(true);
             if row.get::<bool>(1)? != Some(true) {
                 return Err(Error::ModelPermission(name.into()));
+            }
+            if privilege == Privilege::Read && !readable {
+                return Err(privilege.denied(name));
             }
             let Some(found) = row.get::<i32>(2)? else {
                 return Err(Error::UnknownVersion { name: name.into(), version: version.unwrap_or(0) });
@@ -236,6 +255,7 @@ pub fn find(name: &str, version: Option<i32>) -> Result<Entry> {
             }
             Ok(Entry {
                 name: name.into(),
+                id: required(row.get(9)?)?,
                 stamp: Stamp { version: found, created: required(row.get(3)?)? },
                 owner: required(row.get(4)?)?,
                 task: Task::from_name(&required::<String>(row.get(5)?)?)?,
@@ -243,24 +263,8 @@ pub fn find(name: &str, version: Option<i32>) -> Result<Entry> {
                 config: row.get::<pgrx::JsonB>(7)?.map(|j| j.0).unwrap_or_default(),
                 source: row.get(8)?,
                 files,
+                readable,
             })
-        })
-    })
-}
-
-/// The models whose statistics the caller may see: those that it may use, or all of them.
-pub fn with_visible_statistics() -> Result<HashSet<String>> {
-    let caller = caller();
-    as_owner(|| {
-        Spi::connect(|client| {
-            let query = format!(
-                "SELECT m.name FROM reco.model m
-                  WHERE pg_catalog.pg_has_role($2, $1::pg_catalog.name, 'USAGE') OR {USABLE}"
-            );
-            client
-                .select(query.as_str(), None, &["pg_read_all_stats".into(), caller.into()])?
-                .map(|row| required(row.get(1)?))
-                .collect()
         })
     })
 }
@@ -332,8 +336,8 @@ pub fn damaged(entry: &Entry, reason: String) -> Error {
     Error::DamagedModel { model: entry.name.clone(), reason }
 }
 
-/// Stores a new version of a model. The caller becomes the owner of a new name; a name
-/// that exists takes versions from its owner alone.
+/// Stores a new version of a model. The caller becomes the owner of a new name; a name that exists takes versions from its
+/// owner alone, and from whoever may act for it those that were made of its own source.
 pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
     if new.name.is_empty() || new.name.len() > 200 || new.name.chars().any(char::is_control) {
         let hint = "Give 1 to 200 bytes without control characters.";
@@ -349,12 +353,17 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
     let version = as_owner(|| {
         Spi::connect_mut(|client| {
             // The row is locked till the transaction ends, so that two new versions get two numbers.
-            client.update(
-                "INSERT INTO reco.model AS m (name, owner, version_in_use) VALUES ($1, $2::pg_catalog.oid, 0) ON CONFLICT DO NOTHING",
-                None,
-                &[new.name.into(), caller.into()],
-            )?;
-            require_ownership(client, new.name, caller)?;
+            match new.refreshes {
+                Some(id) => require_ownership(client, new.name, Some(id), caller)?,
+                None => {
+                    client.update(
+                        "INSERT INTO reco.model AS m (name, owner, version_in_use) VALUES ($1, $2::pg_catalog.oid, 0) ON CONFLICT DO NOTHING",
+                        None,
+                        &[new.name.into(), caller.into()],
+                    )?;
+                    check_author(client, new.name, caller, true)?;
+                }
+            }
             let version: i32 = required(
                 client
                     .update(
@@ -480,47 +489,6 @@ pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
     })
 }
 
-/// Lets `grantee` (0 for PUBLIC) use the model.
-pub fn grant(name: &str, grantee: pg_sys::Oid) -> Result<()> {
-    owned(name, |client| {
-        client.update(
-            "INSERT INTO reco.model_grant (name, grantee) VALUES ($1, $2::pg_catalog.oid) ON CONFLICT DO NOTHING",
-            None,
-            &[name.into(), oid_number(grantee)],
-        )?;
-        Ok(())
-    })
-}
-
-/// Takes that back.
-pub fn revoke(name: &str, grantee: pg_sys::Oid) -> Result<()> {
-    owned(name, |client| {
-        client.update(
-            "DELETE FROM reco.model_grant
-              WHERE name OPERATOR(pg_catalog.=) $1
-                AND grantee::pg_catalog.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid",
-            None,
-            &[name.into(), oid_number(grantee)],
-        )?;
-        Ok(())
-    })
-}
-
-/// As a number: pgrx makes a NULL of oid 0, which here is PUBLIC.
-fn oid_number(oid: pg_sys::Oid) -> DatumWithOid<'static> {
-    i64::from(oid.to_u32()).into()
-}
-
-/// The role of this name; `public` is everybody.
-pub fn role(name: &str) -> Result<pg_sys::Oid> {
-    if name == "public" {
-        return Ok(pg_sys::InvalidOid);
-    }
-    let c_name = std::ffi::CString::new(name).map_err(|_| Error::argument("role", "no name", "Give a role's name."))?;
-    // SAFETY: a look-up by a C string; an unknown role is PostgreSQL's own error.
-    Ok(unsafe { pg_sys::get_role_oid(c_name.as_ptr(), false) })
-}
-
 /// Raises PostgreSQL's error where nothing may be written: in a read-only transaction, on a standby. To be called before long
 /// work whose result is to be stored.
 pub fn require_writable() {
@@ -537,23 +505,28 @@ pub(super) fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T
     let caller = caller();
     as_owner(|| {
         Spi::connect_mut(|client| {
-            require_ownership(client, name, caller)?;
+            require_ownership(client, name, None, caller)?;
             body(client)
         })
     })
 }
 
-fn require_ownership(client: &mut SpiClient, name: &str, caller: pg_sys::Oid) -> Result<()> {
+/// An error where the caller is not the model's owner, nor of that role, inside a query of the catalog's owner; the model must be the one with this `id`, where one is given. Its row is
+/// locked till the transaction ends.
+fn require_ownership(client: &mut SpiClient, name: &str, id: Option<Uuid>, caller: pg_sys::Oid) -> Result<()> {
     let row = client
         .update(
-            "SELECT pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAGE')
+            "SELECT pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAGE'), m.id
                FROM reco.model m WHERE m.name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             None,
             &[name.into(), caller.into()],
         )?
         .first();
     if row.is_empty() {
-        return Err(Error::UnknownModel(name.into()));
+        return Err(if id.is_some() { Error::ModelGone(name.into()) } else { Error::UnknownModel(name.into()) });
+    }
+    if id.is_some() && row.get::<Uuid>(2)? != id {
+        return Err(Error::ModelGone(name.into()));
     }
     match row.get::<bool>(1)? {
         Some(true) => Ok(()),

@@ -43,6 +43,17 @@ impl IdType {
         }
     }
 
+    /// The type's name as generated SQL must write it: whatever `search_path` is in force, it is PostgreSQL's own.
+    pub fn qualified_name(self) -> &'static str {
+        match self {
+            Self::Bigint => "pg_catalog.int8",
+            Self::Integer => "pg_catalog.int4",
+            Self::Smallint => "pg_catalog.int2",
+            Self::Text => "pg_catalog.text",
+            Self::Uuid => "pg_catalog.uuid",
+        }
+    }
+
     pub fn oid(self) -> pg_sys::Oid {
         match self {
             Self::Bigint => pg_sys::INT8OID,

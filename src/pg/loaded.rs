@@ -21,7 +21,7 @@ use crate::onnx::inspect::Signature;
 use crate::onnx::session::{Execution, NotOnCuda, RunMemory, Session, SessionOptions};
 use crate::onnx::tensor::Tensor;
 use crate::pg::cache;
-use crate::pg::catalog::{self, DATA_FILE, Entry, ONNX_FILE, Stamp, TOKENIZER_FILE, Task};
+use crate::pg::catalog::{self, DATA_FILE, Entry, ONNX_FILE, Privilege, Stamp, TOKENIZER_FILE, Task};
 use crate::pg::settings;
 use crate::pg::shared::models;
 use crate::progress::{Progress, Run, SCAN};
@@ -149,16 +149,22 @@ thread_local! {
 
 /// The version of `name` in use, ready to run. An error where the caller may not use it.
 pub fn model(name: &str, progress: &dyn Progress) -> Result<Rc<Ready>> {
-    slot(name.to_owned(), name, progress, load)
+    model_for(name, Privilege::Serve, progress)
+}
+
+/// The same for a call that takes `privilege`.
+pub fn model_for(name: &str, privilege: Privilege, progress: &dyn Progress) -> Result<Rc<Ready>> {
+    slot(name.to_owned(), name, privilege, progress, load)
 }
 
 fn slot(
     key: String,
     name: &str,
+    privilege: Privilege,
     progress: &dyn Progress,
     load: impl Fn(&Entry, &SessionOptions, &dyn Progress) -> Result<(Ready, u64)>,
 ) -> Result<Rc<Ready>> {
-    let stamp = catalog::stamp(name)?;
+    let stamp = catalog::stamp(name, privilege)?;
     let options = settings::session_options();
     let found = SLOTS.with_borrow_mut(|slots| {
         let found = slots.find(&key, &stamp, &options);
@@ -168,7 +174,7 @@ fn slot(
     if let Some(ready) = found {
         return Ok(ready);
     }
-    let entry = catalog::find(name, Some(stamp.version))?;
+    let entry = catalog::find(name, Some(stamp.version), privilege)?;
     progress.report("loading the model", 0, 0);
     let began = Instant::now();
     let (ready, bytes) = load(&entry, &options, progress)?;
@@ -190,7 +196,7 @@ fn slot(
 
 /// The graph of any model, ready for `reco.predict`.
 pub fn graph(name: &str, progress: &dyn Progress) -> Result<Rc<Ready>> {
-    slot(format!("{name}\0graph"), name, progress, |entry, options, progress| {
+    slot(format!("{name}\0graph"), name, Privilege::Serve, progress, |entry, options, progress| {
         load(&Entry { task: Task::Predict, ..entry.clone() }, options, progress)
     })
 }

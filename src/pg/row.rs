@@ -342,6 +342,14 @@ impl<'a> Field<'a> {
         Self { name: "argument", type_oid: value.oid(), datum: value.datum() }
     }
 
+    /// An element of an array.
+    ///
+    /// # Safety
+    /// The element is one of this type, as its array says, and not NULL.
+    pub unsafe fn element(type_oid: pg_sys::Oid, datum: pg_sys::Datum) -> Self {
+        Self { name: "element", type_oid, datum }
+    }
+
     fn unreadable<T>(&self) -> Result<T> {
         Err(Error::Internal(format!("column {} of type {} cannot be read", self.name, type_name(self.type_oid))))
     }

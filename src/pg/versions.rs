@@ -4,7 +4,7 @@ use pgrx::Spi;
 use pgrx::spi::SpiClient;
 
 use crate::error::{Error, Result};
-use crate::pg::catalog::{CREATED, Entry, FileEntry, as_owner, files, owned, required};
+use crate::pg::catalog::{FileEntry, as_owner, files, owned, required};
 use crate::pg::identity::caller;
 use crate::pg::{cache, settings};
 
@@ -115,32 +115,4 @@ pub fn require_owner(name: &str) -> Result<()> {
             }
         })
     })
-}
-
-/// Locks the model that `entry` is a version of till the transaction ends. An error where it was dropped since, also where
-/// there is another of that name by now, or where the caller does not own it any more.
-pub fn require_same(entry: &Entry) -> Result<()> {
-    let gone = || Error::ModelGone(entry.name.clone());
-    let same = owned(&entry.name, |client| {
-        // The version itself may have been removed: then another is in use, made before it or numbered after it. Those of a
-        // model made anew are younger and count from 1.
-        let query = format!(
-            "SELECT EXISTS (SELECT FROM reco.model_version v
-                             WHERE v.name OPERATOR(pg_catalog.=) $1
-                               AND ({CREATED} OPERATOR(pg_catalog.<=) $2 OR v.version OPERATOR(pg_catalog.>) $3))"
-        );
-        let row = client
-            .select(
-                query.as_str(),
-                Some(1),
-                &[entry.name.as_str().into(), entry.stamp.created.into(), entry.stamp.version.into()],
-            )?
-            .first();
-        required(row.get::<bool>(1)?)
-    });
-    match same {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(Error::UnknownModel(_)) => Err(gone()),
-        Err(other) => Err(other),
-    }
 }

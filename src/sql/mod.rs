@@ -32,22 +32,6 @@ fn list_length(k: i32) -> Result<usize> {
     Ok(k as usize)
 }
 
-/// Ids of one argument, at most: what is done with each before the next look for a cancel request takes a tenth of a second for all.
-const MOST_IDS: usize = 1_000_000;
-
-/// Refuses a list of ids, the argument `name`, that is too long.
-fn check_ids(name: &str, n: usize) -> Result<()> {
-    if n <= MOST_IDS {
-        return Ok(());
-    }
-    Err(Error::TooLarge {
-        what: format!("the list {name}"),
-        needed: format!("{n} ids"),
-        limit: format!("{MOST_IDS} ids"),
-        hint: "Give the latest or the most telling ones.".into(),
-    })
-}
-
 /// A number of rows: 0 or more.
 fn row_count(n: i64) -> Result<u64> {
     u64::try_from(n).map_err(|_| Error::argument("n", n, "Give the number of rows wanted, 0 or more."))

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
@@ -14,7 +15,7 @@ use crate::onnx::inspect::Signature;
 use crate::onnx::proto::data_type;
 use crate::onnx::session::RunMemory;
 use crate::onnx::tensor::{MOST_JSON_VALUES, Tensor};
-use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, TOKENIZER_FILE, Task};
+use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, Privilege, TOKENIZER_FILE, Task};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
@@ -45,10 +46,16 @@ fn import_model(
     }
     let task = Task::from_name(given(task, "task")?)?;
     let config = config.map_or_else(|| Value::Object(Map::new()), |c| c.0);
-    if task == Task::Recommendation {
-        let hint = "reco.train makes recommenders; import any other graph under task 'predict'.";
+    let made_by = match task {
+        Task::Recommendation => Some("reco.train makes recommenders"),
+        Task::Synthesis => Some("reco.train_synthesizer makes synthesizers"),
+        Task::TextEmbedding | Task::ImageEmbedding | Task::Predict => None,
+    };
+    if let Some(made_by) = made_by {
+        let hint = format!("{made_by}; import any other graph under task 'predict'.");
         return Err(Error::argument("task", task.name(), hint).into());
     }
+    catalog::require_author(name)?;
     Signature::read(Bytes::copy_from_slice(onnx))?;
     let mut files = vec![(ONNX_FILE, onnx)];
     match (task, tokenizer) {
@@ -66,6 +73,7 @@ fn import_model(
     let statement = Statement::new("import_model", name);
     let new = NewVersion {
         name,
+        refreshes: None,
         task,
         algorithm: None,
         config: &config,
@@ -76,7 +84,7 @@ fn import_model(
     };
     let version = catalog::insert(&new, &statement)?;
     // A model that cannot be loaded and run here is not kept: the error undoes the insert.
-    try_out(&catalog::find(name, Some(version))?, &Trial(&statement))?;
+    try_out(&catalog::find(name, Some(version), Privilege::Read)?, &Trial(&statement))?;
     Ok(version)
 }
 
@@ -95,7 +103,7 @@ fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn export_model(name: Option<&str>, version: Option<i32>) -> errors::Result<Vec<u8>> {
-    Ok(onnx_bytes(&catalog::find(given(name, "name")?, version)?, "export_model")?)
+    Ok(onnx_bytes(&catalog::find(given(name, "name")?, version, Privilege::Read)?, "export_model")?)
 }
 
 /// The ONNX file of a version, for the function `asked_by`.
@@ -121,7 +129,7 @@ fn describe_model(
     name: Option<&str>,
     version: Option<i32>,
 ) -> errors::Result<TableIterator<'static, (String, String, Option<String>, String)>> {
-    let entry = catalog::find(given(name, "name")?, version)?;
+    let entry = catalog::find(given(name, "name")?, version, Privilege::Serve)?;
     let signature = Signature::read(onnx_bytes(&entry, "describe_model")?.into())?;
     let mut rows: Vec<Fact> = Vec::new();
     for (kind, ports) in [("input", &signature.inputs), ("output", &signature.outputs)] {
@@ -141,6 +149,10 @@ fn describe_model(
     property("producer", signature.producer.clone());
     for file in &entry.files {
         property(&file.name, format!("{} bytes, SHA-256 {}", file.size, file.sha256));
+    }
+    // What it was made from is for who may read it.
+    if !entry.readable {
+        return Ok(TableIterator::new(rows));
     }
     property("config", entry.config.to_string());
     for (key, value) in &signature.metadata {
@@ -179,13 +191,18 @@ fn prune_versions(name: Option<&str>, keep: Option<i32>) -> errors::Result<SetOf
 }
 
 #[pg_extern(sql = false)]
-fn grant_model(name: &str, role: &str) -> errors::Result<()> {
-    Ok(catalog::grant(name, catalog::role(role)?)?)
+fn grant_model(name: &str, role: &str, privilege: &str) -> errors::Result<()> {
+    Ok(catalog::grant(name, catalog::role(role)?, Privilege::from_name(privilege)?)?)
 }
 
 #[pg_extern(sql = false)]
-fn revoke_model(name: &str, role: &str) -> errors::Result<()> {
-    Ok(catalog::revoke(name, catalog::role(role)?)?)
+fn revoke_model(name: &str, role: &str, privilege: &str) -> errors::Result<()> {
+    Ok(catalog::revoke(name, catalog::role(role)?, Privilege::from_name(privilege)?)?)
+}
+
+#[pg_extern(sql = false)]
+fn model_name(id: Uuid) -> errors::Result<String> {
+    Ok(catalog::name_of(id)?)
 }
 
 #[pg_extern(sql = false)]

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use pgrx::{AnyArray, AnyElement, pg_sys};
 
-use super::{check_ids, given, list_length, raise};
+use super::{given, list_length, raise};
 use crate::error::{Error, Result};
 use crate::pg::arrays::ids;
-use crate::pg::catalog::Task;
+use crate::pg::catalog::{Privilege, Task};
 use crate::pg::errors;
 use crate::pg::history::{self, History};
 use crate::pg::ids::id_text;
@@ -83,7 +83,6 @@ impl Asked {
         if let Some(most) = max_per_group.filter(|most| *most < 1) {
             return Err(Error::argument("max_per_group", most, "Give 1 or more."));
         }
-        check_ids("deny", deny.as_ref().map_or(0, Array::len))?;
         Ok(Self {
             k: list_length(given(k, "k")?)?,
             exclude_seen: given(exclude_seen, "exclude_seen")?,
@@ -124,7 +123,7 @@ fn recommend(
     let live = is_live(given(history, "history")?)?;
     let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
     let user_id = id_text(&user_id)?;
-    let list = served(model, &statement, |recommender| {
+    let list = served(model, Privilege::Serve, &statement, |recommender| {
         let resolved = asked.resolve(recommender, QueryRun::of(call), &statement)?;
         for_user(recommender, &user_id, live, |who| {
             let list = recommender.model.recommend(who, &resolved.request(), &statement)?;
@@ -158,7 +157,7 @@ fn explain(
     let statement = Statement::new("explain", model);
     let live = is_live(history)?;
     let (user_id, item_id) = (id_text(&user_id)?, id_text(&item_id)?);
-    let rows = served(model, &statement, |recommender| {
+    let rows = served(model, Privilege::Read, &statement, |recommender| {
         let item = known_item(recommender, &item_id)?;
         for_user(recommender, &user_id, live, |who| {
             let weights: HashMap<u32, f32> = match who {
@@ -190,7 +189,7 @@ fn similar_users(
     let k = list_length(k)?;
     let user_id = id_text(&user_id)?;
     let statement = Statement::new("similar_users", model);
-    let rows = served(model, &statement, |recommender| {
+    let rows = served(model, Privilege::Read, &statement, |recommender| {
         let ids = recommender.model.user_ids();
         let hint = "A user is known to the model if it was in the source that the model was trained on.";
         let user = ids
@@ -243,7 +242,6 @@ fn recommend_for_items(
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, String)>> {
     let (model, item_ids) = (given(model, "model")?, ids(&given(item_ids, "item_ids")?, "item_ids")?);
     let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
-    check_ids("item_ids", item_ids.len())?;
     let statement = Statement::new("recommend_for_items", model);
     let weights: Option<Vec<Option<f64>>> = weights.map(|w| w.iter().collect());
     if let Some(weights) = &weights
@@ -252,7 +250,7 @@ fn recommend_for_items(
         let value = format!("{} long for {} items", weights.len(), item_ids.len());
         return Err(Error::argument("weights", value, "Give one weight for each item, or leave weights out.").into());
     }
-    let list = served(model, &statement, |recommender| {
+    let list = served(model, Privilege::Serve, &statement, |recommender| {
         let mut pairs: Vec<(u32, f64)> = Vec::new();
         for (i, id) in item_ids.iter().enumerate() {
             if i.is_multiple_of(LOOK) {
@@ -305,7 +303,7 @@ fn recommend_all(
     let model = given(model, "model")?;
     let asked = Asked::new(k, exclude_seen, filter, deny, diversity, group_by, max_per_group)?;
     let statement = Statement::new("recommend_all", model);
-    let ready = recommender(model, &statement)?;
+    let ready = recommender_for(model, Privilege::Read, &statement)?;
     let users = as_recommender(&ready)?.model.user_ids().len() as u32;
     let run = QueryRun::of(call);
     let (mut next, mut took) = (0u32, Duration::ZERO);
@@ -362,7 +360,7 @@ fn similar_items(
     let k = list_length(k)?;
     let item_id = id_text(&item_id)?;
     let statement = Statement::new("similar_items", model);
-    let rows = served(model, &statement, |recommender| {
+    let rows = served(model, Privilege::Serve, &statement, |recommender| {
         let item = known_item(recommender, &item_id)?;
         let similar = recommender.model.similar_items(item, k, &statement)?;
         (1..)
@@ -375,7 +373,7 @@ fn similar_items(
 
 #[pg_extern(sql = false)]
 fn model_users(model: &str) -> errors::Result<SetOfIterator<'static, String>> {
-    let ready = recommender(model, &Statement::new("model_users", model))?;
+    let ready = recommender_for(model, Privilege::Read, &Statement::new("model_users", model))?;
     let mut next = 0u32;
     Ok(SetOfIterator::new(std::iter::from_fn(move || {
         let user = raise(as_recommender(&ready)).model.user_ids().get(next)?.to_owned();
@@ -385,7 +383,12 @@ fn model_users(model: &str) -> errors::Result<SetOfIterator<'static, String>> {
 }
 
 pub fn recommender(model: &str, statement: &Statement) -> Result<Rc<Ready>> {
-    let ready = loaded::model(model, statement)?;
+    recommender_for(model, Privilege::Serve, statement)
+}
+
+/// The recommender for a call that takes `privilege`.
+pub fn recommender_for(model: &str, privilege: Privilege, statement: &Statement) -> Result<Rc<Ready>> {
+    let ready = loaded::model_for(model, privilege, statement)?;
     match &*ready {
         Ready::Recommender(_) => Ok(ready),
         other => Err(Error::WrongTask {
@@ -412,13 +415,18 @@ pub fn with_recommender<T>(
 }
 
 /// One list made by `body`, counted as a run of the model.
-fn served<T>(model: &str, statement: &Statement, body: impl FnOnce(&Recommender) -> Result<T>) -> Result<T> {
-    with_recommender(model, statement, |recommender| {
-        let began = Instant::now();
-        let list = body(recommender)?;
-        statement.ran(&scan(recommender, 1, began.elapsed()));
-        Ok(list)
-    })
+fn served<T>(
+    model: &str,
+    privilege: Privilege,
+    statement: &Statement,
+    body: impl FnOnce(&Recommender) -> Result<T>,
+) -> Result<T> {
+    let ready = recommender_for(model, privilege, statement)?;
+    let recommender = as_recommender(&ready)?;
+    let began = Instant::now();
+    let list = body(recommender)?;
+    statement.ran(&scan(recommender, 1, began.elapsed()));
+    Ok(list)
 }
 
 /// A run that made lists for `rows` users, baskets or items.

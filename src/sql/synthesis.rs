@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{given, raise, row_count};
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
+use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Privilege, Task};
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::json_rows::JsonRows;
@@ -46,6 +46,7 @@ fn train_synthesizer(
     let method = Method::from_name(given(method, "method")?)?;
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new(method.name(), &options)?;
+    catalog::require_author(name)?;
     // Whoever knows the seed of a private synthesizer knows its noise.
     let secret = if method.is_private() && seed.is_none() { Some(secret()?) } else { None };
     let (learned, children) = read_related(source, method, &mut options, &statement)?;
@@ -54,6 +55,7 @@ fn train_synthesizer(
     let trained = model::train(learned, children, options, &training)?;
     let new = NewVersion {
         name,
+        refreshes: None,
         task: Task::Synthesis,
         algorithm: Some(method.name()),
         config: &json!({}),
@@ -211,7 +213,7 @@ impl Rows {
         let n = row_count(given(n, "n")?)?;
         let seed = given(seed, "seed")? as u64;
         let statement = Statement::new("synthesize", name);
-        let ready = loaded::model(name, &statement)?;
+        let ready = synthesizer(name, &statement)?;
         let part = &as_synthesizer(name, &ready)?.model.part;
         let conditions = conditions.map_or(Value::Null, |conditions| conditions.0);
         let conditions = Conditions::new(&conditions, &part.schema)?;
@@ -279,7 +281,7 @@ fn synthesize_related(
     let n = row_count(given(n, "n")?)?;
     let seed = given(seed, "seed")? as u64;
     let statement = Statement::new("synthesize_related", name);
-    let ready = loaded::model(name, &statement)?;
+    let ready = synthesizer(name, &statement)?;
     let model = &as_synthesizer(name, &ready)?.model;
     if model.children.is_empty() {
         let hint = "Train it with the option \"children\", or use reco.synthesize.";
@@ -314,6 +316,15 @@ fn synthesize_related(
             }
         })
     })))
+}
+
+/// A synthesizer whose rows the caller may have.
+fn synthesizer(name: &str, statement: &Statement) -> Result<Rc<Ready>> {
+    let ready = loaded::model(name, statement)?;
+    let method = as_synthesizer(name, &ready)?.model.method;
+    // The rows that this one makes are those that it learned from.
+    let privilege = if method == Method::Bootstrap { Privilege::Read } else { Privilege::Serve };
+    loaded::model_for(name, privilege, statement)
 }
 
 pub(super) fn as_synthesizer<'a>(name: &str, ready: &'a Ready) -> Result<&'a Synthesizer> {

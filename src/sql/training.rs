@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::datum::Interval;
+use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
 use pgrx::{Spi, notice};
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ use super::given;
 use super::recommendation::{as_recommender, recommender};
 use crate::error::{Error, Result};
 use crate::interactions::Signals;
-use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Task};
+use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Privilege, Task};
 use crate::pg::dataset::{Dataset, Queries};
 use crate::pg::errors;
 use crate::pg::identity::as_author;
@@ -48,6 +48,8 @@ impl Promote {
 /// A version to be made.
 struct Version<'a> {
     name: &'a str,
+    /// The model that it refreshes.
+    refreshes: Option<Uuid>,
     source: &'a str,
     algorithm: Algorithm,
     options: Map<String, Value>,
@@ -87,10 +89,11 @@ fn train(
     let keep = versions::kept(keep)?;
     let options = option_map(options, algorithm, given(seed, "seed")?)?;
     let queries = Queries { served: true, ..queries(source, items, users, event_weights, half_life)? };
+    catalog::require_author(name)?;
     let search_path = search_path()?;
     let mut dataset = Dataset::read(&queries, &statement)?;
     dataset.config["search_path"] = search_path.into();
-    let version = Version { name, source, algorithm, options, promote, keep, began };
+    let version = Version { name, refreshes: None, source, algorithm, options, promote, keep, began };
     let trained = make(&version, dataset, None, &statement)?;
     Ok(store(&version, &trained, &statement)?)
 }
@@ -123,10 +126,10 @@ fn refresh(model: Option<&str>, promote: Option<&str>, keep: Option<i32>) -> err
     if previous.is_some() {
         options.insert("iterations".into(), REFRESH_ITERATIONS.into());
     }
-    let version = Version { name: model, source: &source, algorithm, options, promote, keep, began };
+    let refreshes = Some(current.entry.id);
+    let version = Version { name: model, refreshes, source: &source, algorithm, options, promote, keep, began };
     let trained = make(&version, dataset, previous.as_ref(), &statement)?;
-    // Others could do with the model what they liked till now: also drop it.
-    versions::require_same(&current.entry)?;
+    // Others could do with the model what they liked till now: also drop it, which storing looks for.
     Ok(store(&version, &trained, &statement)?)
 }
 
@@ -167,6 +170,7 @@ fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statem
 fn store(version: &Version, made: &Made, statement: &Statement) -> Result<i32> {
     let new = NewVersion {
         name: version.name,
+        refreshes: version.refreshes,
         task: Task::Recommendation,
         algorithm: Some(version.algorithm.name()),
         config: &made.config,
@@ -189,7 +193,7 @@ fn judge(
     options: &Value,
     statement: &Statement,
 ) -> Result<Option<recommendation::promotion::Judged>> {
-    match catalog::stamp(name) {
+    match catalog::stamp(name, Privilege::Serve) {
         Err(Error::UnknownModel(_)) => return Ok(None),
         other => other?,
     };

@@ -4,30 +4,34 @@ use pgrx::Spi;
 use pgrx::prelude::*;
 
 use super::list_length;
-use super::recommendation::{is_live, with_recommender};
+use super::recommendation::{as_recommender, is_live, recommender_for};
 use crate::error::{Error, Result};
-use crate::pg::catalog;
+use crate::pg::catalog::{self, Privilege};
 use crate::pg::errors;
 use crate::pg::history;
 use crate::pg::ids::IdType;
 use crate::pg::interrupts::Statement;
+
+// What is made here names its model by id: one that takes the name later, perhaps another role's, does not take its place. Every name
+// in it has its schema: a SQL function's body is looked up under the search_path of whoever calls.
 
 #[pg_extern(sql = false)]
 fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result<()> {
     catalog::require_writable();
     list_length(k)?;
     is_live(history)?;
-    let types = id_types(model)?;
+    // Whoever reads the view sees the model's users.
+    let made_for = MadeFor::find(model, Privilege::Read, &Statement::new("create_view", model))?;
     let query = format!(
         "CREATE VIEW {} AS
          SELECT users.user_id::{} AS user_id, list.rank, list.item_id::{} AS item_id, list.score
            FROM reco.model_users({model}) AS users(user_id)
           CROSS JOIN LATERAL reco.recommend({model}, users.user_id, {k}, history => {}) AS list",
         object_name(view)?,
-        types.0,
-        types.1,
+        made_for.user_id,
+        made_for.item_id,
         pgrx::spi::quote_literal(history),
-        model = pgrx::spi::quote_literal(model),
+        model = made_for.model,
     );
     Ok(Spi::run(&query).map_err(Error::from)?)
 }
@@ -37,12 +41,12 @@ fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors
     catalog::require_writable();
     list_length(k)?;
     is_live(history)?;
-    let types = id_types(model)?;
+    let made_for = MadeFor::find(model, Privilege::Serve, &Statement::new("create_function", model))?;
     let body = format!(
         "SELECT list.rank, list.item_id::{}, list.score
            FROM reco.recommend({}, user_id, k, history => {}) AS list",
-        types.1,
-        pgrx::spi::quote_literal(model),
+        made_for.item_id,
+        made_for.model,
         pgrx::spi::quote_literal(history),
     );
     let query = format!(
@@ -50,19 +54,33 @@ fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors
          RETURNS TABLE (rank integer, item_id {}, score real)
          LANGUAGE sql STABLE STRICT ROWS 10 AS {}",
         object_name(function)?,
-        types.0,
-        types.1,
+        made_for.user_id,
+        made_for.item_id,
         pgrx::spi::quote_literal(body),
     );
     Ok(Spi::run(&query).map_err(Error::from)?)
 }
 
-/// The SQL types of the model's user and item ids.
-fn id_types(model: &str) -> Result<(&'static str, &'static str)> {
-    with_recommender(model, &Statement::new("create_view", model), |recommender| {
-        let type_of = |t: Option<IdType>| t.map_or("text", |t| t.name());
-        Ok((type_of(history::user_id_type(recommender)), type_of(history::item_id_type(recommender))))
-    })
+/// A model as generated SQL names it.
+struct MadeFor {
+    /// Its name, looked up once in each query.
+    model: String,
+    /// The SQL types of its users' and items' ids.
+    user_id: &'static str,
+    item_id: &'static str,
+}
+
+impl MadeFor {
+    fn find(model: &str, privilege: Privilege, statement: &Statement) -> Result<Self> {
+        let ready = recommender_for(model, privilege, statement)?;
+        let recommender = as_recommender(&ready)?;
+        let type_of = |t: Option<IdType>| t.unwrap_or(IdType::Text).qualified_name();
+        Ok(Self {
+            model: format!("(SELECT reco.model_name('{}'::pg_catalog.uuid))", recommender.entry.id),
+            user_id: type_of(history::user_id_type(recommender)),
+            item_id: type_of(history::item_id_type(recommender)),
+        })
+    }
 }
 
 /// A name as the user writes it, perhaps with a schema, quoted where it must be.

@@ -1,0 +1,72 @@
+-- What may be called by whom. Everybody may ask the models that it was granted, evaluate rows of its own, and manage models of its
+-- own; whatever trains, imports, refreshes or creates is for the members of a role. As all roles, these are the whole server's.
+
+DO $$
+DECLARE
+    predefined pg_catalog.text[] := ARRAY[
+        ['reco_trainer', 'may train, tune and refresh models with pg_reco, and create views and functions over them'],
+        ['reco_importer', 'may import graphs with pg_reco, which run inside the server'],
+        ['reco_reader', 'may use every model of pg_reco, and see what it was trained on'],
+        ['reco_dumper', 'may dump the tables of pg_reco: every model with all that it holds']];
+    place pg_catalog.int4;
+    there record;
+BEGIN
+    FOR place IN 1 .. pg_catalog.array_length(predefined, 1) LOOP
+        SELECT r.rolcanlogin, r.rolsuper, r.rolcreaterole, r.rolcreatedb, r.rolreplication, r.rolbypassrls INTO there
+          FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) predefined[place][1]::pg_catalog.name;
+        IF NOT FOUND THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', predefined[place][1]);
+            EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', predefined[place][1], predefined[place][2]);
+        ELSIF there.rolcanlogin OR there.rolsuper OR there.rolcreaterole OR there.rolcreatedb OR there.rolreplication
+              OR there.rolbypassrls THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+                MESSAGE = pg_catalog.format('role "%s" exists, and may log in or has attributes', predefined[place][1]),
+                DETAIL = pg_catalog.format('The extension grants to a role of this name, which %s.', predefined[place][2]),
+                HINT = pg_catalog.format('Rename it (ALTER ROLE %1$I RENAME TO …), or make it a mere group: ALTER ROLE %1$I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.',
+                                         predefined[place][1]);
+        END IF;
+    END LOOP;
+END $$;
+
+-- By name alone where there is one function of it.
+GRANT EXECUTE ON FUNCTION
+    reco.train, reco.refresh, reco.tune, reco.cross_validate, reco.create_view, reco.create_function,
+    reco.importance(text, text, text, text, text, jsonb, text, bigint),
+    reco.importance(text, text[], text, text, text, jsonb, text, bigint),
+    reco.importance(real[], text, text),
+    reco.importance(real[], double precision, text),
+    reco.importance(real[], boolean, text),
+    reco.importance(reco.numbers, text, text),
+    reco.importance(reco.numbers, double precision, text),
+    reco.importance(reco.numbers, boolean, text),
+    reco.prune, reco.find_label_errors, reco.compare_training, reco.interaction_importance,
+    reco.train_synthesizer,
+    reco.augment(text, text, bigint, text, boolean, jsonb, bigint),
+    reco.augment(anyelement, text, text, bigint, text, boolean, jsonb, bigint),
+    reco.augment_interactions,
+    reco.augment_text(text, integer, text, jsonb, bigint),
+    reco.augment_text(text[], integer, text, jsonb, bigint),
+    reco.alignment_weights, reco.resample_aligned, reco.synthetic_report, reco.synthetic_report_html
+    TO reco_trainer;
+
+-- A graph is code that runs inside the server.
+GRANT EXECUTE ON FUNCTION reco.import_model TO reco_importer;
+
+GRANT SELECT ON reco.model, reco.model_version, reco.model_file, reco.model_part, reco.model_grant TO reco_dumper;
+
+CREATE PROCEDURE reco.revoke_from_public() LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    signature regprocedure;
+BEGIN
+    FOR signature IN SELECT p.oid
+                       FROM pg_proc p
+                      CROSS JOIN LATERAL aclexplode(p.proacl) AS a
+                       JOIN pg_roles r ON r.oid = a.grantee
+                      WHERE p.pronamespace = 'reco'::regnamespace AND r.rolname IN ('reco_trainer', 'reco_importer') LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', signature);
+    END LOOP;
+END $$;
+REVOKE ALL ON PROCEDURE reco.revoke_from_public FROM PUBLIC;
+COMMENT ON PROCEDURE reco.revoke_from_public IS
+    'leaves what trains, imports, refreshes and creates to reco_trainer and reco_importer: for databases updated from before 0.4.0';
+CALL reco.revoke_from_public();
