@@ -163,7 +163,7 @@ def prepare(cluster):
         admin.execute("CREATE ROLE one LOGIN SUPERUSER; CREATE ROLE two LOGIN; CREATE ROLE three LOGIN; CREATE ROLE plain; GRANT two TO three; GRANT plain TO two, three")
         admin.execute("CREATE SCHEMA fz AUTHORIZATION two; GRANT ALL ON SCHEMA fz, public TO PUBLIC")
         admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reco TO two, plain")
-        for (role,) in admin.execute(r"SELECT quote_ident(rolname) FROM pg_roles WHERE rolname LIKE 'reco\_%'").fetchall():
+        for (role,) in admin.execute("SELECT rolname FROM pg_roles WHERE rolname IN ('reco_trainer', 'reco_importer')").fetchall():
             admin.execute(f"GRANT {role} TO two, plain")
         tiny.import_text(admin)
         admin.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
