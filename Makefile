@@ -5,7 +5,7 @@
 #   ORT=cuda                   ONNX Runtime with its CUDA provider
 #   VERSIONS="17 18"           the versions of PostgreSQL for test-versions
 #   TORCH=1                    PyTorch among the peers of bench-recommend and bench-synthesis: 3 GB of downloads
-#   ARGS='…'                   for pytest, the demonstration or the benchmarks
+#   ARGS='…'                   for pytest, the demonstration, the fuzzer or the benchmarks
 
 SETUP := pgrx-config/setup.sh
 PYTHON := .build/venv/bin/python
@@ -14,12 +14,13 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults test-versions lint setup models start stop restart psql install bench bench-recommend bench-importance bench-synthesis clean
+.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-recommend bench-importance bench-synthesis clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
 	@echo "make test                     all tests, from nothing"
 	@echo "make faults                   crashes, full disks, mutated models … at length; a quarter of an hour"
+	@echo "make fuzz                     random statements, cancels and changed types, until the server dies or they are done; minutes"
 	@echo "make test-versions            the server's tests on PostgreSQL 17 and 18 with pgvector, as root"
 	@echo "make start                    the private cluster with the extension and the models, ready for psql"
 	@echo "make psql [SQL='…']           psql on it; with SQL, one statement and bare rows"
@@ -48,6 +49,11 @@ test:
 faults:
 	@$(SETUP) all python-tests demo-data
 	@PG_RECO_FAULTS=long $(SETUP) run $(PYTHON) -m pytest tests/faults $(ARGS)
+
+# ARGS='--statements 100000 --seed 7'. With PG_CONFIG of a PostgreSQL that was configured with --enable-cassert it sees more.
+fuzz:
+	@$(SETUP) all python-tests
+	@$(SETUP) run $(PYTHON) tests/hostile/fuzz.py $(ARGS)
 
 # Other releases of Debian, in chroots: root, and debootstrap.
 test-versions:

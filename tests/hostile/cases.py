@@ -1,13 +1,21 @@
 """For every function of the extension calls on what the attacker has made.
 
-A key is the beginning of a signature, long enough to tell overloads apart: a function that no key fits has no case, and a test fails. The calls
-of one key run one after another; what they make in schema `made`, they take away.
+A key is the beginning of a signature, without the schema `reco`, long enough to tell overloads apart: a function that no key fits has no case,
+and a test fails. The calls of one key run one after another; what they make in schema `made`, they take away.
 """
 
 ROWS = "TABLE evil.sample"
 NUMBERS = "SELECT id, x, y, colour, label FROM evil.sample"
 PURCHASES = "SELECT user_id, item_id, weight, ts, event FROM evil.purchase"
 PAIRS = "SELECT u AS user_id, i AS item_id FROM pg_catalog.generate_series(1, 24) u, pg_catalog.generate_series(0, 19) i"
+
+
+def of_vectors(key, *statements):
+    """Of lists of `real`, and of those of any other number."""
+    return {
+        key.format(type_): [statement.format(value) for statement in statements]
+        for type_, value in (("real[]", "features"), ("reco.numbers", "features::double precision[]"))
+    }
 
 
 def recommended(function, of):
@@ -44,12 +52,18 @@ CASES = {
         "SELECT * FROM reco.embed_query('SELECT item_id AS id, title AS text FROM evil.item', 'tiny') LIMIT 1",
     ],
     "embed_image(": ["SELECT reco.embed_image(NULL, 'tiny')"],
-    "cosine_similarity(": ["SELECT reco.cosine_similarity(features, features) FROM evil.sample"],
-    "dot_product(": ["SELECT reco.dot_product(features, features) FROM evil.sample"],
-    "fuse(real[],real[],real[],text": ["SELECT reco.fuse(features, features) FROM evil.sample"],
-    "fuse(real[],real[],real[],real[],text": ["SELECT reco.fuse(features, features, features, '{1,2,3}', 'add') FROM evil.sample"],
-    "mean_embedding(real[])": ["SELECT reco.mean_embedding(features) FROM evil.sample", "SELECT reco.mean_embedding(features) FROM evil.sample GROUP BY label"],
-    "mean_embedding(real[],double precision)": ["SELECT reco.mean_embedding(features, x) FROM evil.sample"],
+    **of_vectors("cosine_similarity({0},", "SELECT reco.cosine_similarity({0}, {0}) FROM evil.sample"),
+    **of_vectors("dot_product({0},", "SELECT reco.dot_product({0}, {0}) FROM evil.sample"),
+    **of_vectors("fuse({0},{0},{0},text", "SELECT reco.fuse({0}, {0}) FROM evil.sample"),
+    **of_vectors("fuse({0},{0},{0},{0},text", "SELECT reco.fuse({0}, {0}, {0}, '{{1,2,3}}', 'add') FROM evil.sample"),
+    **of_vectors("mean_embedding({0})", "SELECT reco.mean_embedding({0}) FROM evil.sample", "SELECT reco.mean_embedding({0}) FROM evil.sample GROUP BY label"),
+    **of_vectors("mean_embedding({0},double precision)", "SELECT reco.mean_embedding({0}, x) FROM evil.sample"),
+    "reco_internal.numbers(": [
+        f"SELECT reco.dot_product(features::{type_}[], y_and_y) FROM (SELECT features, ARRAY[y, y] AS y_and_y FROM evil.sample) s"
+        for type_ in ("real", "double precision", "numeric", "smallint", "integer", "bigint")
+    ],
+    "reco_internal.numbers_in(cstring": ["SELECT '{1,2,NaN}'::reco.numbers"],
+    "reco_internal.numbers_out(reco.numbers": ["SELECT features::reco.numbers FROM evil.sample"],
     # Measuring recommenders.
     "split(": [f"SELECT * FROM reco.split('{PURCHASES}', '{method}')" for method in ("by_time", "leave_one_out", "random")],
     "evaluate(": [
@@ -64,9 +78,9 @@ CASES = {
         f"SELECT * FROM reco.importance('{NUMBERS}', 'loss', 'colour', 'id')",
     ],
     "importance(text,text[],": [f"SELECT * FROM reco.importance('{NUMBERS}', '{{loss,el2n}}'::pg_catalog.text[], 'label', 'id')"],
-    "importance(real[],text,": ["SELECT reco.importance(features, label, 'el2n') OVER () FROM evil.sample"],
-    "importance(real[],double precision,": ["SELECT reco.importance(features, x::double precision, 'el2n') OVER () FROM evil.sample"],
-    "importance(real[],boolean,": ["SELECT reco.importance(features, truth, 'el2n') OVER () FROM evil.sample"],
+    **of_vectors("importance({0},text,", "SELECT reco.importance({0}, label, 'el2n') OVER () FROM evil.sample"),
+    **of_vectors("importance({0},double precision,", "SELECT reco.importance({0}, x::double precision, 'el2n') OVER () FROM evil.sample"),
+    **of_vectors("importance({0},boolean,", "SELECT reco.importance({0}, truth, 'el2n') OVER () FROM evil.sample"),
     "importance_weights(": ["SELECT reco.importance_weights(x) OVER () FROM evil.sample"],
     "prune(": [f"SELECT * FROM reco.prune('{NUMBERS}', 'loss', label => 'label', id => 'id')"],
     "find_label_errors(": [f"SELECT * FROM reco.find_label_errors('{NUMBERS}', 'label', 'id')"],
@@ -104,6 +118,17 @@ CASES = {
     ],
     "warm(": ["SELECT reco.warm('evil shop')", "SELECT reco.warm('tiny')"],
     "unload(": ["SELECT reco.unload('evil shop')", "SELECT reco.unload('tiny')"],
+    "model_name(": ["SELECT reco.model_name(id) FROM reco.models"],
+    # What it takes away, the victims have been granted by name.
+    "revoke_from_public(": ["CALL reco.revoke_from_public()"],
+    "prune_versions(": [
+        f"SELECT reco.train('made', '{PURCHASES}', 'popularity')",
+        f"SELECT reco.train('made', '{PURCHASES}', 'popularity')",
+        "SELECT reco.prune_versions('made', 1)",
+        "SELECT reco.drop_model('made')",
+    ],
+    "cache_folders(": ["SELECT * FROM reco.cache_folders()", "TABLE reco.cache"],
+    "sweep_cache(": ["SELECT * FROM reco.sweep_cache()"],
     "predict(": ["""SELECT reco.predict('linear', '{"x": [[1, 2]]}')"""],
     # Recommenders.
     "train(": [
@@ -117,9 +142,12 @@ CASES = {
     "recommend(text,text,": recommended("recommend", TEXT),
     "recommend(text,bigint,": recommended("recommend", NUMBER),
     "recommend(text,uuid,": recommended("recommend", UUID),
-    "recommend_for_items(text,text[],": recommended("recommend_for_items", f"item_ids => {TEXTS}")[1:],
-    "recommend_for_items(text,bigint[],": recommended("recommend_for_items", f"item_ids => {NUMBERS_OF}")[1:],
-    "recommend_for_items(text,uuid[],": recommended("recommend_for_items", f"item_ids => {UUIDS}")[1:],
+    "recommend_for_items(text,anyarray,": [
+        statement
+        for ids in (TEXTS, NUMBERS_OF, UUIDS, "ARRAY[3, 4]", "ARRAY(SELECT item_id FROM evil.item)")
+        for statement in recommended("recommend_for_items", f"item_ids => {ids}")[1:]
+    ],
+    "recommend_for_items(text,text,": recommended("recommend_for_items", "item_ids => '{3,4}'")[1:],
     "recommend_all(": ["SELECT * FROM reco.recommend_all('evil shop', 2)", "SELECT * FROM reco.recommend_all('evil words', 2, filter => 'TABLE evil.item')"],
     "similar_items(text,text,": [f"SELECT * FROM reco.similar_items('evil shop', {TEXT})"],
     "similar_items(text,bigint,": [f"SELECT * FROM reco.similar_items('evil shop', {NUMBER})"],
@@ -193,12 +221,16 @@ CASES = {
 INTERNAL = "internal"
 
 
+def is_internal(signature):
+    return INTERNAL in signature.partition("(")[2].rstrip(")").split(",")
+
+
 def by_hand(signature):
     """A call of a function that takes `internal`, with what a user could try to pass."""
     name, _, types = signature.rstrip(")").partition("(")
     values = {"bytea": r"'\x0000ffff'::bytea", "anyelement": "1"}
     arguments = ", ".join(values.get(type_, "NULL") for type_ in types.split(","))
-    return f"SELECT reco.{name}({arguments})"
+    return f"SELECT {name if '.' in name else 'reco.' + name}({arguments})"
 
 
 def key_of(signature):

@@ -37,8 +37,8 @@ def stage(cluster):
         admin.execute("CREATE ROLE attacker LOGIN; CREATE ROLE plain_victim LOGIN; CREATE ROLE root_victim LOGIN SUPERUSER")
         admin.execute("CREATE SCHEMA evil AUTHORIZATION attacker; CREATE SCHEMA made; GRANT ALL ON SCHEMA made TO PUBLIC")
         # Both are to get as far as a function lets them: what keeps them from calling it is tested elsewhere.
-        admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reco TO attacker, plain_victim")
-        for (role,) in admin.execute(r"SELECT quote_ident(rolname) FROM pg_roles WHERE rolname LIKE 'reco\_%'").fetchall():
+        admin.execute("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA reco TO attacker, plain_victim; GRANT pg_read_all_stats TO plain_victim")
+        for (role,) in admin.execute("SELECT rolname FROM pg_roles WHERE rolname IN ('reco_trainer', 'reco_importer')").fetchall():
             admin.execute(f"GRANT {role} TO attacker, plain_victim")
         if admin.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'dblink'").fetchone():
             admin.execute("CREATE EXTENSION dblink")
@@ -59,7 +59,9 @@ def stage(cluster):
 
 
 def grant(connection, name):
-    connection.execute("SELECT reco.grant_model(%s, 'public')", [name])
+    """To everybody, with what it was trained on."""
+    takes = connection.execute("SELECT max(pronargs) FROM pg_proc WHERE proname = 'grant_model'").fetchone()[0]
+    connection.execute(f"SELECT reco.grant_model(%s, 'public'{', %s' * (takes - 2)})", [name, "read"][: takes - 1])
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ It runs in a cluster of its own. The same seed gives each connection the same st
 
 import argparse
 import collections
+import heapq
 import itertools
 import random
 import re
@@ -42,6 +43,8 @@ ROLES = ["one", "two", "three"]
 TIMEOUT = "400ms"
 LOCK_TIMEOUT = "60ms"
 LAST = 30
+# How many of the statements that took longest are told: each should have ended soon after the timeout.
+SLOWEST = 5
 # Classes of SQLSTATE (PostgreSQL's appendix A) that say what the statement did wrong, or that it was stopped.
 KNOWN = {"01", "02", "08", "0A", "0L", "0P", "20", "21", "22", "23", "24", "25", "26", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F",
          "40", "42", "44", "53", "54", "55", "57", "P0"}  # fmt: skip
@@ -67,12 +70,15 @@ class Findings:
 
     def __init__(self):
         self.states = collections.Counter()
-        self.examples, self.internal, self.lost, self.ran = {}, [], [], 0
+        self.examples, self.internal, self.lost, self.ran, self.slowest = {}, [], [], 0, []
         self.lock = threading.Lock()
 
-    def count(self, state, statement="", message=""):
+    def count(self, state, statement, seconds, message=""):
         with self.lock:
             self.ran += 1
+            heapq.heappush(self.slowest, (seconds, statement))
+            if len(self.slowest) > SLOWEST:
+                heapq.heappop(self.slowest)
             self.states[state] += 1
             self.examples.setdefault(state, f"{message.splitlines()[0] if message else ''} ← {statement[:300]}")
             known = state == "00000" or state[:2] in KNOWN or any(re.search(pattern, message) for pattern in INTERNAL)
@@ -112,9 +118,10 @@ class Client(threading.Thread):
 
     def execute(self, statement):
         self.last.append(statement)
+        began = time.monotonic()
         try:
             self.connection.execute(statement)
-            self.findings.count("00000")
+            self.findings.count("00000", statement, time.monotonic() - began)
         except psycopg.Error as error:
             state = error.sqlstate
             if self.connection.closed or state in ENDED or state is None:
@@ -122,7 +129,7 @@ class Client(threading.Thread):
                 self.connection.close()
                 self.connect()
                 return
-            self.findings.count(state, statement, str(error))
+            self.findings.count(state, statement, time.monotonic() - began, str(error))
             self.recover()
 
     def recover(self):
@@ -163,7 +170,7 @@ def prepare(cluster):
         admin.execute("CREATE ROLE one LOGIN SUPERUSER; CREATE ROLE two LOGIN; CREATE ROLE three LOGIN; CREATE ROLE plain; GRANT two TO three; GRANT plain TO two, three")
         admin.execute("CREATE SCHEMA fz AUTHORIZATION two; GRANT ALL ON SCHEMA fz, public TO PUBLIC")
         admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reco TO two, plain")
-        for (role,) in admin.execute(r"SELECT quote_ident(rolname) FROM pg_roles WHERE rolname LIKE 'reco\_%'").fetchall():
+        for (role,) in admin.execute("SELECT rolname FROM pg_roles WHERE rolname IN ('reco_trainer', 'reco_importer')").fetchall():
             admin.execute(f"GRANT {role} TO two, plain")
         tiny.import_text(admin)
         admin.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
@@ -245,7 +252,9 @@ def main():
     findings, crashes, failures, summary = fuzz(arguments())
     print(f"\n{findings.ran} statements, {len(crashes)} lines of crashes, {len(findings.lost)} connections lost;", summary)
     for state, count in findings.states.most_common():
-        print(f"  {state} {count:>7}  {findings.examples[state] if state != '00000' else ''}"[:400])
+        print(f"  {state} {count:>7}  {findings.examples[state] if state != '00000' else ''}"[:300].replace("\n", " "))
+    for seconds, statement in sorted(findings.slowest, reverse=True):
+        print(f"  {seconds:.2f} s  {statement[:300]}")
     seen = set()
     for state, message, statement in findings.internal:
         kind = (state, re.sub(r"\d+", "N", message)[:90])

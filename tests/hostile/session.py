@@ -108,7 +108,7 @@ class Bystander:
             self.connection = self.cluster.wait_ready(dbname="hostile")
             ran, raised = self.take_back()
         crashes += self.crashes()
-        assert (crashes, ran, raised) == ([], [], []), what
+        assert (crashes, ran, raised) == ([], [], []), f"{what}: {crashes[:2]} {ran[:3]} {raised}"
 
     def take_back(self):
         admin = self.connection

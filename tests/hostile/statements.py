@@ -6,12 +6,12 @@ The same seed and the same functions give the same statements: nothing here depe
 import json
 
 FUNCTIONS = """
-    SELECT p.proname, p.prokind, p.proretset, p.pronargs - p.pronargdefaults AS required,
+    SELECT p.pronamespace::regnamespace || '.' || p.proname, p.prokind, p.proretset, p.pronargs - p.pronargdefaults AS required,
            ARRAY(SELECT format_type(t, NULL) FROM unnest(p.proargtypes) WITH ORDINALITY AS a(t, n) ORDER BY n) AS types,
            coalesce(p.proargnames, '{}')::text[] AS names
       FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
       JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid AND e.extname = 'pg_reco'
-     ORDER BY p.proname, p.proargtypes::text"""
+     WHERE p.prokind <> 'p' ORDER BY p.proname, p.proargtypes::text"""
 
 # The ground: made at the start, and anew now and then after it was changed.
 OWNED = "ALTER TABLE fz.{0} OWNER TO two; GRANT ALL ON fz.{0} TO PUBLIC"
@@ -30,7 +30,7 @@ GROUND = [
     + OWNED.format("r"),
     """DROP TABLE IF EXISTS fz.d CASCADE;
        CREATE TABLE fz.d (id bigint, text text);
-       INSERT INTO fz.d SELECT i, 'red wine ' || i FROM generate_series(1, 400) i;"""
+       INSERT INTO fz.d SELECT i, 'red wine ' || i FROM generate_series(1, 1500) i;"""
     + OWNED.format("d"),
     """DROP TABLE IF EXISTS fz.i CASCADE;
        CREATE TABLE fz.i (item_id integer, kind fz.kind, price numeric, group_name text);
@@ -237,7 +237,7 @@ class Statements:
 
     def sequence(self):
         """Statements that only together do anything; others may come in between."""
-        stream = f"DECLARE c1 CURSOR FOR SELECT reco.embed_query('TABLE fz.d', 'tiny') FROM {self.pick(['fz.d LIMIT 1', '(SELECT 1) s'])}"
+        stream = "DECLARE c1 CURSOR FOR SELECT reco.embed_query('TABLE fz.d', 'tiny')"
         serve = [f"SELECT * FROM reco.{self.pick(['recommend', 'similar_users'])}('m3', {self.number([3])}::bigint)" for _ in range(2)]
         serve += [self.pick(["SELECT * FROM reco.recommend_all('m1', 2)", "SELECT * FROM reco.explain('m3', 3, 4)", "SELECT * FROM reco.recommend('m5', 'u3'::text)"])]
         query = self.query()
@@ -257,7 +257,11 @@ class Statements:
 
     def retype(self, table):
         _, column, types = self.pick([entry for entry in RETYPED if entry[0] == table])
-        return f"ALTER TABLE fz.{table} ALTER {column} TYPE {self.pick(types)}"
+        type_ = self.pick(types)
+        if type_ in ("bigint", "integer", "smallint", "real", "double precision", "numeric") and self.sometimes(0.7):
+            # From whatever it is by now.
+            type_ += f" USING length({column}::text)"
+        return f"ALTER TABLE fz.{table} ALTER {column} TYPE {type_}"
 
     def pick(self, among):
         return self.chance.choice(among)
@@ -279,6 +283,8 @@ class Statements:
             return quoted(self.number(INTEGERS)) + "::integer"
         if type_ == "bigint":
             return quoted(self.number(BIGINTS)) + "::bigint"
+        if type_ == "numeric":
+            return quoted(self.pick(FLOATS)) + "::numeric"
         if type_ in ("double precision", "real"):
             return quoted(self.pick(FLOATS if type_ != "real" else [f for f in FLOATS if "308" not in f and "320" not in f])) + f"::{type_}"
         if type_ == "boolean":
@@ -291,6 +297,10 @@ class Statements:
             return quoted(self.json(name)) + "::jsonb"
         if type_ == "bytea":
             return self.bytes()
+        if type_ == "reco.numbers":
+            return self.array(self.pick(["double precision", "integer", "real", "numeric"]), name)
+        if type_ in ("anyarray", "anycompatiblearray"):
+            return self.array(self.pick(["text", "bigint", "integer", "uuid", "real"]), name)
         if type_ == "anyelement":
             return self.pick(["NULL::fz.r", "NULL::fz.t", "NULL::fz.i", "1", "'x'::text", "NULL::fz.kind", "ROW(1, 2)", "ARRAY[1]", "now()"])
         if type_ == "cstring":
@@ -376,7 +386,7 @@ class Statements:
         """A call, and what is known of its function."""
         function = self.pick(self.callable) if self.sometimes(0.985) else self.pick(self.functions)
         name, kind, returns_set, required, types, names = function
-        self.fitting = FITTING[next(beginning for beginning in FITTING if name.startswith(beginning))]
+        self.fitting = FITTING[next(beginning for beginning in FITTING if name.partition(".")[2].startswith(beginning))]
         names = [*names, *[""] * len(types)]
         arguments = []
         for place, (type_, named) in enumerate(zip(types, names)):
@@ -387,7 +397,7 @@ class Statements:
             if columns and type_ in columns and named not in QUERY_ARGUMENTS and self.sometimes(0.6):
                 value = self.pick(columns[type_])
             arguments.append(f"{named} => {value}" if place >= required and named else value)
-        return f"reco.{name}({', '.join(arguments)})", kind, returns_set
+        return f"{name}({', '.join(arguments)})", kind, returns_set
 
     ROW_COLUMNS = {
         "text": ["fz.r.label", "fz.r.kind::text"],
@@ -442,9 +452,10 @@ class Statements:
 
     def ddl(self):
         table, column, types = self.pick(RETYPED)
+        retype = self.retype(table)
         rows = self.pick(["t", "r", "d", "i"])
         choices = [
-            *[f"ALTER TABLE fz.{table} ALTER {column} TYPE {self.pick(types)}"] * 5,
+            *[retype] * 5,
             f"ALTER TABLE fz.{table} RENAME {column} TO {column}_was",
             f"ALTER TABLE fz.{table} RENAME {column}_was TO {column}",
             f"ALTER TABLE fz.{table} DROP COLUMN {column} CASCADE",

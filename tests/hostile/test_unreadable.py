@@ -9,10 +9,6 @@ BREAKAGES = {
     "renamed": ("ALTER TABLE made.visit RENAME TO gone", "ALTER TABLE made.gone RENAME TO visit"),
     "without the user": ("ALTER TABLE made.visit RENAME user_id TO who", "ALTER TABLE made.visit RENAME who TO user_id"),
     "without the item": ("ALTER TABLE made.visit RENAME item_id TO what", "ALTER TABLE made.visit RENAME what TO item_id"),
-    "user id of another type": (
-        "ALTER TABLE made.visit ALTER user_id TYPE uuid USING lpad(user_id::text, 32, '0')::uuid",
-        "ALTER TABLE made.visit ALTER user_id TYPE bigint USING translate(user_id::text, '-', '')::bigint",
-    ),
     "item id of a type that is none": (
         "ALTER TABLE made.visit ALTER item_id TYPE bytea USING item_id::text::bytea",
         "ALTER TABLE made.visit ALTER item_id TYPE bigint USING encode(item_id, 'escape')::bigint",
@@ -105,6 +101,44 @@ def test_within_a_transaction_it_is_said_once_and_tried_no_more_than_needed(visi
         assert first == again and len(said) == 1
     visits.execute("GRANT SELECT ON made.visit TO attacker")
     assert reader.history()[1] == []
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["after a plan was made", "at first sight"])
+@pytest.mark.parametrize(
+    "type_, back",
+    [
+        ("text", "bigint USING user_id::bigint"),
+        ("integer", "bigint"),
+        ("numeric", "bigint"),
+        ("uuid USING lpad(user_id::text, 32, '0')::uuid", "bigint USING translate(user_id::text, '-', '')::bigint"),
+    ],
+)
+def test_a_user_id_of_another_type_is_no_error(visits, connect, bystander, type_, back, warm):
+    """The list is the same each time, and right again when the type is."""
+    reader = Reader(connect("plain_victim"))
+    if warm:
+        reader.history()
+    visits.execute(f"ALTER TABLE made.visit ALTER user_id TYPE {type_}")
+    assert reader.history() == reader.history()
+    visits.execute(f"ALTER TABLE made.visit ALTER user_id TYPE {back}")
+    visits.execute("INSERT INTO made.visit VALUES (1, 11)")
+    assert reader.history() == ({2, 5, 10, 11}, [])
+    assert bystander.crashes() == []
+
+
+def test_what_the_owners_function_raises_is_raised_each_time_until_it_is_mended(visits, connect):
+    reader = Reader(connect("plain_victim"))
+    broken = "CREATE OR REPLACE FUNCTION made.seen(bigint) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN {0}; END'"
+    visits.execute(broken.format("1 / 0"))
+    said = []
+    for _ in range(3):
+        try:
+            said.append(reader.history())
+        except psycopg.Error as error:
+            said.append(error.sqlstate)
+    assert said[0] in ("22012", ({2, 5, 10}, said[0][1])) and said[1:] == said[:1] * 2
+    visits.execute(broken.format("true"))
+    assert reader.history() == ({2, 5, 10}, [])
 
 
 SOURCES = [
