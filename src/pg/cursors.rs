@@ -1,9 +1,10 @@
 //! Cursors: one of this extension's own held by reference, and the session's shielded while another role's SQL runs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_void};
 use std::rc::Rc;
 
+use pgrx::spi::OwnedPreparedStatement;
 use pgrx::{Spi, pg_guard, pg_sys};
 
 use crate::error::{Error, Result};
@@ -123,13 +124,20 @@ impl Drop for Shield {
 
 /// The names of the session's cursors, but for what runs a client's own statement.
 fn names() -> Result<Vec<CString>> {
+    thread_local! {
+        static PLAN: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
+    }
     Spi::connect(|client| {
-        client
-            .select("SELECT c.name FROM pg_catalog.pg_cursors c", None, &[])?
-            .map(|row| {
+        PLAN.with_borrow_mut(|plan| {
+            let plan = match plan {
+                Some(plan) => plan,
+                None => plan.insert(client.prepare("SELECT c.name FROM pg_catalog.pg_cursors c", &[])?.keep()),
+            };
+            let names = client.select(&*plan, None, &[])?.map(|row| {
                 let name = row.get::<String>(1)?.unwrap_or_default();
                 CString::new(name).map_err(|_| Error::Internal("a cursor's name with a zero byte".into()))
-            })
-            .collect()
+            });
+            names.collect()
+        })
     })
 }

@@ -342,12 +342,12 @@ impl<'a> Field<'a> {
         Self { name: "argument", type_oid: value.oid(), datum: value.datum() }
     }
 
-    /// An element of an array.
+    /// An element of an array, or an argument of a call.
     ///
     /// # Safety
-    /// The element is one of this type, as its array says, and not NULL.
+    /// It is of this type, as its array or its call says, not NULL, and lives as long as the field.
     pub unsafe fn element(type_oid: pg_sys::Oid, datum: pg_sys::Datum) -> Self {
-        Self { name: "element", type_oid, datum }
+        Self { name: "argument", type_oid, datum }
     }
 
     fn unreadable<T>(&self) -> Result<T> {
@@ -453,6 +453,25 @@ impl<'a> Field<'a> {
             CStr::from_ptr(pg_sys::OidOutputFunctionCall(output, self.datum))
         };
         text.to_str().map(str::to_owned).or_else(|_| self.not_utf8())
+    }
+
+    /// A `real[]`, or a `reco.numbers`, which is stored as one: both say in themselves what their elements are.
+    pub fn reals(&self) -> Result<Array<'a, f32>> {
+        // SAFETY: a type of varying length is a varlena, which is an array where it is that of one, or this extension's own type; its
+        // head is looked at only where it is that long.
+        let array = unsafe {
+            let own = self.type_oid.to_u32() >= pg_sys::FirstNormalObjectId && pg_sys::get_typlen(self.type_oid) == -1;
+            if !own && self.type_oid != pg_sys::FLOAT4ARRAYOID {
+                return self.unreadable();
+            }
+            let array: *mut pg_sys::ArrayType = pg_sys::pg_detoast_datum(self.datum.cast_mut_ptr()).cast();
+            let long_enough = varlena_to_byte_slice(array.cast()).len() + 4 >= size_of::<pg_sys::ArrayType>();
+            if !long_enough || (*array).elemtype != pg_sys::FLOAT4OID {
+                return self.unreadable();
+            }
+            Array::<f32>::from_datum(pg_sys::Datum::from(array), false)
+        };
+        array.map_or_else(|| self.unreadable(), Ok)
     }
 
     fn vector(&self) -> Result<Vec<f32>> {

@@ -9,6 +9,7 @@ use pgrx::pg_sys::submodules::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::{PgMemoryContexts, pg_sys};
 
 use crate::error::{Error, Result};
+use crate::pg::row::Field;
 
 type WindowObject = *mut pg_sys::WindowObjectData;
 
@@ -38,6 +39,8 @@ unsafe extern "C-unwind" {
 pub struct Partition {
     window: WindowObject,
     rows: usize,
+    /// Of the call's arguments.
+    types: Vec<pg_sys::Oid>,
 }
 
 /// In the memory of a partition, before a result for each row. PostgreSQL gives that memory zeroed and frees it with the partition.
@@ -57,7 +60,9 @@ impl Partition {
                 return Err(Error::Internal("a window function was called outside of a window".into()));
             }
             let window = context.cast();
-            Ok(Self { window, rows: guarded(|| WinGetPartitionRowCount(window)) as usize })
+            let function = (*fcinfo).flinfo;
+            let types = (0..(*fcinfo).nargs).map(|i| pg_sys::get_fn_expr_argtype(function, i.into())).collect();
+            Ok(Self { window, rows: guarded(|| WinGetPartitionRowCount(window)) as usize, types })
         }
     }
 
@@ -67,7 +72,7 @@ impl Partition {
     }
 
     /// The argument number `argument` of the function for a row, which is below [`rows`](Self::rows); `None` for NULL. In the current memory context.
-    fn argument(&self, argument: usize, row: usize) -> Result<Option<pg_sys::Datum>> {
+    fn argument(&self, argument: usize, row: usize) -> Result<Option<Field<'_>>> {
         let (mut is_null, mut is_out) = (true, true);
         let place = c_int::try_from(row).map_err(|_| self.too_many_rows())?;
         // SAFETY: the window is that of the running call, and the flags are on this stack.
@@ -79,7 +84,9 @@ impl Partition {
         if is_out {
             return Err(Error::Internal(format!("a partition of {} rows has no row {row}", self.rows)));
         }
-        Ok((!is_null).then_some(datum))
+        let type_oid = self.types.get(argument).copied().unwrap_or(pg_sys::InvalidOid);
+        // SAFETY: the call's expression gives the argument this type.
+        Ok((!is_null).then(|| unsafe { Field::element(type_oid, datum) }))
     }
 
     fn too_many_rows(&self) -> Error {
@@ -95,9 +102,9 @@ impl Partition {
     pub fn first<T, const N: usize>(
         &self,
         arguments: [usize; N],
-        read: impl FnOnce([Option<pg_sys::Datum>; N]) -> Result<T>,
+        read: impl FnOnce([Option<Field<'_>>; N]) -> Result<T>,
     ) -> Result<T> {
-        let mut values = [None; N];
+        let mut values = [const { None }; N];
         for (value, argument) in values.iter_mut().zip(arguments) {
             *value = self.argument(argument, 0)?;
         }
@@ -107,7 +114,7 @@ impl Partition {
     /// Hands the first `N` arguments of each row to `visit`, with the row's number from 0. They live no longer than the call of `visit`.
     pub fn each<const N: usize>(
         &self,
-        mut visit: impl FnMut(usize, [Option<pg_sys::Datum>; N]) -> Result<()>,
+        mut visit: impl FnMut(usize, [Option<Field<'_>>; N]) -> Result<()>,
     ) -> Result<()> {
         let mut room = PgMemoryContexts::new("arguments of a window function");
         for row in 0..self.rows {
@@ -118,7 +125,7 @@ impl Partition {
             // SAFETY: switched back when the closure ends, also by an error.
             unsafe {
                 room.switch_to(|_| {
-                    let mut values = [None; N];
+                    let mut values = [const { None }; N];
                     for (argument, value) in values.iter_mut().enumerate() {
                         *value = self.argument(argument, row)?;
                     }

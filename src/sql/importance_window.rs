@@ -45,11 +45,7 @@ fn importance_of_truth(fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Optio
 
 /// A score for each row of a partition; NaN for those that lack features or label, of which the others' scores know nothing.
 fn scores(partition: &Partition, label: Label) -> Result<Vec<f64>> {
-    let method = partition.first([2], |[method]| {
-        // SAFETY: the third argument is declared as text.
-        let name = unsafe { method.and_then(|datum| <&str>::from_datum(datum, false)) };
-        Method::from_name(super::given(name, "method")?)
-    })?;
+    let method = partition.first([2], |[method]| Method::from_name(super::given(method, "method")?.text()?))?;
     if method.needs_validation() {
         let hint = format!(
             "It values rows by what they do for others: reco.importance('SELECT …', '{}', validation => 'SELECT …').",
@@ -92,20 +88,11 @@ fn read(partition: &Partition, label: Label, progress: &dyn Progress) -> Result<
         }
         let (Some(features), Some(given)) = (features, given) else { return Ok(()) };
         let number = || format!("row {} of the partition", row + 1);
-        // SAFETY: the arguments are declared as real[], and as the type that `label` stands for; both live until `visit` ends.
-        let (features, given) = unsafe {
-            let features = Array::<f32>::from_datum(features, false);
-            let given = match label {
-                Label::Text => <&str>::from_datum(given, false).map(Value::Category),
-                Label::Number => f64::from_datum(given, false).map(Value::Number),
-                Label::Truth => {
-                    bool::from_datum(given, false).map(|b| Value::Category(if b { "true" } else { "false" }))
-                }
-            };
-            (features, given)
-        };
-        let (Some(features), Some(given)) = (features, given) else {
-            return Err(Error::Internal(format!("{} cannot be read", number())));
+        let features = features.reals()?;
+        let given = match label {
+            Label::Text => Value::Category(given.text()?),
+            Label::Number => Value::Number(given.number()?),
+            Label::Truth => Value::Category(if given.boolean()? { "true" } else { "false" }),
         };
         table.push(&[Value::Vector(vector(&features, &format!("features of {}", number()))?), given], number)?;
         memory::push(&mut known, row as u32)
@@ -117,12 +104,8 @@ fn read(partition: &Partition, label: Label, progress: &dyn Progress) -> Result<
 fn importance_weights(fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Option<f32>> {
     let weight = Partition::of(fcinfo)?.result(|partition| {
         let (how, fraction) = partition.first([1, 2], |[method, fraction]| {
-            // SAFETY: the second argument is declared as text, the third as double precision.
-            let (name, fraction) = unsafe {
-                let name = method.and_then(|datum| <&str>::from_datum(datum, false));
-                (name, fraction.and_then(|datum| f64::from_datum(datum, false)))
-            };
-            Ok((Weighting::from_name(super::given(name, "method")?)?, super::given(fraction, "fraction")?))
+            let how = Weighting::from_name(super::given(method, "method")?.text()?)?;
+            Ok((how, super::given(fraction, "fraction")?.number()?))
         })?;
         let statement = Statement::new("importance_weights", "");
         let mut scores = memory::filled(f64::NAN, partition.rows())?;
@@ -130,9 +113,8 @@ fn importance_weights(fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Option
             if row % CHECK_EVERY == 0 {
                 statement.check()?;
             }
-            // SAFETY: the first argument is declared as double precision.
-            if let Some(score) = unsafe { score.and_then(|datum| f64::from_datum(datum, false)) } {
-                scores[row] = score;
+            if let Some(score) = score {
+                scores[row] = score.number()?;
             }
             Ok(())
         })?;
