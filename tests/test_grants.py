@@ -173,6 +173,20 @@ def test_types_of_the_callers_search_path_are_not_found_by_what_was_created(shop
         shop.execute("SELECT reco.drop_model('worded')")
 
 
+def test_operators_of_the_callers_search_path_are_not_found_by_training(shop):
+    shop.execute("CREATE SCHEMA evil")
+    try:
+        shop.execute(
+            """CREATE FUNCTION evil.act(name, text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''acted''; END';
+               CREATE OPERATOR evil.!~~ (LEFTARG = name, RIGHTARG = text, FUNCTION = evil.act);
+               SET search_path = evil, pg_catalog, public"""
+        )
+        shop.execute("SELECT reco.train('under_evil', 'TABLE granted_purchase', 'popularity')")
+        shop.execute("SELECT reco.drop_model('under_evil')")
+    finally:
+        shop.execute("RESET search_path; DROP SCHEMA evil CASCADE")
+
+
 def test_the_text_of_what_is_created_names_the_model_by_its_id_once_in_a_query(shelf):
     (id,) = shelf.execute("SELECT id FROM reco.models WHERE name = 'granted' AND in_use").fetchone()
     (text,) = shelf.execute("SELECT pg_get_functiondef('shelf.list'::regproc)").fetchone()

@@ -131,6 +131,27 @@ def test_a_reader_sees_every_model_and_changes_none(role, trained, db):
         reader.execute("SELECT count(*) FROM reco.recommend('trained', 1)")
 
 
+def test_a_role_that_makes_roles_is_a_member_of_these_where_postgresql_lets_it(role, db):
+    maker = role("role_maker")
+    db.execute("ALTER ROLE role_maker CREATEROLE")
+    if maker.info.server_version >= 160000:
+        with pytest.raises(errors.InsufficientPrivilege):
+            maker.execute("GRANT reco_reader TO role_maker")
+    else:
+        maker.execute("GRANT reco_reader TO role_maker")
+
+
+def test_without_the_readers_role_grants_and_owners_count_as_before(role, trained, db):
+    other = role("other")
+    trained.execute("SELECT reco.grant_model('trained', 'other')")
+    db.execute("ALTER ROLE reco_reader RENAME TO reco_reader_renamed")
+    try:
+        assert other.execute("SELECT count(*) FROM reco.recommend('trained', 1)").fetchone()[0] > 0
+        assert other.execute("SELECT name FROM reco.models WHERE name = 'trained'").fetchall() == [("trained",)]
+    finally:
+        db.execute("ALTER ROLE reco_reader_renamed RENAME TO reco_reader")
+
+
 # ------------------------------------------------------------------------------------------------- whose a version is
 
 
@@ -167,6 +188,16 @@ def test_a_stranger_is_told_no_more_than_that_a_name_is_anothers(trained, role):
     with pytest.raises(errors.InsufficientPrivilege, match='only the owner of model "trained" may do this') as error:
         stranger.execute(TRAIN, ["trained", "SELECT 1/0 AS user_id, 1 AS item_id"])
     assert "model_owner" not in error.value.diag.message_hint
+
+
+def test_a_model_whose_owner_is_gone_takes_no_versions(trained, db):
+    db.execute("UPDATE reco.model SET owner = '' WHERE name = 'trained'")
+    try:
+        with pytest.raises(errors.InsufficientPrivilege, match='only its owner adds versions to model "trained"') as error:
+            db.execute(TRAIN, ["trained", SALES])
+        assert "That role is gone" in error.value.diag.message_hint
+    finally:
+        db.execute("UPDATE reco.model SET owner = 'model_owner' WHERE name = 'trained'")
 
 
 # ------------------------------------------------------------------------------------- the schema and roles it is given

@@ -148,6 +148,32 @@ def test_an_update_keeps_what_was_granted_and_taken_away(fresh, role):
     connection.execute("DROP OWNED BY keeper")
 
 
+def test_a_dump_of_an_updated_database_has_what_was_granted_since_and_a_fresh_installs_rights_else(fresh, role, server):
+    role("keeper").close()
+    connection = fresh()
+    connection.execute("CREATE EXTENSION pg_reco VERSION '0.3.0'")
+    connection.execute("ALTER EXTENSION pg_reco UPDATE")
+    connection.execute("GRANT EXECUTE ON FUNCTION reco.train TO keeper; REVOKE EXECUTE ON FUNCTION reco.embed_image FROM PUBLIC")
+    dump = subprocess.run(["pg_dump", "--dbname", f"{server} dbname=pg_reco_upgrade"], capture_output=True, check=True).stdout
+    name = "pg_reco_updated"
+    with psycopg.connect(server, dbname="postgres", autocommit=True) as maintenance:
+        maintenance.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        maintenance.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        try:
+            restore = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", f"{server} dbname={name}"]
+            subprocess.run(restore, input=dump, check=True, capture_output=True)
+            may = """SELECT proname, array_agg(r ORDER BY r) FILTER (WHERE has_function_privilege(r, oid, 'execute'))
+                       FROM pg_proc, unnest(ARRAY['keeper', 'public', 'reco_trainer']) AS r
+                      WHERE proname IN ('embed_image', 'train', 'tune') AND pronamespace = 'reco'::regnamespace GROUP BY proname ORDER BY 1"""
+            with psycopg.connect(server, dbname=name, autocommit=True) as restored:
+                assert restored.execute(may).fetchall() == [
+                    ("embed_image", None), ("train", ["keeper", "reco_trainer"]), ("tune", ["reco_trainer"]),
+                ]  # fmt: skip
+        finally:
+            maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.execute("DROP OWNED BY keeper")
+
+
 @pytest.mark.parametrize(
     ("done", "said"),
     [

@@ -179,32 +179,21 @@ pub fn stamp(name: &str, privilege: Privilege) -> Result<Stamp> {
     as_owner(|| {
         Spi::connect(|client| {
             PLAN.with_borrow_mut(|plan| {
-                let plan = match plan {
-                    Some(plan) => plan,
-                    None => {
-                        let query = format!(
-                            "SELECT v.version,
-                                    {CREATED},
-                                    {}
-                               FROM reco.model m
-                               JOIN reco.model_version v
-                                 ON v.name OPERATOR(pg_catalog.=) m.name
-                                AND v.version OPERATOR(pg_catalog.=) m.version_in_use
-                              WHERE m.name OPERATOR(pg_catalog.=) $1",
-                            held("$4")
-                        );
-                        let types = [
-                            PgBuiltInOids::TEXTOID,
-                            PgBuiltInOids::OIDOID,
-                            PgBuiltInOids::BOOLOID,
-                            PgBuiltInOids::BOOLOID,
-                        ]
-                        .map(PgOid::BuiltIn);
-                        plan.insert(client.prepare(query.as_str(), &types)?.keep())
-                    }
-                };
+                let types =
+                    [PgBuiltInOids::TEXTOID, PgBuiltInOids::OIDOID, PgBuiltInOids::BOOLOID, PgBuiltInOids::BOOLOID];
+                let plan = kept(plan, client, &types, || {
+                    format!(
+                        "SELECT v.version, {CREATED}, {}
+                           FROM reco.model m
+                           JOIN reco.model_version v
+                             ON v.name OPERATOR(pg_catalog.=) m.name
+                            AND v.version OPERATOR(pg_catalog.=) m.version_in_use
+                          WHERE m.name OPERATOR(pg_catalog.=) $1",
+                        held("$4")
+                    )
+                })?;
                 let arguments = [name.into(), caller.into(), reads_all.into(), read.into()];
-                let row = client.select(&*plan, Some(1), &arguments)?.first();
+                let row = client.select(plan, Some(1), &arguments)?.first();
                 if row.is_empty() {
                     return Err(Error::UnknownModel(name.into()));
                 }
@@ -215,6 +204,20 @@ pub fn stamp(name: &str, privilege: Privilege) -> Result<Stamp> {
             })
         })
     })
+}
+
+/// The plan of a query that is asked at every call: made at the first of a connection.
+fn kept<'a>(
+    plan: &'a mut Option<OwnedPreparedStatement>,
+    client: &SpiClient,
+    types: &[PgBuiltInOids],
+    query: impl FnOnce() -> String,
+) -> Result<&'a OwnedPreparedStatement> {
+    if plan.is_none() {
+        let types: Vec<PgOid> = types.iter().map(|&t| PgOid::BuiltIn(t)).collect();
+        *plan = Some(client.prepare(query().as_str(), &types)?.keep());
+    }
+    plan.as_ref().ok_or_else(|| Error::Internal("a plan was not kept".into()))
 }
 
 /// A version of `name`, or the one in use. An error where the caller has not this privilege on the model.

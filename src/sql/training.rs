@@ -276,8 +276,7 @@ pub fn option_map(options: Option<JsonB>, algorithm: Algorithm, seed: i64) -> Re
 fn search_path() -> Result<String> {
     let path: Option<String> = Spi::get_one(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ')
-           FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) AS name
-          WHERE name::pg_catalog.text OPERATOR(pg_catalog.!~~) 'pg_temp%'",
+           FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) AS name WHERE name OPERATOR(pg_catalog.!~~) 'pg_temp%'",
     )?;
     Ok(format!("{}, pg_temp", path.unwrap_or_else(|| "pg_catalog".into())))
 }

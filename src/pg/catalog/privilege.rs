@@ -1,13 +1,14 @@
 //! Who may do what with a model: its owner everything, others what it granted them, members of `reco_reader` read.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::CString;
 
 use pgrx::datum::{DatumWithOid, Uuid};
-use pgrx::spi::SpiClient;
-use pgrx::{Spi, pg_sys};
+use pgrx::spi::{OwnedPreparedStatement, SpiClient};
+use pgrx::{PgBuiltInOids, Spi, pg_sys};
 
-use super::{as_owner, owned, required};
+use super::{as_owner, kept, owned, required};
 use crate::error::{Error, Result};
 use crate::pg::identity::caller;
 
@@ -71,21 +72,28 @@ pub(super) fn held(read: &str) -> String {
 
 /// The name of the model `id`. An error where it was dropped, or where the caller may not use it.
 pub fn name_of(id: Uuid) -> Result<String> {
+    thread_local! {
+        static PLAN: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
+    }
     let caller = caller();
     let reads_all = reads_all(caller);
     as_owner(|| {
         Spi::connect(|client| {
-            let query =
-                format!("SELECT m.name, {} FROM reco.model m WHERE m.id OPERATOR(pg_catalog.=) $1", held("false"));
-            let row = client.select(query.as_str(), Some(1), &[id.into(), caller.into(), reads_all.into()])?.first();
-            if row.is_empty() {
-                return Err(Error::DroppedModel(id.to_string()));
-            }
-            match row.get::<bool>(2)? {
-                Some(true) => required(row.get(1)?),
-                // Its name is for those who may use it.
-                _ => Err(Error::UnnamedModelPermission(id.to_string())),
-            }
+            PLAN.with_borrow_mut(|plan| {
+                let types = [PgBuiltInOids::UUIDOID, PgBuiltInOids::OIDOID, PgBuiltInOids::BOOLOID];
+                let plan = kept(plan, client, &types, || {
+                    format!("SELECT m.name, {} FROM reco.model m WHERE m.id OPERATOR(pg_catalog.=) $1", held("false"))
+                })?;
+                let row = client.select(plan, Some(1), &[id.into(), caller.into(), reads_all.into()])?.first();
+                if row.is_empty() {
+                    return Err(Error::DroppedModel(id.to_string()));
+                }
+                match row.get::<bool>(2)? {
+                    Some(true) => required(row.get(1)?),
+                    // Its name is for those who may use it.
+                    _ => Err(Error::UnnamedModelPermission(id.to_string())),
+                }
+            })
         })
     })
 }
