@@ -14,11 +14,10 @@ TITLE = "Cancelling"
 STATEMENTS = {
     "`reco.embed_query`, texts of 250 words": """
         SELECT count(*) FROM reco.embed_query('SELECT i AS id, repeat(''word '', 250) || i AS text FROM generate_series(1, 5000) i')""",
+    "`reco.train`, ials, reading and storing included": "SELECT reco.train('cancelled', 'TABLE pair', 'ials')",
 }
 # Seconds: moments are drawn from 0 to where the statement ends, but not later than this.
 LATEST = 2.0
-
-
 # Of all functions together.
 MOMENTS = 500
 

@@ -227,12 +227,17 @@ pub fn key(library: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::{Mutex, PoisonError};
 
     use super::*;
     use crate::progress::Unwatched;
 
+    /// A program that is written while another test starts one cannot be run: the other has it open for writing for a moment.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
     /// A preparer that counts its calls and then does as `body` says.
     fn with_preparer(body: &str, test: impl Fn(&Path, &Tools)) {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = std::env::temp_dir().join(format!("pg_reco-{}-{:x}", std::process::id(), body.len()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();

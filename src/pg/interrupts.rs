@@ -143,29 +143,36 @@ fn must_stop() -> bool {
             || is_client_gone())
 }
 
-/// `transaction_timeout`.
+/// `transaction_timeout`, which may have been switched off since.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
 fn is_overdue() -> bool {
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // The time-out may have been switched off since.
-    return is_up!(TransactionTimeoutPending) && is_up!(TransactionTimeout);
-    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    is_up!(TransactionTimeoutPending) && is_up!(TransactionTimeout)
+}
+
+#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+fn is_overdue() -> bool {
     false
 }
 
-/// Whether the statement stands in the way of a standby's recovery. From PostgreSQL 16 on no flag outside its file says so: there, it is
-/// what no other flag explains.
+/// Whether the statement stands in the way of a standby's recovery. No flag outside PostgreSQL's own file says so: on a standby it is what no
+/// other flag explains.
+#[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
 fn may_conflict() -> bool {
-    #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
     // SAFETY: reads shared memory that every backend is attached to.
-    return unsafe { pg_sys::RecoveryInProgress() }
+    let is_standby = unsafe { pg_sys::RecoveryInProgress() };
+    is_standby
         && !(is_up!(ProcSignalBarrierPending)
             || is_up!(LogMemoryContextPending)
             || is_up!(ParallelMessagePending)
             || is_up!(IdleInTransactionSessionTimeoutPending)
             || is_up!(IdleSessionTimeoutPending)
             || is_up!(IdleStatsUpdateTimeoutPending)
-            || is_up!(CheckClientConnectionPending));
-    #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+            || is_up!(CheckClientConnectionPending))
+}
+
+/// Before PostgreSQL 16 a conflict comes as a cancel request or as the order to end.
+#[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
+fn may_conflict() -> bool {
     false
 }
 

@@ -68,17 +68,21 @@ pub fn train(training: &Training, algorithm: Algorithm, options: &Value) -> Resu
     graph.metadata("pg_reco.options", options.to_string());
     let item_ids: Vec<&str> = interactions.item_ids.iter().collect();
     graph.metadata("item_ids", json!(item_ids).to_string());
+    progress.check()?;
     let onnx = graph.encode()?;
     progress.check()?;
 
     data.ids("user_ids", &interactions.user_ids);
     data.ids("item_ids", &interactions.item_ids);
+    progress.check()?;
     data.matrix("history", interactions.history());
     let mut order: Vec<u32> = (0..popularity.len() as u32).collect();
     order.sort_by(|&a, &b| popularity[b as usize].total_cmp(&popularity[a as usize]).then(a.cmp(&b)));
     data.tensor("popularity.order", &[order.len()], order);
     data.tensor("popularity.scores", &[popularity.len()], popularity);
+    progress.check()?;
     let data = data.finish()?;
+    progress.check()?;
 
     let mut metadata = json!({
         "algorithm": algorithm.name(),
