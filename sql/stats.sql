@@ -84,6 +84,13 @@ SELECT c.folder,
        c.prepared_elsewhere
   FROM reco.cache_folders() c;
 COMMENT ON VIEW reco.cache IS 'the folders of models'' files in the data directory: the version of this database in each, and the databases that need it';
+COMMENT ON COLUMN reco.cache.folder IS 'its name below pg_reco in the data directory';
+COMMENT ON COLUMN reco.cache.bytes IS 'of all files in it';
+COMMENT ON COLUMN reco.cache.model IS 'a model of this database whose files these are; NULL where there is none';
+COMMENT ON COLUMN reco.cache.version IS 'its version';
+COMMENT ON COLUMN reco.cache.databases IS 'that need the folder';
+COMMENT ON COLUMN reco.cache.prepared_here IS 'whether the graph is prepared for the ONNX Runtime and the processor of this connection';
+COMMENT ON COLUMN reco.cache.prepared_elsewhere IS 'how often the graph is prepared for others';
 GRANT SELECT ON reco.cache TO pg_read_all_stats;
 
 CREATE FUNCTION reco.sweep_cache()

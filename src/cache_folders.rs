@@ -93,8 +93,11 @@ impl CacheFolders {
         for name in named.iter().filter(|name| self.root.join(name).exists()) {
             self.mark(database, catalog, name)?;
         }
-        for name in names(&self.marks(database)).filter(|name| is_hash(name) && !named.contains(name)) {
-            delete(&self.marks(database).join(name))?;
+        for name in names(&self.marks(database)) {
+            let mark = self.marks(database).join(&name);
+            if is_left_behind(&mark) || is_hash(&name) && !named.contains(&name) {
+                delete(&mark)?;
+            }
         }
         Ok(())
     }

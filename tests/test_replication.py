@@ -110,6 +110,7 @@ def test_a_purchase_on_the_primary_counts_on_the_standby(there, here):
         "SELECT reco.import_model('other', reco.export_model('linear'))",
         "SELECT reco.promote_model('linear', 1)",
         "SELECT reco.drop_model('linear')",
+        "SELECT reco.prune_versions('linear', 1)",
         "SELECT reco.grant_model('linear', 'public')",
         "SELECT reco.revoke_model('linear', 'public')",
         "SELECT reco.create_view('shop_ials', 'recommended')",

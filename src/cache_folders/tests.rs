@@ -106,7 +106,10 @@ fn marks_follow_the_catalog_and_go_with_their_database() {
     scratch.make(&old);
     scratch.make(&new);
     scratch.0.mark(1, "base/1/10", &old).unwrap();
+    let half_written = scratch.0.marks(1).join(format!("{CATALOG}.{NOBODY}"));
+    fs::write(&half_written, "ba").unwrap();
     scratch.0.align(1, "base/1/10", &BTreeSet::from([new.clone(), not_made])).unwrap();
+    assert!(!half_written.exists());
     assert_eq!(scratch.sweep(), [(old, 100)]);
     scratch.0.mark(2, "base/2/10", &new).unwrap();
     // Told of each database where its catalog is.
