@@ -13,13 +13,9 @@ CLASSES = {
     # What serves, embeds and computes, what measures rows that the caller may read, and what manages the caller's own models.
     ("public", "reco_trainer", "reco_importer", "reco_reader", "reco_dumper"): """
         compare_models cosine_similarity describe_model dot_product drop_model embed embed_image embed_query evaluate explain export_model
-        fuse grant_model importance_histogram importance_weights loss_stats mean_embedding model_name model_users predict promote_model
+        fuse grant_model importance_histogram importance_weights loss_stats mean_embedding model_name model_users predict promote_model prune_versions
         recommend recommend_all recommend_for_items revoke_model role_in role_out similar_items similar_users split stat_models
-        stat_progress synthesize synthesize_related top_k unload warm
-        importance_histogram_accum importance_histogram_combine importance_histogram_deserialize importance_histogram_final
-        importance_histogram_serialize loss_stats_accum loss_stats_combine loss_stats_deserialize loss_stats_final loss_stats_serialize
-        mean_embedding_accum mean_embedding_combine mean_embedding_deserialize mean_embedding_final mean_embedding_serialize
-        top_k_accum top_k_combine top_k_deserialize top_k_final top_k_serialize""",
+        stat_progress synthesize synthesize_related top_k unload warm""",
     # What trains, refreshes or creates.
     ("reco_trainer",): """
         alignment_weights augment augment_interactions augment_text compare_training create_function create_view cross_validate
@@ -28,7 +24,7 @@ CLASSES = {
     # What brings code into the server.
     ("reco_importer",): "import_model",
     # What acts on everybody.
-    (): "reset_stat_models revoke_from_public",
+    (): "cache_folders reset_stat_models revoke_from_public sweep_cache",
 }
 
 SALES = "SELECT u AS user_id, i AS item_id FROM generate_series(1, 9) u, generate_series(1, 7) i WHERE (u + i) % 3 > 0"

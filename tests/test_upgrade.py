@@ -113,7 +113,7 @@ def test_an_update_gives_the_objects_of_a_fresh_install(fresh, db, version):
     assert len(installed["functions"]) > 30
 
 
-CALLABLE = "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'reco'::regnamespace AND has_function_privilege('public', oid, 'execute')"
+CALLABLE = "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('reco', 'reco_internal')) AND has_function_privilege('public', oid, 'execute')"
 
 
 @pytest.mark.parametrize("version", PUBLISHED)
@@ -164,7 +164,7 @@ def test_a_dump_of_an_updated_database_has_what_was_granted_since_and_a_fresh_in
             subprocess.run(restore, input=dump, check=True, capture_output=True)
             may = """SELECT proname, array_agg(r ORDER BY r) FILTER (WHERE has_function_privilege(r, oid, 'execute'))
                        FROM pg_proc, unnest(ARRAY['keeper', 'public', 'reco_trainer']) AS r
-                      WHERE proname IN ('embed_image', 'train', 'tune') AND pronamespace = 'reco'::regnamespace GROUP BY proname ORDER BY 1"""
+                      WHERE proname IN ('embed_image', 'train', 'tune') AND pronamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('reco', 'reco_internal')) GROUP BY proname ORDER BY 1"""
             with psycopg.connect(server, dbname=name, autocommit=True) as restored:
                 assert restored.execute(may).fetchall() == [
                     ("embed_image", None), ("train", ["keeper", "reco_trainer"]), ("tune", ["reco_trainer"]),

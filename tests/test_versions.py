@@ -196,7 +196,7 @@ def test_a_model_made_anew_while_the_old_one_is_refreshed_gets_no_version_of_it(
 
 def test_an_owner_who_loses_a_model_while_refreshing_it_stores_nothing(db, connect, role, scalar, kept):
     """The right is asked for again when the version is stored."""
-    role("first_owner").execute("SELECT 1")
+    role("first_owner", "reco_trainer").execute("SELECT 1")
     db.execute("GRANT SELECT ON bought, pause TO first_owner; UPDATE pause SET seconds = 0")
     owner = connect(user="first_owner")
     owner.execute("SELECT reco.train('kept', 'SELECT * FROM slowly()', 'popularity')")

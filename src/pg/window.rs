@@ -15,8 +15,6 @@ type WindowObject = *mut pg_sys::WindowObjectData;
 
 /// Counts rows from the first of the partition.
 const WINDOW_SEEK_HEAD: c_int = 1;
-/// What the arguments of so many rows took is freed together.
-const ROWS_BETWEEN_RESETS: usize = 1024;
 /// The largest block that PostgreSQL gives.
 const MOST_BYTES: usize = 0x3fff_ffff;
 
@@ -71,7 +69,8 @@ impl Partition {
         self.rows
     }
 
-    /// The argument number `argument` of the function for a row, which is below [`rows`](Self::rows); `None` for NULL. In the current memory context.
+    /// The argument number `argument` of the function for a row, which is below [`rows`](Self::rows); `None` for NULL. A copy in the current memory
+    /// context: PostgreSQL gives a place in the row that it read last, which is freed when the row is read for the next argument.
     fn argument(&self, argument: usize, row: usize) -> Result<Option<Field<'_>>> {
         let (mut is_null, mut is_out) = (true, true);
         let place = c_int::try_from(row).map_err(|_| self.too_many_rows())?;
@@ -84,9 +83,21 @@ impl Partition {
         if is_out {
             return Err(Error::Internal(format!("a partition of {} rows has no row {row}", self.rows)));
         }
+        if is_null {
+            return Ok(None);
+        }
         let type_oid = self.types.get(argument).copied().unwrap_or(pg_sys::InvalidOid);
-        // SAFETY: the call's expression gives the argument this type.
-        Ok((!is_null).then(|| unsafe { Field::element(type_oid, datum) }))
+        let (mut length, mut by_value) = (0, true);
+        // SAFETY: the call's expression gives the argument this type, and it is not NULL. A type of length -1 is a varlena.
+        unsafe {
+            pg_sys::get_typlenbyval(type_oid, &mut length, &mut by_value);
+            let own = match (by_value, length) {
+                (true, _) => datum,
+                (false, -1) => pg_sys::Datum::from(pg_sys::pg_detoast_datum_copy(datum.cast_mut_ptr())),
+                (false, _) => return Err(Error::Internal(format!("an argument of {length} bytes cannot be read"))),
+            };
+            Ok(Some(Field::element(type_oid, own)))
+        }
     }
 
     fn too_many_rows(&self) -> Error {
@@ -118,10 +129,8 @@ impl Partition {
     ) -> Result<()> {
         let mut room = PgMemoryContexts::new("arguments of a window function");
         for row in 0..self.rows {
-            if row % ROWS_BETWEEN_RESETS == 0 {
-                // SAFETY: what the rows before left in it is not used any more.
-                unsafe { room.reset() };
-            }
+            // SAFETY: what the row before left in it is not used any more.
+            unsafe { room.reset() };
             // SAFETY: switched back when the closure ends, also by an error.
             unsafe {
                 room.switch_to(|_| {
