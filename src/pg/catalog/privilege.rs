@@ -170,7 +170,7 @@ pub fn require_author(name: &str) -> Result<()> {
     as_owner(|| Spi::connect_mut(|client| check_author(client, name, caller, false)))
 }
 
-/// The same, with the model's row locked till the transaction ends if `lock`.
+/// The same; with `lock` the model must be there, and its row is locked till the transaction ends.
 ///
 /// Neither a member of the owner's role nor a superuser adds a version by its own name: a name may have been taken by somebody
 /// else first, who would then own what they made.
@@ -182,7 +182,11 @@ pub(super) fn check_author(client: &mut SpiClient, name: &str, caller: pg_sys::O
         if lock { " FOR UPDATE" } else { "" }
     );
     let row = client.update(query.as_str(), None, &[name.into(), caller.into()])?.first();
-    if row.is_empty() || row.get::<bool>(1)? == Some(true) {
+    if row.is_empty() {
+        // Where a row was to be locked there was one: it has just been dropped.
+        return if lock { Err(Error::UnknownModel(name.into())) } else { Ok(()) };
+    }
+    if row.get::<bool>(1)? == Some(true) {
         return Ok(());
     }
     match row.get::<bool>(2)? {
