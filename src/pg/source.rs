@@ -183,6 +183,7 @@ pub fn column_types<const N: usize>(query: &str, columns: [&str; N]) -> Result<[
 /// The query as it can stand inside another: the one statement, without the semicolons and comments around it.
 pub fn as_subquery(what: &'static str, query: &str) -> Result<String> {
     let text = c_text(what, query)?;
+    let _context = Context::enter(what, query);
     // SAFETY: the parser takes a C string, raises errors of its own, and gives a list of raw statements that say where in the
     // text they stand; 0 for their length means up to its end.
     let statement = unsafe {
