@@ -228,7 +228,7 @@ TRICKS = {
     "SET SESSION AUTHORIZATION": "DO $$ BEGIN SET SESSION AUTHORIZATION DEFAULT; PERFORM evil.trap('authorization'); END $$",
     "to be superuser": "ALTER ROLE attacker SUPERUSER",
     "advisory lock": "SELECT pg_advisory_lock(666), pg_advisory_lock_shared(667), pg_try_advisory_lock(6, 68)",
-    "the caller's advisory lock": "SELECT pg_advisory_unlock(7)",
+    "the caller's advisory lock": "SELECT pg_advisory_unlock(pg_backend_pid())",
     "advisory_unlock_all": "SELECT pg_advisory_unlock_all()",
     "CLOSE": "CLOSE victims",
     "CLOSE ALL": "CLOSE ALL",

@@ -71,21 +71,31 @@ def bystander(stage):
     return made
 
 
-@pytest.fixture
-def connect(stage):
-    """A factory of connections to the database, closed when the test ends: `connect('attacker')`."""
-    opened = []
+@pytest.fixture(scope="session")
+def connect_kept(stage):
+    """A factory of connections to the database: `connect_kept('attacker')`."""
 
     def open_connection(user, **of_the_session):
+        dsn = stage.dsn(dbname="hostile", user=user, **of_the_session)
         # A driver that prepares statements by itself would change what is looked at.
         given = {"autocommit": True, "prepare_threshold": None}
-        dsn = stage.dsn(dbname="hostile", user=user, **of_the_session)
         try:
-            opened.append(psycopg.connect(dsn, **given))
+            return psycopg.connect(dsn, **given)
         except psycopg.OperationalError:
             # After a crash, as soon as there is a server again.
             stage.wait_ready().close()
-            opened.append(psycopg.connect(dsn, **given))
+            return psycopg.connect(dsn, **given)
+
+    return open_connection
+
+
+@pytest.fixture
+def connect(connect_kept):
+    """The same, closed when the test ends."""
+    opened = []
+
+    def open_connection(user, **of_the_session):
+        opened.append(connect_kept(user, **of_the_session))
         return opened[-1]
 
     yield open_connection
@@ -93,35 +103,47 @@ def connect(stage):
         connection.close()
 
 
-@pytest.fixture
-def evil(connect):
-    """The attacker's own connection."""
-    return connect("attacker")
+@pytest.fixture(scope="session")
+def sessions(stage):
+    """Sessions that go from test to test, as a pool's go from client to client: each test leaves its own as it was, or it fails."""
+    kept = {}
+    yield kept
+    for session in kept.values():
+        session.connection.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    item.failed = getattr(item, "failed", False) or report.failed
+    return report
+
+
+def lend(request, sessions, connect, bystander, role, **settings):
+    """One of the sessions for a test. When the test ends, the server stands and nobody has gained rights."""
+    name = (role, *settings)
+    if name not in sessions:
+        sessions[name] = Session(connect(role, **settings))
+    yield sessions[name]
+    if getattr(request.node, "failed", True) or not sessions[name].give_back():
+        sessions.pop(name).connection.close()
+    bystander.assert_unhurt(request.node.name)
 
 
 @pytest.fixture(params=VICTIMS)
-def victim(request, connect, bystander):
-    """A victim's session; when the test ends, the server stands and nobody has gained rights."""
-    yield Session(connect(request.param))
-    bystander.assert_unhurt(request.node.name)
+def victim(request, sessions, connect_kept, bystander):
+    """A victim's session."""
+    yield from lend(request, sessions, connect_kept, bystander, request.param)
 
 
 @pytest.fixture
-def misled(request, connect, bystander):
+def misled(request, sessions, connect_kept, bystander):
     """A superuser whose path has the attacker's schema before PostgreSQL's own."""
-    yield Session(connect("root_victim", options="-c search_path=evil,pg_catalog"))
-    bystander.assert_unhurt(request.node.name)
+    yield from lend(request, sessions, connect_kept, bystander, "root_victim", options="-c search_path=evil,pg_catalog")
 
 
 @pytest.fixture
-def trick(connect):
+def trick(bystander):
     """Says what the attacker's models do from now on; the test over, nothing."""
-    connection = connect("attacker")
-
-    def choose(statement):
-        connection.execute("DELETE FROM evil.trick")
-        if statement is not None:
-            connection.execute("INSERT INTO evil.trick VALUES (%s)", [statement])
-
-    yield choose
-    choose(None)
+    yield bystander.choose
+    bystander.choose(None)

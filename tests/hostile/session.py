@@ -33,7 +33,7 @@ class Session:
         # Libraries bring their settings along when they are loaded.
         self.run("DO 'BEGIN END'")
         self.run("SELECT reco.dot_product('{1}', '{1}')")
-        self.run("SELECT pg_catalog.pg_advisory_lock(7)")
+        self.run("SELECT pg_catalog.pg_advisory_lock(pg_catalog.pg_backend_pid())")
         self.run("PREPARE victims_own AS SELECT 1")
         self.run("LISTEN victims_channel")
 
@@ -63,6 +63,15 @@ class Session:
         # A setting that nobody had heard of before is empty when it has been taken back.
         found["user"] = {tuple(value or None for value in row) for row in found["user"]}
         return found
+
+    def give_back(self):
+        """Ends what the test has begun; whether the session can be used again."""
+        if self.connection.closed:
+            return False
+        self.run("ROLLBACK")
+        self.run("CLOSE ALL")
+        self.warnings.clear()
+        return True
 
     @contextlib.contextmanager
     def unchanged(self, what, but=()):
@@ -100,18 +109,27 @@ class Bystander:
     def assert_unhurt(self, what):
         """No process died, the attacker gained nothing. What was gained or left is taken away, for the next test's sake."""
         crashes = self.crashes()
-        if crashes or self.connection is None or self.connection.closed:
-            self.connection = self.cluster.wait_ready(dbname="hostile")
         try:
             ran, raised = self.take_back()
         except psycopg.OperationalError:
-            self.connection = self.cluster.wait_ready(dbname="hostile")
+            self.connection = None
             ran, raised = self.take_back()
         crashes += self.crashes()
         assert (crashes, ran, raised) == ([], [], []), f"{what}: {crashes[:2]} {ran[:3]} {raised}"
 
+    def admin(self):
+        if self.connection is None or self.connection.closed:
+            self.connection = self.cluster.wait_ready(dbname="hostile")
+        return self.connection
+
+    def choose(self, trick):
+        """What the attacker's models do."""
+        self.admin().execute("DELETE FROM evil.trick")
+        if trick is not None:
+            self.admin().execute("INSERT INTO evil.trick VALUES (%s)", [trick])
+
     def take_back(self):
-        admin = self.connection
+        admin = self.admin()
         ran = admin.execute("SELECT DISTINCT what, who FROM evil.pwned").fetchall()
         raised = admin.execute("SELECT rolname FROM pg_roles WHERE rolname = 'attacker' AND (rolsuper OR rolcreaterole)").fetchall()
         if ran or raised:

@@ -13,7 +13,7 @@ RETYPED = [
     ("item_id", "text"),
     ("item_id", "numeric"),
     ("item_id", "uuid USING lpad(item_id::text, 32, '0')::uuid"),
-    ("item_id", "evil.id"),
+    ("item_id", "made.id"),
     ("item_id", "boolean USING item_id > 5"),
     ("user_id", "integer"),
     ("user_id", "text"),
@@ -43,7 +43,7 @@ ASKED = [
 def columns(connect):
     """A model over a table of the superuser's own, made anew."""
     admin = connect("root_victim")
-    admin.execute("DROP TABLE IF EXISTS made.columns")
+    admin.execute("DROP TABLE IF EXISTS made.columns; DROP DOMAIN IF EXISTS made.id; CREATE DOMAIN made.id AS bigint")
     admin.execute("CREATE TABLE made.columns (user_id bigint, item_id integer, weight real, ts timestamptz, event text)")
     admin.execute(
         """INSERT INTO made.columns SELECT u, (u * 7 + i * i * 3) % 20, 1 + (u + i) % 3, timestamptz '2026-01-01' + i * interval '1 day', 'buy'
