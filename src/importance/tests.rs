@@ -71,7 +71,7 @@ fn scores(method: Method, data: &(Samples, Samples), threads: usize) -> Result<V
 /// How likely a wrong row scores below a right one.
 fn found(scores: &[f64]) -> f64 {
     let negative: Vec<f32> = scores.iter().map(|&score| -score as f32).collect();
-    crate::tabular::auc(&negative, &(0..ROWS).map(is_wrong).collect::<Vec<_>>()).unwrap()
+    crate::tabular::auc(&negative, &(0..ROWS).map(is_wrong).collect::<Vec<_>>(), &|| Ok(())).unwrap().unwrap()
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Dataset {
         let interactions = builder.finish_watched(progress)?;
         let encode = |table: Option<FeatureTable>, ids: &IdTable| {
             progress.check()?;
-            table.map(|table| Encoder::fit(&table)?.encode(&table, ids)).transpose()
+            table.map(|table| Encoder::fit(&table, &|| progress.check())?.encode(&table, ids)).transpose()
         };
         let items = encode(items, &interactions.item_ids)?;
         let users = encode(users, &interactions.user_ids)?;

@@ -46,6 +46,11 @@ impl Statement {
         }
     }
 
+    /// The function that was called.
+    pub fn function(&self) -> &'static str {
+        self.function
+    }
+
     fn number(&self) -> u64 {
         thread_local! {
             static LAST: Cell<u64> = const { Cell::new(0) };

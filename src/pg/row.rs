@@ -536,9 +536,11 @@ fn is_printed(type_oid: pg_sys::Oid) -> bool {
         return true;
     }
     // SAFETY: get_element_type takes any oid, getBaseType that of a type.
-    let element = match unsafe { pg_sys::get_element_type(type_oid) } {
-        pg_sys::InvalidOid => return false,
-        element => unsafe { pg_sys::getBaseType(element) },
+    let element = unsafe {
+        match pg_sys::get_element_type(type_oid) {
+            pg_sys::InvalidOid => return false,
+            element => pg_sys::getBaseType(element),
+        }
     };
     attribute_kind(element).is_some() || is_printed(element)
 }

@@ -91,7 +91,8 @@ fn alignment_weights(
     options: Option<JsonB>,
     seed: Option<i64>,
 ) -> errors::Result<TableIterator<'static, (String, f64)>> {
-    let (ids, weights) = weigh("alignment_weights", real_source, synthetic_source, id, options, seed)?;
+    let (ids, weights) =
+        weigh(&Statement::new("alignment_weights", ""), real_source, synthetic_source, id, options, seed)?;
     Ok(TableIterator::new(ids.into_iter().zip(weights).collect::<Vec<_>>()))
 }
 
@@ -105,28 +106,28 @@ fn resample_aligned(
     seed: Option<i64>,
 ) -> errors::Result<TableIterator<'static, (i64, String)>> {
     let n = super::row_count(given(n, "n")?)?;
-    let (ids, weights) = weigh("resample_aligned", real_source, synthetic_source, id, options, seed)?;
-    let drawn = align::resample(&weights, n as usize, given(seed, "seed")? as u64)?;
+    let statement = Statement::new("resample_aligned", "");
+    let (ids, weights) = weigh(&statement, real_source, synthetic_source, id, options, seed)?;
+    let drawn = align::resample(&weights, n as usize, given(seed, "seed")? as u64, &statement)?;
     let rows = (1..).zip(drawn).map(move |(ordinal, row)| (ordinal, ids[row as usize].clone()));
     Ok(TableIterator::new(rows))
 }
 
 fn weigh(
-    function: &'static str,
+    statement: &Statement,
     real_source: Option<&str>,
     synthetic_source: Option<&str>,
     id: Option<&str>,
     options: Option<JsonB>,
     seed: Option<i64>,
 ) -> Result<(Vec<String>, Vec<f64>)> {
-    let statement = Statement::new(function, "");
     let seed = given(seed, "seed")? as u64;
     let options = options.map_or(Value::Null, |options| options.0);
-    let mut options = Options::new(function, &options)?;
-    let real = Rows::read_anonymous("real_source", given(real_source, "real_source")?, &statement)?;
+    let mut options = Options::new(statement.function(), &options)?;
+    let real = Rows::read_anonymous("real_source", given(real_source, "real_source")?, statement)?;
     let synthetic =
-        Rows::read_compared("synthetic_source", given(synthetic_source, "synthetic_source")?, id, &statement)?;
-    let weights = align::weights(&real.table, &synthetic.table, seed, settings::threads(), &statement, &mut options)?;
+        Rows::read_compared("synthetic_source", given(synthetic_source, "synthetic_source")?, id, statement)?;
+    let weights = align::weights(&real.table, &synthetic.table, seed, settings::threads(), statement, &mut options)?;
     options.finish()?;
     Ok((synthetic.ids, weights))
 }

@@ -1,5 +1,7 @@
 //! What is to be predicted of each row: a class or a number.
 
+use ahash::AHashSet;
+
 use super::table::{Column, NONE};
 use crate::error::{Error, Result};
 use crate::memory;
@@ -181,9 +183,10 @@ fn plain(x: f64) -> f64 {
 }
 
 fn distinct(values: &[f64]) -> Vec<f64> {
-    let mut distinct: Vec<f64> = values.iter().map(|&x| plain(x)).collect();
+    // Classes are few: what is sorted is short.
+    let different: AHashSet<u64> = values.iter().map(|&x| plain(x).to_bits()).collect();
+    let mut distinct: Vec<f64> = different.into_iter().map(f64::from_bits).collect();
     distinct.sort_unstable_by(f64::total_cmp);
-    distinct.dedup();
     distinct
 }
 

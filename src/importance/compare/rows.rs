@@ -84,5 +84,5 @@ fn measure(model: &Boosting, binned: &Binned, samples: &Samples, rows: &[u32], s
         }
         Labels::Numbers(values) => Labels::Numbers(rows.iter().map(|&row| values[row as usize]).collect()),
     };
-    Ok(metrics(&labels, &predicted))
+    metrics(&labels, &predicted, &|| signal.check())
 }

@@ -12,6 +12,7 @@ use super::table::FeatureTable;
 use crate::error::{Error, Result};
 use crate::interactions::{Csr, IdTable};
 use crate::memory;
+use crate::sorting::sort_watched;
 use crate::tabular::{Column, ColumnKind, Value};
 
 /// Categories kept of a column: the most frequent.
@@ -68,12 +69,13 @@ impl How {
 
 impl Encoder {
     /// Columns that say nothing, such as constant ones, are left out.
-    pub fn fit(table: &FeatureTable) -> Result<Self> {
+    /// `check` says whether to go on.
+    pub fn fit(table: &FeatureTable, check: &dyn Fn() -> Result<()>) -> Result<Self> {
         let mut columns = Vec::new();
         for (name, column) in table.columns() {
             let how = match column {
-                Column::Category { codes, names, .. } => fit_category(codes, names)?,
-                Column::Number(values) => fit_number(values)?,
+                Column::Category { codes, names, .. } => fit_category(codes, names, check)?,
+                Column::Number(values) => fit_number(values, check)?,
                 Column::Vector { width: 0, .. } => None,
                 Column::Vector { width, .. } => Some(How::Vector { width: *width }),
             };
@@ -214,26 +216,27 @@ fn check_kind(name: &str, how: &How, column: &Column) -> Result<()> {
 }
 
 /// The most frequent first, of equal ones in the order of their bytes; nothing where all rows have the same.
-fn fit_category(codes: &[u32], names: &[Arc<str>]) -> Result<Option<How>> {
+fn fit_category(codes: &[u32], names: &[Arc<str>], check: &dyn Fn() -> Result<()>) -> Result<Option<How>> {
     let mut counts = memory::filled(0usize, names.len())?;
     codes.iter().filter_map(|&code| names.get(code as usize).map(|_| code)).for_each(|code| counts[code as usize] += 1);
     let least = if names.len() > FEW_CATEGORIES { 2 } else { 1 };
     // A category that every row has says nothing; one of which some rows have none does.
     let known = |count: usize| count >= least && (count < codes.len() || codes.len() == 1);
     let mut order: Vec<usize> = (0..names.len()).filter(|&code| known(counts[code])).collect();
-    order.sort_unstable_by_key(|&code| (Reverse(counts[code]), &names[code]));
+    let by_count = |&code: &usize| (Reverse(counts[code]), &names[code]);
+    sort_watched(&mut order, check, |a, b| by_count(a).cmp(&by_count(b)))?;
     order.truncate(MOST_CATEGORIES);
     let categories: Vec<String> = order.iter().map(|&code| names[code].as_ref().to_owned()).collect();
     Ok((!categories.is_empty()).then_some(How::Category { categories }))
 }
 
 /// The mean and the standard deviation of the numbers there are; nothing where they are all the same.
-fn fit_number(values: &[f64]) -> Result<Option<How>> {
+fn fit_number(values: &[f64], check: &dyn Fn() -> Result<()>) -> Result<Option<How>> {
     let mut known = Vec::new();
     memory::reserve(&mut known, values.len())?;
     known.extend(values.iter().copied().filter(|x| !x.is_nan()));
     // Sums in ascending order do not depend on the order of the rows; shares of the greatest cannot overflow.
-    known.sort_unstable_by(f64::total_cmp);
+    sort_watched(&mut known, check, f64::total_cmp)?;
     let greatest = known.iter().fold(0f64, |most, x| most.max(x.abs()));
     let n = known.len() as f64;
     let mean = known.iter().map(|x| x / greatest).sum::<f64>() / n;

@@ -39,7 +39,7 @@ fn dense(features: &Features, row: usize) -> Vec<f32> {
 #[test]
 fn categories_numbers_and_vectors_become_numbers_in_the_order_of_the_ids() {
     let goods = goods();
-    let encoder = Encoder::fit(&goods).unwrap();
+    let encoder = Encoder::fit(&goods, &|| Ok(())).unwrap();
     assert_eq!(encoder.columns(), ["類別=乳製品", "類別=Brød", "price"]);
     let mut ids: Vec<&str> = goods.ids().chain(["nobody"]).collect();
     ids.sort_unstable();
@@ -65,8 +65,8 @@ fn the_order_of_rows_and_a_stored_encoder_change_nothing() {
     let rows: Vec<_> =
         (0..6).map(|i| (ids[i], vec![Value::Category(names[i]), Value::Number(numbers[i]), Value::Null])).collect();
     let forward = table(&GOODS, rows.clone());
-    let encoder = Encoder::fit(&forward).unwrap();
-    assert_eq!(Encoder::fit(&table(&GOODS, rows.into_iter().rev())).unwrap(), encoder);
+    let encoder = Encoder::fit(&forward, &|| Ok(())).unwrap();
+    assert_eq!(Encoder::fit(&table(&GOODS, rows.into_iter().rev()), &|| Ok(())).unwrap(), encoder);
     let stored: Encoder = serde_json::from_str(&serde_json::to_string(&encoder).unwrap()).unwrap();
     assert_eq!(stored, encoder);
     let ids = IdTable::from_sorted(&ids);
@@ -79,13 +79,13 @@ fn what_says_nothing_is_left_out() {
     let columns = [("same", Category), ("constant", Number), ("empty", Number), ("zero", Number), ("none", Vector)];
     let row = || vec![Value::Category("c"), Value::Number(1e300), Value::Null, Value::Number(0.0), Value::Null];
     let constant = table(&columns, [("a", row()), ("b", row())]);
-    let encoder = Encoder::fit(&constant).unwrap();
+    let encoder = Encoder::fit(&constant, &|| Ok(())).unwrap();
     assert_eq!((encoder.columns().len(), encoder.width()), (0, 0));
     assert_eq!(encoder.encode(&constant, &IdTable::from_sorted(&["a"])).unwrap().rows(), 1);
     // One row has nothing to differ from, but others may come to be compared with it.
-    let one = Encoder::fit(&table(&columns, [("a", row())])).unwrap();
+    let one = Encoder::fit(&table(&columns, [("a", row())]), &|| Ok(())).unwrap();
     assert_eq!(one.columns(), ["same=c"]);
-    assert_eq!(Encoder::fit(&table(&columns, [])).unwrap(), Encoder::default());
+    assert_eq!(Encoder::fit(&table(&columns, []), &|| Ok(())).unwrap(), Encoder::default());
 }
 
 #[test]
@@ -93,13 +93,13 @@ fn of_many_categories_those_of_a_single_row_are_left_out() {
     let names: Vec<String> = (0..300).map(|i| format!("c{}", if i < 20 { i % 10 } else { i })).collect();
     let ids: Vec<String> = (0..300).map(|i| format!("i{i:03}")).collect();
     let rows = ids.iter().zip(&names).map(|(id, name)| (id.as_str(), vec![Value::Category(name)]));
-    let encoder = Encoder::fit(&table(&[("brand", Category)], rows)).unwrap();
+    let encoder = Encoder::fit(&table(&[("brand", Category)], rows), &|| Ok(())).unwrap();
     assert_eq!(encoder.columns(), (0..10).map(|i| format!("brand=c{i}")).collect::<Vec<_>>());
 }
 
 #[test]
 fn what_was_not_there_to_be_learned_from_is_nothing() {
-    let encoder = Encoder::fit(&goods()).unwrap();
+    let encoder = Encoder::fit(&goods(), &|| Ok(())).unwrap();
     let columns = [("new", Number), ("類別", Category), ("v", Vector)];
     let later =
         table(&columns, [("1", vec![Value::Number(5.0), Value::Category("unknown"), Value::Vector(&[1.0, 0.0])])]);
@@ -113,7 +113,7 @@ fn numbers_far_off_are_cut_and_great_ones_stay_finite() {
     let rows: Vec<(String, f64)> = (0..1000).map(|i| (i.to_string(), if i == 7 { f64::MAX } else { -1e307 })).collect();
     let rows = rows.iter().map(|(id, x)| (id.as_str(), vec![Value::Number(*x)]));
     let great = table(&[("x", Number)], rows);
-    let encoder = Encoder::fit(&great).unwrap();
+    let encoder = Encoder::fit(&great, &|| Ok(())).unwrap();
     let features = encoder.encode(&great, &IdTable::from_sorted(&["6", "7"])).unwrap();
     assert_eq!(features.attributes.row(1).1, [5.0]);
     assert!(features.attributes.values.iter().all(|x| x.is_finite() && x.abs() <= 5.0));
@@ -137,7 +137,7 @@ fn what_cannot_be_used_names_the_column_and_the_id() {
 
 #[test]
 fn a_column_of_another_kind_than_learned_from_is_an_error() {
-    let encoder = Encoder::fit(&goods()).unwrap();
+    let encoder = Encoder::fit(&goods(), &|| Ok(())).unwrap();
     let ids = IdTable::from_sorted(&["1"]);
     for later in [
         table(&[("price", Category)], [("1", vec![Value::Category("1.0")])]),

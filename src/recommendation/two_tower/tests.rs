@@ -25,7 +25,7 @@ fn shop() -> (Interactions, Features, Features) {
         }
     }
     let data = builder.finish().unwrap();
-    let encoded = |table: &FeatureTable, ids| Encoder::fit(table).unwrap().encode(table, ids).unwrap();
+    let encoded = |table: &FeatureTable, ids| Encoder::fit(table, &|| Ok(())).unwrap().encode(table, ids).unwrap();
     let (items, users) = (encoded(&items, &data.item_ids), encoded(&users, &data.user_ids));
     (data, items, users)
 }

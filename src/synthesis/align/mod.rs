@@ -24,6 +24,8 @@ use crate::tabular::{Column, ColumnKind, Encoder, EncoderOptions, Table, Value};
 
 /// Rows between two looks at the progress.
 const CHECK_EVERY: usize = 4096;
+/// Rows that one call draws, at most: what they take is 4 bytes each, and their ids as they are asked for.
+const MOST_DRAWN: usize = 100_000_000;
 
 /// A weight for each synthetic row, of mean 1. Columns are matched by name.
 pub fn weights(
@@ -82,7 +84,15 @@ pub fn weights(
 }
 
 /// `n` rows by the weights, each nearly as often as n · weight / Σ weights says: ascending.
-pub fn resample(weights: &[f64], n: usize, seed: u64) -> Result<Vec<u32>> {
+pub fn resample(weights: &[f64], n: usize, seed: u64, progress: &dyn Progress) -> Result<Vec<u32>> {
+    if n > MOST_DRAWN {
+        return Err(Error::TooLarge {
+            what: "the number of rows to draw".into(),
+            needed: n.to_string(),
+            limit: MOST_DRAWN.to_string(),
+            hint: "Draw fewer with another seed each time.".into(),
+        });
+    }
     if let Some(bad) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
         return Err(Error::argument("a weight", bad, "Weights are finite numbers of at least 0."));
     }
@@ -102,6 +112,9 @@ pub fn resample(weights: &[f64], n: usize, seed: u64) -> Result<Vec<u32>> {
         sum += weight / most;
         last = row;
         while rows.len() < n && at < sum {
+            if rows.len().is_multiple_of(CHECK_EVERY) {
+                progress.check()?;
+            }
             rows.push(row);
             at += step;
         }
@@ -243,7 +256,7 @@ mod tests {
         assert!((weights.iter().sum::<f64>() / 3000.0 - 1.0).abs() < 1e-9);
         let (x, a) = means(&synthetic, weights.iter().copied().enumerate());
         assert!(x.abs() < 0.12 && (a - 0.5).abs() < 0.05, "{x} {a}");
-        let drawn = resample(&weights, 2500, 4).unwrap();
+        let drawn = resample(&weights, 2500, 4, &Unwatched).unwrap();
         let (x, a) = means(&synthetic, drawn.iter().map(|&row| (row as usize, 1.0)));
         assert!(drawn.len() == 2500 && x.abs() < 0.15 && (a - 0.5).abs() < 0.06, "{x} {a}");
         let one = Options::new("alignment_weights", &Json::Null);
@@ -265,16 +278,18 @@ mod tests {
     fn rows_are_drawn_as_often_as_their_weights_say() {
         let weights = [1.0, 0.0, 2.5, 0.5, 4.0];
         for seed in 0..50 {
-            let drawn = resample(&weights, 16, seed).unwrap();
+            let drawn = resample(&weights, 16, seed, &Unwatched).unwrap();
             for (row, weight) in (0u32..).zip(weights) {
                 let times = drawn.iter().filter(|&&other| other == row).count() as f64;
                 assert!((times - weight * 2.0).abs() < 1.0, "{row} {times}");
             }
         }
-        assert_eq!(resample(&[f64::MAX; 2], 4, 1).unwrap(), [0, 0, 1, 1]);
-        assert!(resample(&[1.0], 0, 1).unwrap().is_empty());
+        assert_eq!(resample(&[f64::MAX; 2], 4, 1, &Unwatched).unwrap(), [0, 0, 1, 1]);
+        assert!(resample(&[1.0], 0, 1, &Unwatched).unwrap().is_empty());
+        let drawn = resample(&[1.0], MOST_DRAWN + 1, 1, &Unwatched);
+        assert!(matches!(drawn, Err(Error::TooLarge { .. })));
         for bad in [&[][..], &[0.0], &[-1.0, 2.0], &[f64::NAN]] {
-            assert!(resample(bad, 3, 1).is_err());
+            assert!(resample(bad, 3, 1, &Unwatched).is_err());
         }
     }
 

@@ -95,7 +95,7 @@ pub fn privacy(
     let (m, n) = (members.len() as f64, others.len() as f64);
     // Of the AUC of a guess by chance (Mann, Whitney 1947).
     let error = ((m + n + 1.0) / (12.0 * m * n)).sqrt();
-    let found = auc(&scores, &is);
+    let found = auc(&scores, &is, &|| progress.check())?;
     if found.is_some_and(|auc| auc > 0.5 + 3.0 * error) {
         warnings.push(format!(
             "a membership attack tells rows that were learned from better than by chance: AUC {:.3}",

@@ -110,8 +110,9 @@ pub fn efficacy(
         predict(&model, &binned, &test, outputs, signal)
     })?;
     let truth = known.labels(&test.iter().map(|&row| labels[row as usize]).collect::<Vec<_>>());
-    let judged = |of: &[f32]| -> Map<String, Value> {
-        metrics(&truth, of).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+    let judged = |of: &[f32]| -> Result<Map<String, Value>> {
+        let found = metrics(&truth, of, &|| progress.check())?;
+        Ok(found.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
     };
     let [with_both, from_made, from_real] = [&predicted[0], &predicted[1], &predicted[2]];
     let mut out = json!({
@@ -119,7 +120,7 @@ pub fn efficacy(
         "task": if outputs == 1 { "regression" } else { "classification" },
         "judged_by": if holdout.is_some() { "holdout" } else { "a fifth of the real rows" },
         "rows": {"real": train.len(), "synthetic": made.len(), "judged": test.len(), "synthetic_without_known_label": unusable},
-        "trained_on": {"real": judged(from_real), "synthetic": judged(from_made), "real_and_synthetic": judged(with_both)},
+        "trained_on": {"real": judged(from_real)?, "synthetic": judged(from_made)?, "real_and_synthetic": judged(with_both)?},
     });
     if let (Labels::Classes { codes, names }, Labels::Classes { codes: all, .. }) = (&truth, &all) {
         let mut counts = vec![0usize; names.len()];

@@ -60,5 +60,5 @@ pub fn two_sample(
     // Over all folds together: a model whose scores lie higher than another's counts, as it would in use.
     let (rows, scores): (Vec<u32>, Vec<f32>) = found.concat().into_iter().unzip();
     let is: Vec<bool> = rows.iter().map(|&row| row as usize >= n).collect();
-    Ok(json!({"auc": auc(&scores, &is), "rows": n, "folds": FOLDS}))
+    Ok(json!({"auc": auc(&scores, &is, &|| progress.check())?, "rows": n, "folds": FOLDS}))
 }
