@@ -4,21 +4,12 @@
 database with the extension and the three models in it. Each run of the tests works in a fresh copy of that.
 """
 
-import os
-
 import psycopg
 import pytest
+from environment import from_environment
 from psycopg import sql as identifiers
 
 TEST_DATABASE = "pg_reco_test"
-
-
-def from_environment(name):
-    """A setting that make leaves in the environment."""
-    value = os.environ.get(name)
-    if not value:
-        pytest.exit(f"{name} is not set; run the tests with: make test", returncode=1)
-    return value
 
 
 @pytest.fixture(scope="session")

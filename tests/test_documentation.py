@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from conftest import from_environment
+from environment import from_environment
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs" / "demo"))
