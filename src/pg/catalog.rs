@@ -79,7 +79,6 @@ pub struct Entry {
     /// Of the model: another one of this name, made later, has another.
     pub id: Uuid,
     pub stamp: Stamp,
-    pub owner: pg_sys::Oid,
     pub task: Task,
     pub algorithm: Option<String>,
     pub config: Value,
@@ -95,6 +94,8 @@ pub struct Stamp {
     pub version: i32,
     /// Microseconds; tells a model from one made later under the same name and version.
     pub created: i64,
+    /// In whose name its queries run: a model can be handed over.
+    pub owner: pg_sys::Oid,
 }
 
 /// A version to be stored.
@@ -183,7 +184,7 @@ pub fn stamp(name: &str, privilege: Privilege) -> Result<Stamp> {
                     [PgBuiltInOids::TEXTOID, PgBuiltInOids::OIDOID, PgBuiltInOids::BOOLOID, PgBuiltInOids::BOOLOID];
                 let plan = kept(plan, client, &types, || {
                     format!(
-                        "SELECT v.version, {CREATED}, {}
+                        "SELECT v.version, {CREATED}, {}, m.owner::pg_catalog.oid
                            FROM reco.model m
                            JOIN reco.model_version v
                              ON v.name OPERATOR(pg_catalog.=) m.name
@@ -200,7 +201,11 @@ pub fn stamp(name: &str, privilege: Privilege) -> Result<Stamp> {
                 if row.get::<bool>(3)? != Some(true) {
                     return Err(privilege.denied(name));
                 }
-                Ok(Stamp { version: required(row.get(1)?)?, created: required(row.get(2)?)? })
+                Ok(Stamp {
+                    version: required(row.get(1)?)?,
+                    created: required(row.get(2)?)?,
+                    owner: required(row.get(4)?)?,
+                })
             })
         })
     })
@@ -259,8 +264,7 @@ pub fn find(name: &str, version: Option<i32>, privilege: Privilege) -> Result<En
             Ok(Entry {
                 name: name.into(),
                 id: required(row.get(9)?)?,
-                stamp: Stamp { version: found, created: required(row.get(3)?)? },
-                owner: required(row.get(4)?)?,
+                stamp: Stamp { version: found, created: required(row.get(3)?)?, owner: required(row.get(4)?)? },
                 task: Task::from_name(&required::<String>(row.get(5)?)?)?,
                 algorithm: row.get(6)?,
                 config: row.get::<pgrx::JsonB>(7)?.map(|j| j.0).unwrap_or_default(),

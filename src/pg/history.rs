@@ -117,7 +117,7 @@ fn keep(recommender: &Recommender, state: State) {
 fn look(recommender: &Recommender, source: &str, kept: Option<Kept>, user: &str) -> Result<(Kept, History)> {
     let entry = &recommender.entry;
     let search_path = entry.config["search_path"].as_str().unwrap_or_default();
-    as_author(entry.owner, search_path, || {
+    as_author(entry.stamp.owner, search_path, || {
         let kept = match kept {
             Some(kept) => kept,
             None => prepare(source, entry.config["has_weight"] == true, &recommender.signals)?,

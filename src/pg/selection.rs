@@ -48,6 +48,8 @@ struct Key {
 
 thread_local! {
     static LAST: RefCell<Option<Kept>> = const { RefCell::new(None) };
+    /// The runs under way whose end is told: each once, however often others come in between.
+    static TOLD: RefCell<Vec<QueryRun>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Kept {
@@ -115,8 +117,7 @@ impl QueryRun {
 
     /// With the run goes what was kept for it: its memory may be another's then.
     fn forget_at_end(self) {
-        let known = LAST.with_borrow(|last| last.as_ref().is_some_and(|kept| kept.run == self));
-        if known {
+        if TOLD.with_borrow(|told| told.contains(&self)) {
             return;
         }
         // SAFETY: the callback lives in the memory whose end it tells of.
@@ -127,12 +128,14 @@ impl QueryRun {
             (*callback).arg = self.0.cast();
             pg_sys::MemoryContextRegisterResetCallback(self.0, callback);
         }
+        TOLD.with_borrow_mut(|told| told.push(self));
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn forget(argument: *mut c_void) {
     let run = QueryRun(argument.cast());
+    TOLD.with_borrow_mut(|told| told.retain(|other| *other != run));
     LAST.with_borrow_mut(|last| _ = last.take_if(|kept| kept.run == run));
 }
 
@@ -143,7 +146,7 @@ fn items_query<'a>(recommender: &'a Recommender, of: &'static str, value: &str) 
                     for filter: 'SELECT item_id FROM … WHERE …'.";
         Error::argument(of, format!("\"{value}\", and the model was trained without items"), hint)
     })?;
-    if recommender.entry.owner != caller() {
+    if recommender.entry.stamp.owner != caller() {
         return Err(Error::ForeignQuery { model: recommender.entry.name.clone(), argument: of });
     }
     Ok(query)

@@ -94,7 +94,7 @@ fn of_model(model: &str, statement: &Statement) -> Result<Interactions> {
     let ready = recommender(model, statement)?;
     let current = as_recommender(&ready)?;
     // SAFETY: looks two roles up.
-    if !unsafe { pg_sys::has_privs_of_role(caller(), current.entry.owner) } {
+    if !unsafe { pg_sys::has_privs_of_role(caller(), current.entry.stamp.owner) } {
         return Err(Error::NotModelOwner(model.into()));
     }
     let source = current.entry.source.clone().ok_or_else(|| {
@@ -103,7 +103,7 @@ fn of_model(model: &str, statement: &Statement) -> Result<Interactions> {
     })?;
     let queries = Queries { source, signals: current.signals.clone(), ..Queries::default() };
     let search_path = current.entry.config["search_path"].as_str().unwrap_or_default();
-    Ok(as_author(current.entry.owner, search_path, || Dataset::read(&queries, statement))?.interactions)
+    Ok(as_author(current.entry.stamp.owner, search_path, || Dataset::read(&queries, statement))?.interactions)
 }
 
 /// The pairs of a validation query whose user and item the interactions know.

@@ -118,7 +118,7 @@ fn refresh(model: Option<&str>, promote: Option<&str>, keep: Option<i32>) -> err
     let signals = current.signals.clone();
     let queries = Queries { source: source.clone(), items: text("items"), users: text("users"), signals, served: true };
     let search_path = text("search_path").unwrap_or_default();
-    let mut dataset = as_author(current.entry.owner, &search_path, || Dataset::read(&queries, &statement))?;
+    let mut dataset = as_author(current.entry.stamp.owner, &search_path, || Dataset::read(&queries, &statement))?;
     dataset.config["search_path"] = search_path.into();
     let algorithm = current.model.algorithm();
     let mut options = current.model.options().as_object().cloned().unwrap_or_default();

@@ -120,3 +120,28 @@ def test_a_grant_of_a_model_that_is_gone_is_not_one_of_its_namesake(models, conn
 def test_a_model_that_was_not_granted_is_closed(models, connect, call):
     models("plain_victim", "kept")
     refused(connect("attacker"), call, "42501")
+
+
+def test_a_model_that_was_handed_over_is_read_in_its_new_owners_name_at_once(stage, connect, bystander):
+    """A session that has the model loaded neither goes on as the old owner nor takes the old owner's conditions."""
+    admin, evil, reader = connect("root_victim"), connect("attacker"), connect("plain_victim")
+    admin.execute("DROP TABLE IF EXISTS made.handed; CREATE TABLE made.handed AS SELECT u AS user_id, i AS item_id FROM generate_series(1, 6) u, generate_series(1, 6) i WHERE (u + i) % 2 = 0")
+    admin.execute("GRANT SELECT ON made.handed TO attacker")
+    condition = "SELECT count(*) FROM reco.recommend('handed', 1, 9, filter => 'item_id > 0')"
+    evil.execute("SELECT reco.train('handed', 'TABLE made.handed', 'popularity', items => 'SELECT DISTINCT item_id FROM made.handed')")
+    evil.execute("SELECT reco.grant_model('handed', 'public')")
+    notices = []
+    reader.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    try:
+        for connection in (reader, evil):
+            assert connection.execute("SELECT count(*) FROM reco.recommend('handed', 1, 9)").fetchone() == (3,)
+        assert evil.execute(condition).fetchone() == (3,) and notices == []
+        admin.execute("UPDATE reco.model SET owner = 'plain_victim' WHERE name = 'handed'")
+        # Who owns it now may not read the table, and who owned it before is a caller like others.
+        assert reader.execute("SELECT count(*) FROM reco.recommend('handed', 1, 9)").fetchone() == (3,)
+        assert len(notices) == 1 and "permission denied for table handed" in notices[0]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="only the owner"):
+            evil.execute(condition)
+    finally:
+        admin.execute("SELECT reco.drop_model('handed'); DROP TABLE made.handed")
+    assert bystander.crashes() == []
