@@ -42,7 +42,7 @@ demo:
 # The engine first: it needs no server and fails fastest.
 test:
 	@$(SETUP) all python-tests demo-data
-	cargo test --locked --no-default-features
+	cargo test --locked
 	@$(SETUP) run $(PYTHON) -m pytest tests $(ARGS)
 
 # What a server may go through, in the long form; the short one is part of `make test`.
@@ -62,8 +62,8 @@ test-versions:
 lint:
 	@$(SETUP) system postgres
 	cargo fmt --check
-	cargo clippy --locked --workspace --all-targets --no-default-features -- -D warnings
-	@$(SETUP) run sh -c 'set -x; cargo clippy --locked --all-targets --no-default-features --features "$$PG_FEATURE" -- -D warnings'
+	cargo clippy --locked --all-targets -- -D warnings
+	@$(SETUP) run sh -c 'set -x; cargo clippy --locked --package pg_reco --no-default-features --features "$$PG_FEATURE" -- -D warnings'
 
 setup models start:
 	@$(SETUP) all

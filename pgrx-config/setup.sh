@@ -350,7 +350,7 @@ step_extension() {
 }
 
 build_extension() {
-    local stamp=$PG_HOME/install/extension-built sources=(src prepare sql Cargo.toml Cargo.lock pg_reco.control) source
+    local stamp=$PG_HOME/install/extension-built sources=(src crates prepare sql Cargo.toml Cargo.lock pg_reco.control) source
     for source in build.rs .cargo rust-toolchain.toml; do
         [ ! -e "$source" ] || sources+=("$source")
     done
@@ -360,7 +360,7 @@ build_extension() {
     # Taken before the build, so that a file saved while it runs counts as newer.
     touch "$BUILD/build-began"
     local log=$BUILD/log/extension.log
-    "$BUILD/cargo-pgrx/bin/cargo-pgrx" pgrx install --release --no-default-features --features "$PG_FEATURE" \
+    "$BUILD/cargo-pgrx/bin/cargo-pgrx" pgrx install --release --package pg_reco --no-default-features --features "$PG_FEATURE" \
         --pg-config "$PRIVATE_PG_CONFIG" 2>&1 </dev/null | tee "$log" >&2 ||
         die "build of the extension failed: $(cause "$log")"
     logged "build of the preparing program" cargo build --release --locked --package pg_reco_prepare

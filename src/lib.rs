@@ -1,35 +1,9 @@
 //! pg_reco: embedding, importance of training samples, synthetic rows and top-k recommendation inside PostgreSQL.
 
-pub mod cache_folders;
-pub mod draw;
-pub mod embedding;
-pub mod error;
-pub mod evaluation;
-pub mod fixed_text;
-pub mod histogram;
-pub mod importance;
-pub mod interactions;
-pub mod jobs;
-pub mod linalg;
-pub mod memory;
-pub mod neural;
-pub mod onnx;
-pub mod options;
-pub mod parallel;
-pub mod progress;
-pub mod recommendation;
-pub mod sealed;
-pub mod sorting;
-pub mod stored;
-pub mod synthesis;
-pub mod tabular;
-
-#[cfg(feature = "postgres")]
 mod pg;
-#[cfg(feature = "postgres")]
+mod service;
 mod sql;
 
-#[cfg(feature = "postgres")]
 mod extension {
     use pgrx::prelude::*;
 
@@ -53,7 +27,7 @@ mod extension {
         crate::pg::settings::register();
         crate::pg::memory::prepare();
         crate::pg::foreign::register();
-        crate::pg::preload::register();
+        crate::service::preload::register();
         crate::pg::shared::register();
     }
 }

@@ -2,7 +2,7 @@
 
 use pgrx::{Internal, PgMemoryContexts, pg_sys};
 
-use crate::error::{Error, Result};
+use runtime::error::{Error, Result};
 
 /// Changes the state with `change`; the first call makes it.
 pub fn update<T>(

@@ -6,9 +6,10 @@ use std::ffi::CStr;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyArray, AnyElement, Array, FromDatum, Internal, IntoDatum, PgLogLevel, PgSqlErrorCode, pg_sys};
 
-use crate::error::{Error, Result};
-use crate::pg::ids::{IdType, any_text};
+use crate::pg::id_type::IdType;
+use crate::pg::ids::any_text;
 use crate::pg::row::{Field, type_name};
+use runtime::error::{Error, Result};
 
 /// The values of a vector argument without a copy. A vector has one dimension, at least one element, no NULL, and
 /// finite elements.

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use pgrx::spi::OwnedPreparedStatement;
 use pgrx::{Spi, pg_guard, pg_sys};
 
-use crate::error::{Error, Result};
+use crate::pg::errors::SpiResult;
 use crate::pg::transaction;
+use runtime::error::{Error, Result};
 
 /// A portal, for as long as it is there. Names are no reference: whoever shares the session may close a cursor and declare
 /// another under its name.
@@ -131,10 +132,10 @@ fn names() -> Result<Vec<CString>> {
         PLAN.with_borrow_mut(|plan| {
             let plan = match plan {
                 Some(plan) => plan,
-                None => plan.insert(client.prepare("SELECT c.name FROM pg_catalog.pg_cursors c", &[])?.keep()),
+                None => plan.insert(client.prepare("SELECT c.name FROM pg_catalog.pg_cursors c", &[]).spi()?.keep()),
             };
-            let names = client.select(&*plan, None, &[])?.map(|row| {
-                let name = row.get::<String>(1)?.unwrap_or_default();
+            let names = client.select(&*plan, None, &[]).spi()?.map(|row| {
+                let name = row.get::<String>(1).spi()?.unwrap_or_default();
                 CString::new(name).map_err(|_| Error::Internal("a cursor's name with a zero byte".into()))
             });
             names.collect()

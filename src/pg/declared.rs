@@ -4,9 +4,10 @@ use std::ffi::CStr;
 
 use pgrx::{Spi, pg_sys};
 
-use crate::error::Result;
+use crate::pg::errors::SpiResult;
 use crate::pg::source::ResultColumn;
-use crate::synthesis::constraints::{Comparison, Operand, parse};
+use runtime::error::Result;
+use synthesis::constraints::{Comparison, Operand, parse};
 
 #[derive(Clone, Copy, Default)]
 pub struct DeclaredColumn {
@@ -45,17 +46,17 @@ fn read_table(table: pg_sys::Oid, columns: &[&ResultColumn], declared: &mut Decl
     Spi::connect(|client| {
         let query = "SELECT a.attnum, a.attnotnull FROM pg_catalog.pg_attribute a
                       WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0";
-        for row in client.select(query, None, &[table.into()])? {
-            let number = row.get::<i16>(1)?.unwrap_or(0);
+        for row in client.select(query, None, &[table.into()]).spi()? {
+            let number = row.get::<i16>(1).spi()?.unwrap_or(0);
             if let Some(column) = of_table(number) {
-                declared.columns[column].not_null = row.get::<bool>(2)?.unwrap_or(false);
+                declared.columns[column].not_null = row.get::<bool>(2).spi()?.unwrap_or(false);
             }
         }
         let query = "SELECT c.contype::pg_catalog.text, c.conkey, pg_catalog.pg_get_expr(c.conbin, c.conrelid)
                        FROM pg_catalog.pg_constraint c WHERE c.conrelid OPERATOR(pg_catalog.=) $1 ORDER BY c.oid";
-        for row in client.select(query, None, &[table.into()])? {
-            let kind = row.get::<String>(1)?.unwrap_or_default();
-            let numbers = row.get::<Vec<Option<i16>>>(2)?.unwrap_or_default();
+        for row in client.select(query, None, &[table.into()]).spi()? {
+            let kind = row.get::<String>(1).spi()?.unwrap_or_default();
+            let numbers = row.get::<Vec<Option<i16>>>(2).spi()?.unwrap_or_default();
             let places: Option<Vec<usize>> = numbers.into_iter().flatten().map(of_table).collect();
             // A constraint over columns that the query leaves out says nothing of its rows.
             let Some(places) = places else { continue };
@@ -66,7 +67,7 @@ fn read_table(table: pg_sys::Oid, columns: &[&ResultColumn], declared: &mut Decl
                 }
                 ("f", [column]) => declared.columns[*column].foreign_key = true,
                 ("c", _) => {
-                    if let Some(check) = row.get::<String>(3)?
+                    if let Some(check) = row.get::<String>(3).spi()?
                         && has_own_names(&check, table, columns)
                     {
                         declared.checks.push(check);
@@ -109,8 +110,9 @@ pub fn enum_labels(type_oid: pg_sys::Oid) -> Result<Vec<String>> {
         let query = "SELECT e.enumlabel::pg_catalog.text FROM pg_catalog.pg_enum e
                       WHERE e.enumtypid OPERATOR(pg_catalog.=) $1 ORDER BY e.enumsortorder";
         client
-            .select(query, None, &[type_oid.into()])?
-            .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))
+            .select(query, None, &[type_oid.into()])
+            .spi()?
+            .map(|row| Ok(row.get::<String>(1).spi()?.unwrap_or_default()))
             .collect()
     })
 }

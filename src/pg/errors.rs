@@ -3,35 +3,50 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
-use crate::error::Error;
 use crate::pg::interrupts;
+use runtime::error::Error;
 
-/// What a SQL function gives: pgrx raises the report as `ERROR` with its SQLSTATE and hint. Its name must be `Result`:
-/// pgrx's macro goes by it to find a set of rows inside.
-pub type Result<T> = std::result::Result<T, ErrorReport>;
+/// What a SQL function gives. Its name must be `Result`: pgrx's macro goes by it to find a set of rows inside.
+pub type Result<T> = std::result::Result<T, Raised>;
 
-impl From<Error> for ErrorReport {
+/// An error that has become PostgreSQL's on its way out of a SQL function, with its SQLSTATE and hint: making one raises it.
+#[derive(Debug)]
+pub struct Raised(());
+
+impl std::fmt::Display for Raised {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("raised")
+    }
+}
+
+impl From<Error> for Raised {
     #[track_caller]
     fn from(error: Error) -> Self {
-        if matches!(error, Error::Canceled) {
-            // Every helper thread has ended by now: PostgreSQL may raise its own error, or end the process.
-            interrupts::raise_pending();
-        }
-        let report = ErrorReport::new(code(error.sqlstate()), sentence(&error), "pg_reco");
-        match error.hint() {
-            Some(hint) => report.set_hint(hint),
-            None => report,
-        }
+        raise(Err(error))
     }
 }
 
 /// Raises an error where none can be returned: out of an iterator, and where arguments are read.
+#[track_caller]
 pub fn raise<T>(result: std::result::Result<T, Error>) -> T {
     result.unwrap_or_else(|error| {
-        ErrorReport::from(error).report(PgLogLevel::ERROR);
+        report(error).report(PgLogLevel::ERROR);
         // Reporting at ERROR does not return.
         std::process::abort()
     })
+}
+
+#[track_caller]
+fn report(error: Error) -> ErrorReport {
+    if matches!(error, Error::Canceled) {
+        // Every helper thread has ended by now: PostgreSQL may raise its own error, or end the process.
+        interrupts::raise_pending();
+    }
+    let report = ErrorReport::new(code(error.sqlstate()), sentence(&error), "pg_reco");
+    match error.hint() {
+        Some(hint) => report.set_hint(hint),
+        None => report,
+    }
 }
 
 fn sentence(error: &Error) -> String {
@@ -72,8 +87,13 @@ fn code(sqlstate: &str) -> PgSqlErrorCode {
 }
 
 /// What PostgreSQL's query interface reports is a broken promise here: its errors proper are raised, not returned.
-impl From<pgrx::spi::Error> for Error {
-    fn from(error: pgrx::spi::Error) -> Self {
-        Self::Internal(error.to_string())
+pub trait SpiResult<T> {
+    /// The same as an error of the engine's.
+    fn spi(self) -> std::result::Result<T, Error>;
+}
+
+impl<T> SpiResult<T> for std::result::Result<T, pgrx::spi::Error> {
+    fn spi(self) -> std::result::Result<T, Error> {
+        self.map_err(|error| Error::Internal(error.to_string()))
     }
 }

@@ -6,9 +6,9 @@ use std::panic::AssertUnwindSafe;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_sys};
 
-use crate::error::{Error, Result};
 use crate::pg::cursors::Shield;
 use crate::pg::foreign::InAnothersName;
+use runtime::error::{Error, Result};
 
 /// The role in whose name the call runs.
 pub fn caller() -> pg_sys::Oid {

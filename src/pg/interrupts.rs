@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use pgrx::{check_for_interrupts, notice, pg_sys};
 
-use crate::error::{Error, Result};
-use crate::fixed_text::FixedText;
-use crate::memory::Ceiling;
-use crate::parallel::has_helpers;
 use crate::pg::shared::{models, progress};
 use crate::pg::{memory, settings};
-use crate::progress::{Progress, Run};
+use runtime::error::{Error, Result};
+use runtime::fixed_text::FixedText;
+use runtime::memory::Ceiling;
+use runtime::parallel::has_helpers;
+use runtime::progress::{Progress, Run};
 
 /// A call of one of this extension's functions: cancelled by its user, its timeout or the server's end; reports by `NOTICE`
 /// and in `reco.stat_progress`; counts its runs in `reco.stat_models`.

@@ -12,8 +12,8 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::{FromDatum, IntoDatum, datum, direct_function_call, pg_sys};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
 use crate::pg::errors::raise;
+use runtime::error::{Error, Result};
 
 /// Arrays and objects in each other, the outermost counted: what serde_json reads without risk to the stack.
 const DEEPEST: usize = 127;

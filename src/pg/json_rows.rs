@@ -9,9 +9,9 @@ use pgrx::pg_sys::{self, JsonbIteratorToken as Token, JsonbParseState, JsonbValu
 use pgrx::{AnyElement, FromDatum, IntoDatum};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
-use crate::synthesis::made::{Block, Json};
-use crate::synthesis::schema::Schema;
+use runtime::error::{Error, Result};
+use synthesis::made::{Block, Json};
+use synthesis::schema::Schema;
 
 /// The columns of a schema as the keys of objects.
 pub struct JsonRows(

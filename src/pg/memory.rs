@@ -3,7 +3,7 @@
 //! Rust's own answer is to abort, on which PostgreSQL restarts every connection. Here the connection that asked ends, as with any
 //! `FATAL` error: its transaction is rolled back and nobody else is touched. ONNX Runtime's and PostgreSQL's own
 //! allocations do not come this way: they fail with errors of theirs. So do those that are made through
-//! [`crate::memory`].
+//! [`runtime::memory`].
 //!
 //! The process ends only where no helper thread is at work: a helper that gets no memory waits, all others are told to stop and joined, and
 //! then the own thread raises `FATAL`.
@@ -15,7 +15,7 @@ use std::time::Duration;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
-use crate::{memory, parallel};
+use runtime::{memory, parallel};
 
 struct Allocator;
 

@@ -8,10 +8,10 @@ use std::ffi::CStr;
 use pgrx::varlena::varlena_to_byte_slice;
 use pgrx::{AnyElement, AnyNumeric, Array, FromDatum, pg_sys};
 
-use crate::error::{Error, Result};
-use crate::interactions::Id;
-use crate::pg::ids::IdType;
-use crate::tabular::{ColumnKind, Value};
+use crate::pg::id_type::IdType;
+use interactions::Id;
+use runtime::error::{Error, Result};
+use tabular::{ColumnKind, Value};
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 

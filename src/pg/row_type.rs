@@ -4,10 +4,10 @@ use std::ffi::CString;
 
 use pgrx::{AnyElement, IntoDatum, PgMemoryContexts, PgTupleDesc, pg_sys};
 
-use crate::error::{Error, Result};
 use crate::pg::row::type_name;
-use crate::synthesis::made::{Block, Cell};
-use crate::synthesis::schema::Schema;
+use runtime::error::{Error, Result};
+use synthesis::made::{Block, Cell};
+use synthesis::schema::Schema;
 
 /// A composite type as the target of made rows.
 pub struct RowType {

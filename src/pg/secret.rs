@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::error::{Error, Result};
+use runtime::error::{Error, Result};
 
 /// Of the operating system, anew each time.
 pub fn secret() -> Result<[u8; 32]> {

@@ -6,9 +6,9 @@ use std::path::Path;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 
-use crate::onnx::environment::EnvironmentOptions;
-use crate::onnx::session::{Execution, SessionOptions};
-use crate::parallel;
+use onnx::environment::EnvironmentOptions;
+use onnx::session::{Execution, SessionOptions};
+use runtime::parallel;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 #[allow(non_camel_case_types)]

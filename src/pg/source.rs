@@ -7,11 +7,11 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
-use crate::error::{Error, Result};
 use crate::pg::context::Context;
 use crate::pg::cursors::Cursor;
-use crate::pg::ids::IdType;
+use crate::pg::id_type::IdType;
 use crate::pg::row::{Attribute, Batch, Column, Row, Shape, Types, Wanted};
+use runtime::error::{Error, Result};
 
 /// An open cursor on a query.
 pub struct Source {

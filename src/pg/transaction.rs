@@ -1,19 +1,17 @@
-//! What is done on disk only when a transaction's fate is known: catalog rows come and go with it, cache folders do not. And
-//! whether it goes on.
+//! What is done only when a transaction's fate is known, and whether it goes on.
 
 use std::cell::{Cell, RefCell};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 
-use crate::pg::cache;
+/// Run when the transaction has ended: nothing in it may fail.
+type Deed = Box<dyn FnOnce()>;
 
 #[derive(Default)]
 struct Pending {
-    /// Folders of versions that this transaction removed.
-    at_commit: Vec<String>,
-    /// Folders of versions that it stored.
-    at_abort: Vec<String>,
+    at_commit: Vec<Deed>,
+    at_abort: Vec<Deed>,
 }
 
 thread_local! {
@@ -27,16 +25,16 @@ pub fn number() -> u64 {
     NUMBER.get()
 }
 
-/// Removes the cache's `folder` when the transaction commits: others may read it until then, and it may roll back.
-pub fn remove_at_commit(folder: String) {
+/// Runs `deed` once the transaction has committed.
+pub fn at_commit(deed: impl FnOnce() + 'static) {
     register();
-    PENDING.with_borrow_mut(|pending| pending.at_commit.push(folder));
+    PENDING.with_borrow_mut(|pending| pending.at_commit.push(Box::new(deed)));
 }
 
-/// Removes the cache's `folder` if the transaction rolls back.
-pub fn remove_at_abort(folder: String) {
+/// Runs `deed` once the transaction has rolled back.
+pub fn at_abort(deed: impl FnOnce() + 'static) {
     register();
-    PENDING.with_borrow_mut(|pending| pending.at_abort.push(folder));
+    PENDING.with_borrow_mut(|pending| pending.at_abort.push(Box::new(deed)));
 }
 
 /// Whether what a call opened is its own to close: where an error unwinds, or the transaction or subtransaction is being rolled back,
@@ -62,15 +60,14 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *m
     if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
         NUMBER.set(NUMBER.get() + 1);
     }
-    let folders = match event {
+    let deeds = match event {
         XACT_EVENT_COMMIT => PENDING.take().at_commit,
         XACT_EVENT_ABORT => PENDING.take().at_abort,
         // A prepared transaction may end in another process: what it leaves on disk is swept away some time.
         XACT_EVENT_PREPARE => return drop(PENDING.take()),
         _ => return,
     };
-    for folder in folders {
-        // The transaction has ended: nothing may fail any more. Who uses the folder at this moment makes it again.
-        let _ = cache::release(&folder);
+    for deed in deeds {
+        deed();
     }
 }

@@ -8,8 +8,8 @@ use std::ffi::{c_int, c_void};
 use pgrx::pg_sys::submodules::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::{PgMemoryContexts, pg_sys};
 
-use crate::error::{Error, Result};
 use crate::pg::row::Field;
+use runtime::error::{Error, Result};
 
 type WindowObject = *mut pg_sys::WindowObjectData;
 

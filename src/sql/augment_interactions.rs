@@ -5,15 +5,15 @@ use serde_json::Value;
 
 use super::given;
 use super::recommendation::{as_recommender, recommender};
-use crate::error::{Error, Result};
-use crate::interactions::Interactions;
-use crate::options::Options;
-use crate::pg::dataset::{Dataset, Queries};
+use crate::service::dataset::{Dataset, Queries};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::settings;
-use crate::synthesis::interactions::{Method, Pair, Plan, Task, augment};
+use interactions::Interactions;
+use runtime::error::{Error, Result};
+use runtime::options::Options;
+use synthesis::interactions::{Method, Pair, Plan, Task, augment};
 
 #[pg_extern(sql = false)]
 fn augment_interactions(

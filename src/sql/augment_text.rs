@@ -5,18 +5,18 @@ use serde_json::Value;
 
 use super::embedding::embed_texts;
 use super::given;
-use crate::error::{Error, Result};
-use crate::options::Options;
 use crate::pg::arrays::warn_of_list;
-use crate::pg::dataset::FETCH;
+use crate::service::dataset::FETCH;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
-use crate::progress::Progress;
-use crate::synthesis::text::{
+use runtime::error::{Error, Result};
+use runtime::options::Options;
+use runtime::progress::Progress;
+use synthesis::text::{
     Augmenter, Change, Corpus, MOST_BYTES, Method, Request, Rules, Vocabulary, check_length, check_phrase,
 };
 

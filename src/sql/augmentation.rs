@@ -10,18 +10,18 @@ use serde_json::Value;
 
 use super::synthesis::{Maker, Rows, Step, read};
 use super::{given, row_count};
-use crate::error::{Error, Result};
-use crate::options::Options;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
-use crate::pg::synthesis_source::Pseudonyms;
+use crate::service::synthesis_source::Pseudonyms;
 use crate::pg::{errors, settings};
-use crate::synthesis::augment::{Augmenter, Method, balanced_counts};
-use crate::synthesis::conditions::Conditions;
-use crate::synthesis::model::Part;
-use crate::synthesis::sampler::Sampler;
-use crate::synthesis::schema::Learned;
-use crate::synthesis::{Draw, Frame, Generator, RunGraph, Task, Values};
+use runtime::error::{Error, Result};
+use runtime::options::Options;
+use synthesis::augment::{Augmenter, Method, balanced_counts};
+use synthesis::conditions::Conditions;
+use synthesis::model::Part;
+use synthesis::sampler::Sampler;
+use synthesis::schema::Learned;
+use synthesis::{Draw, Frame, Generator, RunGraph, Task, Values};
 
 #[pg_extern(sql = false)]
 fn augment(

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use pgrx::prelude::*;
 
-use crate::error::Result;
 use crate::pg::interrupts::Statement;
-use crate::pg::{cache, errors, versions};
+use crate::service::{cache, cache_folder};
+use crate::pg::errors;
+use crate::service::catalog::versions;
+use runtime::error::Result;
 
 /// folder, bytes, model, version, databases, prepared here, prepared elsewhere
 type Row = (String, i64, Option<String>, Option<i32>, Vec<pg_sys::Oid>, bool, i32);
@@ -21,7 +23,7 @@ fn cache_folders()
 fn rows() -> Result<Vec<Row>> {
     let mut by_folder: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for version in versions::all()? {
-        by_folder.entry(cache::name(&version.files)).or_default().push((version.name, version.version));
+        by_folder.entry(cache_folder::name(&version.files)).or_default().push((version.name, version.version));
     }
     let here = cache::prepared_here();
     let mut rows = Vec::new();

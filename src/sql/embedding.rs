@@ -7,19 +7,20 @@ use std::rc::Rc;
 use pgrx::prelude::*;
 
 use super::{given, raise};
-use crate::embedding::text::Role;
-use crate::embedding::{ImageEmbedder, TextEmbedder};
-use crate::error::{Error, Result};
-use crate::interactions::Id;
 use crate::pg::arrays::warn_of_list;
-use crate::pg::catalog::Task;
+use crate::service::catalog::Task;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
-use crate::pg::loaded::{self, Ready};
+use crate::service::loaded;
+use crate::service::loaded::Ready;
 use crate::pg::row::{Kind, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
-use crate::progress::{Part, Progress};
+use embedding::text::Role;
+use embedding::{ImageEmbedder, TextEmbedder};
+use interactions::Id;
+use runtime::error::{Error, Result};
+use runtime::progress::{Part, Progress};
 
 /// Texts sorted by length together, equal ones run once: a thousand batches, and some 60 MB of vectors.
 const WINDOW: usize = 32_768;

@@ -9,24 +9,25 @@ use serde_json::Value;
 use super::recommendation::with_recommender;
 use super::training::{option_map, queries};
 use super::{given, list_length};
-use crate::error::{Error, Result};
-use crate::evaluation::{
+use crate::service::dataset::{Dataset, FETCH, INTERACTION};
+use crate::pg::errors;
+use crate::pg::interrupts::Statement;
+use crate::pg::json::JsonB;
+use crate::service::loaded::Recommender;
+use crate::pg::row::{Kind, Row, Wanted, optional, required};
+use crate::pg::settings;
+use crate::pg::source::Source;
+use evaluation::{
     Bootstrap, By, Candidates, Cases, CasesBuilder, Catalogue, Counts, Group, Measured, Metric, MetricSet, Protocol,
     Sampler, Segments, SplitMethod, Terms, compare, cross_validate as cross_validate_folds, evaluate as evaluate_cases,
     split as split_interactions, summarise,
 };
-use crate::interactions::{Id, IdTable, Interner};
-use crate::memory;
-use crate::pg::dataset::{Dataset, FETCH, INTERACTION};
-use crate::pg::errors;
-use crate::pg::interrupts::Statement;
-use crate::pg::json::JsonB;
-use crate::pg::loaded::Recommender;
-use crate::pg::row::{Kind, Row, Wanted, optional, required};
-use crate::pg::settings;
-use crate::pg::source::Source;
-use crate::progress::Progress;
-use crate::recommendation::{Algorithm, Model};
+use interactions::{Id, Interner};
+use onnx::IdTable;
+use recommendation::{Algorithm, Model};
+use runtime::error::{Error, Result};
+use runtime::memory;
+use runtime::progress::Progress;
 
 #[pg_extern(sql = false)]
 fn split(

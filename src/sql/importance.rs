@@ -7,20 +7,21 @@ use serde_json::Value;
 
 use super::embedding::embed_texts;
 use super::given;
-use crate::error::{Error, Result};
-use crate::importance::label_errors;
-use crate::importance::model::{Inputs, Outputs};
-use crate::importance::{Method, Task, ranks, score};
-use crate::onnx::session::RunMemory;
-use crate::options::Options;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
-use crate::pg::loaded::{self, Ready};
-use crate::pg::samples::{Encoded, Rows, encode};
+use crate::service::loaded;
+use crate::service::loaded::Ready;
+use crate::service::samples::{Encoded, Rows, encode};
 use crate::pg::settings;
-use crate::progress::{Progress, Run};
-use crate::tabular::{Encoder, EncoderOptions, LabelKind, Labels};
+use importance::label_errors;
+use importance::model::{Inputs, Outputs};
+use importance::{Method, Task, ranks, score};
+use onnx::session::RunMemory;
+use runtime::error::{Error, Result};
+use runtime::options::Options;
+use runtime::progress::{Progress, Run};
+use tabular::{Encoder, EncoderOptions, LabelKind, Labels};
 
 /// Rows that a user's own model is run on at a time.
 const BATCH: usize = 1024;

@@ -4,18 +4,18 @@ use pgrx::prelude::*;
 use pgrx::{Internal, pg_sys};
 use serde_json::Value as Json;
 
-use crate::error::{Error, Result};
-use crate::importance::statistics::{LossStatistics, ScoreHistogram, Summary};
-use crate::importance::weights::{Weighting, weights};
-use crate::importance::{self, Method, Task};
-use crate::memory;
-use crate::options::Options;
 use crate::pg::arrays::vector;
 use crate::pg::interrupts::Statement;
 use crate::pg::window::Partition;
 use crate::pg::{aggregate, errors, settings};
-use crate::progress::Progress;
-use crate::tabular::{ColumnKind, Encoder, EncoderOptions, Labels, Samples, Table, Value};
+use importance::statistics::{LossStatistics, ScoreHistogram, Summary};
+use importance::weights::{Weighting, weights};
+use importance::{Method, Task};
+use runtime::error::{Error, Result};
+use runtime::memory;
+use runtime::options::Options;
+use runtime::progress::Progress;
+use tabular::{ColumnKind, Encoder, EncoderOptions, Labels, Samples, Table, Value};
 
 /// Rows read between two looks at cancel requests.
 const CHECK_EVERY: usize = 1024;

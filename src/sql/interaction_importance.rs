@@ -6,12 +6,7 @@ use serde_json::Value;
 
 use super::given;
 use super::recommendation::{as_recommender, recommender};
-use crate::error::{Error, Result};
-use crate::importance::interactions::{Method, Plan, Task};
-use crate::interactions::Interactions;
-use crate::memory;
-use crate::options::Options;
-use crate::pg::dataset::{Dataset, FETCH, Queries};
+use crate::service::dataset::{Dataset, FETCH, Queries};
 use crate::pg::errors;
 use crate::pg::identity::{as_author, caller};
 use crate::pg::interrupts::Statement;
@@ -19,8 +14,13 @@ use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, Wanted, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
-use crate::progress::Progress;
-use crate::sorting::sort_watched;
+use importance::interactions::{Method, Plan, Task};
+use interactions::Interactions;
+use runtime::error::{Error, Result};
+use runtime::memory;
+use runtime::options::Options;
+use runtime::progress::Progress;
+use runtime::sorting::sort_watched;
 
 const PAIR: [Wanted; 2] = [required("user_id", Kind::Id), required("item_id", Kind::Id)];
 

@@ -21,8 +21,8 @@ mod training;
 mod vectors;
 mod views;
 
-use crate::error::{Error, Result};
 use crate::pg::errors::raise;
+use runtime::error::{Error, Result};
 
 /// `k` of a list: 1 or more; more than there are items means all of them.
 fn list_length(k: i32) -> Result<usize> {

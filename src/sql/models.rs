@@ -8,21 +8,25 @@ use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
 use super::given;
-use crate::embedding::text::Role;
-use crate::error::{Error, Result};
-use crate::memory;
-use crate::onnx::inspect::Signature;
-use crate::onnx::proto::data_type;
-use crate::onnx::session::RunMemory;
-use crate::onnx::tensor::{MOST_JSON_VALUES, Tensor};
-use crate::pg::catalog::{self, Entry, FileEntry, NewVersion, ONNX_FILE, Privilege, TOKENIZER_FILE, Task};
+use crate::service::catalog;
+use crate::service::catalog::{Entry, NewVersion, ONNX_FILE, Privilege, TOKENIZER_FILE, Task};
+use crate::service::cache_folder::FileEntry;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
-use crate::pg::loaded::{self, Graph, Ready};
+use crate::service::loaded;
+use crate::service::loaded::{Graph, Ready};
 use crate::pg::shared::models;
-use crate::pg::{cache, settings, versions};
-use crate::progress::{Progress, Run, Trial};
+use crate::pg::settings;
+use crate::service::catalog::versions;
+use embedding::text::Role;
+use onnx::inspect::Signature;
+use onnx::proto::data_type;
+use onnx::session::RunMemory;
+use onnx::tensor::{MOST_JSON_VALUES, Tensor};
+use runtime::error::{Error, Result};
+use runtime::memory;
+use runtime::progress::{Progress, Run, Trial};
 
 #[pg_extern(sql = false)]
 fn import_model(
@@ -134,7 +138,7 @@ fn describe_model(
     let mut rows: Vec<Fact> = Vec::new();
     for (kind, ports) in [("input", &signature.inputs), ("output", &signature.outputs)] {
         for port in ports {
-            let element_type = crate::onnx::type_name(port.element_type).to_owned();
+            let element_type = onnx::type_name(port.element_type).to_owned();
             rows.push((kind.into(), port.name.clone(), Some(element_type), format!("[{}]", port.describe_shape())));
         }
     }
@@ -176,7 +180,7 @@ fn drop_model(name: Option<&str>, version: Option<i32>) -> errors::Result<()> {
     if version.is_none() {
         models::forget(name);
     }
-    cache::remove_at_commit(&files)?;
+    versions::remove_at_commit(&files)?;
     loaded::unload(name);
     Ok(())
 }

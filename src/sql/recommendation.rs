@@ -9,18 +9,20 @@ use pgrx::prelude::*;
 use pgrx::{AnyArray, AnyElement, pg_sys};
 
 use super::{given, list_length, raise};
-use crate::error::{Error, Result};
 use crate::pg::arrays::ids;
-use crate::pg::catalog::{Privilege, Task};
+use crate::service::catalog::{Privilege, Task};
 use crate::pg::errors;
-use crate::pg::history::{self, History};
+use crate::service::history;
+use crate::service::history::History;
 use crate::pg::ids::id_text;
 use crate::pg::interrupts::Statement;
-use crate::pg::loaded::{self, Ready, Recommender};
-use crate::pg::selection::{QueryRun, Selection, select};
+use crate::service::loaded;
+use crate::service::loaded::{Ready, Recommender};
+use crate::service::selection::{QueryRun, Selection, select};
 use crate::pg::settings;
-use crate::progress::{Progress, Run, SCAN};
-use crate::recommendation::{Groups, Recommendation, Request, Who};
+use recommendation::{Groups, Recommendation, Request, Who};
+use runtime::error::{Error, Result};
+use runtime::progress::{Progress, Run, SCAN};
 
 /// rank, item_id, score, reason
 type Place = (i32, String, f32, String);

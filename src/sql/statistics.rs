@@ -5,10 +5,10 @@ use std::time::Duration;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use crate::error::{Error, Result};
-use crate::pg::catalog;
+use crate::service::catalog;
 use crate::pg::errors;
 use crate::pg::shared::{models, progress};
+use runtime::error::{Error, Result};
 
 #[pg_extern(sql = false)]
 fn stat_models() -> errors::Result<

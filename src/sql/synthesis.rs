@@ -9,25 +9,29 @@ use pgrx::{AnyElement, pg_sys, warning};
 use serde_json::{Value, json};
 
 use super::{given, raise, row_count};
-use crate::error::{Error, Result};
-use crate::options::Options;
-use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Privilege, Task};
+use crate::service::catalog;
+use crate::service::catalog::{DATA_FILE, NewVersion, ONNX_FILE, Privilege, Task};
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::json_rows::JsonRows;
-use crate::pg::loaded::{self, Ready, Synthesizer};
+use crate::service::loaded;
+use crate::service::loaded::{Ready, Synthesizer};
 use crate::pg::row_type::RowType;
 use crate::pg::secret::secret;
-use crate::pg::synthesis_source::{Hidden, Pseudonyms, TypedRows, arrays_as_json};
-use crate::pg::{errors, settings, versions};
-use crate::progress::Progress;
-use crate::synthesis::conditions::Conditions;
-use crate::synthesis::made::Block;
-use crate::synthesis::model::{self, Part, Training};
-use crate::synthesis::related::{Child, RelatedSampler};
-use crate::synthesis::sampler::Sampler;
-use crate::synthesis::schema::{Column, ColumnType, Learned, Role, Wishes, names};
-use crate::synthesis::{Method, RunGraph};
+use crate::service::synthesis_source::{Hidden, Pseudonyms, TypedRows, arrays_as_json};
+use crate::pg::{errors, settings};
+use crate::service::catalog::versions;
+use runtime::error::{Error, Result};
+use runtime::options::Options;
+use runtime::progress::Progress;
+use synthesis::conditions::Conditions;
+use synthesis::made::Block;
+use synthesis::model;
+use synthesis::model::{Part, Training};
+use synthesis::related::{Child, RelatedSampler};
+use synthesis::sampler::Sampler;
+use synthesis::schema::{Column, ColumnType, Learned, Role, Wishes, names};
+use synthesis::{Method, RunGraph};
 
 #[pg_extern(sql = false)]
 fn train_synthesizer(

@@ -4,14 +4,14 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use super::given;
-use crate::error::Result;
-use crate::options::Options;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
-use crate::pg::samples::Rows;
+use crate::service::samples::Rows;
 use crate::pg::{errors, settings};
-use crate::progress::Progress;
-use crate::synthesis::{align, report};
+use runtime::error::Result;
+use runtime::options::Options;
+use runtime::progress::Progress;
+use synthesis::{align, report};
 
 /// The real and the synthetic rows.
 struct Both {

@@ -10,10 +10,10 @@ use pgrx::prelude::*;
 use pgrx::{AnyElement, Internal, pg_sys};
 
 use super::list_length;
-use crate::error::{Error, Result};
 use crate::pg::aggregate;
 use crate::pg::errors;
 use crate::pg::ids::any_text;
+use runtime::error::{Error, Result};
 
 /// Ordered from worse to better.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,17 +9,19 @@ use serde_json::{Map, Value, json};
 
 use super::given;
 use super::recommendation::{as_recommender, recommender};
-use crate::error::{Error, Result};
-use crate::interactions::Signals;
-use crate::pg::catalog::{self, DATA_FILE, NewVersion, ONNX_FILE, Privilege, Task};
-use crate::pg::dataset::{Dataset, Queries};
+use crate::service::catalog;
+use crate::service::catalog::{DATA_FILE, NewVersion, ONNX_FILE, Privilege, Task};
+use crate::service::dataset::{Dataset, Queries};
 use crate::pg::errors;
+use crate::pg::errors::SpiResult;
 use crate::pg::identity::as_author;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
-use crate::pg::loaded::Recommender;
-use crate::pg::versions;
-use crate::recommendation::{self, Algorithm, Metric, Previous, Search, Trained, Training};
+use crate::service::loaded::Recommender;
+use crate::service::catalog::versions;
+use interactions::Signals;
+use recommendation::{Algorithm, Metric, Previous, Search, Trained, Training};
+use runtime::error::{Error, Result};
 
 /// The number of places compared before a version is promoted.
 const COMPARED_AT: usize = 10;
@@ -277,6 +279,6 @@ fn search_path() -> Result<String> {
     let path: Option<String> = Spi::get_one(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ')
            FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) AS name WHERE name OPERATOR(pg_catalog.!~~) 'pg_temp%'",
-    )?;
+    ).spi()?;
     Ok(format!("{}, pg_temp", path.unwrap_or_else(|| "pg_catalog".into())))
 }

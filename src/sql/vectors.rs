@@ -5,11 +5,12 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 use pgrx::{AnyArray, AnyElement, Internal, pg_sys};
 
-use crate::embedding::vector::{self, Fusion};
-use crate::error::{Error, Result};
 use crate::pg::arrays::vector as argument;
 use crate::pg::errors;
 use crate::pg::{aggregate, arrays};
+use embedding::vector;
+use embedding::vector::Fusion;
+use runtime::error::{Error, Result};
 
 /// The text of an array as a vector, which may hold what [`argument`] refuses by its name.
 #[pg_extern(sql = false)]

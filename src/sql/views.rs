@@ -5,12 +5,14 @@ use pgrx::prelude::*;
 
 use super::list_length;
 use super::recommendation::{as_recommender, is_live, recommender_for};
-use crate::error::{Error, Result};
-use crate::pg::catalog::{self, Privilege};
+use crate::service::catalog;
+use crate::service::catalog::Privilege;
 use crate::pg::errors;
-use crate::pg::history;
-use crate::pg::ids::IdType;
+use crate::pg::errors::SpiResult;
+use crate::service::history;
+use crate::pg::id_type::IdType;
 use crate::pg::interrupts::Statement;
+use runtime::error::{Error, Result};
 
 // What is made here names its model by id: one that takes the name later, perhaps another role's, does not take its place. Every name
 // in it has its schema: a SQL function's body is looked up under the search_path of whoever calls.
@@ -33,7 +35,7 @@ fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result
         pgrx::spi::quote_literal(history),
         model = made_for.model,
     );
-    Ok(Spi::run(&query).map_err(Error::from)?)
+    Ok(Spi::run(&query).spi()?)
 }
 
 #[pg_extern(sql = false)]
@@ -58,7 +60,7 @@ fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors
         made_for.item_id,
         pgrx::spi::quote_literal(body),
     );
-    Ok(Spi::run(&query).map_err(Error::from)?)
+    Ok(Spi::run(&query).spi()?)
 }
 
 /// A model as generated SQL names it.
@@ -88,6 +90,6 @@ fn object_name(name: &str) -> Result<String> {
     let quoted: Option<String> = Spi::get_one_with_args(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(part), '.') FROM pg_catalog.unnest(pg_catalog.parse_ident($1)) AS part",
         &[name.into()],
-    )?;
+    ).spi()?;
     quoted.ok_or_else(|| Error::argument("name", format!("\"{name}\""), "Give a name, as in sales.top_items."))
 }

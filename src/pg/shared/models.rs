@@ -10,10 +10,10 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use super::region::{Row, Table};
-use crate::error::{Error, Result};
-use crate::fixed_text::FixedText;
-use crate::histogram;
-use crate::progress::Run;
+use runtime::error::{Error, Result};
+use runtime::fixed_text::FixedText;
+use runtime::histogram;
+use runtime::progress::Run;
 
 /// Rows of the table: 2.4 MB.
 pub const ROWS: usize = 1000;

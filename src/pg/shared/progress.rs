@@ -9,8 +9,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::region::{Row, Table};
-use crate::error::{Error, Result};
-use crate::fixed_text::FixedText;
+use runtime::error::{Error, Result};
+use runtime::fixed_text::FixedText;
 
 pub static TABLE: Table<Report> = Table::new(c"pg_reco progress");
 

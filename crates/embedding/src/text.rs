@@ -1,0 +1,207 @@
+//! Batches of texts through a text model.
+
+use std::time::Instant;
+
+use crate::config::{Layout, Pooling, TextConfig};
+use crate::tokenizer::TextTokenizer;
+use crate::vector::normalize;
+use onnx::inspect::Signature;
+use onnx::session::{RunMemory, Session};
+use onnx::tensor::{Tensor, Values};
+use runtime::error::{Error, Result};
+use runtime::progress::{Progress, Run};
+
+/// Tokens, padding included, of one run: it bounds a run's memory (about 100 MB for a 384-wide BERT) and the time
+/// until a run sees that it was cancelled.
+const MAX_TOKENS_PER_RUN: usize = 4096;
+
+/// A call of more tokens than this gives the memory of its runs back: what one text needs is kept for the next.
+const MOST_TOKENS_KEPT: usize = 512;
+
+pub struct TextEmbedder {
+    tokenizer: TextTokenizer,
+    session: Session,
+    pub config: TextConfig,
+    with_token_types: bool,
+}
+
+/// Which of the model's two prefixes a text gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Query,
+    Passage,
+}
+
+impl TextEmbedder {
+    /// `tokenizer` is opened with `config.max_length`.
+    pub fn new(tokenizer: TextTokenizer, session: Session, config: TextConfig, graph: &Signature) -> Self {
+        Self { tokenizer, session, with_token_types: graph.input("token_type_ids").is_some(), config }
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// One vector a text, in the order of `texts`, all of one length. At most `max_batch` texts enter one run.
+    ///
+    /// Texts with the same tokens are run once. Runs take texts of like length together, so that little is padded.
+    pub fn embed(
+        &mut self,
+        texts: &[&str],
+        role: Role,
+        max_batch: usize,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<f32>>> {
+        let prefix = match role {
+            Role::Query => &self.config.query_prefix,
+            Role::Passage => &self.config.passage_prefix,
+        };
+        let tokens = self.tokenizer.tokenize(texts, prefix, threads, progress)?;
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_unstable_by(|&a, &b| (tokens[a].len(), &tokens[a]).cmp(&(tokens[b].len(), &tokens[b])));
+        let same_tokens: Vec<&[usize]> = order.chunk_by(|&a, &b| tokens[a] == tokens[b]).collect();
+
+        let mut vectors = vec![Vec::new(); texts.len()];
+        let mut tokens_run: usize = 0;
+        let mut rest = same_tokens.as_slice();
+        let mut done = 0;
+        while !rest.is_empty() {
+            let fits = |n: usize| n * tokens[rest[n - 1][0]].len() <= MAX_TOKENS_PER_RUN;
+            let rows = (1..=rest.len().min(max_batch.max(1))).take_while(|&n| n == 1 || fits(n)).count();
+            let (batch, later) = rest.split_at(rows);
+            let batch_tokens: Vec<&[u32]> = batch.iter().map(|texts| tokens[texts[0]].as_slice()).collect();
+            let run_tokens: usize = batch_tokens.iter().map(|tokens| tokens.len()).sum();
+            tokens_run += run_tokens;
+            let memory = match later.is_empty() && tokens_run > MOST_TOKENS_KEPT {
+                true => RunMemory::GiveBack,
+                false => RunMemory::Keep,
+            };
+            let begun = Instant::now();
+            let batch_vectors = self.run(&batch_tokens, memory, progress)?;
+            let answered = batch.iter().map(|texts| texts.len()).sum();
+            progress.ran(&Run {
+                model: &self.session.name,
+                provider: self.session.provider.name(),
+                rows: answered,
+                tokens: Some(run_tokens),
+                took: begun.elapsed(),
+            });
+            for (texts, vector) in batch.iter().zip(batch_vectors) {
+                texts.iter().for_each(|&text| vectors[text] = vector.clone());
+            }
+            rest = later;
+            done += answered;
+            if !rest.is_empty() {
+                progress.report("texts embedded", done, vectors.len());
+            }
+        }
+        Ok(vectors)
+    }
+
+    fn run(&mut self, batch: &[&[u32]], memory: RunMemory, progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
+        let rows = batch.len();
+        let inputs = match self.config.layout {
+            Layout::Padded => padded(batch, self.config.pad_id, self.with_token_types),
+            Layout::Ragged => ragged(batch),
+        };
+        let [output] = &mut self.session.run(inputs, &[&self.config.output], memory, progress)?[..] else {
+            return Err(Error::Internal("one output was asked for".into()));
+        };
+        let output = std::mem::replace(output, Tensor::f32([0], vec![]));
+        let (values, dimension) = match output.shape.len() {
+            3 => pool(output, batch, self.config.pooling)?,
+            _ => output.into_rows(rows)?,
+        };
+        if dimension == 0 {
+            return Err(Error::Internal("the model gave vectors without elements".into()));
+        }
+        let mut vectors: Vec<Vec<f32>> = values.chunks_exact(dimension).map(<[f32]>::to_vec).collect();
+        if self.config.normalize {
+            vectors.iter_mut().for_each(|v| normalize(v));
+        }
+        Ok(vectors)
+    }
+}
+
+/// `input_ids`, `attention_mask` and, where the graph has them, `token_type_ids` (all 0), `[rows, longest]`.
+fn padded(batch: &[&[u32]], pad_id: i64, with_token_types: bool) -> Vec<(&'static str, Tensor)> {
+    let longest = batch.iter().map(|t| t.len()).max().unwrap_or(0).max(1);
+    let shape = [batch.len(), longest];
+    let mut ids = vec![pad_id; batch.len() * longest];
+    let mut mask = vec![0i64; batch.len() * longest];
+    for (row, tokens) in batch.iter().enumerate() {
+        for (column, &token) in tokens.iter().enumerate() {
+            ids[row * longest + column] = i64::from(token);
+            mask[row * longest + column] = 1;
+        }
+    }
+    let mut inputs = vec![("input_ids", Tensor::i64(shape, ids)), ("attention_mask", Tensor::i64(shape, mask))];
+    if with_token_types {
+        inputs.push(("token_type_ids", Tensor::i64(shape, vec![0; batch.len() * longest])));
+    }
+    inputs
+}
+
+/// `token_ids` of all texts end to end, and `row_splits`, where each begins.
+fn ragged(batch: &[&[u32]]) -> Vec<(&'static str, Tensor)> {
+    let ids: Vec<i32> = batch.concat().into_iter().map(|id| id as i32).collect();
+    let mut splits = vec![0i64];
+    for tokens in batch {
+        splits.push(splits[splits.len() - 1] + tokens.len() as i64);
+    }
+    vec![
+        ("token_ids", Tensor { shape: vec![ids.len()], values: Values::I32(ids) }),
+        ("row_splits", Tensor::i64([splits.len()], splits)),
+    ]
+}
+
+/// One vector a text of one vector a token, `[rows, longest, dimension]`; padding counts for nothing.
+fn pool(output: Tensor, batch: &[&[u32]], pooling: Pooling) -> Result<(Vec<f32>, usize)> {
+    let (Values::F32(values), &[rows, longest, dimension]) = (&output.values, &output.shape[..]) else {
+        return Err(Error::Internal(format!("the model gave a tensor of shape {:?} for tokens", output.shape)));
+    };
+    if rows != batch.len() || batch.iter().any(|t| t.len() > longest) || dimension == 0 {
+        return Err(Error::Internal(format!("the model gave a tensor of shape {:?} for tokens", output.shape)));
+    }
+    let mut pooled = vec![0.0f32; rows * dimension];
+    for ((out, tokens), text) in
+        pooled.chunks_exact_mut(dimension).zip(values.chunks_exact(longest * dimension)).zip(batch)
+    {
+        let used = match pooling {
+            Pooling::Cls => 1,
+            Pooling::Mean => text.len().max(1),
+        };
+        for token in tokens.chunks_exact(dimension).take(used) {
+            out.iter_mut().zip(token).for_each(|(o, t)| *o += t / used as f32);
+        }
+    }
+    Ok((pooled, dimension))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_masked_and_ids_stand_where_they_belong() {
+        let inputs = padded(&[&[5, 6], &[7]], 9, true);
+        assert_eq!(inputs[0].1, Tensor::i64([2, 2], vec![5, 6, 7, 9]));
+        assert_eq!(inputs[1].1, Tensor::i64([2, 2], vec![1, 1, 1, 0]));
+        assert_eq!(inputs[2].1, Tensor::i64([2, 2], vec![0; 4]));
+    }
+
+    #[test]
+    fn ragged_rows_are_told_apart_by_their_splits() {
+        let inputs = ragged(&[&[5, 6], &[], &[7]]);
+        assert_eq!(inputs[0].1.values, Values::I32(vec![5, 6, 7]));
+        assert_eq!(inputs[1].1, Tensor::i64([4], vec![0, 2, 2, 3]));
+    }
+
+    #[test]
+    fn the_mean_leaves_padding_out_and_cls_takes_the_first() {
+        let output = Tensor::f32([1, 3, 2], vec![1.0, 2.0, 3.0, 4.0, 100.0, 100.0]);
+        assert_eq!(pool(output.clone(), &[&[1, 2]], Pooling::Mean).unwrap().0, [2.0, 3.0]);
+        assert_eq!(pool(output, &[&[1, 2]], Pooling::Cls).unwrap().0, [1.0, 2.0]);
+    }
+}

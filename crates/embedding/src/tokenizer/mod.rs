@@ -1,0 +1,219 @@
+//! Texts to token ids, exactly as the model's published tokenizer gives them.
+//!
+//! Everything around the vocabulary is the `tokenizers` crate. Its own vocabularies are hash tables that every process
+//! would parse and hold for itself (210 ms and 120 MB for 128,000 pieces), so WordPiece and Unigram are this project's,
+//! on a file that all processes map: opening takes a millisecond. Other kinds are left to the crate.
+
+#[cfg(test)]
+mod fixtures;
+mod model;
+mod normalizer;
+mod prepared;
+#[cfg(test)]
+mod tests;
+mod trie;
+mod unigram;
+mod word_piece;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{Model, Normalizer, PostProcessor, PostProcessorWrapper, Tokenizer, TokenizerImpl};
+
+use prepared::MappedTokenizer;
+use runtime::error::{Error, Result};
+use runtime::jobs::Relay;
+use runtime::parallel;
+use runtime::progress::Progress;
+
+/// Texts given to one thread at a time: a few hundred microseconds of work.
+const CHUNK: usize = 32;
+
+/// Bytes of a text, at most, that are read to fill a model of no more tokens than they surely hold: a tenth of a second.
+const MOST_READ: usize = 128 << 10;
+
+/// Bytes of text that surely hold more than one token of the model's length, in all but odd texts; see [`head`].
+const BYTES_PER_TOKEN: usize = 32;
+
+/// What is not mapped of a prepared tokenizer, or the whole `tokenizer.json` where there is no [`MAPPED_FILE`].
+const JSON_FILE: &str = "tokenizer.json";
+const MAPPED_FILE: &str = "vocabulary.safetensors";
+
+#[derive(Debug)]
+pub struct TextTokenizer {
+    tokenizer: Kind,
+    max_length: usize,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Mapped(Box<MappedTokenizer>),
+    Whole(Box<Tokenizer>),
+}
+
+impl TextTokenizer {
+    /// Name for the folder that [`Self::prepare`] fills; with the number of the form of its files.
+    pub const PREPARED: &str = "tokenizer-1";
+
+    /// Checks a `tokenizer.json` and writes to `folder`, which is there and empty, what [`Self::open`] reads: the same
+    /// bytes each time. Nothing is synced to disk.
+    pub fn prepare(json: &[u8], folder: &Path) -> Result<()> {
+        let write = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            fs::write(&path, bytes).map_err(|source| file_error("write", &path, source))
+        };
+        match prepared::prepare(json)? {
+            Some((small, mapped)) => {
+                write(JSON_FILE, &small)?;
+                write(MAPPED_FILE, &mapped)
+            }
+            None => {
+                parse(json)?;
+                write(JSON_FILE, json)
+            }
+        }
+    }
+
+    /// Opens what [`Self::prepare`] wrote. The published padding and truncation are left out: they are those of whoever
+    /// published it, often shorter than the model's length.
+    ///
+    /// `folder` must not change while the tokenizer lives. Damaged files give an error here, or wrong ids later.
+    pub fn open(folder: &Path, max_length: usize) -> Result<Self> {
+        let path = folder.join(JSON_FILE);
+        let json = fs::read(&path).map_err(|source| file_error("read", &path, source))?;
+        let tokenizer = match map(&folder.join(MAPPED_FILE))? {
+            Some(mapped) => {
+                let opened = prepared::open(&json, &mapped);
+                let damaged = |reason| file_error("use", folder, io::Error::new(io::ErrorKind::InvalidData, reason));
+                let mut tokenizer = opened.map_err(damaged)?;
+                truncate(&mut tokenizer, max_length)?;
+                Kind::Mapped(Box::new(tokenizer))
+            }
+            None => {
+                let mut tokenizer = parse(&json)?;
+                tokenizer.with_padding(None);
+                truncate(&mut tokenizer, max_length)?;
+                Kind::Whole(Box::new(tokenizer))
+            }
+        };
+        Ok(Self { tokenizer, max_length })
+    }
+
+    /// Token ids of each of `texts` with `prefix` before it, special tokens included, at most `max_length` each.
+    pub fn tokenize(
+        &self,
+        texts: &[&str],
+        prefix: &str,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<u32>>> {
+        let mut tokens = vec![Vec::new(); texts.len()];
+        let relay = Relay::new(progress);
+        parallel::for_each_chunk(
+            &mut tokens,
+            CHUNK,
+            threads,
+            &relay,
+            || (),
+            |_, number, out| {
+                for (tokens, text) in out.iter_mut().zip(&texts[number * CHUNK..]) {
+                    relay.signal.check()?;
+                    *tokens = self.one(text, prefix)?;
+                }
+                Ok(())
+            },
+        )?;
+        Ok(tokens)
+    }
+
+    /// A long text is read only as far as it fills the model: a text of a megabyte costs what a page costs. One that does not fill it within
+    /// [`MOST_READ`] is an error: where its tokens end only all of it could say.
+    fn one(&self, text: &str, prefix: &str) -> Result<Vec<u32>> {
+        let mut bytes = (self.max_length + 1) * BYTES_PER_TOKEN;
+        let most = bytes.max(MOST_READ);
+        loop {
+            let part = head(text, bytes);
+            let input = if prefix.is_empty() { part.into() } else { format!("{prefix}{part}") };
+            let encoding = match &self.tokenizer {
+                Kind::Mapped(tokenizer) => tokenizer.encode_fast(input.as_str(), true),
+                Kind::Whole(tokenizer) => tokenizer.encode_fast(input.as_str(), true),
+            }
+            .map_err(|e| Error::Internal(format!("the tokenizer failed: {e}")))?;
+            if encoding.len() >= self.max_length || part.len() == text.len() {
+                return Ok(encoding.get_ids().to_vec());
+            }
+            if bytes == most {
+                return Err(Error::TooLarge {
+                    what: format!("a text that begins with {} tokens in {most} bytes", encoding.len()),
+                    needed: format!("{} bytes to be read", text.len()),
+                    limit: format!("{most} bytes for the model's {} tokens", self.max_length),
+                    hint:
+                        "Take out blanks, control characters and words that are no words, or embed left(text, 100000)."
+                            .into(),
+                });
+            }
+            bytes = bytes.saturating_mul(4).min(most);
+        }
+    }
+}
+
+/// At most `bytes` bytes of `text`, cut at a blank where there is one in the last half, so that no word is split.
+fn head(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let end = (0..=bytes).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    match text[..end].rfind(char::is_whitespace) {
+        Some(blank) if blank > bytes / 2 => &text[..blank],
+        _ => &text[..end],
+    }
+}
+
+fn parse(json: &[u8]) -> Result<Tokenizer> {
+    Tokenizer::from_bytes(json).map_err(|e| Error::NotTokenizer(e.to_string()))
+}
+
+fn truncate<M: Model, N: Normalizer>(
+    tokenizer: &mut TokenizerImpl<
+        M,
+        N,
+        tokenizers::PreTokenizerWrapper,
+        PostProcessorWrapper,
+        tokenizers::DecoderWrapper,
+    >,
+    max_length: usize,
+) -> Result<()> {
+    // The crate subtracts one from the other.
+    let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+    if max_length < special {
+        let hint = format!("The tokenizer adds {special} tokens to each text: give more.");
+        return Err(Error::argument("max_length in config", max_length, hint));
+    }
+    let truncation = TruncationParams {
+        max_length,
+        strategy: TruncationStrategy::LongestFirst,
+        stride: 0,
+        direction: TruncationDirection::Right,
+    };
+    tokenizer.with_truncation(Some(truncation)).map_err(|e| Error::NotTokenizer(e.to_string()))?;
+    Ok(())
+}
+
+/// The bytes of a file, shared with every process that maps it; none where it does not exist.
+fn map(path: &Path) -> Result<Option<Bytes>> {
+    let file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|source| file_error("map", path, source))?,
+    };
+    // SAFETY: nobody writes to a prepared folder once it is opened, as `TextTokenizer::open` asks for.
+    let map = unsafe { Mmap::map(&file) }.map_err(|source| file_error("map", path, source))?;
+    Ok(Some(Bytes::from_owner(map)))
+}
+
+fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { action, path: path.display().to_string(), source }
+}

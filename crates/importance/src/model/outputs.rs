@@ -1,0 +1,222 @@
+//! From the outputs of a graph to scores.
+
+use crate::Method;
+use onnx::inspect::Signature;
+use onnx::proto::data_type;
+use onnx::tensor::{Tensor, Values};
+use runtime::error::{Error, Result};
+use runtime::options::Options;
+use tabular::Labels;
+
+/// A probability below this counts as this.
+const LEAST_PROBABILITY: f64 = 1e-12;
+/// How far probabilities of a row may add up from 1.
+const ROUNDING: f64 = 1e-3;
+
+/// What the numbers of an output are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// Probabilities where every row of the first batch adds up to 1 (or, of one column, lies in [0, 1]), else logits.
+    Auto,
+    Probabilities,
+    Logits,
+}
+
+/// Which outputs of a graph to read, and how.
+pub struct Outputs {
+    model: String,
+    /// The output of probabilities or numbers, and that of what enters the last layer.
+    names: Vec<String>,
+    meaning: Meaning,
+    /// Of a row of the output, once one was seen.
+    width: Option<usize>,
+    /// The column of the output for each class of the labels; `None` of numbers.
+    columns: Option<Vec<usize>>,
+    /// Class names in the order of the output's columns, where they were given.
+    classes: Option<Vec<String>>,
+}
+
+impl Outputs {
+    /// Options: `output`, `hidden_output`, `outputs` (auto, probabilities, logits), `classes` (names in the order of the output).
+    pub fn new(model: &str, signature: &Signature, options: &mut Options) -> Result<Self> {
+        let floats: Vec<&str> = signature
+            .outputs
+            .iter()
+            .filter(|port| [data_type::FLOAT, data_type::DOUBLE].contains(&port.element_type))
+            .map(|port| port.name.as_str())
+            .collect();
+        let named = |options: &mut Options, option: &'static str| -> Result<Option<String>> {
+            let Some(value) = options.given(option) else { return Ok(None) };
+            let known = value.as_str().filter(|name| floats.contains(name)).ok_or_else(|| {
+                let hint = format!("The model's outputs of numbers are: {}.", floats.join(", "));
+                Error::argument(format!("option \"{option}\""), value, hint)
+            })?;
+            Ok(Some(known.to_owned()))
+        };
+        let output = named(options, "output")?;
+        let hidden = named(options, "hidden_output")?;
+        options.record("output", output.as_deref().unwrap_or_default().into());
+        options.record("hidden_output", hidden.as_deref().unwrap_or_default().into());
+        let meanings =
+            [("auto", Meaning::Auto), ("probabilities", Meaning::Probabilities), ("logits", Meaning::Logits)];
+        let meaning = options.choice("outputs", &meanings)?;
+        let classes = match options.given("classes") {
+            None => None,
+            Some(value) => {
+                let names = value.as_array().map(|names| {
+                    let name = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+                    names.iter().map(name).collect::<Vec<String>>()
+                });
+                let hint = "Give the classes in the order of the model's output, as in [\"no\", \"yes\"].";
+                Some(names.ok_or_else(|| Error::argument("option \"classes\"", value, hint))?)
+            }
+        };
+        options.record("classes", classes.clone().unwrap_or_default().into());
+        let first = floats.iter().find(|name| hidden.as_deref() != Some(**name)).map(|name| (*name).to_owned());
+        let output = output.or(first).ok_or_else(|| Error::ModelInput {
+            model: model.into(),
+            input: "output".into(),
+            problem: "is missing: the graph gives no numbers".into(),
+            hint: "A classifier gives probabilities or logits, a ranker numbers.".into(),
+        })?;
+        let names = std::iter::once(output).chain(hidden).collect();
+        Ok(Self { model: model.into(), names, meaning, width: None, columns: None, classes })
+    }
+
+    /// What to ask the graph for.
+    pub fn names(&self) -> Vec<&str> {
+        self.names.iter().map(String::as_str).collect()
+    }
+
+    /// The scores of the rows from `first` on, appended to those of each of `methods`.
+    pub fn score(
+        &mut self,
+        methods: &[Method],
+        outputs: &[Tensor],
+        labels: &Labels,
+        first: usize,
+        scores: &mut [Vec<f64>],
+    ) -> Result<()> {
+        let wrong = |problem: String| Error::ModelRun { model: self.model.clone(), reason: problem };
+        let output = outputs.first().ok_or_else(|| wrong("it gave no output".into()))?;
+        let rows = output.shape.first().copied().unwrap_or(0);
+        if rows == 0 || first + rows > labels.len() {
+            return Err(wrong(format!("its output \"{}\" has {rows} rows", self.names[0])));
+        }
+        let numbers = floats(output).ok_or_else(|| wrong("its output holds no numbers".into()))?;
+        let hidden = outputs.get(1).and_then(floats);
+        let width = numbers.len() / rows;
+        if width == 0 || self.width.is_some_and(|first| first != width) {
+            return Err(wrong(format!("its output \"{}\" has rows of {width} numbers", self.names[0])));
+        }
+        self.width = Some(width);
+        if let Some(bad) = numbers.iter().position(|x| !x.is_finite()) {
+            return Err(wrong(format!("its output for row {} is {}", first + bad / width + 1, numbers[bad])));
+        }
+        if self.meaning == Meaning::Auto {
+            self.meaning = meaning_of(&numbers, width);
+        }
+        if self.columns.is_none() {
+            self.columns = self.columns_for(labels, width)?;
+        }
+        let mut probabilities = vec![0.0; width.max(2)];
+        for (row, values) in numbers.chunks_exact(width).enumerate() {
+            let (loss, residual) = match (labels, &self.columns) {
+                (Labels::Classes { codes, .. }, Some(columns)) => {
+                    to_probabilities(values, self.meaning, &mut probabilities);
+                    let own = columns[codes[first + row] as usize];
+                    let squares = probabilities.iter().enumerate().map(|(c, p)| (p - f64::from(c == own)).powi(2));
+                    (-probabilities[own].max(LEAST_PROBABILITY).ln(), squares.sum::<f64>().sqrt())
+                }
+                (Labels::Numbers(labels), _) if width == 1 => {
+                    let residual = (values[0] - f64::from(labels[first + row])).abs();
+                    (residual * residual, residual)
+                }
+                _ => return Err(wrong(format!("its output has {width} columns for a label of numbers"))),
+            };
+            let gradient = hidden.as_ref().map_or(1.0, |hidden| {
+                let width = hidden.len() / rows;
+                (hidden[row * width..][..width].iter().map(|h| h * h).sum::<f64>() + 1.0).sqrt()
+            });
+            for (&method, scores) in methods.iter().zip(scores.iter_mut()) {
+                scores.push(match method {
+                    Method::Auto | Method::Loss => -loss,
+                    Method::El2n => -residual,
+                    Method::GradNorm => -residual * gradient,
+                    other => {
+                        return Err(Error::Unsupported {
+                            algorithm: other.name(),
+                            what: "form for a model that is not trained here",
+                            hint: "From a model's outputs come loss, el2n and grad_norm.".into(),
+                        });
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Given classes in their order, classes that are numbers by these, others sorted.
+    fn columns_for(&self, labels: &Labels, width: usize) -> Result<Option<Vec<usize>>> {
+        let Labels::Classes { names, .. } = labels else { return Ok(None) };
+        let width = width.max(2);
+        let wrong = |value: String, hint: String| {
+            Err(Error::argument(format!("the classes of model \"{}\"", self.model), value, hint))
+        };
+        let columns: Vec<usize> = match &self.classes {
+            Some(classes) if classes.len() != width => {
+                return wrong(classes.join(", "), format!("The output has {width} classes."));
+            }
+            Some(classes) => {
+                let place = |name: &String| classes.iter().position(|class| class == name);
+                match names.iter().map(place).collect::<Option<_>>() {
+                    Some(columns) => columns,
+                    None => return wrong(classes.join(", "), format!("The labels are {}.", names.join(", "))),
+                }
+            }
+            None => match names.iter().map(|name| name.parse().ok().filter(|&c: &usize| c < width)).collect() {
+                Some(columns) => columns,
+                None if names.len() == width => (0..width).collect(),
+                None => {
+                    let hint = "Name them in the order of the output: options => '{\"classes\": [\"no\", \"yes\"]}'.";
+                    return wrong(format!("{width}, and the labels are {}", names.join(", ")), hint.into());
+                }
+            },
+        };
+        Ok(Some(columns))
+    }
+}
+
+fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
+    match &tensor.values {
+        Values::F32(values) => Some(values.iter().map(|&x| f64::from(x)).collect()),
+        Values::F64(values) => Some(values.clone()),
+        _ => None,
+    }
+}
+
+fn meaning_of(numbers: &[f64], width: usize) -> Meaning {
+    let adds_up = |row: &[f64]| {
+        row.iter().all(|x| (-ROUNDING..=1.0 + ROUNDING).contains(x))
+            && (width == 1 || (row.iter().sum::<f64>() - 1.0).abs() < ROUNDING)
+    };
+    if numbers.chunks_exact(width).all(adds_up) { Meaning::Probabilities } else { Meaning::Logits }
+}
+
+/// Of a row; one column alone is the second of two classes.
+fn to_probabilities(values: &[f64], meaning: Meaning, out: &mut [f64]) {
+    match (values, meaning) {
+        ([p], Meaning::Probabilities) => (out[0], out[1]) = (1.0 - p, *p),
+        ([z], _) => {
+            out[1] = 1.0 / (1.0 + (-z).exp());
+            out[0] = 1.0 / (1.0 + z.exp());
+        }
+        (_, Meaning::Probabilities) => out.copy_from_slice(values),
+        _ => {
+            let most = values.iter().fold(f64::MIN, |most, &x| most.max(x));
+            out.iter_mut().zip(values).for_each(|(out, x)| *out = (x - most).exp());
+            let sum: f64 = out.iter().sum();
+            out.iter_mut().for_each(|x| *x /= sum);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Cholesky's decomposition in `f32`, for many small systems; [`super::decompose::cholesky_solve`] is the one in `f64`.
+
+use super::dot::{axpy_of, dot_of};
+use super::vector::{Vector, dispatch};
+
+/// Rows that are factored before the rest is updated by all of them at once.
+const PANEL: usize = 4;
+
+#[inline(always)]
+unsafe fn factor_body<V: Vector, const TILE: usize>(a: &mut [f32], d: usize) -> bool {
+    assert!(a.len() == d * d && d.is_multiple_of(16));
+    let a = a.as_mut_ptr();
+    for panel in (0..d).step_by(PANEL) {
+        // SAFETY: every row and column named is below `d`, of which `PANEL` and `LANES` are divisors.
+        unsafe {
+            for i in panel..panel + PANEL {
+                let row = a.add(i * d);
+                for above in panel..i {
+                    axpy_of::<V>(-*a.add(above * d + i), a.add(above * d + i), row.add(i), d - i);
+                }
+                let pivot = *row.add(i);
+                if !(pivot > f32::MIN_POSITIVE && pivot.is_finite()) {
+                    return false;
+                }
+                let scale = 1.0 / pivot.sqrt();
+                for j in i..d {
+                    *row.add(j) *= scale;
+                }
+            }
+            let source: [*const f32; PANEL] = std::array::from_fn(|r| a.add((panel + r) * d).cast_const());
+            for i in panel + PANEL..d {
+                let factor: [V; PANEL] = std::array::from_fn(|r| V::splat(-*source[r].add(i)));
+                // From a whole register on: what is left of the diagonal is never read.
+                let mut j = i - i % V::LANES;
+                while j < d {
+                    let to = a.add(i * d + j);
+                    let mut v = V::load(to);
+                    for r in 0..PANEL {
+                        v = factor[r].mul_add(V::load(source[r].add(j)), v);
+                    }
+                    v.store(to);
+                    j += V::LANES;
+                }
+            }
+        }
+    }
+    true
+}
+dispatch! {
+    /// The upper triangle of a symmetric positive definite `A` [d, d] becomes `U` with `A = UᵀU`; the lower one is neither read
+    /// nor of use. `d` is a multiple of 16. False when `A` is not positive definite.
+    pub fn cholesky_factor(a: &mut [f32], d: usize) -> bool = factor_body
+}
+
+#[inline(always)]
+unsafe fn apply_body<V: Vector, const TILE: usize>(u: &[f32], b: &mut [f32]) {
+    let d = b.len();
+    assert_eq!(u.len(), d * d);
+    let (u, b) = (u.as_ptr(), b.as_mut_ptr());
+    // SAFETY: every row and column named is below `d`.
+    unsafe {
+        for k in 0..d {
+            *b.add(k) /= *u.add(k * d + k);
+            axpy_of::<V>(-*b.add(k), u.add(k * d + k + 1), b.add(k + 1), d - k - 1);
+        }
+        for k in (0..d).rev() {
+            let known = dot_of::<V>(u.add(k * d + k + 1), b.add(k + 1), d - k - 1);
+            *b.add(k) = (*b.add(k) - known) / *u.add(k * d + k);
+        }
+    }
+}
+dispatch! {
+    /// `b ← A⁻¹ b` for the `A = UᵀU` that [`cholesky_factor`] left in `u`.
+    pub fn cholesky_apply(u: &[f32], b: &mut [f32]) = apply_body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::Portable;
+
+    #[test]
+    fn what_is_factored_is_solved() {
+        for d in [16, 48, 64, 80] {
+            let y: Vec<f32> = (0..3 * d * d).map(|i| ((i * 71 % 113) as f32 - 56.0) / 64.0).collect();
+            let mut a = vec![0.0f32; d * d];
+            for row in y.chunks(d) {
+                for i in 0..d {
+                    (0..d).for_each(|j| a[i * d + j] += row[i] * row[j]);
+                }
+            }
+            (0..d).for_each(|i| a[i * d + i] += 1.0);
+            let x: Vec<f32> = (0..d).map(|i| i as f32 / d as f32 - 0.3).collect();
+            let b: Vec<f32> = (0..d).map(|i| (0..d).map(|j| a[i * d + j] * x[j]).sum()).collect();
+            let (mut u, mut solution) = (a.clone(), b.clone());
+            assert!(cholesky_factor(&mut u, d));
+            cholesky_apply(&u, &mut solution);
+            // SAFETY: `Portable` needs no particular instructions.
+            assert!(unsafe { factor_body::<Portable, 2>(&mut a, d) });
+            for i in 0..d {
+                assert!((solution[i] - x[i]).abs() < 1e-3, "{d}: {} {}", solution[i], x[i]);
+                assert!((i..d).all(|j| (u[i * d + j] - a[i * d + j]).abs() < 1e-3));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_positive_definite_is_refused() {
+        for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let mut a = vec![0.0; 256];
+            (0..16).for_each(|i| a[i * 17] = 1.0);
+            a[17 * 9] = bad;
+            assert!(!cholesky_factor(&mut a, 16), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A table of embeddings: a step of training reads and moves few of its rows.
+
+use rayon::prelude::*;
+
+use super::adam::Step;
+use super::team::Team;
+use runtime::draw::uniform;
+use runtime::error::Result;
+use runtime::memory;
+
+/// Parts that are updated at the same time; each row belongs to one of them.
+const PARTS: usize = 16;
+const NONE: u32 = u32::MAX;
+
+/// That `scale` times row `from` of a matrix of gradients goes to row `row` of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Touch {
+    pub row: u32,
+    pub from: u32,
+    pub scale: f32,
+}
+
+pub struct Table {
+    pub width: usize,
+    /// [rows, width]
+    pub values: Vec<f32>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    /// [rows]: where a row's gradient is being summed, in a step.
+    slots: Vec<u32>,
+}
+
+impl Table {
+    /// Uniform values up to `scale`.
+    pub fn new(rows: usize, width: usize, scale: f32, seed: u64) -> Result<Self> {
+        let n = rows.saturating_mul(width);
+        let mut values = memory::filled(0f32, n)?;
+        if scale > 0.0 {
+            values.iter_mut().enumerate().for_each(|(i, x)| *x = scale * uniform(seed, i as u64));
+        }
+        let (first, second) = (memory::filled(0f32, n)?, memory::filled(0f32, n)?);
+        Ok(Self { width, values, first, second, slots: memory::filled(NONE, rows)? })
+    }
+
+    pub fn rows(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn row(&self, row: u32) -> &[f32] {
+        &self.values[row as usize * self.width..][..self.width]
+    }
+
+    /// Moves the rows that `touches` name against the sums of what each of them is given by `gradients` [_, width], with
+    /// `decay` times their values added. Rows that are not named keep their moments ("lazy" Adam).
+    pub fn update(&mut self, team: &Team, touches: &[Touch], gradients: &[f32], step: Step, decay: f32) -> Result<()> {
+        team.check()?;
+        let width = self.width;
+        if width == 0 || touches.is_empty() {
+            return Ok(());
+        }
+        let rows = self.rows().div_ceil(PARTS).max(1);
+        let parts = self.values.par_chunks_mut(rows * width).zip(self.first.par_chunks_mut(rows * width));
+        let parts = parts.zip(self.second.par_chunks_mut(rows * width)).zip(self.slots.par_chunks_mut(rows));
+        parts.enumerate().for_each(|(part, (((values, first), second), slots))| {
+            let start = part * rows;
+            let (mut touched, mut sums) = (Vec::new(), Vec::<f32>::new());
+            for touch in touches {
+                let Some(local) = (touch.row as usize).checked_sub(start).filter(|&local| local < slots.len()) else {
+                    continue;
+                };
+                let gradient = &gradients[touch.from as usize * width..][..width];
+                if slots[local] == NONE {
+                    slots[local] = touched.len() as u32;
+                    touched.push(local);
+                    sums.extend(gradient.iter().map(|g| touch.scale * g));
+                } else {
+                    let sum = &mut sums[slots[local] as usize * width..][..width];
+                    sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += touch.scale * g);
+                }
+            }
+            for (&local, sum) in touched.iter().zip(sums.chunks_exact_mut(width)) {
+                slots[local] = NONE;
+                let at = local * width..(local + 1) * width;
+                sum.iter_mut().zip(&values[at.clone()]).for_each(|(sum, x)| *sum += decay * x);
+                step.update(&mut values[at.clone()], sum, &mut first[at.clone()], &mut second[at]);
+            }
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::team;
+    use runtime::progress::Unwatched;
+
+    #[test]
+    fn rows_move_by_the_sums_of_their_gradients_and_others_stay() {
+        let mut table = Table::new(40, 3, 0.5, 1).unwrap();
+        let before = table.values.clone();
+        let gradients = [1.0, -1.0, 0.0, 2.0, 0.0, -3.0];
+        let touch = |row, from, scale| Touch { row, from, scale };
+        let touches = [touch(7, 0, 1.0), touch(39, 1, 0.5), touch(7, 1, -0.5)];
+        team::run(2, &Unwatched, "test", 1, |team| table.update(team, &touches, &gradients, Step::new(0.01, 1), 0.0))
+            .unwrap();
+        // The first step of Adam moves by the rate, against the sign: row 7 has gradients 0, −1, 1.5.
+        let moved: Vec<f32> = table.values.iter().zip(&before).map(|(a, b)| a - b).collect();
+        assert!(moved.iter().enumerate().all(|(i, &by)| (i / 3 == 7 || i / 3 == 39) || by == 0.0));
+        let close = |row: usize, expected: [f32; 3]| {
+            assert!(moved[row * 3..][..3].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{row}");
+        };
+        close(7, [0.0, 0.01, -0.01]);
+        close(39, [-0.01, 0.0, 0.01]);
+    }
+}

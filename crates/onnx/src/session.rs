@@ -1,0 +1,300 @@
+//! Running graphs: ONNX Runtime's sessions and execution providers.
+//!
+//! Loading and running happen on a thread of their own, which the calling thread watches, so that both can be cancelled at
+//! any moment.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ort::ep::{CUDA, ExecutionProvider};
+use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
+use ort::value::{DynValue, TensorElementType, ValueType};
+
+use crate::environment;
+use crate::environment::{EnvironmentOptions, environment};
+use crate::prepared;
+use crate::tensor::{Tensor, Values};
+use runtime::error::{Error, Result};
+use runtime::memory;
+use runtime::parallel;
+use runtime::progress::Progress;
+use runtime::sealed;
+
+/// Where graphs should run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// On CUDA where that works, else on the CPU.
+    Auto,
+    Cpu,
+    /// On CUDA or not at all.
+    Cuda,
+}
+
+/// Where a session does run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    Cpu,
+    Cuda,
+}
+
+impl Provider {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    pub environment: EnvironmentOptions,
+    /// Path of the program `pg_reco_prepare`.
+    pub preparer: PathBuf,
+    pub execution: Execution,
+    pub device_id: i32,
+    /// Bytes that a session may take on the CUDA device.
+    pub gpu_memory_limit: Option<usize>,
+    /// Threads of one run on the CPU.
+    pub threads: usize,
+}
+
+/// What loading a graph takes beside its files, at least.
+const NEEDED_TO_LOAD: usize = 32 << 20;
+
+/// What becomes of the memory that a run took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunMemory {
+    /// The next run takes it.
+    Keep,
+    /// It goes back to the system, which costs some milliseconds for each 100 MB.
+    GiveBack,
+}
+
+/// A graph made ready to run.
+pub struct Session {
+    inner: ort::session::Session,
+    /// The model's.
+    pub name: String,
+    pub provider: Provider,
+    /// Of the graph and its weights.
+    pub bytes: u64,
+    /// Why CUDA is not in use although `Execution::Auto` looked for it.
+    pub not_on_cuda: Option<NotOnCuda>,
+}
+
+/// Why a graph runs on the CPU after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotOnCuda {
+    /// CUDA does not work here, for no graph.
+    Missing(String),
+    /// This graph does not work on it.
+    Refused(String),
+}
+
+impl Session {
+    /// Loads the graph in the file `source`. `name` is the model's, for messages. What is prepared of it for this
+    /// processor is kept beside it; nothing is loaded here that was not tried out while it was prepared.
+    pub fn load(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
+        let tools = prepared::Tools { preparer: &options.preparer, library: &options.environment.library };
+        environment::prepare(&options.environment)?;
+        let prepared = prepared::folder(name, source, &tools, progress)?;
+        memory::require(NEEDED_TO_LOAD + sealed::size(&prepared) as usize)?;
+        let loader = Loader { name, options, canceled: AtomicBool::new(false), canceler: Mutex::new(None) };
+        let watched = |load: &(dyn Fn() -> Result<ort::session::Session> + Sync)| {
+            parallel::watched(progress, || loader.cancel(), load)
+        };
+        // CUDA runs the graph as it was given, which the process that prepared it has not: it is tried there by itself first.
+        let on_cuda = || {
+            parallel::watched(progress, || (), || loader.cuda_builder().map(drop))?;
+            prepared::try_on_cuda(name, source, options.device_id, &tools, progress)?;
+            watched(&|| loader.cuda(source))
+        };
+        let (inner, not_on_cuda) = match options.execution {
+            Execution::Cpu => (None, None),
+            Execution::Cuda => (Some(on_cuda()?), None),
+            Execution::Auto if !loader.knows_cuda()? => (None, None),
+            Execution::Auto => match on_cuda() {
+                Ok(session) => (Some(session), None),
+                Err(Error::CudaMissing(reason)) => (None, Some(NotOnCuda::Missing(reason))),
+                Err(Error::RefusedOnnx { reason, .. } | Error::ModelRun { reason, .. }) => {
+                    (None, Some(NotOnCuda::Refused(reason)))
+                }
+                Err(other) => return Err(other),
+            },
+        };
+        let (inner, provider, bytes) = match inner {
+            Some(session) => (session, Provider::Cuda, fs::metadata(source).map_or(0, |m| m.len())),
+            None => (watched(&|| loader.cpu(&prepared))?, Provider::Cpu, sealed::size(&prepared)),
+        };
+        Ok(Self { inner, name: name.to_owned(), provider, bytes, not_on_cuda })
+    }
+
+    /// Runs the graph on `inputs` and gives the outputs named in `wanted`, in that order.
+    pub fn run(
+        &mut self,
+        inputs: Vec<(&str, Tensor)>,
+        wanted: &[&str],
+        memory: RunMemory,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Tensor>> {
+        let name = self.name.clone();
+        let failed = |reason: String| Error::ModelRun { model: name.clone(), reason };
+        let mut selector = OutputSelector::no_default();
+        for output in wanted {
+            selector = selector.with(*output);
+        }
+        let mut options = RunOptions::new().map_err(|e| failed(e.to_string()))?.with_outputs(selector);
+        if memory == RunMemory::GiveBack {
+            options.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(|e| failed(e.to_string()))?;
+        }
+        let shared = Terminable(options);
+        let inner = &mut self.inner;
+        parallel::watched(
+            progress,
+            // A run that has just ended needs no terminating; nothing else can fail here.
+            || drop(shared.get().terminate()),
+            || {
+                let inputs = inputs
+                    .into_iter()
+                    .map(|(input, tensor)| Ok((Cow::from(input), value(tensor)?)))
+                    .collect::<ort::Result<Vec<(Cow<str>, SessionInputValue)>>>()
+                    .map_err(|e| failed(e.to_string()))?;
+                let outputs = inner.run_with_options(inputs, shared.get()).map_err(|e| failed(e.to_string()))?;
+                wanted
+                    .iter()
+                    .map(|&output| {
+                        let value =
+                            outputs.get(output).ok_or_else(|| failed(format!("it gave no output \"{output}\"")))?;
+                        tensor(value).map_err(failed)
+                    })
+                    .collect()
+            },
+        )
+    }
+}
+
+/// Makes sessions, one after the other, until one is right or the caller cancels.
+struct Loader<'a> {
+    name: &'a str,
+    options: &'a SessionOptions,
+    canceled: AtomicBool,
+    /// Of the load that is under way.
+    canceler: Mutex<Option<LoadCanceler>>,
+}
+
+impl Loader<'_> {
+    fn cancel(&self) {
+        self.canceled.store(true, Ordering::SeqCst);
+        if let Ok(guard) = self.canceler.lock()
+            && let Some(canceler) = guard.as_ref()
+        {
+            // A load that has just ended needs no cancelling; nothing else can fail here.
+            let _ = canceler.cancel();
+        }
+    }
+
+    /// From the prepared graph.
+    fn cpu(&self, prepared: &Path) -> Result<ort::session::Session> {
+        let failed = |e: ort::Error| self.failed(e.to_string());
+        let builder =
+            self.builder()?.with_optimization_level(GraphOptimizationLevel::Disable).map_err(|e| failed(e.into()))?;
+        self.commit(builder, &prepared::graph(prepared)).map_err(failed)
+    }
+
+    fn failed(&self, reason: String) -> Error {
+        Error::ModelRun { model: self.name.to_owned(), reason }
+    }
+
+    /// Whether this build of ONNX Runtime has CUDA at all: one for the CPU alone misses nothing.
+    fn knows_cuda(&self) -> Result<bool> {
+        environment(&self.options.environment)?;
+        Ok(CUDA::is_available().unwrap_or(true))
+    }
+
+    fn cuda(&self, source: &Path) -> Result<ort::session::Session> {
+        self.commit(self.cuda_builder()?, source).map_err(|e| Error::CudaMissing(e.to_string()))
+    }
+
+    fn cuda_builder(&self) -> Result<SessionBuilder> {
+        let mut builder = self.builder()?;
+        let mut cuda = CUDA::default().with_device_id(self.options.device_id);
+        if let Some(limit) = self.options.gpu_memory_limit {
+            cuda = cuda.with_memory_limit(limit);
+        }
+        cuda.register(&mut builder).map_err(|e| Error::CudaMissing(e.to_string()))?;
+        Ok(builder)
+    }
+
+    fn builder(&self) -> Result<SessionBuilder> {
+        ort::session::Session::builder(environment(&self.options.environment)?)
+            .and_then(|b| Ok(b.with_intra_threads(self.options.threads)?))
+            .and_then(|b| Ok(b.with_env_allocators()?))
+            // A plan of the memory for each shape that was ever run would be one more block of the size of a run.
+            .and_then(|b| Ok(b.with_memory_pattern(false)?))
+            // Idle threads sleep: a backend that waits for its client must not hold a processor.
+            .and_then(|b| Ok(b.with_intra_op_spinning(false)?))
+            .and_then(|b| Ok(b.with_log_level(ort::logging::LogLevel::Fatal)?))
+            .map_err(|e| self.failed(e.to_string()))
+    }
+
+    fn commit(&self, mut builder: SessionBuilder, path: &Path) -> ort::Result<ort::session::Session> {
+        // Made before the lock is taken: whoever cancels must not wait for memory.
+        let canceler = builder.canceler();
+        if let Ok(mut guard) = self.canceler.lock() {
+            *guard = Some(canceler);
+        }
+        if self.canceled.load(Ordering::SeqCst) {
+            return Err(ort::Error::new("the load was canceled"));
+        }
+        builder.commit_from_file(path)
+    }
+}
+
+/// ONNX Runtime documents `RunOptionsSetTerminate` as callable from any thread while the options are in use by a run;
+/// `ort` leaves `Sync` off options that select outputs only because preallocated outputs might not be.
+struct Terminable(RunOptions<HasSelectedOutputs>);
+
+// SAFETY: no output is preallocated here, and the only use from a second thread is `terminate`.
+unsafe impl Sync for Terminable {}
+
+impl Terminable {
+    fn get(&self) -> &RunOptions<HasSelectedOutputs> {
+        &self.0
+    }
+}
+
+fn value(tensor: Tensor) -> ort::Result<SessionInputValue<'static>> {
+    use ort::value::Tensor as OrtTensor;
+    let shape = tensor.shape;
+    Ok(match tensor.values {
+        Values::F32(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::F64(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::I32(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::I64(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::Bool(v) => OrtTensor::from_array((shape, v))?.into(),
+        Values::Text(v) => OrtTensor::from_string_array((shape, v.as_slice()))?.into(),
+    })
+}
+
+fn tensor(value: &DynValue) -> std::result::Result<Tensor, String> {
+    let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
+        return Err("it gave an output that is no tensor".into());
+    };
+    let shape: Vec<usize> = shape.iter().map(|&d| d.max(0) as usize).collect();
+    let said = |e: ort::Error| e.to_string();
+    let values = match ty {
+        TensorElementType::Float32 => Values::F32(value.try_extract_tensor::<f32>().map_err(said)?.1.to_vec()),
+        TensorElementType::Float64 => Values::F64(value.try_extract_tensor::<f64>().map_err(said)?.1.to_vec()),
+        TensorElementType::Int32 => Values::I32(value.try_extract_tensor::<i32>().map_err(said)?.1.to_vec()),
+        TensorElementType::Int64 => Values::I64(value.try_extract_tensor::<i64>().map_err(said)?.1.to_vec()),
+        TensorElementType::Bool => Values::Bool(value.try_extract_tensor::<bool>().map_err(said)?.1.to_vec()),
+        TensorElementType::String => Values::Text(value.try_extract_strings().map_err(said)?.1),
+        other => return Err(format!("it gave an output of type {other:?}, which cannot be shown")),
+    };
+    Ok(Tensor { shape, values })
+}

@@ -1,0 +1,165 @@
+//! What every algorithm offers once its model is opened.
+
+use super::Scored;
+use interactions::Features;
+use runtime::error::{Error, Result};
+use runtime::progress::Progress;
+
+/// Some of a model's items.
+#[derive(Clone, Debug, Default)]
+pub struct ItemSet {
+    /// A bit for each item.
+    bits: Vec<u64>,
+    /// Bits that are set.
+    len: usize,
+}
+
+impl ItemSet {
+    pub fn new(items: usize) -> Self {
+        Self { bits: vec![0; items.div_ceil(64)], len: 0 }
+    }
+
+    /// All of the first `items`.
+    pub fn all(items: usize) -> Self {
+        let mut bits = vec![u64::MAX; items.div_ceil(64)];
+        if let Some(last) = bits.last_mut() {
+            *last >>= items.next_multiple_of(64) - items;
+        }
+        Self { bits, len: items }
+    }
+
+    pub fn insert(&mut self, item: u32) {
+        if let Some(word) = self.bits.get_mut(item as usize / 64) {
+            self.len += usize::from(*word >> (item % 64) & 1 == 0);
+            *word |= 1 << (item % 64);
+        }
+    }
+
+    pub fn remove(&mut self, item: u32) {
+        if let Some(word) = self.bits.get_mut(item as usize / 64) {
+            self.len -= usize::from(*word >> (item % 64) & 1 == 1);
+            *word &= !(1 << (item % 64));
+        }
+    }
+
+    #[inline]
+    pub fn contains(&self, item: u32) -> bool {
+        self.bits.get(item as usize / 64).is_some_and(|word| word >> (item % 64) & 1 == 1)
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0u32..).step_by(64).zip(&self.bits).flat_map(|(first, &word)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(first + bit)
+            })
+        })
+    }
+}
+
+/// Whom to rank for.
+#[derive(Clone, Copy)]
+pub struct Query<'a> {
+    /// The stored user this history was trained with; `None` for a history given now.
+    pub user: Option<u32>,
+    /// All below the number of items.
+    pub items: &'a [u32],
+    /// One for each item, finite; below 0 for negative feedback.
+    pub weights: &'a [f32],
+    /// Ascending: items not to be ranked.
+    pub excluded: &'a [u32],
+    /// The only items to be ranked; all where there is none.
+    pub allowed: Option<&'a ItemSet>,
+}
+
+impl Query<'_> {
+    #[inline]
+    pub fn excludes(&self, item: u32) -> bool {
+        self.allowed.is_some_and(|allowed| !allowed.contains(item)) || self.excluded.binary_search(&item).is_ok()
+    }
+}
+
+/// An item of the user's own history, and how much of a score it carried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contribution {
+    pub item: u32,
+    pub share: f32,
+}
+
+/// Ranks items for one history, or for a tile of them.
+pub trait Ranker: Send + Sync {
+    /// The best `k` (score, item), best first, ties by item. Fewer when the algorithm has nothing to say about the rest.
+    fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>>;
+
+    /// [`rank`](Self::rank) for each of a few dozen queries, with the same results. Runs on a helper thread, within about 10 ms.
+    fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
+        queries.iter().map(|query| self.rank(query, k, &runtime::progress::Unwatched)).collect()
+    }
+
+    /// How many users [`rank_tile`](Self::rank_tile) can take within about 10 ms, and no more than some dozens.
+    fn users_per_tile(&self) -> usize {
+        usize::MAX
+    }
+
+    /// The score of every item [items], 0 where the algorithm has nothing to say. Those of `rank` are among them.
+    fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()>;
+
+    /// [`score_all`](Self::score_all) for each of a few queries, with the same results: `scores` is [queries, items].
+    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+        let items = scores.len() / queries.len().max(1);
+        let rows = scores.chunks_exact_mut(items.max(1));
+        queries.iter().zip(rows).try_for_each(|(query, row)| self.score_all(query, row, &runtime::progress::Unwatched))
+    }
+
+    /// The `k` items most like `item`, best first, without itself.
+    fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>>;
+
+    /// How alike two items are, from −1 to 1: what [`similar_items`](Self::similar_items) sorts by, or its sign and order.
+    fn similarity(&self, one: u32, other: u32) -> Result<f32>;
+
+    /// The stored users most like `user`, best first, without themselves.
+    fn similar_users(&self, _user: u32, _k: usize, _progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
+        Ok(None)
+    }
+
+    /// What each item of the history carried of `item`'s score. By default what the score loses when that item is left out
+    /// of the history, which is then folded in; linear models override this with their exact shares.
+    fn explain(&self, query: &Query, item: u32, items: usize, progress: &dyn Progress) -> Result<Vec<Contribution>> {
+        let mut scores = runtime::memory::filled(0f32, items)?;
+        let mut score = |history: &[u32], weights: &[f32]| {
+            let query = Query { user: None, items: history, weights, ..*query };
+            self.score_all(&query, &mut scores, progress)?;
+            scores.get(item as usize).copied().ok_or_else(|| Error::Internal("an item without a score".into()))
+        };
+        let whole = score(query.items, query.weights)?;
+        let mut shares = Vec::with_capacity(query.items.len());
+        for left_out in 0..query.items.len() {
+            let without = |n: usize| n != left_out;
+            let history: Vec<u32> = (0..query.items.len()).filter(|&n| without(n)).map(|n| query.items[n]).collect();
+            let weights: Vec<f32> = (0..query.items.len()).filter(|&n| without(n)).map(|n| query.weights[n]).collect();
+            shares.push(Contribution { item: query.items[left_out], share: whole - score(&history, &weights)? });
+        }
+        Ok(shares)
+    }
+
+    /// What was learned of each item [items, width], with its width: to go on from in another training.
+    fn item_factors(&self) -> Option<(&[f32], usize)> {
+        None
+    }
+
+    /// The factors [rows, width] that items with these features would have; `None` where none were learned from features.
+    fn item_factors_from_features(&self, _features: &Features) -> Result<Option<Vec<f32>>> {
+        Ok(None)
+    }
+}

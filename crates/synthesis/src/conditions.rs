@@ -1,0 +1,206 @@
+//! What the rows made are to have: `{"segment": "new", "age": {"min": 18, "max": 30}, "city": ["Oslo", "Bergen"], "left": null}`.
+
+use serde_json::Value;
+
+use super::constraints::time;
+use super::schema::{ColumnType, Role, Schema};
+use crate::frame::FieldKind;
+use runtime::error::{Error, Result};
+
+/// A number counts as the one asked for within this share of the range of its column, and is then set to it: of a number with decimals
+/// hardly any row has exactly the one asked for.
+const NEAR: f64 = 0.005;
+
+/// What one column is to have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    pub column: usize,
+    pub wanted: Wanted,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    Null,
+    /// One of these categories.
+    Codes(Vec<u32>),
+    /// One number, or what is nearer to it than `near`.
+    Number {
+        value: f64,
+        near: f64,
+    },
+    Range {
+        low: f64,
+        high: f64,
+    },
+}
+
+/// The conditions, and where the counters of keys begin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conditions {
+    pub columns: Vec<Condition>,
+    /// Columns with the first of their keys.
+    pub starts: Vec<(usize, i64)>,
+}
+
+impl Conditions {
+    /// `given` is an object or null.
+    pub fn new(given: &Value, schema: &Schema) -> Result<Self> {
+        let mut conditions = Self::default();
+        let object = match given {
+            Value::Null => return Ok(conditions),
+            Value::Object(object) => object,
+            other => {
+                let hint = "Give a JSON object of columns and what they are to have: {\"segment\": \"new\", \"age\": {\"min\": 18}}.";
+                return Err(Error::argument("conditions", other, hint));
+            }
+        };
+        for (name, wanted) in object {
+            let column = schema.column(name).ok_or_else(|| Error::MissingColumn {
+                column: name.clone(),
+                found: schema.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", "),
+            })?;
+            conditions.add(column, wanted, schema)?;
+        }
+        Ok(conditions)
+    }
+
+    fn add(&mut self, column: usize, wanted: &Value, schema: &Schema) -> Result<()> {
+        let described = &schema.columns[column];
+        let wrong =
+            |hint: String| Error::argument(format!("the condition on column \"{}\"", described.name), wanted, hint);
+        let number = |value: &Value| number(value, described.column_type);
+        let wanted = match &described.role {
+            Role::Key(_) if described.column_type == ColumnType::Integer => {
+                let start = wanted.get("min").and_then(Value::as_i64);
+                let start =
+                    start.ok_or_else(|| wrong("Its keys are counted: say from where by {\"min\": 1000}.".into()))?;
+                self.starts.push((column, start));
+                return Ok(());
+            }
+            Role::Key(_) | Role::Parent { .. } | Role::FreeText { .. } | Role::Elements { .. } => {
+                return Err(wrong("Its values are made anew for each row: no condition can be on them.".into()));
+            }
+            Role::Null if wanted.is_null() => return Ok(()),
+            Role::Null => return Err(wrong("It was NULL in all rows that the model learned from.".into())),
+            _ if wanted.is_null() => Wanted::Null,
+            Role::Categories { names, .. } => {
+                let list = wanted.as_array().map_or(std::slice::from_ref(wanted), Vec::as_slice);
+                let codes = list.iter().map(|value| {
+                    let text =
+                        text(value).ok_or_else(|| wrong("Give one of its values, a list of them, or null.".into()))?;
+                    let code = names.iter().position(|name| *name == text).map(|code| code as u32);
+                    code.ok_or_else(|| {
+                        let known: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
+                        wrong(format!(
+                            "No row has it. Known values: {}{}.",
+                            known.join(", "),
+                            if names.len() > 10 { ", …" } else { "" }
+                        ))
+                    })
+                });
+                Wanted::Codes(codes.collect::<Result<_>>()?)
+            }
+            Role::Number { .. } | Role::Difference { .. } => {
+                let (low, high) = bounds(schema, column);
+                let wanted = match wanted {
+                    Value::Object(range) => {
+                        if let Some(key) = range.keys().find(|key| *key != "min" && *key != "max") {
+                            return Err(wrong(format!("A range has \"min\" and \"max\", not \"{key}\".")));
+                        }
+                        let end = |key: &str, default: f64| match range.get(key) {
+                            None | Some(Value::Null) => Ok(default),
+                            Some(value) => {
+                                number(value).ok_or_else(|| wrong(format!("\"{key}\" must be a value of its type.")))
+                            }
+                        };
+                        Wanted::Range { low: end("min", low)?, high: end("max", high)? }
+                    }
+                    value => {
+                        let value = number(value).ok_or_else(|| {
+                            wrong("Give one of its values, {\"min\": …, \"max\": …}, or null.".into())
+                        })?;
+                        Wanted::Number { value, near: (high - low) * NEAR }
+                    }
+                };
+                let (least, most) = match wanted {
+                    Wanted::Range { low, high } => (low, high),
+                    Wanted::Number { value, .. } => (value, value),
+                    _ => (low, high),
+                };
+                if least > high || most < low || least > most {
+                    let (low, high) = (show(low, described.column_type), show(high, described.column_type));
+                    return Err(wrong(format!("No row has it: its values go from {low} to {high}.")));
+                }
+                wanted
+            }
+        };
+        self.columns.push(Condition { column, wanted });
+        Ok(())
+    }
+
+    /// Where the keys of a column begin.
+    pub fn start(&self, column: usize) -> Option<i64> {
+        self.starts.iter().find(|(other, _)| *other == column).map(|&(_, start)| start)
+    }
+}
+
+/// The least and the greatest of a column of numbers.
+fn bounds(schema: &Schema, column: usize) -> (f64, f64) {
+    match schema.columns[column].role {
+        Role::Number { field } => match schema.fields[field].kind {
+            FieldKind::Number { low, high, .. } => (low, high),
+            FieldKind::Category { .. } => (0.0, 0.0),
+        },
+        Role::Difference { low, high, .. } => (low, high),
+        _ => (0.0, 0.0),
+    }
+}
+
+/// As a category is called.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null => None,
+        Value::Array(_) | Value::Object(_) => Some(value.to_string()),
+    }
+}
+
+fn number(value: &Value, kind: ColumnType) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => time(text, kind).or_else(|| text.parse().ok()).filter(|x: &f64| x.is_finite()),
+        _ => None,
+    }
+}
+
+fn show(x: f64, kind: ColumnType) -> String {
+    match kind {
+        ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => {
+            super::made::show_time(x, kind)
+        }
+        _ => x.to_string(),
+    }
+}
+
+impl Wanted {
+    /// Whether a code fits.
+    pub fn has_code(&self, code: u32) -> bool {
+        match self {
+            Self::Null => code == tabular::NONE,
+            Self::Codes(codes) => codes.contains(&code),
+            _ => false,
+        }
+    }
+
+    /// Whether a number fits.
+    pub fn has_number(&self, x: f64) -> bool {
+        match *self {
+            Self::Null => x.is_nan(),
+            Self::Number { value, near } => (x - value).abs() <= near,
+            Self::Range { low, high } => low <= x && x <= high,
+            Self::Codes(_) => false,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The correlations of the normal variables behind the fields, from those of their scores.
+//!
+//! Fields of few values say less than the variables behind them: the scores of two halves of the line that always go together
+//! correlate by 2/π only. With aₖ, bₖ the coefficients of two fields' scores by the normalised Hermite polynomials, a correlation ρ
+//! gives scores of covariance Σₖ ρᵏ aₖ bₖ (Mehler's formula), which grows with ρ: it is solved for the covariance that was
+//! measured, as polychoric correlations (Olsson 1979) are for the table of counts.
+
+use kernels::cholesky;
+use kernels::decompose::symmetric_eigen;
+use runtime::error::{Error, Result};
+use runtime::progress::Progress;
+
+/// No two fields are taken to be the same.
+const MOST: f64 = 0.999;
+/// The least eigenvalue, as a share of the mean one.
+const LEAST_EIGENVALUE: f64 = 1e-4;
+/// Fields up to which eigenvalues are looked at: the time goes with the third power.
+const DECOMPOSED: usize = 256;
+
+/// The correlation at which scores of these coefficients have this covariance.
+pub fn solve(a: &[f64], b: &[f64], covariance: f64) -> f64 {
+    if a[0] * b[0] <= 0.0 {
+        return 0.0;
+    }
+    let at = |rho: f64| a.iter().zip(b).rev().fold(0.0, |sum, (a, b)| (sum + a * b) * rho);
+    let (mut low, mut high) = (-MOST, MOST);
+    for _ in 0..40 {
+        let middle = 0.5 * (low + high);
+        if at(middle) < covariance { low = middle } else { high = middle }
+    }
+    0.5 * (low + high)
+}
+
+/// `L` [d, d] with `L Lᵀ` a correlation matrix near `r` [d, d], of which pairs were estimated one by one: where it is not definite, its
+/// low eigenvalues are raised and the diagonal is made 1 again (Rousseeuw, Molenberghs 1993); of more than
+/// 256 fields all correlations are made smaller by the share that is needed.
+pub fn factor(r: &[f64], d: usize, progress: &dyn Progress) -> Result<Vec<f64>> {
+    let mut near = r.to_vec();
+    if d <= DECOMPOSED && !is_definite(r, d) {
+        let eigen = symmetric_eigen(r, d).ok_or_else(|| Error::Internal("correlations are not finite".into()))?;
+        let values: Vec<f64> = eigen.values.iter().map(|x| x.max(LEAST_EIGENVALUE)).collect();
+        for i in 0..d {
+            for j in 0..d {
+                let (a, b) = (&eigen.vectors[i * d..][..d], &eigen.vectors[j * d..][..d]);
+                near[i * d + j] = a.iter().zip(b).zip(&values).map(|((a, b), x)| a * b * x).sum();
+            }
+        }
+        let scale: Vec<f64> = (0..d).map(|i| 1.0 / near[i * d + i].sqrt()).collect();
+        (0..d * d).for_each(|at| near[at] *= scale[at / d] * scale[at % d]);
+    }
+    let mut kept = 1.0;
+    loop {
+        progress.check()?;
+        let mut l: Vec<f64> = (0..d * d).map(|at| if at / d == at % d { 1.0 } else { kept * near[at] }).collect();
+        if cholesky::factor_above(&mut l, d, 1e-9) {
+            return Ok(l);
+        }
+        kept *= 0.93;
+    }
+}
+
+fn is_definite(r: &[f64], d: usize) -> bool {
+    cholesky::factor_above(&mut r.to_vec(), d, LEAST_EIGENVALUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::margin::Margin;
+    use super::*;
+    use runtime::draw;
+    use runtime::progress::Unwatched;
+
+    #[test]
+    fn the_correlation_behind_two_fields_of_few_values_is_found() {
+        // Halves: sin(π/2 · covariance / (2/π)) is the correlation (Sheppard).
+        let half = Margin::of_categories(&[50, 50], 0, &[0, 1]);
+        for rho in [-0.8f64, -0.3, 0.0, 0.5, 0.9] {
+            let covariance = rho.asin() * (2.0 / std::f64::consts::PI).powi(2);
+            let found = solve(&half.coefficients, &half.coefficients, covariance);
+            assert!((found - rho).abs() < 2e-3, "{rho} {found}");
+        }
+        let (few, n) = (Margin::of_categories(&[10, 70, 20], 0, &[2, 0, 1]), 200_000);
+        let (mut sum, rho) = (0.0, 0.6f64);
+        let score = |margin: &Margin, z: f64| margin.scores[margin.starts.partition_point(|&s| s <= z) - 1];
+        for i in 0..n {
+            let (x, e) = (f64::from(draw::normal(1, i)), f64::from(draw::normal(2, i)));
+            sum += score(&half, x) * score(&few, rho * x + (1.0 - rho * rho).sqrt() * e);
+        }
+        let found = solve(&half.coefficients, &few.coefficients, sum / n as f64);
+        assert!((found - rho).abs() < 0.01, "{found}");
+        let constant = Margin::of_categories(&[5], 0, &[0]);
+        assert_eq!(solve(&constant.coefficients, &half.coefficients, 0.0), 0.0);
+    }
+
+    #[test]
+    fn what_is_definite_is_kept_and_what_is_not_comes_near() {
+        let product = |l: &[f64], d: usize| -> Vec<f64> {
+            (0..d * d).map(|at| (0..d).map(|k| l[at / d * d + k] * l[at % d * d + k]).sum()).collect()
+        };
+        let r = [1.0, 0.5, 0.2, 0.5, 1.0, -0.3, 0.2, -0.3, 1.0];
+        let same = product(&factor(&r, 3, &Unwatched).unwrap(), 3);
+        assert!(same.iter().zip(&r).all(|(a, b)| (a - b).abs() < 1e-12));
+        // Two that go with the third, and against each other.
+        let r = [1.0, -0.9, 0.9, -0.9, 1.0, 0.9, 0.9, 0.9, 1.0];
+        let near = product(&factor(&r, 3, &Unwatched).unwrap(), 3);
+        assert!((0..3).all(|i| (near[i * 4] - 1.0).abs() < 1e-12));
+        assert!(near.iter().zip(&r).all(|(a, b)| (a - b).abs() < 0.45 && a * b > 0.0), "{near:?}");
+    }
+}

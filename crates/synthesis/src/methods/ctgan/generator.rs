@@ -1,0 +1,428 @@
+//! The generator: two layers, each with batch normalisation (Ioffe, Szegedy, ICML 2015) and ReLU, whose outputs are put
+//! before their inputs; then tanh for numbers within modes and the Gumbel softmax (Jang, Gu, Poole, ICLR 2017) for
+//! classes.
+//!
+//! A row's condition is one 1 among zeros: it adds a row of weights to each layer. A number counts as far as its class
+//! is a mode: tanh is multiplied by the modes' share of the head, as a spike's place within its class is 0 in real
+//! rows.
+
+use super::slot::{Sizes, Slot};
+use crate::methods::modes::{Class, Encoding};
+use kernels::dot::axpy;
+use neural::adam::Step;
+use neural::elementary::{exp_all, fill_gumbel, fill_normal, tanh};
+use neural::products::{gradient, product, product_add, transpose};
+use neural::team::Team;
+use runtime::draw::{mix, uniform};
+use runtime::error::{Error, Result};
+use runtime::memory;
+use runtime::progress::Progress;
+
+/// Of the Gumbel softmax.
+const TEMPERATURE: f32 = 0.2;
+const EPSILON: f32 = 1e-5;
+/// The share of the past that running means keep in a step.
+const MOMENTUM: f32 = 0.9;
+/// Rows of weights whose gradient one thread works out at a time.
+const ROWS: usize = 32;
+
+/// Where a layer stands among the parameters: the weight [inputs + conditions, outputs], then a row to be added, and
+/// for the first two another to be multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer {
+    pub inputs: usize,
+    pub outputs: usize,
+    pub at: usize,
+    /// Where its inputs start in a row of [`Slot::state`].
+    first: usize,
+}
+
+pub struct Generator {
+    pub sizes: Sizes,
+    pub layers: [Layer; 3],
+    pub parameters: Vec<f32>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    pub gradient: Vec<f32>,
+    /// The last two layers' weights, rows as columns, as far as their inputs are layers.
+    transposed: [Vec<f32>; 2],
+    /// Of each normalisation: 1 / deviation in the batch, running means and variances.
+    inverse: [Vec<f32>; 2],
+    pub running: [(Vec<f32>, Vec<f32>); 2],
+    /// Whether a column is a mode.
+    modes: Vec<bool>,
+    decay: f32,
+}
+
+impl Generator {
+    pub fn new(sizes: Sizes, encoding: &Encoding, decay: f32, seed: u64) -> Result<Self> {
+        let (h, c) = (sizes.hidden, sizes.conditions);
+        let mut size = 0;
+        let mut layer = |inputs: usize, outputs: usize, first: usize, more: usize| {
+            let layer = Layer { inputs, outputs, at: size, first };
+            size += (inputs + c + more) * outputs;
+            layer
+        };
+        let layers = [
+            layer(sizes.noise, h, 2 * h, 2),
+            layer(h + sizes.noise, h, h, 2),
+            layer(2 * h + sizes.noise, sizes.outputs, 0, 1),
+        ];
+        let mut parameters = memory::filled(0f32, size)?;
+        for (number, layer) in layers.iter().enumerate() {
+            let bound = 1.0 / ((layer.inputs + 1) as f32).sqrt();
+            let seed = mix(seed ^ mix(number as u64));
+            let n = (layer.inputs + c) * layer.outputs;
+            parameters[layer.at..][..n].iter_mut().enumerate().for_each(|(i, x)| *x = bound * uniform(seed, i as u64));
+            if number < 2 {
+                // Added 0, multiplied with 1.
+                parameters[layer.at + n + h..][..h].fill(1.0);
+            }
+        }
+        let floats = |n: usize| memory::filled(0f32, n);
+        let running = || Ok::<_, runtime::error::Error>((floats(h)?, memory::filled(1f32, h)?));
+        let classes = encoding.heads.iter().flat_map(|head| &head.classes);
+        Ok(Self {
+            sizes,
+            layers,
+            first: floats(size)?,
+            second: floats(size)?,
+            gradient: floats(size)?,
+            transposed: [floats(h * h)?, floats(2 * h * sizes.outputs)?],
+            inverse: [floats(h)?, floats(h)?],
+            running: [running()?, running()?],
+            modes: classes.map(|class| matches!(class, Class::Mode { .. })).collect(),
+            parameters,
+            decay,
+        })
+    }
+
+    /// The weight of the layer's inputs, that of its conditions, the row that is added, and the row that is multiplied
+    /// with.
+    pub fn parts(&self, layer: usize) -> [&[f32]; 4] {
+        let Layer { inputs, outputs, at, .. } = self.layers[layer];
+        let (weight, rest) = self.parameters[at..].split_at(inputs * outputs);
+        let (conditions, rest) = rest.split_at(self.sizes.conditions * outputs);
+        let (added, rest) = rest.split_at(outputs);
+        [weight, conditions, added, if layer < 2 { &rest[..outputs] } else { &[] }]
+    }
+
+    /// [n, outputs]: what the last layer gives for rows of these conditions, as the graph does.
+    pub fn outputs(&self, conditions: &[usize], seed: u64, progress: &dyn Progress) -> Result<Vec<f32>> {
+        let n = conditions.len();
+        let mut state = memory::filled(0f32, n * self.sizes.noise)?;
+        fill_normal(seed, &mut state);
+        for (number, &Layer { inputs, outputs, .. }) in self.layers.iter().enumerate() {
+            progress.check()?;
+            let [weight, of_conditions, added, times] = self.parts(number);
+            let mut out = memory::filled(0f32, n * outputs)?;
+            product(&state, weight, inputs, outputs, &mut out);
+            if self.sizes.conditions > 0 {
+                for (row, &condition) in out.chunks_exact_mut(outputs).zip(conditions) {
+                    axpy(1.0, &of_conditions[condition * outputs..][..outputs], row);
+                }
+            }
+            let Some((means, variances)) = self.running.get(number) else {
+                out.chunks_exact_mut(outputs).for_each(|row| axpy(1.0, added, row));
+                return Ok(out);
+            };
+            let mut wider = Vec::new();
+            memory::reserve(&mut wider, n * (outputs + inputs))?;
+            for (row, before) in out.chunks_exact(outputs).zip(state.chunks_exact(inputs)) {
+                let normal = row.iter().zip(means).zip(variances).map(|((x, m), v)| (x - m) / (v + EPSILON).sqrt());
+                wider.extend(normal.zip(times).zip(added).map(|((x, t), a)| (x * t + a).max(0.0)));
+                wider.extend_from_slice(before);
+            }
+            state = wider;
+        }
+        Err(Error::Internal("a generator has no last layer".into()))
+    }
+
+    /// Adds to what the last layer adds.
+    pub fn shift(&mut self, shifts: &[f32]) {
+        let Layer { inputs, outputs, at, .. } = self.layers[2];
+        let bias = at + (inputs + self.sizes.conditions) * outputs;
+        axpy(1.0, shifts, &mut self.parameters[bias..][..shifts.len()]);
+    }
+
+    /// What a layer gives for the rows of a slot, before anything else.
+    fn multiply(&self, layer: usize, slot: &Slot, out: &mut [f32]) {
+        let Layer { outputs, first, .. } = self.layers[layer];
+        let [weight, conditions, added, _] = self.parts(layer);
+        if layer < 2 {
+            out.fill(0.0);
+        } else {
+            out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(added));
+        }
+        product_add(&slot.state, self.sizes.state(), first, weight, outputs, out);
+        for (row, condition) in out.chunks_exact_mut(outputs).zip(&slot.conditions) {
+            if let Some(condition) = condition {
+                axpy(1.0, &conditions[condition.number as usize * outputs..][..outputs], row);
+            }
+        }
+    }
+
+    /// From the slots' sums to means and deviations of the batch; returns the means.
+    fn normalise(&mut self, layer: usize, slots: &[Slot]) -> Vec<f32> {
+        let h = self.sizes.hidden;
+        let n = self.sizes.batch() as f64;
+        let (running, inverse) = (&mut self.running[layer], &mut self.inverse[layer]);
+        (0..h)
+            .map(|j| {
+                let sum = |which: usize| slots.iter().map(|slot| f64::from(slot.sums[which][j])).sum::<f64>() / n;
+                let mean = sum(0);
+                let variance = (sum(1) - mean * mean).max(0.0);
+                inverse[j] = 1.0 / (variance as f32 + EPSILON).sqrt();
+                running.0[j] += (1.0 - MOMENTUM) * (mean as f32 - running.0[j]);
+                running.1[j] += (1.0 - MOMENTUM) * ((variance * n / (n - 1.0)) as f32 - running.1[j]);
+                mean as f32
+            })
+            .collect()
+    }
+
+    /// Makes the rows of all slots for their conditions.
+    pub fn make(&mut self, team: &Team, slots: &mut [Slot], encoding: &Encoding, seed: u64) -> Result<()> {
+        let Sizes { packs: p, hidden: h, noise, .. } = self.sizes;
+        let state = self.sizes.state();
+        for layer in 0..3 {
+            let means = if layer > 0 { self.normalise(layer - 1, slots) } else { Vec::new() };
+            let this = &*self;
+            team.fill(slots, 1, |number, slot| {
+                let slot = &mut slot[0];
+                if layer == 0 {
+                    let mut numbers = memory::filled(0f32, p * noise)?;
+                    fill_normal(mix(seed ^ number as u64), &mut numbers);
+                    for (to, from) in slot.state.chunks_exact_mut(state).zip(numbers.chunks_exact(noise)) {
+                        to[2 * h..].copy_from_slice(from);
+                    }
+                } else {
+                    let [_, _, added, times] = this.parts(layer - 1);
+                    let inverse = &this.inverse[layer - 1];
+                    let at = (2 - layer) * h;
+                    let rows = slot.normal[layer - 1].chunks_exact_mut(h).zip(slot.state.chunks_exact_mut(state));
+                    for (x, out) in rows {
+                        for (j, (x, y)) in x.iter_mut().zip(&mut out[at..at + h]).enumerate() {
+                            *x = (*x - means[j]) * inverse[j];
+                            let z = *x * times[j] + added[j];
+                            *y = if z > 0.0 { z } else { 0.0 };
+                        }
+                    }
+                }
+                if layer < 2 {
+                    let mut out = std::mem::take(&mut slot.normal[layer]);
+                    this.multiply(layer, slot, &mut out);
+                    slot.sums.iter_mut().for_each(|sum| sum.fill(0.0));
+                    let [first, second] = &mut slot.sums;
+                    for row in out.chunks_exact(h) {
+                        for ((&x, a), b) in row.iter().zip(&mut *first).zip(&mut *second) {
+                            *a += x;
+                            *b += x * x;
+                        }
+                    }
+                    slot.normal[layer] = out;
+                } else {
+                    let mut out = std::mem::take(&mut slot.logits);
+                    this.multiply(layer, slot, &mut out);
+                    slot.logits = out;
+                    this.activate(slot, encoding, mix(!seed ^ number as u64));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn activate(&self, slot: &mut Slot, encoding: &Encoding, seed: u64) {
+        let Sizes { columns, outputs: o, packs: p, .. } = self.sizes;
+        let data = self.sizes.data();
+        fill_gumbel(seed, &mut slot.made);
+        for (made, logits) in slot.made.chunks_exact_mut(o).zip(slot.logits.chunks_exact(o)) {
+            made.iter_mut().zip(logits).for_each(|(y, x)| *y = (*y + x) / TEMPERATURE);
+            for head in &encoding.heads {
+                let y = &mut made[head.first..][..head.classes.len()];
+                let most = y.iter().copied().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b });
+                y.iter_mut().for_each(|y| *y -= most);
+            }
+            exp_all(&mut made[..columns]);
+            for head in &encoding.heads {
+                let (y, modes) = (&mut made[head.first..][..head.classes.len()], &self.modes[head.first..]);
+                let inverse = 1.0 / y.iter().sum::<f32>();
+                y.iter_mut().for_each(|y| *y *= inverse);
+                if let Some(number) = head.number {
+                    let share: f32 = y.iter().zip(modes).filter(|(_, mode)| **mode).map(|(y, _)| y).sum();
+                    made[columns + number] = share * tanh(logits[columns + number]);
+                }
+            }
+        }
+        for (c, out) in slot.made_t.chunks_exact_mut(p).enumerate().take(data) {
+            out.iter_mut().zip(slot.made.chunks_exact(o)).for_each(|(x, row)| *x = row[c]);
+        }
+    }
+
+    /// From the gradient at what was made (`slope_t`) to that of the last layer's outputs, in their place, with what
+    /// misses a condition.
+    fn activate_back(&self, slot: &mut Slot, encoding: &Encoding) {
+        let Sizes { columns, numbers, outputs: o, packs: p, .. } = self.sizes;
+        let share = 1.0 / self.sizes.batch() as f32;
+        slot.loss = 0.0;
+        let mut back = vec![0f32; o];
+        for pack in 0..p {
+            let (made, logits) = (&slot.made[pack * o..][..o], &mut slot.logits[pack * o..][..o]);
+            back.iter_mut().zip(slot.slope_t.iter().skip(pack).step_by(p)).for_each(|(b, &g)| *b = g);
+            let condition = slot.conditions[pack];
+            for head in &encoding.heads {
+                let range = head.first..head.first + head.classes.len();
+                let (y, g) = (&made[range.clone()], &mut back[..]);
+                if let Some(number) = head.number {
+                    let at = columns + number;
+                    let t = tanh(logits[at]);
+                    let mut held = 0.0;
+                    for c in range.clone().filter(|&c| self.modes[c]) {
+                        held += made[c];
+                        g[c] += g[at] * t;
+                    }
+                    logits[at] = g[at] * held * (1.0 - t * t);
+                }
+                let g = &g[range.clone()];
+                let mean: f32 = y.iter().zip(g).map(|(y, g)| y * g).sum();
+                let out = &mut logits[range.clone()];
+                match condition.filter(|condition| condition.first as usize == head.first) {
+                    Some(condition) => {
+                        let chosen = condition.column as usize - head.first;
+                        let mut shares = out.to_vec();
+                        let x = shares[chosen];
+                        slot.loss += f64::from(neural::elementary::softmax(&mut shares) - x);
+                        shares[chosen] -= 1.0;
+                        for (((out, y), g), s) in out.iter_mut().zip(y).zip(g).zip(&shares) {
+                            *out = y * (g - mean) / TEMPERATURE + share * s;
+                        }
+                    }
+                    None => out.iter_mut().zip(y).zip(g).for_each(|((x, y), g)| *x = y * (g - mean) / TEMPERATURE),
+                }
+            }
+            logits[columns + numbers..].fill(0.0);
+        }
+    }
+
+    /// One step against the gradients in the slots, or its gradient alone; returns the loss of missed conditions.
+    pub fn train(&mut self, team: &Team, slots: &mut [Slot], encoding: &Encoding, step: Option<Step>) -> Result<f64> {
+        let Sizes { hidden: h, outputs: o, .. } = self.sizes;
+        let state = self.sizes.state();
+        let n = self.sizes.batch() as f32;
+        let (second, third) = (self.layers[1], self.layers[2]);
+        transpose(&self.parameters[second.at..][..h * h], h, h, &mut self.transposed[0]);
+        transpose(&self.parameters[third.at..][..2 * h * o], 2 * h, o, &mut self.transposed[1]);
+        let this = &*self;
+        // Layer 2 is the second one's normalisation, 1 the first one's; 0 has what is left of that.
+        for layer in [2usize, 1, 0] {
+            let sums: Vec<[f32; 2]> = (0..h)
+                .map(|j| [0, 1].map(|which| slots.iter().map(|slot| slot.sums[which][j]).sum::<f32>() / n))
+                .collect();
+            team.fill(slots, 1, |_, slot| {
+                let slot = &mut slot[0];
+                if layer == 2 {
+                    this.activate_back(slot, encoding);
+                    product(&slot.logits, &this.transposed[1], o, 2 * h, &mut slot.back);
+                } else {
+                    // Through the normalisation above: (γ / σ) (g − mean g − x mean(g x)).
+                    let [_, _, _, times] = this.parts(layer);
+                    let inverse = &this.inverse[layer];
+                    let rows = slot.back_normal[layer].chunks_exact_mut(h).zip(slot.normal[layer].chunks_exact(h));
+                    for (g, x) in rows {
+                        for (j, (g, x)) in g.iter_mut().zip(x).enumerate() {
+                            *g = times[j] * inverse[j] * (*g - sums[j][0] - x * sums[j][1]);
+                        }
+                    }
+                    if layer == 0 {
+                        return Ok(());
+                    }
+                    let mut more = memory::filled(0f32, slot.back_normal[1].len())?;
+                    product(&slot.back_normal[1], &this.transposed[0], h, h, &mut more);
+                    for (to, from) in slot.back.chunks_exact_mut(2 * h).zip(more.chunks_exact(h)) {
+                        axpy(1.0, from, &mut to[h..]);
+                    }
+                }
+                // The gradient of layer − 1's output, and its sums.
+                let at = (2 - layer) * h;
+                slot.sums.iter_mut().for_each(|sum| sum.fill(0.0));
+                let [first, second] = &mut slot.sums;
+                let rows = slot.back_normal[layer - 1].chunks_exact_mut(h).zip(slot.back.chunks_exact(2 * h));
+                let rows = rows.zip(slot.state.chunks_exact(state)).zip(slot.normal[layer - 1].chunks_exact(h));
+                for (((to, back), y), x) in rows {
+                    for j in 0..h {
+                        let g = if y[at + j] > 0.0 { back[at + j] } else { 0.0 };
+                        to[j] = g;
+                        first[j] += g;
+                        second[j] += g * x[j];
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        self.collect(team, slots)?;
+        if let Some(step) = step {
+            let (decay, parameters) = (self.decay, &mut self.parameters);
+            self.gradient.iter_mut().zip(&*parameters).for_each(|(g, x)| *g += decay * x);
+            step.update(parameters, &self.gradient, &mut self.first, &mut self.second);
+        }
+        Ok(slots.iter().map(|slot| slot.loss).sum::<f64>() / f64::from(n))
+    }
+
+    /// Sums the gradients of all weights over the slots.
+    fn collect(&mut self, team: &Team, slots: &[Slot]) -> Result<()> {
+        let sizes = self.sizes;
+        let (h, state) = (sizes.hidden, sizes.state());
+        /// Some rows of a layer's inputs, or all that is not its inputs.
+        struct Job<'a> {
+            layer: usize,
+            first: Option<usize>,
+            out: &'a mut [f32],
+        }
+        let mut jobs = Vec::new();
+        let mut rest = &mut self.gradient[..];
+        for (number, layer) in self.layers.iter().enumerate() {
+            let (weight, more) = rest.split_at_mut(layer.inputs * layer.outputs);
+            for (block, out) in weight.chunks_mut(ROWS * layer.outputs).enumerate() {
+                jobs.push(Job { layer: number, first: Some(layer.first + block * ROWS), out });
+            }
+            let after = (sizes.conditions + if number < 2 { 2 } else { 1 }) * layer.outputs;
+            let (out, more) = more.split_at_mut(after);
+            jobs.push(Job { layer: number, first: None, out });
+            rest = more;
+        }
+        team.fill(&mut jobs, 1, |_, job| {
+            let Job { layer, first, out } = &mut job[0];
+            out.fill(0.0);
+            let n = self.layers[*layer].outputs;
+            for slot in slots {
+                let back = if *layer < 2 { &slot.back_normal[*layer] } else { &slot.logits };
+                let Some(first) = *first else {
+                    let (conditions, rows) = out.split_at_mut(sizes.conditions * n);
+                    for (condition, back) in slot.conditions.iter().zip(back.chunks_exact(n)) {
+                        if let Some(condition) = condition {
+                            axpy(1.0, back, &mut conditions[condition.number as usize * n..][..n]);
+                        }
+                    }
+                    if *layer == 2 {
+                        back.chunks_exact(n).for_each(|back| axpy(1.0, back, rows));
+                        continue;
+                    }
+                    // Scale and shift: of what came back before the normalisation.
+                    let (added, times) = rows.split_at_mut(h);
+                    let at = (1 - *layer) * h;
+                    let all = slot.back.chunks_exact(2 * h).zip(slot.state.chunks_exact(state));
+                    for ((back, y), x) in all.zip(slot.normal[*layer].chunks_exact(h)) {
+                        for j in 0..h {
+                            let g = if y[at + j] > 0.0 { back[at + j] } else { 0.0 };
+                            added[j] += g;
+                            times[j] += g * x[j];
+                        }
+                    }
+                    continue;
+                };
+                gradient(&slot.state, state, first, back, n, out);
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Classes as frequent as in the rows. What a network was trained for leaves them a little off: the hidden vectors that rows
+//! are made of are not quite those that it learned from. Adding to the last layer's biases mends that, and leaves what
+//! depends on the hidden vector alone: `b_c ← b_c + ln (share of c in the rows / mean of softmax(o + b)_c)`, again and
+//! again, which is iterative proportional fitting (Deming, Stephan 1940) of one margin at a time.
+
+use super::Encoding;
+use neural::elementary::softmax;
+use runtime::error::Result;
+use runtime::progress::Progress;
+
+const ROUNDS: usize = 20;
+/// Outputs of all columns and rows that are looked at.
+const OUTPUTS: usize = 1 << 21;
+/// A bias moves by no more than this in a round.
+const MOST: f64 = 1.0;
+
+/// Rows of outputs that tell enough.
+pub fn rows(encoding: &Encoding) -> usize {
+    (OUTPUTS / encoding.columns.max(1)).clamp(256, 8192)
+}
+
+/// How many of them go through a network of so many parameters together: some milliseconds, after which a cancel request
+/// is looked for.
+pub fn together(parameters: usize) -> usize {
+    ((1 << 27) / parameters.max(1)).clamp(1, 512)
+}
+
+/// What is to be added to the biases of all classes, for outputs [n, `width`] of hidden vectors as rows are made of.
+pub fn shifts(encoding: &Encoding, outputs: &[f32], width: usize, progress: &dyn Progress) -> Result<Vec<f32>> {
+    let mut shifts = vec![0f32; encoding.columns];
+    for head in &encoding.heads {
+        let rows: u64 = head.counts.iter().sum();
+        let classes = head.first..head.first + head.classes.len();
+        let (mut shares, mut sums) = (vec![0f32; classes.len()], vec![0f64; classes.len()]);
+        for _ in 0..ROUNDS {
+            progress.check()?;
+            sums.fill(0.0);
+            for row in outputs.chunks_exact(width) {
+                let all = row[classes.clone()].iter().zip(&shifts[classes.clone()]);
+                shares.iter_mut().zip(all).for_each(|(share, (o, b))| *share = o + b);
+                softmax(&mut shares);
+                sums.iter_mut().zip(&shares).for_each(|(sum, &share)| *sum += f64::from(share));
+            }
+            let n = (outputs.len() / width) as f64;
+            for ((shift, sum), &count) in shifts[classes.clone()].iter_mut().zip(&sums).zip(&head.counts) {
+                let far = (count as f64 / rows as f64).ln() - (sum / n).max(1e-12).ln();
+                *shift += far.clamp(-MOST, MOST) as f32;
+            }
+        }
+    }
+    Ok(shifts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::modes::{Class, Head};
+    use runtime::draw::uniform;
+    use runtime::progress::Unwatched;
+
+    #[test]
+    fn classes_come_up_as_often_as_they_should_and_their_order_stays() {
+        let head = |first: usize, counts: Vec<u64>| Head {
+            first,
+            classes: (0..counts.len() as u32).map(Class::Code).collect(),
+            counts,
+            number: None,
+            category: true,
+        };
+        let heads = vec![head(0, vec![700, 290, 10]), head(3, vec![500, 500])];
+        let encoding = Encoding { heads, columns: 5, ..Encoding::default() };
+        let (n, width) = (4000, 8);
+        let outputs: Vec<f32> = (0..n * width).map(|i| 3.0 * uniform(1, i as u64) + (i % width) as f32).collect();
+        let shifts = shifts(&encoding, &outputs, width, &Unwatched).unwrap();
+        for head in &encoding.heads {
+            let k = head.classes.len();
+            let mut means = vec![0f64; k];
+            for row in outputs.chunks_exact(width) {
+                let mut shares: Vec<f32> = (head.first..head.first + k).map(|c| row[c] + shifts[c]).collect();
+                softmax(&mut shares);
+                means.iter_mut().zip(&shares).for_each(|(mean, &share)| *mean += f64::from(share) / n as f64);
+            }
+            let rows: u64 = head.counts.iter().sum();
+            for (mean, &count) in means.iter().zip(&head.counts) {
+                assert!((mean - count as f64 / rows as f64).abs() < 1e-3, "{means:?}");
+            }
+        }
+    }
+}

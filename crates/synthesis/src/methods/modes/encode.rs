@@ -1,0 +1,142 @@
+//! Rows into indices and numbers within modes.
+
+use ahash::AHashMap;
+
+use super::{Class, Encoding};
+use crate::{Task, Values};
+use runtime::draw::{mix, uniform};
+use runtime::error::{Error, Result};
+use runtime::memory;
+use runtime::parallel::for_each_chunk;
+use tabular::NONE;
+
+/// Rows encoded between two looks at a cancel request.
+const CHUNK: usize = 2048;
+
+/// Encoded rows.
+pub struct Encoded {
+    pub rows: usize,
+    /// [rows, heads]: columns of classes.
+    pub classes: Vec<u32>,
+    /// [rows, numbers]: within modes; 0 where the class is none.
+    pub numbers: Vec<f32>,
+}
+
+/// How the values of one field are found among its classes.
+struct Lookup {
+    /// Of each code.
+    codes: Vec<u32>,
+    /// Of the bits of each value.
+    values: AHashMap<u64, u32>,
+    null: u32,
+    /// Of each mode: its column, the logarithm of its weight over its deviation, its mean and its deviation.
+    modes: Vec<(u32, f64, f64, f64)>,
+}
+
+impl Lookup {
+    fn new(encoding: &Encoding, head: usize, values: &Values) -> Result<Self> {
+        let head = &encoding.heads[head];
+        let mut lookup = Self { codes: Vec::new(), values: AHashMap::new(), null: NONE, modes: Vec::new() };
+        if let Values::Codes(codes) = values {
+            let most = codes.iter().filter(|&&code| code != NONE).max();
+            let others = head.classes.iter().position(|class| *class == Class::Others);
+            let others = others.map_or(NONE, |at| (head.first + at) as u32);
+            lookup.codes = memory::filled(others, most.map_or(0, |&most| most as usize + 1))?;
+        }
+        for ((class, column), &count) in head.classes.iter().zip(head.first as u32..).zip(&head.counts) {
+            match *class {
+                Class::Null => lookup.null = column,
+                Class::Code(code) => lookup.codes[code as usize] = column,
+                Class::Others => {}
+                Class::Value(value) => drop(lookup.values.insert(value.to_bits(), column)),
+                Class::Mode { mean, deviation } => {
+                    lookup.modes.push((column, (count as f64 / deviation).ln(), mean, deviation));
+                }
+            }
+        }
+        Ok(lookup)
+    }
+
+    /// The class of a number and where it stands within; `u` from 0 to 1 chooses among modes.
+    fn number(&self, x: f64, u: f64) -> (u32, f32) {
+        let x = x + 0.0;
+        if let Some(&column) = self.values.get(&x.to_bits()) {
+            return (column, 0.0);
+        }
+        let density = |&(_, weight, mean, deviation): &(u32, f64, f64, f64)| {
+            let far = x / deviation - mean / deviation;
+            weight - far * far / 2.0
+        };
+        let most = self.modes.iter().map(density).fold(f64::NEG_INFINITY, f64::max);
+        let share = |mode: &(u32, f64, f64, f64)| (density(mode) - most).exp();
+        let mut left = u * self.modes.iter().map(share).sum::<f64>();
+        let mut chosen = self.modes.last();
+        for mode in &self.modes {
+            left -= share(mode);
+            if left < 0.0 {
+                chosen = Some(mode);
+                break;
+            }
+        }
+        chosen.map_or((NONE, 0.0), |&(column, _, mean, deviation)| {
+            (column, (x / (4.0 * deviation) - mean / (4.0 * deviation)).clamp(-1.0, 1.0) as f32)
+        })
+    }
+}
+
+impl Encoded {
+    /// The rows of a task, by the encoding that was learned from them.
+    pub fn new(encoding: &Encoding, task: &Task) -> Result<Self> {
+        let (rows, heads, numbers) = (task.rows.rows, encoding.heads.len(), encoding.numbers);
+        let (columns, seed) = (&task.rows.columns, task.seed);
+        let lookups = columns.iter().enumerate();
+        let lookups = lookups.map(|(head, values)| Lookup::new(encoding, head, values)).collect::<Result<Vec<_>>>()?;
+        let mut parts: Vec<(Vec<u32>, Vec<f32>)> = vec![Default::default(); rows.div_ceil(CHUNK)];
+        for_each_chunk(
+            &mut parts,
+            1,
+            task.threads,
+            task.progress,
+            || (),
+            |(), number, part| {
+                let (classes, within) = &mut part[0];
+                let range = number * CHUNK..((number + 1) * CHUNK).min(rows);
+                memory::reserve(classes, range.len() * heads)?;
+                *within = memory::filled(0f32, range.len() * numbers)?;
+                for (r, row) in range.enumerate() {
+                    for (h, (lookup, values)) in lookups.iter().zip(columns).enumerate() {
+                        let column = match values {
+                            _ if values.is_null(row) => lookup.null,
+                            Values::Codes(codes) => lookup.codes[codes[row] as usize],
+                            Values::Numbers(all) => {
+                                let u = uniform(mix(seed ^ h as u64), row as u64) / 2.0 + 0.5;
+                                let (column, at) = lookup.number(all[row], f64::from(u));
+                                if let Some(n) = encoding.heads[h].number {
+                                    within[r * numbers + n] = at;
+                                }
+                                column
+                            }
+                        };
+                        if column == NONE {
+                            return Err(Error::Internal("a value has no class".into()));
+                        }
+                        classes.push(column);
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        let (mut classes, mut within) = (Vec::new(), Vec::new());
+        memory::reserve(&mut classes, rows * heads)?;
+        memory::reserve(&mut within, rows * numbers)?;
+        for (a, b) in parts {
+            classes.extend_from_slice(&a);
+            within.extend_from_slice(&b);
+        }
+        Ok(Self { rows, classes, numbers: within })
+    }
+
+    pub fn row(&self, row: usize, heads: usize, numbers: usize) -> (&[u32], &[f32]) {
+        (&self.classes[row * heads..][..heads], &self.numbers[row * numbers..][..numbers])
+    }
+}

@@ -1,0 +1,173 @@
+//! A variational autoencoder of rows (Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling tabular data using
+//! conditional GAN", NeurIPS 2019, section 4.4; Kingma, Welling, "Auto-encoding variational Bayes", ICLR 2014).
+//!
+//! Rows are encoded by [`modes`](super::modes). The encoder gives a normal distribution of a hidden vector for each
+//! row, the decoder for a hidden vector a distribution of each head's class and a normal distribution of its number
+//! within the class. With `f` the `loss_factor`, what is made small is
+//! `f · (Σ_heads −ln p(class) + Σ_numbers (α − tanh o)² / 2δ² + ln δ) − ½ Σ (1 + ln σ² − μ² − σ²)`.
+//! New rows are the decoder's draws for standard normal hidden vectors. The paper takes the likeliest class of each
+//! head; here it is drawn, and so is the number within it: the likeliest alone would leave out rare values and narrow
+//! every number.
+//!
+//! Last, biases are moved until classes come up as often as in the rows ([`calibrate`](super::modes::calibrate)).
+//!
+//! The learning rate rises over the first tenth of the steps and falls to zero along a cosine, which with a larger rate
+//! needs few epochs.
+//!
+//! Cost: `6 · (3/2 h² + 3 h z + 1/2 h d)` operations for a row and epoch, for layers `h` wide, hidden vectors of `z` and
+//! `d` outputs: the first layer adds rows of weights instead of multiplying by ones and zeros.
+
+mod network;
+mod step;
+
+use serde_json::{Map, Value};
+
+use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
+use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Task};
+use network::Network;
+use neural::elementary::fill_normal;
+use neural::products::product;
+use neural::team;
+use onnx::graph::{Axis, GraphBuilder};
+use onnx::proto::data_type;
+use onnx::stored::{DataWriter, Files};
+use runtime::draw::mix;
+use runtime::error::Result;
+use runtime::memory;
+use runtime::options::Options;
+
+/// How a model is trained.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    epochs: usize,
+    batch: usize,
+    learning_rate: f32,
+    loss_factor: f32,
+    decay: f32,
+    latent: usize,
+    hidden: usize,
+}
+
+fn settings(options: &mut Options) -> Result<Settings> {
+    Ok(Settings {
+        epochs: options.integer("epochs", 60, 1, 100_000)? as usize,
+        batch: options.integer("batch_size", 500, 1, 65_536)? as usize,
+        learning_rate: options.float("learning_rate", 3e-3, 1e-7, 1.0)?,
+        loss_factor: options.float("loss_factor", 2.0, 1e-3, 1e3)?,
+        decay: options.float("weight_decay", 1e-5, 0.0, 1.0)?,
+        latent: options.integer("latent", 32, 1, 1024)? as usize,
+        hidden: options.integer("hidden", 128, 1, 4096)? as usize,
+    })
+}
+
+/// Learns from the rows of a task.
+pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+    let settings = settings(options)?;
+    let encoding = Encoding::fit(task.fields, task.rows, task.progress)?;
+    let encoded = Encoded::new(&encoding, task)?;
+    let network = Network::new(&encoding, settings.hidden, settings.latent, task.seed)?;
+    let seed = task.seed;
+    let (mut network, losses) = team::run(task.threads, task.progress, "epochs", settings.epochs, |team| {
+        step::train(team, network, &encoding, &encoded, &settings, seed)
+    })?;
+    calibrate(&mut network, &encoding, task)?;
+    let mut figures = Map::new();
+    figures.insert("loss".into(), losses.last().map_or(Value::Null, |&(a, b)| (a + b).into()));
+    let part = |part: fn(&(f64, f64)) -> f64| Value::from(losses.iter().map(part).collect::<Vec<f64>>());
+    figures.insert("reconstruction_losses".into(), part(|loss| loss.0));
+    figures.insert("divergences".into(), part(|loss| loss.1));
+    let mut data = DataWriter::default();
+    encoding.write(&mut data);
+    data.tensor("tvae.latent", &[1], [network.shape.latent as u64]);
+    Ok(Parts { graph: graph(&network, &encoding), data, figures, released: None })
+}
+
+/// Classes come up as often as in the rows.
+fn calibrate(network: &mut Network, encoding: &Encoding, task: &Task) -> Result<()> {
+    let shape = network.shape;
+    let rows = calibrate::rows(encoding);
+    let last = shape.decoder[2];
+    let mut outputs = Vec::new();
+    memory::reserve(&mut outputs, rows * last.outputs)?;
+    let together = calibrate::together(shape.parameters);
+    for start in (0..rows).step_by(together) {
+        let n = together.min(rows - start);
+        let mut x = memory::filled(0f32, n * shape.latent)?;
+        fill_normal(mix(mix(task.seed ^ mix(!0)) ^ start as u64), &mut x);
+        for (number, &layer) in shape.decoder.iter().enumerate() {
+            task.progress.check()?;
+            let (weight, bias) = network.layer(layer);
+            let mut out = memory::filled(0f32, n * layer.outputs)?;
+            product(&x, weight, layer.inputs, layer.outputs, &mut out);
+            step::add_bias(&mut out, bias);
+            if number < 2 {
+                step::relu(&mut out);
+            }
+            x = out;
+        }
+        outputs.extend_from_slice(&x);
+    }
+    let shifts = calibrate::shifts(encoding, &outputs, last.outputs, task.progress)?;
+    network.parameters[last.bias()..].iter_mut().zip(shifts).for_each(|(bias, shift)| *bias += shift);
+    Ok(())
+}
+
+fn graph(network: &Network, encoding: &Encoding) -> GraphBuilder {
+    let shape = &network.shape;
+    let mut g = GraphBuilder::new("tvae");
+    let latent = shape.latent;
+    g.input("noise", data_type::FLOAT, &[Axis::Named("n"), Axis::Fixed(latent + encoding.numbers)]);
+    g.input("uniform", data_type::FLOAT, &[Axis::Named("n"), Axis::Fixed(encoding.heads.len())]);
+    let hidden = if encoding.numbers > 0 {
+        let sizes = g.int64s("noise_sizes", &[2], &[latent as i64, encoding.numbers as i64]);
+        let axis = vec![onnx::graph::int_attribute("axis", 1)];
+        g.node_to("Split", &["noise", &sizes], axis, &["hidden", "within"]);
+        "hidden"
+    } else {
+        "noise"
+    };
+    let mut x = hidden.to_owned();
+    for (number, layer) in shape.decoder[..2].iter().enumerate() {
+        let (weight, bias) = network.layer(*layer);
+        let weight = g.floats(&format!("decoder_{number}"), &[layer.inputs, layer.outputs], weight);
+        let bias = g.floats(&format!("decoder_bias_{number}"), &[layer.outputs], bias);
+        x = g.node("Gemm", &[&x, &weight, &bias]);
+        x = g.node("Relu", &[&x]);
+    }
+    let last = shape.decoder[2];
+    let (weight, bias) = network.layer(last);
+    let deviations: Vec<f32> = network.deviations().iter().map(|x| x.exp()).collect();
+    let within = (encoding.numbers > 0).then_some(("within", &deviations[..]));
+    decode_graph(&mut g, encoding, &Noise { within, uniform: "uniform" }, |g, columns| {
+        let part: Vec<f32> = weight.chunks_exact(last.outputs).flat_map(|row| &row[columns.clone()]).copied().collect();
+        let name = |what: &str| format!("{what}_{}", columns.start);
+        let weight = g.floats(&name("outputs"), &[last.inputs, columns.len()], &part);
+        let bias = g.floats(&name("output_bias"), &[columns.len()], &bias[columns.clone()]);
+        g.node("Gemm", &[&x, &weight, &bias])
+    });
+    g
+}
+
+struct Tvae {
+    decoder: Decoder,
+    latent: usize,
+}
+
+/// A trained model.
+pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+    let decoder = Decoder::open(files, fields)?;
+    let ([_], latent) = files.tensor::<u64, 1>("tvae.latent")?;
+    match latent.first() {
+        Some(&latent @ 1..=4096) => Ok(Box::new(Tvae { decoder, latent: latent as usize })),
+        _ => Err(files.damaged("tvae.latent is no width")),
+    }
+}
+
+impl Generator for Tvae {
+    fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame> {
+        self.decoder.sample(draw, graph, self.latent + self.decoder.numbers, |_| Ok(Vec::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! The parameters of encoder and decoder, in one vector.
+
+use crate::methods::modes::Encoding;
+use neural::dense::PAD;
+use runtime::draw::{mix, uniform};
+use runtime::error::Result;
+use runtime::memory;
+
+/// Where a layer `x W + b` stands among the parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer {
+    pub inputs: usize,
+    pub outputs: usize,
+    /// Of the weight [inputs, outputs]; the bias [outputs] comes after it.
+    pub at: usize,
+}
+
+impl Layer {
+    pub fn size(&self) -> usize {
+        (self.inputs + 1) * self.outputs
+    }
+
+    pub fn bias(&self) -> usize {
+        self.at + self.inputs * self.outputs
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Classes of all heads.
+    pub columns: usize,
+    pub numbers: usize,
+    pub heads: usize,
+    pub latent: usize,
+    pub hidden: usize,
+    pub encoder: [Layer; 3],
+    pub decoder: [Layer; 3],
+    /// Where the logarithms of the deviations within classes [columns] stand.
+    pub deviations: usize,
+    pub parameters: usize,
+}
+
+pub struct Network {
+    pub shape: Shape,
+    pub parameters: Vec<f32>,
+}
+
+impl Network {
+    /// The decoder's last hidden layer is half as wide: every output costs as many operations a new row as that layer has
+    /// numbers. Widths are rounded up to whole registers. Weights and biases are uniform up to 1 / √inputs, deviations 0.1, both
+    /// as the paper's code has them.
+    pub fn new(encoding: &Encoding, hidden: usize, latent: usize, seed: u64) -> Result<Self> {
+        let (hidden, latent) = (hidden.next_multiple_of(PAD), latent.next_multiple_of(PAD));
+        let narrow = hidden.div_ceil(2).next_multiple_of(PAD);
+        let mut parameters = 0;
+        let mut layer = |inputs: usize, outputs: usize| {
+            let layer = Layer { inputs, outputs, at: parameters };
+            parameters += layer.size();
+            layer
+        };
+        let inputs = encoding.columns + encoding.numbers;
+        let outputs = inputs.next_multiple_of(PAD);
+        let encoder = [layer(inputs, hidden), layer(hidden, hidden), layer(hidden, 2 * latent)];
+        let decoder = [layer(latent, hidden), layer(hidden, narrow), layer(narrow, outputs)];
+        let deviations = parameters;
+        parameters += encoding.columns;
+        let mut values = memory::filled(0f32, parameters)?;
+        for (number, layer) in encoder.iter().chain(&decoder).enumerate() {
+            // One of each head's inputs is 1: that counts, not how many columns there are.
+            let inputs = if number == 0 { encoding.heads.len() } else { layer.inputs };
+            let bound = 1.0 / (inputs as f32).sqrt();
+            let seed = mix(seed ^ mix(number as u64));
+            let all = values[layer.at..][..layer.size()].iter_mut().enumerate();
+            all.for_each(|(i, x)| *x = bound * uniform(seed, i as u64));
+        }
+        values[deviations..].fill(0.1f32.ln());
+        let shape = Shape {
+            columns: encoding.columns,
+            numbers: encoding.numbers,
+            heads: encoding.heads.len(),
+            latent,
+            hidden,
+            encoder,
+            decoder,
+            deviations,
+            parameters,
+        };
+        Ok(Self { shape, parameters: values })
+    }
+
+    /// The weight and the bias of a layer.
+    pub fn layer(&self, layer: Layer) -> (&[f32], &[f32]) {
+        let (weight, rest) = self.parameters[layer.at..].split_at(layer.inputs * layer.outputs);
+        (weight, &rest[..layer.outputs])
+    }
+
+    /// The logarithms of the deviations within classes.
+    pub fn deviations(&self) -> &[f32] {
+        &self.parameters[self.shape.deviations..]
+    }
+}

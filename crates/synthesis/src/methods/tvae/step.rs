@@ -1,0 +1,374 @@
+//! Training: forward and backward in closed form, a part of a batch at a time.
+//!
+//! A batch is cut into parts of [`PART`] rows; each part's gradient is worked out on one thread, and gradients are
+//! added in the order of the parts, so that any number of threads gives the same bits.
+
+use rayon::prelude::*;
+
+use super::Settings;
+use super::network::{Layer, Network, Shape};
+use crate::methods::modes::{Class, Encoded, Encoding};
+use kernels::dot::axpy;
+use neural::adam::Step;
+use neural::elementary::{exp_all, fill_normal, softmax, tanh};
+use neural::products::{gradient, product, transpose};
+use neural::team::Team;
+use runtime::draw::{mix, shuffled};
+use runtime::error::Result;
+use runtime::memory;
+
+/// Rows whose gradient is worked out together.
+pub const PART: usize = 125;
+/// Parameters that one thread moves at a time.
+const BLOCK: usize = 8192;
+/// Deviations stay between these, as in the paper's code (and no wider than a class).
+const DEVIATIONS: (f32, f32) = (0.01, 1.0);
+
+/// What a part of a batch needs, kept from step to step.
+struct Part {
+    gradient: Vec<f32>,
+    /// Sums over rows: of the reconstruction loss, and of the divergence.
+    losses: (f64, f64),
+    /// [rows, …] outputs of the layers, and their gradients.
+    hidden: [Vec<f32>; 4],
+    moments: Vec<f32>,
+    noise: Vec<f32>,
+    latent: Vec<f32>,
+    outputs: Vec<f32>,
+    back: [Vec<f32>; 2],
+    back_latent: Vec<f32>,
+    back_moments: Vec<f32>,
+}
+
+impl Part {
+    fn new(shape: &Shape, rows: usize) -> Result<Self> {
+        let floats = |width: usize| memory::filled(0f32, rows * width);
+        let hidden = || floats(shape.hidden);
+        Ok(Self {
+            gradient: memory::filled(0f32, shape.parameters)?,
+            losses: (0.0, 0.0),
+            hidden: [hidden()?, hidden()?, hidden()?, hidden()?],
+            moments: floats(2 * shape.latent)?,
+            noise: floats(shape.latent)?,
+            latent: floats(shape.latent)?,
+            outputs: floats(shape.decoder[2].outputs)?,
+            back: [hidden()?, hidden()?],
+            back_latent: floats(shape.latent)?,
+            back_moments: floats(2 * shape.latent)?,
+        })
+    }
+}
+
+/// What all parts of a step read.
+struct Batch<'a> {
+    shape: &'a Shape,
+    parameters: &'a [f32],
+    /// The weights of all layers but the first, rows as columns, where the layers stand.
+    transposed: &'a [f32],
+    encoding: &'a Encoding,
+    encoded: &'a Encoded,
+    /// Whether a column is a mode.
+    modes: &'a [bool],
+    rows: &'a [u32],
+    seed: u64,
+    loss_factor: f32,
+}
+
+pub fn add_bias(out: &mut [f32], bias: &[f32]) {
+    out.chunks_exact_mut(bias.len()).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+}
+
+pub fn relu(out: &mut [f32]) {
+    out.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { 0.0 });
+}
+
+/// Gradients pass where the output of a ReLU is above 0.
+fn relu_back(back: &mut [f32], output: &[f32]) {
+    back.iter_mut().zip(output).for_each(|(g, &y)| *g = if y > 0.0 { *g } else { 0.0 });
+}
+
+impl Batch<'_> {
+    fn layer(&self, layer: Layer) -> (&[f32], &[f32]) {
+        (&self.parameters[layer.at..layer.bias()], &self.parameters[layer.bias()..][..layer.outputs])
+    }
+
+    fn forward(&self, layer: Layer, x: &[f32], out: &mut [f32]) {
+        let (weight, bias) = self.layer(layer);
+        product(x, weight, layer.inputs, layer.outputs, out);
+        add_bias(out, bias);
+    }
+
+    /// Adds the gradient of a layer, and works out that of its input.
+    fn backward(&self, layer: Layer, x: &[f32], back: &[f32], sum: &mut [f32], input: &mut [f32]) {
+        let (weight, bias) = sum[layer.at..][..layer.size()].split_at_mut(layer.inputs * layer.outputs);
+        gradient(x, layer.inputs, 0, back, layer.outputs, weight);
+        back.chunks_exact(layer.outputs).for_each(|row| bias.iter_mut().zip(row).for_each(|(b, g)| *b += g));
+        let transposed = &self.transposed[layer.at..layer.bias()];
+        product(back, transposed, layer.outputs, layer.inputs, input);
+    }
+
+    /// The losses and the gradient of the rows of a part.
+    fn run(&self, number: usize, part: &mut Part) {
+        let shape = self.shape;
+        let (h, z, o) = (shape.hidden, shape.latent, shape.decoder[2].outputs);
+        let rows = &self.rows[number * PART..((number + 1) * PART).min(self.rows.len())];
+        let n = rows.len();
+        let Part { gradient: sum, losses, hidden, moments, noise, latent, outputs, back, back_latent, back_moments } =
+            part;
+        sum.fill(0.0);
+        let [e1, e2, d1, d2] = hidden.each_mut().map(|x| &mut x[..n * h]);
+        let narrow = n * shape.decoder[2].inputs;
+        let d2 = &mut d2[..narrow];
+        let (moments, noise, latent) = (&mut moments[..n * 2 * z], &mut noise[..n * z], &mut latent[..n * z]);
+        let outputs = &mut outputs[..n * o];
+        let [back1, back2] = back.each_mut().map(|x| &mut x[..n * h]);
+        let (back_latent, back_moments) = (&mut back_latent[..n * z], &mut back_moments[..n * 2 * z]);
+        let encoded = |row: u32| self.encoded.row(row as usize, shape.heads, shape.numbers);
+
+        let first = shape.encoder[0];
+        let (weight, bias) = self.layer(first);
+        for (&row, out) in rows.iter().zip(e1.chunks_exact_mut(h)) {
+            let (classes, numbers) = encoded(row);
+            out.copy_from_slice(bias);
+            classes.iter().for_each(|&c| axpy(1.0, &weight[c as usize * h..][..h], out));
+            for (&x, w) in numbers.iter().zip(weight[shape.columns * h..].chunks_exact(h)) {
+                axpy(x, w, out);
+            }
+        }
+        relu(e1);
+        self.forward(shape.encoder[1], e1, e2);
+        relu(e2);
+        self.forward(shape.encoder[2], e2, moments);
+        fill_normal(mix(self.seed ^ number as u64), noise);
+        // The halves of `back_moments` hold σ² and σ until their gradients replace them.
+        let mut divergence = 0f64;
+        for (r, moments) in moments.chunks_exact_mut(2 * z).enumerate() {
+            let (mean, variance) = moments.split_at_mut(z);
+            let deviation = &mut back_moments[r * 2 * z..][..z];
+            variance.iter_mut().for_each(|v| *v = v.clamp(-30.0, 20.0));
+            deviation.iter_mut().zip(&*variance).for_each(|(d, v)| *d = 0.5 * v);
+            exp_all(deviation);
+            let mut sum = 0f32;
+            let to = latent[r * z..][..z].iter_mut().zip(&noise[r * z..][..z]);
+            for (((x, e), (m, v)), d) in to.zip(mean.iter().zip(&*variance)).zip(&*deviation) {
+                *x = m + d * e;
+                sum += m * m + d * d - 1.0 - v;
+            }
+            divergence += f64::from(0.5 * sum);
+        }
+        self.forward(shape.decoder[0], latent, d1);
+        relu(d1);
+        self.forward(shape.decoder[1], d1, d2);
+        relu(d2);
+        self.forward(shape.decoder[2], d2, outputs);
+
+        let scale = self.loss_factor / self.rows.len() as f32;
+        let mut loss = 0f64;
+        for (&row, out) in rows.iter().zip(outputs.chunks_exact_mut(o)) {
+            loss += f64::from(self.row_loss(encoded(row), scale, out, sum));
+        }
+        *losses = (f64::from(self.loss_factor) * loss, divergence);
+
+        let back_d2 = &mut back1[..narrow];
+        self.backward(shape.decoder[2], d2, outputs, sum, back_d2);
+        relu_back(back_d2, d2);
+        self.backward(shape.decoder[1], d1, back_d2, sum, back2);
+        relu_back(back2, d1);
+        self.backward(shape.decoder[0], latent, back2, sum, back_latent);
+        let share = 1.0 / self.rows.len() as f32;
+        for (r, back) in back_moments.chunks_exact_mut(2 * z).enumerate() {
+            let (mean, variance) = back.split_at_mut(z);
+            let all = back_latent[r * z..][..z].iter().zip(&noise[r * z..][..z]);
+            for (((m, v), (g, e)), mu) in mean.iter_mut().zip(variance).zip(all).zip(&moments[r * 2 * z..][..z]) {
+                // `m` still holds σ.
+                let deviation = *m;
+                *m = g + share * mu;
+                *v = 0.5 * (g * e * deviation + share * (deviation * deviation - 1.0));
+            }
+        }
+        self.backward(shape.encoder[2], e2, back_moments, sum, back1);
+        relu_back(back1, e2);
+        self.backward(shape.encoder[1], e1, back1, sum, back2);
+        relu_back(back2, e1);
+        let (weight, bias) = sum[first.at..][..first.size()].split_at_mut(first.inputs * h);
+        for (&row, back) in rows.iter().zip(back2.chunks_exact(h)) {
+            let (classes, numbers) = encoded(row);
+            bias.iter_mut().zip(back).for_each(|(b, g)| *b += g);
+            classes.iter().for_each(|&c| axpy(1.0, back, &mut weight[c as usize * h..][..h]));
+            for (&x, w) in numbers.iter().zip(weight[shape.columns * h..].chunks_exact_mut(h)) {
+                axpy(x, back, w);
+            }
+        }
+    }
+
+    /// The reconstruction loss of a row, and `scale` times its gradient in place of the outputs.
+    fn row_loss(&self, (classes, numbers): (&[u32], &[f32]), scale: f32, out: &mut [f32], sum: &mut [f32]) -> f32 {
+        let shape = self.shape;
+        let mut loss = 0f32;
+        for (head, &class) in self.encoding.heads.iter().zip(classes) {
+            let class = class as usize;
+            if let Some(number) = head.number {
+                let o = &mut out[shape.columns + number];
+                if self.modes[class] {
+                    let at = shape.deviations + class;
+                    let log = self.parameters[at];
+                    let (y, inverse) = (tanh(*o), (-2.0 * log).exp());
+                    let far = numbers[number] - y;
+                    loss += 0.5 * far * far * inverse + log;
+                    *o = -scale * far * inverse * (1.0 - y * y);
+                    sum[at] += scale * (1.0 - far * far * inverse);
+                } else {
+                    *o = 0.0;
+                }
+            }
+            let logits = &mut out[head.first..][..head.classes.len()];
+            let chosen = logits[class - head.first];
+            loss += softmax(logits) - chosen;
+            logits.iter_mut().for_each(|p| *p *= scale);
+            logits[class - head.first] -= scale;
+        }
+        out[shape.columns + shape.numbers..].fill(0.0);
+        loss
+    }
+}
+
+/// The rate at a share of all steps.
+fn rate(most: f32, share: f32) -> f32 {
+    const RISE: f32 = 0.1;
+    if share < RISE {
+        most * (0.04 + 0.96 * share / RISE)
+    } else {
+        let left = (share - RISE) / (1.0 - RISE);
+        most * 0.5 * (1.0 + (std::f32::consts::PI * left).cos())
+    }
+}
+
+/// Trains; the losses are of each epoch, means over rows.
+pub fn train(
+    team: &Team,
+    mut network: Network,
+    encoding: &Encoding,
+    encoded: &Encoded,
+    settings: &Settings,
+    seed: u64,
+) -> Result<(Network, Vec<(f64, f64)>)> {
+    let shape = network.shape;
+    let batch = settings.batch.min(encoded.rows);
+    let batches = encoded.rows.div_ceil(batch);
+    let modes = encoding.heads.iter().flat_map(|head| &head.classes);
+    let modes: Vec<bool> = modes.map(|class| matches!(class, Class::Mode { .. })).collect();
+    let mut transposed = memory::filled(0f32, shape.parameters)?;
+    let (mut first, mut second) = (memory::filled(0f32, shape.parameters)?, memory::filled(0f32, shape.parameters)?);
+    let mut order = memory::filled(0u32, encoded.rows)?;
+    let mut parts = Vec::new();
+    for _ in 0..batch.div_ceil(PART) {
+        parts.push(Part::new(&shape, PART.min(batch))?);
+    }
+    let mut losses = Vec::new();
+    let mut step = 0u64;
+    let steps = (settings.epochs * batches) as f32;
+    for epoch in 0..settings.epochs {
+        shuffled(&mut order, mix(seed ^ mix(1000 + epoch as u64)));
+        let mut sums = (0.0, 0.0);
+        for rows in order.chunks(batch) {
+            team.check()?;
+            for layer in shape.encoder[1..].iter().chain(&shape.decoder) {
+                let range = layer.at..layer.bias();
+                transpose(&network.parameters[range.clone()], layer.inputs, layer.outputs, &mut transposed[range]);
+            }
+            step += 1;
+            let used = rows.len().div_ceil(PART);
+            let run = Batch {
+                shape: &shape,
+                parameters: &network.parameters,
+                transposed: &transposed,
+                encoding,
+                encoded,
+                modes: &modes,
+                rows,
+                seed: mix(seed ^ mix(step)),
+                loss_factor: settings.loss_factor,
+            };
+            team.fill(&mut parts[..used], 1, |number, part| {
+                run.run(number, &mut part[0]);
+                Ok(())
+            })?;
+            let parts = &parts[..used];
+            parts.iter().for_each(|part| sums = (sums.0 + part.losses.0, sums.1 + part.losses.1));
+            let adam = Step::new(rate(settings.learning_rate, (step - 1) as f32 / steps), step);
+            let all = network.parameters.par_chunks_mut(BLOCK).zip(first.par_chunks_mut(BLOCK));
+            all.zip(second.par_chunks_mut(BLOCK)).enumerate().for_each(|(block, ((x, m), v))| {
+                let mut gradient = [0f32; BLOCK];
+                let gradient = &mut gradient[..x.len()];
+                gradient.iter_mut().zip(&*x).for_each(|(g, x)| *g = settings.decay * x);
+                for part in parts {
+                    axpy(1.0, &part.gradient[block * BLOCK..][..gradient.len()], gradient);
+                }
+                adam.update(x, gradient, m, v);
+            });
+            let (low, high) = (DEVIATIONS.0.ln(), DEVIATIONS.1.ln());
+            network.parameters[shape.deviations..].iter_mut().for_each(|x| *x = x.clamp(low, high));
+        }
+        let n = encoded.rows as f64;
+        losses.push((sums.0 / n, sums.1 / n));
+        team.finished(1);
+    }
+    Ok((network, losses))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::modes::tests::{category, frame, number, task};
+    use crate::{Field, Values};
+    use runtime::draw::uniform;
+    use runtime::progress::Unwatched;
+
+    #[test]
+    fn gradients_are_those_of_small_differences() {
+        let fields: Vec<Field> = vec![category("c", 3), number("x")];
+        let numbers = (0..40).map(|i| f64::from(uniform(4, i)) * 10.0).collect();
+        let rows = frame(vec![Values::Codes((0..40).map(|i| i % 3).collect()), Values::Numbers(numbers)]);
+        let encoding = Encoding::fit(&fields, &rows, &Unwatched).unwrap();
+        let encoded = Encoded::new(&encoding, &task(&fields, &rows, 1)).unwrap();
+        let mut network = Network::new(&encoding, 16, 16, 5).unwrap();
+        let shape = network.shape;
+        let classes = encoding.heads.iter().flat_map(|head| &head.classes);
+        let modes: Vec<bool> = classes.map(|class| matches!(class, Class::Mode { .. })).collect();
+        let order: Vec<u32> = (0..40).collect();
+        let mut part = Part::new(&shape, 40).unwrap();
+        let mut run = |parameters: &[f32]| {
+            let mut transposed = vec![0.0; parameters.len()];
+            for layer in shape.encoder[1..].iter().chain(&shape.decoder) {
+                let range = layer.at..layer.bias();
+                transpose(&parameters[range.clone()], layer.inputs, layer.outputs, &mut transposed[range]);
+            }
+            let (shape, encoding, encoded, modes) = (&shape, &encoding, &encoded, &modes[..]);
+            let transposed = &transposed[..];
+            let rows = &order[..];
+            Batch { shape, parameters, transposed, encoding, encoded, modes, rows, seed: 3, loss_factor: 2.0 }
+                .run(0, &mut part);
+            ((part.losses.0 + part.losses.1) / 40.0, part.gradient.clone())
+        };
+        let (_, exact) = run(&network.parameters);
+        let mut checked = 0;
+        let layers = shape.encoder.iter().chain(&shape.decoder);
+        let mut places: Vec<usize> = layers.flat_map(|l| [l.at + 1, l.at + l.outputs * 2 + 3, l.bias() + 5]).collect();
+        places.extend(shape.deviations + 3..shape.parameters);
+        places.push(shape.encoder[0].at + shape.columns * shape.hidden + 4);
+        for place in places {
+            let mut moved = |by: f32| {
+                let before = network.parameters[place];
+                network.parameters[place] = before + by;
+                let loss = run(&network.parameters).0;
+                network.parameters[place] = before;
+                loss
+            };
+            let difference = ((moved(5e-4) - moved(-5e-4)) / 1e-3) as f32;
+            let close = (difference - exact[place]).abs() < 0.05 * exact[place].abs().max(0.05);
+            assert!(close, "{place}: {difference} {}", exact[place]);
+            checked += usize::from(exact[place].abs() > 1e-3);
+        }
+        assert!(checked > 10);
+    }
+}

@@ -1,0 +1,149 @@
+//! The tables of a report side by side: columns matched by name, categories under one set of codes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use runtime::error::{Error, Result};
+use runtime::memory;
+use tabular::{Column, ColumnKind, NONE, Table};
+
+/// Which of the three tables: the holdout is empty where there is none.
+pub const REAL: usize = 0;
+pub const SYNTHETIC: usize = 1;
+pub const HOLDOUT: usize = 2;
+
+/// Of one column, what each table holds.
+pub enum Values<'a> {
+    /// NaN for NULL.
+    Numbers([&'a [f64]; 3]),
+    /// The codes of the real table go on with names that only the others have; [`NONE`] for NULL.
+    Codes { of: [Cow<'a, [u32]>; 3], names: Vec<Arc<str>> },
+}
+
+pub struct Compared<'a> {
+    pub name: &'a str,
+    pub kind: ColumnKind,
+    pub values: Values<'a>,
+}
+
+impl Compared<'_> {
+    /// Numbers and times.
+    pub fn is_continuous(&self) -> bool {
+        matches!(self.values, Values::Numbers(_))
+    }
+
+    /// The value's bits, the same for the same value whichever the table.
+    pub fn bits(&self, table: usize, row: usize) -> u64 {
+        match &self.values {
+            Values::Numbers(of) if of[table][row].is_nan() => u64::MAX,
+            // −0 is 0.
+            Values::Numbers(of) => (of[table][row] + 0.0).to_bits(),
+            Values::Codes { of, .. } => of[table][row].into(),
+        }
+    }
+}
+
+/// The tables of a report.
+pub struct Tables<'a> {
+    pub columns: Vec<Compared<'a>>,
+    /// Of each table.
+    pub rows: [usize; 3],
+    /// Columns of vectors, which no figure takes.
+    pub vectors: Vec<&'a str>,
+}
+
+impl<'a> Tables<'a> {
+    /// Columns as the real table orders them. One that another table lacks or has of another kind is an error, and so are a table without
+    /// rows and no column at all.
+    pub fn match_columns(
+        real: &'a Table,
+        synthetic: &'a Table,
+        holdout: Option<&'a Table>,
+        leave_out: &[&str],
+    ) -> Result<Self> {
+        let others = [Some((synthetic, "synthetic")), holdout.map(|table| (table, "holdout"))];
+        for (table, which) in [Some((real, "real"))].into_iter().chain(others).flatten() {
+            if table.rows() == 0 {
+                return Err(Error::argument(format!("the number of {which} rows"), 0, "A report compares rows."));
+            }
+        }
+        for (table, which) in others.into_iter().flatten() {
+            if let Some((name, ..)) = table.columns().find(|(name, ..)| real.column(name).is_none()) {
+                return Err(differs(name, format!("in the {which} rows and not in the real ones")));
+            }
+        }
+        if let Some(name) = leave_out.iter().find(|name| real.column(name).is_none()) {
+            return Err(Error::argument(
+                "option \"leave_out\"",
+                format!("\"{name}\""),
+                "It names columns of the rows.",
+            ));
+        }
+        let (mut columns, mut vectors) = (Vec::new(), Vec::new());
+        for (name, kind, column) in real.columns() {
+            let mut found = [Some(column), None, None];
+            for (place, (table, which)) in
+                [SYNTHETIC, HOLDOUT].into_iter().zip(others).filter_map(|(p, t)| Some((p, t?)))
+            {
+                let Some((_, other)) = table.column(name) else {
+                    return Err(differs(name, format!("not in the {which} rows")));
+                };
+                if other.kind() != column.kind() {
+                    return Err(differs(name, format!("of another type in the {which} rows")));
+                }
+                found[place] = Some(other);
+            }
+            match column {
+                _ if leave_out.contains(&name) => {}
+                Column::Vector { .. } => vectors.push(name),
+                Column::Number(_) => columns.push(Compared { name, kind, values: numbers(found) }),
+                Column::Category { .. } => columns.push(Compared { name, kind, values: codes(found)? }),
+            }
+        }
+        if columns.is_empty() {
+            let hint = "A report needs a column of numbers, times, truth values or categories.";
+            return Err(Error::argument("the number of columns to compare", 0, hint));
+        }
+        let rows = [real.rows(), synthetic.rows(), holdout.map_or(0, Table::rows)];
+        Ok(Self { columns, rows, vectors })
+    }
+}
+
+fn differs(name: &str, how: String) -> Error {
+    let hint = "The queries give the same columns: list them, and cast those whose types differ.";
+    Error::argument(format!("column \"{name}\""), how, hint)
+}
+
+fn numbers(found: [Option<&Column>; 3]) -> Values<'_> {
+    Values::Numbers(found.map(|column| match column {
+        Some(Column::Number(values)) => &values[..],
+        _ => &[],
+    }))
+}
+
+fn codes(found: [Option<&Column>; 3]) -> Result<Values<'_>> {
+    let mut of = [const { Cow::Borrowed(&[] as &[u32]) }; 3];
+    let (mut all, mut numbers): (Vec<Arc<str>>, AHashMap<Arc<str>, u32>) = (Vec::new(), AHashMap::default());
+    for (table, column) in found.into_iter().enumerate() {
+        let Some(Column::Category { codes, names, numbers: own }) = column else { continue };
+        if table == REAL {
+            (all, numbers) = (names.clone(), own.clone());
+            of[table] = Cow::Borrowed(codes);
+            continue;
+        }
+        let mut places = memory::filled(0u32, names.len())?;
+        for (name, place) in names.iter().zip(&mut places) {
+            *place = *numbers.entry(name.clone()).or_insert_with(|| {
+                all.push(name.clone());
+                all.len() as u32 - 1
+            });
+        }
+        let mut mapped = Vec::new();
+        memory::reserve(&mut mapped, codes.len())?;
+        mapped.extend(codes.iter().map(|&code| if code == NONE { NONE } else { places[code as usize] }));
+        of[table] = Cow::Owned(mapped);
+    }
+    Ok(Values::Codes { of, names: all })
+}

@@ -1,0 +1,163 @@
+//! Words and phrases with what is known of them: their alternatives in a lexicon, or only that they stay as they are.
+
+use ahash::AHashMap;
+
+use super::words::{Kind, Piece, pieces};
+use runtime::error::{Error, Result};
+
+/// Bytes of a phrase, at most: at each word of a text as many pieces are looked at as the longest one has.
+const LONGEST_PHRASE: usize = 128;
+
+/// An error where `phrase`, which is `of` that, is longer than any that is looked for.
+pub fn check_phrase(phrase: &str, of: &str) -> Result<()> {
+    if phrase.len() <= LONGEST_PHRASE {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        what: format!("the phrase \"{}…\" of {of}", &phrase[..phrase.floor_char_boundary(40)]),
+        needed: format!("{} bytes", phrase.len()),
+        limit: format!("{LONGEST_PHRASE} bytes"),
+        hint: "Give words and short phrases.".into(),
+    })
+}
+
+/// Words and phrases of one or several pieces, found in texts whatever their case.
+#[derive(Clone, Debug)]
+pub struct Phrases<T> {
+    known: AHashMap<Box<str>, T>,
+    /// Pieces of the longest, whitespace counted.
+    longest: usize,
+}
+
+impl<T> Default for Phrases<T> {
+    fn default() -> Self {
+        Self { known: AHashMap::new(), longest: 0 }
+    }
+}
+
+impl<T: Default> Phrases<T> {
+    /// The entry of a phrase, made where there is none; `None` for one without a word in it.
+    pub fn entry(&mut self, phrase: &str) -> Option<&mut T> {
+        let all = pieces(phrase.trim());
+        if !all.iter().any(|piece| matches!(piece.kind, Kind::Word | Kind::Han)) {
+            return None;
+        }
+        self.longest = self.longest.max(all.len());
+        Some(self.known.entry(normal(&all).into()).or_default())
+    }
+}
+
+impl<T> Phrases<T> {
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub fn get(&self, key: &str) -> Option<&T> {
+        self.known.get(key)
+    }
+
+    /// The longest phrase that `pieces` begin with: its pieces, its key, its entry.
+    pub fn match_start(&self, pieces: &[Piece], fits: impl Fn(usize) -> bool) -> Option<(usize, &str, &T)> {
+        let mut found = None;
+        let mut key = String::new();
+        for (i, piece) in pieces.iter().take(self.longest).enumerate() {
+            push_normal(&mut key, piece);
+            if piece.kind != Kind::Space
+                && let Some((known, entry)) = self.known.get_key_value(key.as_str())
+                && fits(i + 1)
+            {
+                found = Some((i + 1, &**known, entry));
+            }
+        }
+        found
+    }
+}
+
+fn push_normal(key: &mut String, piece: &Piece) {
+    match piece.kind {
+        Kind::Space => key.push(' '),
+        _ => key.extend(piece.text.chars().flat_map(char::to_lowercase)),
+    }
+}
+
+/// How pieces are looked up: in lower case, with one blank for any whitespace.
+pub fn normal(pieces: &[Piece]) -> String {
+    let mut key = String::new();
+    pieces.iter().for_each(|piece| push_normal(&mut key, piece));
+    key
+}
+
+/// Words and phrases with their alternatives.
+pub type Lexicon = Phrases<Vec<Box<str>>>;
+
+impl Lexicon {
+    /// `alternative` may stand for `word`, which says nothing of the other way round.
+    pub fn add(&mut self, word: &str, alternative: &str) {
+        let alternative = alternative.trim();
+        if alternative.is_empty() || alternative == word.trim() {
+            return;
+        }
+        if let Some(all) = self.entry(word)
+            && !all.iter().any(|known| **known == *alternative)
+        {
+            all.push(alternative.into());
+        }
+    }
+}
+
+/// `alternative` in the case that `original` is written in: all capitals, capitals first, or as it stands.
+pub fn in_case_of(original: &str, alternative: &str) -> String {
+    let letters = |text: &str| text.chars().filter(|c| c.is_lowercase() || c.is_uppercase()).count();
+    let capitals = original.chars().filter(|c| c.is_uppercase()).count();
+    if capitals > 1 && capitals == letters(original) {
+        return alternative.to_uppercase();
+    }
+    let is_first_capital = |word: &str| word.chars().next().is_some_and(char::is_uppercase);
+    let mut words = original.split_whitespace();
+    if !words.next().is_some_and(is_first_capital) {
+        return alternative.to_owned();
+    }
+    // "Ice Cream" has capitals throughout, "Ice cream" one.
+    let all = words.all(is_first_capital);
+    let mut text = String::with_capacity(alternative.len());
+    let mut begins = true;
+    for c in alternative.chars() {
+        if begins && c.is_alphanumeric() {
+            text.extend(c.to_uppercase());
+            begins = false;
+        } else {
+            text.push(c);
+        }
+        begins |= all && c.is_whitespace();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_phrase_is_found_whatever_its_case_and_blanks() {
+        let mut lexicon = Lexicon::default();
+        lexicon.add("ice cream", "gelato");
+        lexicon.add("Ice", "frozen water");
+        lexicon.add("ice", "ice");
+        lexicon.add("—", "nothing");
+        let text = pieces("ICE  Cream bar");
+        let (length, key, all) = lexicon.match_start(&text, |_| true).unwrap();
+        assert_eq!((length, key, all.len()), (3, "ice cream", 1));
+        assert_eq!(lexicon.match_start(&text, |length| length == 1).unwrap().1, "ice");
+        assert_eq!(lexicon.get("ice").unwrap().len(), 1);
+        assert!(lexicon.match_start(&text[1..], |_| true).is_none());
+    }
+
+    #[test]
+    fn an_alternative_takes_the_case_of_what_it_stands_for() {
+        assert_eq!(in_case_of("SODA", "soft drink"), "SOFT DRINK");
+        assert_eq!(in_case_of("Soda", "soft drink"), "Soft Drink");
+        assert_eq!(in_case_of("Ice cream", "frozen dessert"), "Frozen dessert");
+        assert_eq!(in_case_of("soda", "TV dinner"), "TV dinner");
+        assert_eq!(in_case_of("汽水", "碳酸饮料"), "碳酸饮料");
+    }
+}

@@ -1,0 +1,141 @@
+//! A corpus's own words, and which of them are near each other by their vectors.
+//!
+//! Words are counted as the rules of a text see them: what stays there is no vocabulary, and what mostly stands where brands do is a brand
+//! everywhere. Chinese words are those of the lexicon and what stands alone between marks or blanks, two to four characters long. Time: a
+//! dot product for each pair of a word asked for and a word of the vocabulary; memory: the vectors.
+
+use ahash::{AHashMap, AHashSet};
+
+use super::units::{Rules, is_han_word, is_plain};
+use super::words::{Kind, pieces};
+use kernels::dot::{dot, score_rows};
+use runtime::error::{Error, Result};
+use runtime::jobs::{Relay, Signal};
+use runtime::parallel::for_each_chunk;
+use runtime::progress::Progress;
+use runtime::sorting::sort_watched;
+
+/// Neighbours of a word that may stand for it.
+const NEIGHBORS: usize = 8;
+/// Words between two looks for a cancel request, and vectors.
+const WORDS: usize = 16_384;
+/// Chinese words that stand alone.
+const HAN_WORD: std::ops::RangeInclusive<usize> = 2..=4;
+
+/// What was read of a corpus.
+#[derive(Default)]
+pub struct Corpus {
+    /// How often a word may change, and how often it stays.
+    counts: AHashMap<String, (usize, usize)>,
+}
+
+impl Corpus {
+    pub fn add(&mut self, text: &str, rules: &Rules) {
+        for run in pieces(text).chunk_by(|a, b| a.kind == Kind::Han && b.kind == Kind::Han) {
+            if run[0].kind == Kind::Han && HAN_WORD.contains(&run.len()) {
+                let word: String = run.iter().map(|piece| piece.text).collect();
+                self.counts.entry(word).or_default().0 += 1;
+            }
+        }
+        for unit in rules.units(text).iter().filter(|unit| unit.is_word() && is_plain(&unit.key)) {
+            // Of Chinese that stays nothing is known.
+            if unit.kind == Kind::Han {
+                continue;
+            }
+            let (free, fixed) = self.counts.entry(unit.key.clone()).or_default();
+            *(if unit.fixed { fixed } else { free }) += 1;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// The most frequent words that may change, at most `most`, by frequency; the brands found go into the rules, and so do Chinese words.
+    pub fn words(self, most: usize, rules: &mut Rules, progress: &dyn Progress) -> Result<Vec<String>> {
+        let mut words: Vec<(usize, &str)> = Vec::new();
+        for (number, (word, &(free, fixed))) in self.counts.iter().enumerate() {
+            if number.is_multiple_of(WORDS) {
+                progress.check()?;
+            }
+            if fixed > free {
+                rules.brands.insert(word.clone());
+            } else if free > 0 && rules.keep.get(word).is_none() {
+                words.push((free, word));
+            }
+        }
+        sort_watched(&mut words, &|| progress.check(), |a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)))?;
+        let words: Vec<String> = words.into_iter().take(most).map(|(_, word)| word.to_owned()).collect();
+        for word in words.iter().filter(|word| is_han_word(word)) {
+            rules.vocabulary.entry(word);
+        }
+        Ok(words)
+    }
+}
+
+/// Words with vectors of length one.
+#[derive(Default)]
+pub struct Vocabulary {
+    words: Vec<String>,
+    places: AHashMap<String, usize>,
+    vectors: Vec<f32>,
+    width: usize,
+    least: f32,
+}
+
+impl Vocabulary {
+    /// `vectors` has one for each word; neighbours are those with a cosine of `least` or more.
+    pub fn new(words: Vec<String>, vectors: &[Vec<f32>], least: f32) -> Result<Self> {
+        let width = vectors.first().map_or(0, Vec::len);
+        if vectors.len() != words.len() || vectors.iter().any(|vector| vector.len() != width) {
+            return Err(Error::Internal("words and their vectors do not go together".into()));
+        }
+        let mut flat = Vec::new();
+        runtime::memory::reserve(&mut flat, words.len() * width)?;
+        for vector in vectors {
+            let length = dot(vector, vector).sqrt();
+            let scale = if length > 0.0 && length.is_finite() { 1.0 / length } else { 0.0 };
+            flat.extend(vector.iter().map(|x| x * scale));
+        }
+        let places = words.iter().cloned().zip(0..).collect();
+        Ok(Self { words, places, vectors: flat, width, least })
+    }
+
+    /// The nearest words of the same script of each of `keys` that the vocabulary knows, nearest first.
+    pub fn neighbors<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k str>,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<AHashMap<String, Vec<Box<str>>>> {
+        let places: AHashSet<usize> = keys.filter_map(|key| self.places.get(key).copied()).collect();
+        let mut found: Vec<(usize, Vec<Box<str>>)> = places.into_iter().map(|place| (place, Vec::new())).collect();
+        // A chunk of some 10 ms.
+        let chunk = (10_000_000 / self.vectors.len().max(1)).clamp(1, 256);
+        let scores = || vec![0.0f32; self.words.len()];
+        let relay = Relay::new(progress);
+        for_each_chunk(&mut found, chunk, threads, &relay, scores, |scores, _, found| {
+            for (place, neighbors) in found {
+                *neighbors = self.neighbors_of(*place, scores, &relay.signal)?;
+            }
+            Ok(())
+        })?;
+        let found = found.into_iter().filter(|(_, neighbors)| !neighbors.is_empty());
+        Ok(found.map(|(place, neighbors)| (self.words[place].clone(), neighbors)).collect())
+    }
+
+    fn neighbors_of(&self, place: usize, scores: &mut [f32], signal: &Signal) -> Result<Vec<Box<str>>> {
+        let query = &self.vectors[place * self.width..(place + 1) * self.width];
+        for (vectors, scores) in self.vectors.chunks((WORDS * self.width).max(1)).zip(scores.chunks_mut(WORDS)) {
+            signal.check()?;
+            score_rows(vectors, query, scores);
+        }
+        let script = is_han_word(&self.words[place]);
+        let mut near: Vec<usize> = (0..scores.len())
+            .filter(|&i| i != place && scores[i] >= self.least && is_han_word(&self.words[i]) == script)
+            .collect();
+        near.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+        near.truncate(NEIGHBORS);
+        Ok(near.into_iter().map(|i| self.words[i].as_str().into()).collect())
+    }
+}

@@ -1,0 +1,422 @@
+//! From the columns of a table to a matrix of features, learned from one table and applied to others.
+//!
+//! | column | features |
+//! |---|---|
+//! | number | (x − mean) / deviation, at most 10 deviations |
+//! | time | days, as a number; where there are hours, the sine and cosine of the hour; the sine and cosine of the weekday |
+//! | category: boolean, enum, uuid, text of few values | one for each of the most frequent categories, one for all others |
+//! | text: more values than categories are kept, and words in them | counts of hashed words and pairs of Chinese characters, of length 1 |
+//! | vector | each element as a number |
+//!
+//! NULL is 0 in every feature of its column and 1 in a feature of its own. A column of one value gives nothing. A text or uuid of
+//! another value in every row, and whole numbers that count the rows, are identifiers: they give nothing, and [`Encoder::notices`] says so.
+
+use std::cmp::Reverse;
+use std::f64::consts::TAU;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::Features;
+use super::table::{Column, ColumnKind, NONE, Table};
+use kernels::Csr;
+use runtime::error::{Error, Result};
+use runtime::memory;
+use runtime::progress::Progress;
+
+/// Standardised numbers are cut here, in standard deviations: one slip of a decimal point must not outweigh all else.
+const MOST_DEVIATIONS: f64 = 10.0;
+/// A standard deviation below this share of the greatest value is rounding.
+const CONSTANT: f64 = 1e-12;
+/// Fewer rows do not tell an identifier from chance.
+const IDENTIFIER_ROWS: usize = 20;
+/// Rows encoded between two looks at [`Progress`].
+const CHECK_EVERY: usize = 4096;
+/// All features of a table.
+const MOST_FEATURES: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EncoderOptions {
+    /// Categories of a column that get a feature each.
+    pub max_categories: usize,
+    /// Features of a column of texts.
+    pub text_dimensions: usize,
+}
+
+impl Default for EncoderOptions {
+    fn default() -> Self {
+        Self { max_categories: 256, text_dimensions: 256 }
+    }
+}
+
+/// How the columns of a table become features.
+#[derive(Clone, Debug, Default)]
+pub struct Encoder {
+    columns: Vec<Encoding>,
+    features: usize,
+    notices: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Encoding {
+    name: String,
+    /// The first feature.
+    first: u32,
+    how: How,
+    /// The feature of NULL, where the column had one.
+    null: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+enum How {
+    Number(Scale),
+    Time {
+        days: Scale,
+        hours: bool,
+    },
+    /// The feature of each category, from 0, and whether there is one more for all others.
+    Categories {
+        places: AHashMap<String, u32>,
+        others: bool,
+    },
+    Words {
+        dimensions: usize,
+    },
+    Vector(Vec<Scale>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    /// 1 / deviation
+    inverse: f64,
+    /// mean / deviation: each divided alone, for the difference of two great numbers is beyond f64.
+    shift: f64,
+}
+
+impl Encoder {
+    /// Learns from all columns but those that `leave` names.
+    pub fn fit(table: &Table, leave: &[&str], options: &EncoderOptions, progress: &dyn Progress) -> Result<Self> {
+        let mut encoder = Self::default();
+        for (name, kind, column) in table.columns().filter(|(name, ..)| !leave.contains(name)) {
+            progress.check()?;
+            let how = match (kind, column) {
+                (_, Column::Category { codes, names, .. }) => {
+                    encoder.fit_category(name, codes, names.len(), column, options)?
+                }
+                (ColumnKind::Integer, Column::Number(values)) if counts_rows(values) => {
+                    encoder
+                        .notices
+                        .push(format!("column \"{name}\" counts the rows, as an identifier does: it is left out"));
+                    None
+                }
+                (ColumnKind::Time, Column::Number(values)) => Scale::of(values.iter().copied()).map(|days| How::Time {
+                    days,
+                    hours: values.iter().any(|day| !day.is_nan() && day.fract() != 0.0),
+                }),
+                (_, Column::Number(values)) => Scale::of(values.iter().copied()).map(How::Number),
+                (_, Column::Vector { width, values, .. }) => fit_vector(*width, values, progress)?,
+            };
+            let Some(how) = how else { continue };
+            let first = encoder.features as u32;
+            encoder.features += how.features();
+            let null = has_null(column).then_some(encoder.features as u32);
+            encoder.features += usize::from(null.is_some());
+            if encoder.features > MOST_FEATURES {
+                return Err(Error::TooLarge {
+                    what: format!("column \"{name}\""),
+                    needed: format!("{} features in all", encoder.features),
+                    limit: MOST_FEATURES.to_string(),
+                    hint: "Leave columns out, or lower max_categories or text_dimensions.".into(),
+                });
+            }
+            encoder.columns.push(Encoding { name: name.into(), first, how, null });
+        }
+        if encoder.features == 0 {
+            let hint = "Besides label and id the source needs a column whose values differ between rows, and which is no identifier.";
+            return Err(Error::argument("the number of features", 0, hint));
+        }
+        Ok(encoder)
+    }
+
+    fn fit_category(
+        &mut self,
+        name: &str,
+        codes: &[u32],
+        names: usize,
+        column: &Column,
+        options: &EncoderOptions,
+    ) -> Result<Option<How>> {
+        let Column::Category { names: texts, .. } = column else { return Ok(None) };
+        if is_text(texts, options) {
+            return Ok(Some(How::Words { dimensions: options.text_dimensions }));
+        }
+        if names >= IDENTIFIER_ROWS && names == codes.len() {
+            self.notices.push(format!(
+                "column \"{name}\" has another value in every row, as an identifier does: it is left out"
+            ));
+            return Ok(None);
+        }
+        let mut counts = memory::filled(0usize, names)?;
+        codes.iter().filter(|&&code| code != NONE).for_each(|&code| counts[code as usize] += 1);
+        if names == 0 || (names == 1 && counts[0] == codes.len()) {
+            return Ok(None);
+        }
+        let mut order: Vec<usize> = (0..names).collect();
+        order.sort_unstable_by_key(|&code| (Reverse(counts[code]), &texts[code]));
+        let others = names > options.max_categories;
+        if others {
+            order.truncate(options.max_categories);
+            let rows: usize = codes.len() - order.iter().map(|&code| counts[code]).sum::<usize>();
+            self.notices.push(format!(
+                "column \"{name}\" has {names} categories: the {} most frequent count, the others, {rows} rows, are one",
+                options.max_categories
+            ));
+        }
+        let places = order.iter().zip(0..).map(|(&code, place)| (texts[code].to_string(), place)).collect();
+        Ok(Some(How::Categories { places, others }))
+    }
+
+    /// The columns of `table` that are text, not categories.
+    pub fn texts(table: &Table, leave: &[&str], options: &EncoderOptions) -> Vec<String> {
+        let texts = table.columns().filter(|(name, _, column)| {
+            !leave.contains(name) && matches!(column, Column::Category { names, .. } if is_text(names, options))
+        });
+        texts.map(|(name, ..)| name.to_owned()).collect()
+    }
+
+    /// What a user should hear of the columns.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Encodes all rows. A column that the table lacks, or has of another kind, is an error.
+    pub fn encode(&self, table: &Table, progress: &dyn Progress) -> Result<Features> {
+        let columns: Vec<&Column> = self.columns.iter().map(|encoding| encoding.find(table)).collect::<Result<_>>()?;
+        let categories = self.columns.iter().filter_map(|encoding| match &encoding.how {
+            How::Categories { .. } => {
+                Some((encoding.first, encoding.how.features() as u32 + u32::from(encoding.null.is_some())))
+            }
+            _ => None,
+        });
+        let mut matrix = Csr { indptr: memory::filled(0, 1)?, columns: self.features, ..Csr::default() };
+        memory::reserve(&mut matrix.indptr, table.rows())?;
+        // Where a text's category stands is looked up once, not in every row.
+        let places: Vec<Vec<u32>> = self.columns.iter().zip(&columns).map(|(e, c)| e.places(c)).collect();
+        let mut row_entries = Vec::new();
+        for row in 0..table.rows() {
+            if row % CHECK_EVERY == 0 {
+                progress.check()?;
+            }
+            row_entries.clear();
+            for ((encoding, column), places) in self.columns.iter().zip(&columns).zip(&places) {
+                encoding.encode(column, places, row, &mut row_entries);
+            }
+            memory::reserve(&mut matrix.indices, row_entries.len())?;
+            memory::reserve(&mut matrix.values, row_entries.len())?;
+            for &(feature, value) in row_entries.iter().filter(|(_, value)| *value != 0.0) {
+                matrix.indices.push(feature);
+                matrix.values.push(value);
+            }
+            matrix.indptr.push(matrix.indices.len() as u64);
+        }
+        Ok(Features { matrix, categories: categories.collect() })
+    }
+}
+
+impl How {
+    fn features(&self) -> usize {
+        match self {
+            Self::Number(_) => 1,
+            Self::Time { hours, .. } => 3 + 2 * usize::from(*hours),
+            Self::Categories { places, others } => places.len() + usize::from(*others),
+            Self::Words { dimensions } => *dimensions,
+            Self::Vector(scales) => scales.len(),
+        }
+    }
+}
+
+impl Encoding {
+    fn find<'a>(&self, table: &'a Table) -> Result<&'a Column> {
+        let named = || format!("column \"{}\"", self.name);
+        let hint = "The validation query has the columns of the source, of the same types.";
+        let Some((_, column)) = table.column(&self.name) else {
+            return Err(Error::argument(named(), "not in the validation query", hint));
+        };
+        match (&self.how, column) {
+            (How::Number(_) | How::Time { .. }, Column::Number(_)) => {}
+            (How::Categories { .. } | How::Words { .. }, Column::Category { .. }) => {}
+            (How::Vector(scales), Column::Vector { width, .. }) if *width == 0 || *width == scales.len() => {}
+            (How::Vector(scales), Column::Vector { width, .. }) => {
+                let hint = format!("The source has vectors of {} dimensions.", scales.len());
+                return Err(Error::argument(named(), format!("of vectors of {width} dimensions"), hint));
+            }
+            _ => return Err(Error::argument(named(), "of another type in the validation query", hint)),
+        }
+        Ok(column)
+    }
+
+    /// The feature of each of a column's categories, [`NONE`] for nothing.
+    fn places(&self, column: &Column) -> Vec<u32> {
+        let (How::Categories { places, others }, Column::Category { names, .. }) = (&self.how, column) else {
+            return Vec::new();
+        };
+        let other = if *others { self.first + places.len() as u32 } else { NONE };
+        names.iter().map(|name| places.get(&**name).map_or(other, |place| self.first + place)).collect()
+    }
+
+    /// Appends (feature, value), features ascending.
+    fn encode(&self, column: &Column, places: &[u32], row: usize, out: &mut Vec<(u32, f32)>) {
+        let known = match (&self.how, column) {
+            (How::Number(scale), Column::Number(values)) if !values[row].is_nan() => {
+                out.push((self.first, scale.apply(values[row])));
+                true
+            }
+            (How::Time { days, hours }, Column::Number(values)) if !values[row].is_nan() => {
+                let day = values[row];
+                out.push((self.first, days.apply(day)));
+                let week = (day.floor() / 7.0).fract() * TAU;
+                out.extend([(self.first + 1, week.sin() as f32), (self.first + 2, week.cos() as f32)]);
+                if *hours {
+                    let hour = (day - day.floor()) * TAU;
+                    out.extend([(self.first + 3, hour.sin() as f32), (self.first + 4, hour.cos() as f32)]);
+                }
+                true
+            }
+            (How::Categories { .. }, Column::Category { codes, .. }) if codes[row] != NONE => {
+                let place = places[codes[row] as usize];
+                if place != NONE {
+                    out.push((place, 1.0));
+                }
+                true
+            }
+            (How::Words { dimensions }, Column::Category { codes, names, .. }) if codes[row] != NONE => {
+                hash_words(&names[codes[row] as usize], self.first, *dimensions, out);
+                true
+            }
+            (How::Vector(scales), Column::Vector { width, places, values }) if places[row] != NONE => {
+                let vector = &values[places[row] as usize * width..][..*width];
+                out.extend((self.first..).zip(scales).zip(vector).map(|((f, scale), &x)| (f, scale.apply(x.into()))));
+                true
+            }
+            _ => false,
+        };
+        if let (false, Some(null)) = (known, self.null) {
+            out.push((null, 1.0));
+        }
+    }
+}
+
+impl Scale {
+    /// Of the numbers there are; `None` where they are all the same.
+    fn of(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
+        let known = || values.clone().filter(|x| !x.is_nan());
+        let greatest = known().fold(0f64, |most, x| most.max(x.abs()));
+        let n = known().count() as f64;
+        // Shares of the greatest cannot overflow.
+        let mean = known().map(|x| x / greatest).sum::<f64>() / n;
+        let deviation = (known().map(|x| (x / greatest - mean).powi(2)).sum::<f64>() / n).sqrt();
+        // False for NaN too: no numbers, or nothing but zeros.
+        (deviation > CONSTANT && deviation * greatest >= f64::MIN_POSITIVE)
+            .then(|| Self::new(mean * greatest, deviation * greatest))
+    }
+
+    fn new(mean: f64, deviation: f64) -> Self {
+        Self { inverse: 1.0 / deviation, shift: mean / deviation }
+    }
+
+    fn apply(self, x: f64) -> f32 {
+        (x * self.inverse - self.shift).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS) as f32
+    }
+}
+
+fn fit_vector(width: usize, values: &[f32], progress: &dyn Progress) -> Result<Option<How>> {
+    if width == 0 {
+        return Ok(None);
+    }
+    // All elements of some vectors at a time; sums of squares of f32 stay within f64.
+    let each = |visit: &mut dyn FnMut(usize, f64)| -> Result<()> {
+        for block in values.chunks(width * CHECK_EVERY) {
+            progress.check()?;
+            let vectors = block.chunks_exact(width);
+            vectors.for_each(|vector| vector.iter().enumerate().for_each(|(e, &x)| visit(e, f64::from(x))));
+        }
+        Ok(())
+    };
+    let n = (values.len() / width) as f64;
+    let (mut means, mut greatest, mut variances) = (vec![0f64; width], vec![0f64; width], vec![0f64; width]);
+    each(&mut |e, x| {
+        means[e] += x / n;
+        greatest[e] = greatest[e].max(x.abs());
+    })?;
+    each(&mut |e, x| variances[e] += (x - means[e]).powi(2) / n)?;
+    let scales = means.iter().zip(&variances).zip(&greatest).map(|((&mean, &variance), &greatest)| {
+        let deviation = variance.sqrt();
+        // An element that is always the same becomes 0.
+        if deviation > CONSTANT * greatest { Scale::new(mean, deviation) } else { Scale { inverse: 0.0, shift: 0.0 } }
+    });
+    let scales: Vec<Scale> = scales.collect();
+    Ok(scales.iter().any(|scale| scale.inverse > 0.0).then_some(How::Vector(scales)))
+}
+
+fn has_null(column: &Column) -> bool {
+    match column {
+        Column::Category { codes, .. } => codes.contains(&NONE),
+        Column::Number(values) => values.iter().any(|x| x.is_nan()),
+        Column::Vector { places, .. } => places.contains(&NONE),
+    }
+}
+
+/// Whether whole numbers are all different and leave hardly a gap.
+fn counts_rows(values: &[f64]) -> bool {
+    if values.len() < IDENTIFIER_ROWS || values.iter().any(|x| x.is_nan()) {
+        return false;
+    }
+    let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(least, most), &x| (least.min(x), most.max(x)));
+    if most - least >= 2.0 * values.len() as f64 {
+        return false;
+    }
+    let mut seen = vec![false; (most - least) as usize + 1];
+    values.iter().all(|x| !std::mem::replace(&mut seen[(x - least) as usize], true))
+}
+
+/// More values than categories are kept, and most of them of several words.
+fn is_text(names: &[Arc<str>], options: &EncoderOptions) -> bool {
+    let has_words =
+        |text: &str| text.split_whitespace().nth(1).is_some() || text.chars().filter(|&c| is_han(c)).nth(3).is_some();
+    names.len() > options.max_categories && names.iter().filter(|text| has_words(text)).count() * 2 > names.len()
+}
+
+fn is_han(c: char) -> bool {
+    matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
+}
+
+/// Weinberger et al., "Feature hashing for large scale multitask learning" (ICML 2009), eq. 2: each word adds ±1 at a hashed place.
+fn hash_words(text: &str, first: u32, dimensions: usize, out: &mut Vec<(u32, f32)>) {
+    let mut counts = vec![0f32; dimensions];
+    let mut add = |word: &str| {
+        let hash = hash_of(word);
+        counts[(hash >> 1) as usize % dimensions] += if hash & 1 == 0 { 1.0 } else { -1.0 };
+    };
+    let lower = text.to_lowercase();
+    for word in lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        if !word.chars().any(is_han) {
+            add(word);
+            continue;
+        }
+        let ends: Vec<usize> = word.char_indices().map(|(i, c)| i + c.len_utf8()).collect();
+        let start = |i: usize| if i == 0 { 0 } else { ends[i - 1] };
+        if ends.len() == 1 {
+            add(word);
+        }
+        (1..ends.len()).for_each(|i| add(&word[start(i - 1)..ends[i]]));
+    }
+    let length = counts.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if length > 0.0 {
+        out.extend((first..).zip(counts).filter(|(_, x)| *x != 0.0).map(|(feature, x)| (feature, x / length)));
+    }
+}
+
+/// The same on every machine and in every version.
+fn hash_of(word: &str) -> u64 {
+    word.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| runtime::draw::mix(hash ^ u64::from(byte)))
+}

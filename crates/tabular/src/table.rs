@@ -1,0 +1,196 @@
+//! Rows as a source gives them, in memory by columns.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use runtime::error::{Error, Result};
+use runtime::memory;
+
+/// What a column of a source holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    /// A name, a truth value, a code: equal or not.
+    Category,
+    Number,
+    /// A number without a fraction.
+    Integer,
+    /// Days since 2000.
+    Time,
+    /// Such as the embedding of a text or an image: one length for all rows.
+    Vector,
+}
+
+/// A row's value in one column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    Null,
+    Category(&'a str),
+    Number(f64),
+    Vector(&'a [f32]),
+}
+
+/// Stands for NULL among codes and places.
+pub const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Debug)]
+pub enum Column {
+    Category {
+        /// [rows]: a number in `names`, or [`NONE`].
+        codes: Vec<u32>,
+        names: Vec<Arc<str>>,
+        numbers: AHashMap<Arc<str>, u32>,
+    },
+    /// [rows]: NaN for NULL.
+    Number(Vec<f64>),
+    Vector {
+        /// 0 before the first vector.
+        width: usize,
+        /// [rows]: a row of `values`, or [`NONE`].
+        places: Vec<u32>,
+        /// [vectors, width]
+        values: Vec<f32>,
+    },
+}
+
+impl Column {
+    pub fn new(kind: ColumnKind) -> Self {
+        match kind {
+            ColumnKind::Category => {
+                Self::Category { codes: Vec::new(), names: Vec::new(), numbers: AHashMap::default() }
+            }
+            ColumnKind::Number | ColumnKind::Integer | ColumnKind::Time => Self::Number(Vec::new()),
+            ColumnKind::Vector => Self::Vector { width: 0, places: Vec::new(), values: Vec::new() },
+        }
+    }
+
+    /// `Err` says what is wrong with the value, and what would be right.
+    fn push(&mut self, value: Value) -> Result<std::result::Result<(), (String, String)>> {
+        let wrong = |value: String, hint: &str| Ok(Err((value, hint.to_owned())));
+        match (self, value) {
+            (Self::Category { codes, .. }, Value::Null) => memory::push(codes, NONE)?,
+            (Self::Category { codes, names, numbers }, Value::Category(name)) => {
+                let code = match numbers.get(name) {
+                    Some(&code) => code,
+                    None => {
+                        let (code, name): (_, Arc<str>) = (names.len() as u32, name.into());
+                        memory::push(names, name.clone())?;
+                        numbers.insert(name, code);
+                        code
+                    }
+                };
+                memory::push(codes, code)?;
+            }
+            (Self::Number(values), Value::Null) => memory::push(values, f64::NAN)?,
+            (Self::Number(values), Value::Number(number)) => {
+                if !number.is_finite() {
+                    return wrong(number.to_string(), "A feature is a finite number, or NULL where it is not known.");
+                }
+                memory::push(values, number)?;
+            }
+            (Self::Vector { places, .. }, Value::Null) => memory::push(places, NONE)?,
+            (Self::Vector { width, places, values }, Value::Vector(vector)) => {
+                if vector.is_empty() || (*width != 0 && *width != vector.len()) {
+                    let hint = "All vectors of a column have one length, above 0; NULL stands for none.";
+                    let known = if *width == 0 { String::new() } else { format!(" after others of {width}") };
+                    return wrong(format!("a vector of {} dimensions{known}", vector.len()), hint);
+                }
+                if let Some(bad) = vector.iter().find(|x| !x.is_finite()) {
+                    return wrong(format!("a vector with {bad}"), "The numbers of a vector are finite.");
+                }
+                *width = vector.len();
+                memory::push(places, (values.len() / vector.len()) as u32)?;
+                memory::extend(values, vector)?;
+            }
+            (_, value) => return Err(Error::Internal(format!("a column of another kind was given {value:?}"))),
+        }
+        Ok(Ok(()))
+    }
+
+    /// What it holds: all numbers are [`ColumnKind::Number`].
+    pub fn kind(&self) -> ColumnKind {
+        match self {
+            Self::Category { .. } => ColumnKind::Category,
+            Self::Number(_) => ColumnKind::Number,
+            Self::Vector { .. } => ColumnKind::Vector,
+        }
+    }
+
+    pub fn get(&self, row: usize) -> Value<'_> {
+        match self {
+            Self::Category { codes, names, .. } => {
+                names.get(codes[row] as usize).map_or(Value::Null, |name| Value::Category(name))
+            }
+            Self::Number(values) if values[row].is_nan() => Value::Null,
+            Self::Number(values) => Value::Number(values[row]),
+            Self::Vector { width, places, values } => match places[row] {
+                NONE => Value::Null,
+                place => Value::Vector(&values[place as usize * width..][..*width]),
+            },
+        }
+    }
+}
+
+/// Rows of a source.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    names: Vec<String>,
+    kinds: Vec<ColumnKind>,
+    columns: Vec<Column>,
+    rows: usize,
+}
+
+impl Table {
+    pub fn new(columns: Vec<(String, ColumnKind)>) -> Self {
+        let kinds: Vec<ColumnKind> = columns.iter().map(|(_, kind)| *kind).collect();
+        let (names, columns) = columns.into_iter().map(|(name, kind)| (name, Column::new(kind))).unzip();
+        Self { names, kinds, columns, rows: 0 }
+    }
+
+    /// Takes a row: a value for each column. A number or vector that is not finite, and a vector of another length than those
+    /// before, are errors that name the column and `row()`; the table is then to be thrown away.
+    pub fn push(&mut self, values: &[Value], row: impl FnOnce() -> String) -> Result<()> {
+        if values.len() != self.columns.len() {
+            return Err(Error::Internal(format!("{} values for {} columns", values.len(), self.columns.len())));
+        }
+        if self.rows as u64 >= u64::from(NONE) {
+            return Err(Error::TooLarge {
+                what: "the source".into(),
+                needed: "more rows".into(),
+                limit: format!("{NONE}"),
+                hint: "Take a sample of it.".into(),
+            });
+        }
+        for ((column, &value), name) in self.columns.iter_mut().zip(values).zip(&self.names) {
+            if let Err((value, hint)) = column.push(value)? {
+                return Err(Error::argument(format!("column \"{name}\" of {}", row()), value, hint));
+            }
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn columns(&self) -> impl Iterator<Item = (&str, ColumnKind, &Column)> {
+        self.names
+            .iter()
+            .zip(&self.kinds)
+            .zip(&self.columns)
+            .map(|((name, &kind), column)| (name.as_str(), kind, column))
+    }
+
+    /// Puts another column, of as many rows, in the place of the one of that name.
+    pub fn replace(&mut self, name: &str, kind: ColumnKind, column: Column) {
+        if let Some(place) = self.names.iter().position(|other| other == name) {
+            self.kinds[place] = kind;
+            self.columns[place] = column;
+        }
+    }
+
+    pub fn column(&self, name: &str) -> Option<(ColumnKind, &Column)> {
+        self.columns().find(|(other, ..)| *other == name).map(|(_, kind, column)| (kind, column))
+    }
+}

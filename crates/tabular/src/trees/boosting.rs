@@ -1,0 +1,224 @@
+//! Gradient boosting (Friedman 2001) with the second-order steps of Chen, Guestrin (2016) on histograms.
+//!
+//! Each round grows a tree for the gradient of the loss: log-loss of the softmax for classes, one tree for each, for
+//! two classes one tree for both; squared error for numbers. It begins at the shares of the classes, or at the mean.
+//!
+//! Time: O(rounds · classes · (rows · columns · log leaves + leaves · bins)) on one thread: give several learners a
+//! thread each. Memory: 8 bytes a row and class, and leaves × bins × 16.
+
+use super::Target;
+use super::binned::Binned;
+use super::grow::Grower;
+use super::split::Scales;
+use super::tree::Tree;
+use runtime::draw::mix;
+use runtime::error::Result;
+use runtime::jobs::Signal;
+use runtime::memory;
+
+/// Greatest sum of whole numbers, half of what 32 bits hold: the other half is for rounding.
+const MOST: f64 = (1u64 << 30) as f64;
+/// Second derivatives are at least this.
+const LEAST_HESSIAN: f32 = 1e-6;
+/// Rows between two looks at the signal.
+const CHECK_EVERY: usize = 1 << 16;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BoostingOptions {
+    pub rounds: usize,
+    pub learning_rate: f32,
+    /// Of a tree, at most.
+    pub leaves: usize,
+    /// λ of the leaves' values.
+    pub l2: f32,
+    /// Rows of a leaf, at least.
+    pub least_rows: usize,
+    /// Share of the columns that a tree may split by, drawn for each: below 1 the trees differ more, and learn less by
+    /// heart.
+    pub columns: f32,
+}
+
+impl Default for BoostingOptions {
+    fn default() -> Self {
+        Self { rounds: 100, learning_rate: 0.1, leaves: 31, l2: 1.0, least_rows: 20, columns: 1.0 }
+    }
+}
+
+/// A boosted ensemble.
+#[derive(Clone, Debug)]
+pub struct Boosting {
+    /// [rounds, scores]
+    trees: Vec<Tree>,
+    /// [scores]: before the first round.
+    base: Vec<f32>,
+    /// Classes, or 1.
+    outputs: usize,
+    /// Of numbers, what a score of 1 is.
+    unit: f32,
+}
+
+impl Boosting {
+    /// Learns from `rows` of those binned, ascending. `weights` [binned rows] are at least 0 and finite; a row of
+    /// weight 0 is as if it were not there, and one of less than 2⁻³⁰ of the sum has no effect. Without rows it knows
+    /// nothing: every class is as likely, a number is 0.
+    pub fn fit(
+        binned: &Binned,
+        target: &Target,
+        (rows, weights): (&[u32], Option<&[f32]>),
+        options: &BoostingOptions,
+        seed: u64,
+        signal: &Signal,
+    ) -> Result<Self> {
+        let weight = |row: u32| weights.map_or(1.0, |weights| weights[row as usize]);
+        let mut kept = Vec::new();
+        memory::reserve(&mut kept, rows.len())?;
+        kept.extend(rows.iter().copied().filter(|&row| weight(row) > 0.0));
+        let (rows, outputs) = (&kept[..], target.outputs());
+        // Weights and λ in units of the mean weight: the same steps, and no sum leaves what single precision holds.
+        let mean = rows.iter().map(|&row| f64::from(weight(row))).sum::<f64>() / rows.len().max(1) as f64;
+        let mean = if weights.is_some() && mean > 0.0 { mean } else { 1.0 };
+        let weight = |row: u32| (f64::from(weight(row)) / mean) as f32;
+        let l2 = (f64::from(options.l2) / mean) as f32;
+        let (base, unit) = start(target, rows, weight);
+        let scores_of_row = base.len();
+        let mut scores = memory::filled(0f32, binned.rows() * scores_of_row)?;
+        scores.chunks_exact_mut(scores_of_row).for_each(|scores| scores.copy_from_slice(&base));
+        let mut learner = Self { trees: Vec::new(), base, outputs, unit };
+        if outputs < 2 && !matches!(target, Target::Numbers(_)) {
+            return Ok(learner);
+        }
+        let mut probabilities =
+            memory::filled(0f32, if scores_of_row > 1 { binned.rows() * scores_of_row } else { 0 })?;
+        let mut exact = memory::filled([0f32; 2], binned.rows())?;
+        let mut gradients = memory::filled([0i32; 2], binned.rows())?;
+        let mut grower = Grower::new(binned, rows)?;
+        for _ in 0..options.rounds {
+            if scores_of_row > 1 {
+                for rows in rows.chunks((CHECK_EVERY / scores_of_row).max(1)) {
+                    signal.check()?;
+                    for &row in rows {
+                        let range = row as usize * scores_of_row..(row as usize + 1) * scores_of_row;
+                        softmax(&scores[range.clone()], &mut probabilities[range]);
+                    }
+                }
+            }
+            for output in 0..scores_of_row {
+                let (mut sum_g, mut sum_h) = (0f64, 0f64);
+                for rows in rows.chunks(CHECK_EVERY) {
+                    signal.check()?;
+                    for &row in rows {
+                        let (place, w) = (row as usize, weight(row));
+                        let (g, h) = match target {
+                            Target::Numbers(values) => (scores[place] - (values[place] / unit), 1.0),
+                            Target::Classes { codes, .. } => {
+                                let (p, is) = if scores_of_row == 1 {
+                                    (sigmoid(scores[place]), codes[place] == 1)
+                                } else {
+                                    (probabilities[place * scores_of_row + output], codes[place] as usize == output)
+                                };
+                                (p - f32::from(u8::from(is)), (p * (1.0 - p)).max(LEAST_HESSIAN))
+                            }
+                        };
+                        exact[place] = [g * w, h * w];
+                        sum_g += f64::from((g * w).abs());
+                        sum_h += f64::from(h * w);
+                    }
+                }
+                let unit_of = |sum: f64| if sum > 0.0 { sum / MOST } else { 1.0 };
+                let (unit_g, unit_h) = (unit_of(sum_g), unit_of(sum_h));
+                for &row in rows {
+                    let [g, h] = exact[row as usize];
+                    let whole = |x: f32, unit: f64| (f64::from(x) / unit).round_ties_even() as i32;
+                    gradients[row as usize] = [whole(g, unit_g), whole(h, unit_h)];
+                }
+                let scales = Scales {
+                    gradient: unit_g as f32,
+                    hessian: unit_h as f32,
+                    l2,
+                    least_rows: options.least_rows.max(1),
+                };
+                grower.draw_columns(options.columns, mix(seed ^ mix(learner.trees.len() as u64)));
+                let tree = grower.grow(&gradients, &scales, options.leaves, signal, |rows, step| {
+                    let value = step * options.learning_rate;
+                    rows.iter().for_each(|&row| scores[row as usize * scores_of_row + output] += value);
+                    value
+                })?;
+                learner.trees.push(tree);
+                signal.finished(1);
+            }
+        }
+        Ok(learner)
+    }
+
+    /// Trees that [`fit`](Self::fit) grows, as it reports them.
+    pub fn trees(target: &Target, options: &BoostingOptions) -> usize {
+        options.rounds * if target.outputs() == 2 { 1 } else { target.outputs() }
+    }
+
+    /// Writes the probabilities of the classes, or the number, of the row that has these codes to `out` [outputs].
+    pub fn predict(&self, codes: &[u8], out: &mut [f32]) {
+        let scores = self.base.len();
+        out[..scores].copy_from_slice(&self.base);
+        for trees in self.trees.chunks_exact(scores) {
+            for (score, tree) in out.iter_mut().zip(trees) {
+                *score += tree.values(tree.leaf(codes)).first().map_or(0.0, |(_, value)| *value);
+            }
+        }
+        match (self.outputs, scores) {
+            (2, 1) => {
+                let p = sigmoid(out[0]);
+                out.copy_from_slice(&[1.0 - p, p]);
+            }
+            (1, 1) => out[0] *= self.unit,
+            _ => softmax_in_place(out),
+        }
+    }
+}
+
+/// Scores before the first round, and what a score of 1 is.
+fn start(target: &Target, rows: &[u32], weight: impl Fn(u32) -> f32) -> (Vec<f32>, f32) {
+    let total: f64 = rows.iter().map(|&row| f64::from(weight(row))).sum();
+    match target {
+        Target::Numbers(values) => {
+            let mean_of = |f: &dyn Fn(f64) -> f64| {
+                let sum: f64 = rows.iter().map(|&r| f64::from(weight(r)) * f(f64::from(values[r as usize]))).sum();
+                if total > 0.0 { sum / total } else { 0.0 }
+            };
+            let mean = mean_of(&|x| x);
+            let deviation = mean_of(&|x| (x - mean).powi(2)).sqrt();
+            let unit = if deviation > 0.0 { deviation as f32 } else { 1.0 };
+            (vec![mean as f32 / unit], unit)
+        }
+        Target::Classes { codes, classes } => {
+            let mut shares = vec![0f64; *classes];
+            rows.iter().for_each(|&row| shares[codes[row as usize] as usize] += f64::from(weight(row)));
+            // A class without rows is as rare as half a row.
+            let least = if total > 0.0 { 0.5 * total / rows.len() as f64 } else { 1.0 };
+            let logs: Vec<f64> = shares.iter().map(|share| share.max(least).ln()).collect();
+            if *classes == 2 {
+                return (vec![(logs[1] - logs[0]) as f32], 1.0);
+            }
+            let mean = logs.iter().sum::<f64>() / (*classes).max(1) as f64;
+            (logs.iter().map(|log| (log - mean) as f32).collect(), 1.0)
+        }
+    }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn softmax(scores: &[f32], out: &mut [f32]) {
+    out.copy_from_slice(scores);
+    softmax_in_place(out);
+}
+
+fn softmax_in_place(out: &mut [f32]) {
+    let most = out.iter().fold(f32::MIN, |most, &x| most.max(x));
+    let mut sum = 0.0;
+    for x in out.iter_mut() {
+        *x = (*x - most).exp();
+        sum += *x;
+    }
+    out.iter_mut().for_each(|x| *x /= sum);
+}

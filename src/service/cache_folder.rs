@@ -1,0 +1,74 @@
+//! Where a model's files lie in the cache, and the folders that go with a transaction's fate: catalog rows come and go with it, folders do not.
+
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use pgrx::pg_sys;
+use sha2::{Digest, Sha256};
+
+use crate::pg::transaction;
+use onnx::cache_folders::{CacheFolders, Database};
+use runtime::error::Result;
+use runtime::sealed::hex;
+
+/// A file of a version.
+#[derive(Clone, Debug)]
+pub struct FileEntry {
+    pub name: String,
+    pub sha256: String,
+    pub size: u64,
+}
+
+/// The folder for `files`, whether it is there or not.
+pub fn path(files: &[FileEntry]) -> PathBuf {
+    root().join(name(files))
+}
+
+/// The name of the folder for `files`.
+pub fn name(files: &[FileEntry]) -> String {
+    let mut hash = Sha256::new();
+    for file in files {
+        hash.update(format!("{} {}\n", file.sha256, file.name));
+    }
+    hex(&hash.finalize()[..16])
+}
+
+fn root() -> PathBuf {
+    data_directory().join("pg_reco")
+}
+
+pub fn data_directory() -> &'static Path {
+    // SAFETY: PostgreSQL sets the data directory before it starts any backend, and never again.
+    let data = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    Path::new(OsStr::from_bytes(data.to_bytes()))
+}
+
+pub fn folders() -> CacheFolders {
+    CacheFolders::new(root())
+}
+
+pub fn this_database() -> Database {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
+}
+
+/// This database does not need the folder `name` any more: it goes where no other does.
+pub fn release(name: &str) -> Result<()> {
+    folders().release(this_database(), name)
+}
+
+/// Removes the folder when the transaction commits: others may read it until then, and it may roll back.
+pub fn remove_at_commit(name: String) {
+    transaction::at_commit(move || remove(&name));
+}
+
+/// Removes the folder if the transaction rolls back.
+pub fn remove_at_abort(name: String) {
+    transaction::at_abort(move || remove(&name));
+}
+
+/// The transaction has ended: nothing may fail any more. Who uses the folder at this moment makes it again.
+fn remove(name: &str) {
+    let _ = release(name);
+}

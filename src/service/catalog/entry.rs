@@ -1,0 +1,74 @@
+//! What the catalog says of a model's version.
+
+use pgrx::datum::Uuid;
+use pgrx::pg_sys;
+use serde_json::Value;
+
+use crate::service::cache_folder::FileEntry;
+use runtime::error::{Error, Result};
+
+/// What a model is for; decides which functions take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    TextEmbedding,
+    ImageEmbedding,
+    Recommendation,
+    /// Makes rows.
+    Synthesis,
+    /// Any other graph: `reco.predict` runs it.
+    Predict,
+}
+
+impl Task {
+    const ALL: [Self; 5] =
+        [Self::TextEmbedding, Self::ImageEmbedding, Self::Recommendation, Self::Synthesis, Self::Predict];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TextEmbedding => "text_embedding",
+            Self::ImageEmbedding => "image_embedding",
+            Self::Recommendation => "recommendation",
+            Self::Synthesis => "synthesis",
+            Self::Predict => "predict",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| Error::UnknownName {
+            what: "task",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// Names of a version's files.
+pub const ONNX_FILE: &str = "model.onnx";
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+pub const DATA_FILE: &str = "data.safetensors";
+
+/// A version of a model, as the catalog describes it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub name: String,
+    /// Of the model: another one of this name, made later, has another.
+    pub id: Uuid,
+    pub stamp: Stamp,
+    pub task: Task,
+    pub algorithm: Option<String>,
+    pub config: Value,
+    pub source: Option<String>,
+    pub files: Vec<FileEntry>,
+    /// Whether the caller may see what the model was made from.
+    pub readable: bool,
+}
+
+/// Which version a name stands for at the moment, and whether the caller may use it. Cheap: asked at each call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub version: i32,
+    /// Microseconds; tells a model from one made later under the same name and version.
+    pub created: i64,
+    /// In whose name its queries run: a model can be handed over.
+    pub owner: pg_sys::Oid,
+}

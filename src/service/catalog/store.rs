@@ -1,0 +1,219 @@
+//! Storing, promoting and dropping versions.
+
+use pgrx::datum::Uuid;
+use pgrx::Spi;
+use pgrx::spi::SpiClient;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::entry::Task;
+use super::lookup::files;
+use super::privilege::check_author;
+use super::tables::{as_owner, owned, require_ownership, require_writable, required};
+use crate::pg::errors::SpiResult;
+use crate::pg::identity::caller;
+use crate::service::cache_folder::{self, FileEntry};
+use runtime::error::{Error, Result};
+use runtime::progress::Progress;
+use runtime::sealed::hex;
+
+/// Bytes of a file kept in one row.
+const PART: usize = 4 << 20;
+
+/// A version to be stored.
+pub struct NewVersion<'a> {
+    pub name: &'a str,
+    /// The model whose own source it was made from, under its owner's rights: whoever may act for the owner may add that one.
+    pub refreshes: Option<Uuid>,
+    pub task: Task,
+    pub algorithm: Option<&'a str>,
+    pub config: &'a Value,
+    pub source: Option<&'a str>,
+    pub metrics: Option<&'a Value>,
+    /// The ONNX file first.
+    pub files: &'a [(&'a str, &'a [u8])],
+    /// Whether it takes the place of the version in use; the first one is in use in any case.
+    pub in_use: bool,
+}
+
+/// Stores a new version of a model. The caller becomes the owner of a new name; a name that exists takes versions from its
+/// owner alone, and from whoever may act for it those that were made of its own source.
+pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
+    if new.name.is_empty() || new.name.len() > 200 || new.name.chars().any(char::is_control) {
+        let hint = "Give 1 to 200 bytes without control characters.";
+        return Err(Error::argument("name", format!("\"{}\"", new.name.escape_debug()), hint));
+    }
+    require_writable();
+    let caller = caller();
+    let config = pgrx::JsonB(new.config.clone());
+    let metrics = new.metrics.map(|m| pgrx::JsonB(m.clone()));
+    let hashed = new.files.iter().map(|&(_, bytes)| Ok((sha256(bytes, progress)?, bytes.len() as i64)));
+    let hashed: Vec<(String, i64)> = hashed.collect::<Result<_>>()?;
+    let (sha256, size) = hashed.first().ok_or_else(|| Error::Internal("a version without files".into()))?;
+    let version = as_owner(|| {
+        Spi::connect_mut(|client| {
+            // The row is locked till the transaction ends, so that two new versions get two numbers.
+            match new.refreshes {
+                Some(id) => require_ownership(client, new.name, Some(id), caller)?,
+                None => {
+                    client.update(
+                        "INSERT INTO reco.model AS m (name, owner, version_in_use) VALUES ($1, $2::pg_catalog.oid, 0) ON CONFLICT DO NOTHING",
+                        None,
+                        &[new.name.into(), caller.into()],
+                    ).spi()?;
+                    check_author(client, new.name, caller, true)?;
+                }
+            }
+            let version: i32 = required(
+                client
+                    .update(
+                        "INSERT INTO reco.model_version
+                             (name, version, task, algorithm, config, source, metrics, sha256, size)
+                         SELECT $1, COALESCE(pg_catalog.max(v.version), 0) OPERATOR(pg_catalog.+) 1,
+                                $2, $3, $4, $5, $6, $7, $8
+                           FROM reco.model_version v WHERE v.name OPERATOR(pg_catalog.=) $1
+                         RETURNING version",
+                        None,
+                        &[
+                            new.name.into(),
+                            new.task.name().into(),
+                            new.algorithm.into(),
+                            config.into(),
+                            new.source.into(),
+                            metrics.into(),
+                            sha256.as_str().into(),
+                            (*size).into(),
+                        ],
+                    )
+                    .spi()?
+                    .first()
+                    .get(1).spi()?,
+            )?;
+            if new.in_use || version == 1 {
+                set_in_use(client, new.name, version)?;
+            }
+            Ok::<_, Error>(version)
+        })
+    })?;
+    for ((file, bytes), (sha256, _)) in new.files.iter().zip(&hashed) {
+        insert_file(new.name, version, file, bytes, sha256, progress)?;
+    }
+    let stored = as_owner(|| Spi::connect(|client| files(client, new.name, version)))?;
+    cache_folder::remove_at_abort(cache_folder::name(&stored));
+    Ok(version)
+}
+
+fn insert_file(
+    name: &str,
+    version: i32,
+    file: &str,
+    bytes: &[u8],
+    sha256: &str,
+    progress: &dyn Progress,
+) -> Result<()> {
+    as_owner(|| {
+        Spi::connect_mut(|client| {
+            client
+                .update(
+                    "INSERT INTO reco.model_file (name, version, file, sha256, size) VALUES ($1, $2, $3, $4, $5)",
+                    None,
+                    &[name.into(), version.into(), file.into(), sha256.into(), (bytes.len() as i64).into()],
+                )
+                .spi()?;
+            Ok::<_, Error>(())
+        })
+    })?;
+    let phase = format!("bytes stored of {file}");
+    for (part, data) in bytes.chunks(PART).enumerate() {
+        progress.check()?;
+        progress.report(&phase, part * PART, bytes.len());
+        // A connection for each part: what SPI copies of it is given back before the next.
+        as_owner(|| {
+            Spi::connect_mut(|client| {
+                client
+                    .update(
+                        "INSERT INTO reco.model_part (name, version, file, part, data) VALUES ($1, $2, $3, $4, $5)",
+                        None,
+                        &[name.into(), version.into(), file.into(), (part as i32).into(), data.into()],
+                    )
+                    .spi()?;
+                Ok::<_, Error>(())
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes `version` the one in use.
+pub fn promote(name: &str, version: i32) -> Result<()> {
+    owned(name, |client| {
+        if files(client, name, version)?.is_empty() {
+            return Err(Error::UnknownVersion { name: name.into(), version });
+        }
+        set_in_use(client, name, version)
+    })
+}
+
+/// Removes one version, or the model with all of them. Gives the files of each version removed.
+pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
+    owned(name, |client| {
+        let Some(version) = version else {
+            let versions: Vec<i32> = client
+                .select(
+                    "SELECT version FROM reco.model_version WHERE name OPERATOR(pg_catalog.=) $1",
+                    None,
+                    &[name.into()],
+                )
+                .spi()?
+                .map(|row| required(row.get(1).spi()?))
+                .collect::<Result<_>>()?;
+            let gone = versions.into_iter().map(|v| files(client, name, v)).collect::<Result<_>>()?;
+            for table in ["model_part", "model_file", "model_version", "model_grant", "model"] {
+                let query = format!("DELETE FROM reco.{table} WHERE name OPERATOR(pg_catalog.=) $1");
+                client.update(query.as_str(), None, &[name.into()]).spi()?;
+            }
+            return Ok(gone);
+        };
+        let in_use = client
+            .select("SELECT version_in_use FROM reco.model WHERE name OPERATOR(pg_catalog.=) $1", None, &[name.into()])
+            .spi()?
+            .first()
+            .get::<i32>(1)
+            .spi()?;
+        if in_use == Some(version) {
+            let hint = "Promote another version first, or drop the whole model by leaving version out.";
+            return Err(Error::argument("version", format!("{version}, the one in use"), hint));
+        }
+        let gone = files(client, name, version)?;
+        let mut deleted = false;
+        for table in ["model_part", "model_file", "model_version"] {
+            let query = format!(
+                "DELETE FROM reco.{table}
+                  WHERE name OPERATOR(pg_catalog.=) $1 AND version OPERATOR(pg_catalog.=) $2 RETURNING version"
+            );
+            deleted = !client.update(query.as_str(), None, &[name.into(), version.into()]).spi()?.is_empty();
+        }
+        if deleted { Ok(vec![gone]) } else { Err(Error::UnknownVersion { name: name.into(), version }) }
+    })
+}
+
+fn set_in_use(client: &mut SpiClient, name: &str, version: i32) -> Result<()> {
+    client
+        .update(
+            "UPDATE reco.model SET version_in_use = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+            None,
+            &[name.into(), version.into()],
+        )
+        .spi()?;
+    Ok(())
+}
+
+/// The SHA-256 of `bytes`, in hexadecimal.
+fn sha256(bytes: &[u8], progress: &dyn Progress) -> Result<String> {
+    let mut hash = Sha256::new();
+    for part in bytes.chunks(PART) {
+        progress.check()?;
+        hash.update(part);
+    }
+    Ok(hex(&hash.finalize()))
+}

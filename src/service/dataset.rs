@@ -1,0 +1,156 @@
+//! What a recommender is trained on: a source of interactions, and what is known of items and users besides.
+
+use serde_json::{Value, json};
+
+use crate::pg::foreign::InAnothersName;
+use crate::service::history;
+use crate::pg::identity::ReadOnly;
+use crate::pg::row::{AttributeValue, Kind, Wanted, optional, required};
+use crate::pg::settings;
+use crate::pg::source::Source;
+use interactions::{Encoder, FeatureTable, Features, Interactions, InteractionsBuilder, Signals};
+use onnx::IdTable;
+use recommendation::Training;
+use runtime::error::{Error, Result};
+use runtime::progress::Progress;
+
+/// Rows fetched from a source at a time: their memory is given back in between.
+pub const FETCH: usize = 10_000;
+
+/// What an interaction is made of, for training and for evaluation alike.
+pub const INTERACTION: [Wanted; 5] = [
+    required("user_id", Kind::Id),
+    required("item_id", Kind::Id),
+    optional("weight", Kind::Number),
+    optional("ts", Kind::Time),
+    optional("event", Kind::Text),
+];
+
+/// The queries to read, and what their rows count.
+#[derive(Clone, Debug, Default)]
+pub struct Queries {
+    pub source: String,
+    pub items: Option<String>,
+    pub users: Option<String>,
+    pub signals: Signals,
+    /// Whether the source will be asked for one user at a time: that it can be is checked before it is read.
+    pub served: bool,
+}
+
+pub struct Dataset {
+    pub interactions: Interactions,
+    pub items: Option<Features>,
+    pub users: Option<Features>,
+    /// What a later look at the same queries must know: types of ids, columns, signals.
+    pub config: Value,
+}
+
+impl Dataset {
+    /// Runs the queries with the caller's rights.
+    pub fn read(queries: &Queries, progress: &dyn Progress) -> Result<Self> {
+        // As it will be read for each list: what fails then fails now.
+        let _as_when_served = queries.served.then(|| (ReadOnly::begin(), InAnothersName::begin()));
+        let mut signals = queries.signals.clone();
+        progress.report("reading the source", 0, 0);
+        let mut rows = Source::open(&queries.source, &INTERACTION)?;
+        let (has_weight, has_time) = (rows.has(2), rows.has(3));
+        for (needed, column, number) in [(signals.needs_time(), "ts", 3), (signals.needs_event(), "event", 4)] {
+            if needed && !rows.has(number) {
+                return Err(Error::MissingColumn { column: column.into(), found: "no such column".into() });
+            }
+        }
+        let mut config = json!({
+            "user_id_type": rows.id_type(0).name(),
+            "item_id_type": rows.id_type(1).name(),
+            "has_weight": has_weight,
+        });
+        if queries.served {
+            history::check(&queries.source, has_weight, &signals)?;
+        }
+        let mut builder = InteractionsBuilder::new();
+        loop {
+            let fetched = rows.fetch(FETCH, |row| {
+                let weight = if has_weight { row.number(2)? } else { 1.0 };
+                let event = if signals.needs_event() { row.text(4)? } else { None };
+                let weight = signals.weight(weight, event) as f32;
+                let time = if has_time { Some(signals.time(row.time(3), builder.rows() + 1)?) } else { None };
+                builder.push(row.id(0)?, row.id(1)?, weight, time)
+            })?;
+            if fetched == 0 {
+                break;
+            }
+            progress.check()?;
+            progress.report("rows read from the source", builder.rows(), 0);
+        }
+        drop(rows);
+        signals.apply(&mut builder);
+        config["signals"] = serde_json::to_value(&signals).map_err(|e| Error::Internal(e.to_string()))?;
+
+        let mut items = None;
+        if let Some(query) = &queries.items {
+            let table =
+                read_features(query, required("item_id", Kind::Id), "items", progress, |id| builder.know_item(id))?;
+            config["items"] = query.as_str().into();
+            items = Some(table);
+        }
+        let mut users = None;
+        if let Some(query) = &queries.users {
+            let table =
+                read_features(query, required("user_id", Kind::Id), "users", progress, |id| builder.know_user(id))?;
+            config["users"] = query.as_str().into();
+            users = Some(table);
+        }
+        let interactions = builder.finish_watched(progress)?;
+        let encode = |table: Option<FeatureTable>, ids: &IdTable| {
+            progress.check()?;
+            table.map(|table| Encoder::fit(&table, &|| progress.check())?.encode(&table, ids)).transpose()
+        };
+        let items = encode(items, &interactions.item_ids)?;
+        let users = encode(users, &interactions.user_ids)?;
+        Ok(Self { interactions, items, users, config })
+    }
+
+    pub fn training<'a>(&'a self, progress: &'a dyn Progress) -> Training<'a> {
+        Training {
+            interactions: &self.interactions,
+            item_features: self.items.as_ref(),
+            user_features: self.users.as_ref(),
+            previous: None,
+            threads: settings::threads(),
+            progress,
+        }
+    }
+}
+
+/// Reads a query of attributes, one row an id, and hands each id to `know`.
+fn read_features(
+    query: &str,
+    id: Wanted,
+    what: &'static str,
+    progress: &dyn Progress,
+    mut know: impl FnMut(interactions::Id) -> Result<()>,
+) -> Result<FeatureTable> {
+    progress.report(&format!("reading {what}"), 0, 0);
+    let (mut rows, attributes) = Source::open_with_attributes(what, query, id)?;
+    let mut table = FeatureTable::new(attributes.iter().map(|a| (a.name.clone(), a.kind)).collect());
+    let mut values = Vec::with_capacity(attributes.len());
+    loop {
+        let fetched = rows.fetch(FETCH, |row| {
+            values.clear();
+            for attribute in &attributes {
+                values.push(row.attribute(attribute)?);
+            }
+            let borrowed: Vec<_> = values.iter().map(AttributeValue::as_value).collect();
+            let id = row.id(0)?;
+            know(id)?;
+            table.push(id, &borrowed)
+        })?;
+        if fetched == 0 {
+            break;
+        }
+        progress.check()?;
+        progress.report(&format!("rows read from {what}"), table.rows(), 0);
+    }
+    drop(rows);
+    Ok(table)
+}

@@ -1,0 +1,333 @@
+//! The models that this backend has ready: looked up by name at each call, loaded when they are not there or outdated.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+use crate::service::cache;
+use crate::service::catalog;
+use crate::service::catalog::{DATA_FILE, Entry, ONNX_FILE, Privilege, Stamp, TOKENIZER_FILE, Task};
+use crate::pg::settings;
+use crate::pg::shared::models;
+use embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
+use interactions::Signals;
+use onnx::environment;
+use onnx::inspect::Signature;
+use onnx::session::{Execution, NotOnCuda, RunMemory, Session, SessionOptions};
+use onnx::tensor::Tensor;
+use runtime::error::{Error, Result};
+use runtime::progress::{Progress, Run, SCAN};
+
+use runtime::sealed;
+use synthesis::RunGraph;
+
+/// A model ready for use. What a run changes is in a cell: a backend runs one thing at a time.
+pub enum Ready {
+    Text(Box<RefCell<TextEmbedder>>),
+    Image(RefCell<ImageEmbedder>),
+    Recommender(Box<Recommender>),
+    Synthesizer(Box<Synthesizer>),
+    Graph(RefCell<Graph>),
+}
+
+impl Ready {
+    pub fn task(&self) -> Task {
+        match self {
+            Self::Text(_) => Task::TextEmbedding,
+            Self::Image(_) => Task::ImageEmbedding,
+            Self::Recommender(_) => Task::Recommendation,
+            Self::Synthesizer(_) => Task::Synthesis,
+            Self::Graph(_) => Task::Predict,
+        }
+    }
+
+    /// What it runs on, as `reco.stat_models` names it.
+    pub fn provider(&self) -> &'static str {
+        match self {
+            Self::Text(model) => model.borrow().session().provider.name(),
+            Self::Image(model) => model.borrow().session().provider.name(),
+            Self::Recommender(_) => SCAN,
+            Self::Synthesizer(model) => model.session.as_ref().map_or(SCAN, |s| s.borrow().provider.name()),
+            Self::Graph(graph) => graph.borrow().session.provider.name(),
+        }
+    }
+}
+
+pub struct Recommender {
+    pub entry: Entry,
+    pub model: recommendation::Model,
+    /// How a history is read.
+    pub signals: Signals,
+}
+
+pub struct Synthesizer {
+    pub model: synthesis::model::Model,
+    /// Of the methods that make rows by their graph.
+    session: Option<RefCell<Session>>,
+}
+
+impl Synthesizer {
+    /// Hands `body` what runs the graph, for methods that have one to run.
+    pub fn run<T>(&self, progress: &dyn Progress, body: impl FnOnce(&mut RunGraph) -> Result<T>) -> Result<T> {
+        let mut run = |inputs: Vec<(&'static str, Tensor)>, wanted: &[&str]| {
+            let none = || Error::Internal("a synthesizer without a graph was asked to run it".into());
+            let session = &mut *self.session.as_ref().ok_or_else(none)?.borrow_mut();
+            let began = Instant::now();
+            let rows = inputs.first().map_or(0, |(_, tensor)| tensor.shape.first().copied().unwrap_or(0));
+            let outputs = session.run(inputs, wanted, RunMemory::Keep, progress)?;
+            let (model, provider) = (session.name.as_str(), session.provider.name());
+            progress.ran(&Run { model, provider, rows, tokens: None, took: began.elapsed() });
+            Ok(outputs)
+        };
+        body(&mut run)
+    }
+}
+
+pub struct Graph {
+    pub session: Session,
+    pub signature: Signature,
+}
+
+struct Slot {
+    stamp: Stamp,
+    /// Sessions are made anew when a setting that shapes them has changed; recommenders need none.
+    options: Option<SessionOptions>,
+    ready: Rc<Ready>,
+    /// Of the files that it holds.
+    bytes: u64,
+    /// Greater than that of every slot used before.
+    used: u64,
+}
+
+/// How often files that go while they are loaded are made again.
+const TRIES: usize = 5;
+
+/// What this backend has loaded, within the budget `reco.cache_size`.
+#[derive(Default)]
+struct Slots {
+    by_key: HashMap<String, Slot>,
+    uses: u64,
+}
+
+impl Slots {
+    fn find(&mut self, key: &str, stamp: &Stamp, options: &SessionOptions) -> Option<Rc<Ready>> {
+        let slot = self.by_key.get_mut(key)?;
+        if slot.stamp != *stamp || slot.options.as_ref().is_some_and(|o| o != options) {
+            return None;
+        }
+        self.uses += 1;
+        slot.used = self.uses;
+        Some(slot.ready.clone())
+    }
+
+    fn insert(&mut self, key: String, mut slot: Slot) {
+        self.uses += 1;
+        slot.used = self.uses;
+        self.by_key.insert(key, slot);
+    }
+
+    /// Unloads the least recently used until the rest keeps to `budget`. The last used stays, whatever its size.
+    fn keep_to(&mut self, budget: u64) {
+        while self.by_key.len() > 1 && self.by_key.values().map(|s| s.bytes).sum::<u64>() > budget {
+            let oldest = self.by_key.iter().min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone());
+            oldest.and_then(|key| self.by_key.remove(&key));
+        }
+    }
+}
+
+thread_local! {
+    static SLOTS: RefCell<Slots> = RefCell::default();
+}
+
+/// The version of `name` in use, ready to run. An error where the caller may not use it.
+pub fn model(name: &str, progress: &dyn Progress) -> Result<Rc<Ready>> {
+    model_for(name, Privilege::Serve, progress)
+}
+
+/// The same for a call that takes `privilege`.
+pub fn model_for(name: &str, privilege: Privilege, progress: &dyn Progress) -> Result<Rc<Ready>> {
+    slot(name.to_owned(), name, privilege, progress, load)
+}
+
+fn slot(
+    key: String,
+    name: &str,
+    privilege: Privilege,
+    progress: &dyn Progress,
+    load: impl Fn(&Entry, &SessionOptions, &dyn Progress) -> Result<(Ready, u64)>,
+) -> Result<Rc<Ready>> {
+    let stamp = catalog::stamp(name, privilege)?;
+    let options = settings::session_options();
+    let found = SLOTS.with_borrow_mut(|slots| {
+        let found = slots.find(&key, &stamp, &options);
+        slots.keep_to(settings::cache_size());
+        found
+    });
+    if let Some(ready) = found {
+        return Ok(ready);
+    }
+    let entry = catalog::find(name, Some(stamp.version), privilege)?;
+    progress.report("loading the model", 0, 0);
+    let began = Instant::now();
+    let (ready, bytes) = load(&entry, &options, progress)?;
+    environment::trim_memory();
+    models::loaded(name, ready.provider(), began.elapsed(), bytes);
+    let keeps_options = match &ready {
+        Ready::Recommender(_) => false,
+        Ready::Synthesizer(model) => model.session.is_some(),
+        Ready::Text(_) | Ready::Image(_) | Ready::Graph(_) => true,
+    };
+    let ready = Rc::new(ready);
+    let slot = Slot { stamp, options: keeps_options.then_some(options), ready: ready.clone(), bytes, used: 0 };
+    SLOTS.with_borrow_mut(|slots| {
+        slots.insert(key, slot);
+        slots.keep_to(settings::cache_size());
+    });
+    Ok(ready)
+}
+
+/// The graph of any model, ready for `reco.predict`.
+pub fn graph(name: &str, progress: &dyn Progress) -> Result<Rc<Ready>> {
+    slot(format!("{name}\0graph"), name, Privilege::Serve, progress, |entry, options, progress| {
+        load(&Entry { task: Task::Predict, ..entry.clone() }, options, progress)
+    })
+}
+
+/// Gives this backend's memory for `name` back.
+pub fn unload(name: &str) -> bool {
+    SLOTS.with_borrow_mut(|slots| {
+        let graph = slots.by_key.remove(&format!("{name}\0graph"));
+        slots.by_key.remove(name).or(graph).is_some()
+    })
+}
+
+/// Loads `entry` without keeping it: also the check that an imported model works. Gives the bytes of the files that are
+/// held too.
+pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
+    let mut tries = 1;
+    loop {
+        let folder = cache::folder(entry, progress)?;
+        let loaded_from = identity(&folder);
+        match load_from(&folder, entry, options, progress) {
+            // Another backend has just removed the files, as reco.drop_model does: they are made anew.
+            Err(Error::File { .. } | Error::ModelRun { .. })
+                if tries < TRIES && (loaded_from.is_none() || identity(&folder) != loaded_from) =>
+            {
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Tells a folder from one that was made later under the same name; a number alone may be given out again.
+fn identity(folder: &Path) -> Option<(u64, Option<SystemTime>)> {
+    fs::metadata(folder).ok().map(|f| (f.ino(), f.created().ok()))
+}
+
+fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
+    let source = folder.join(ONNX_FILE);
+    let onnx = map(&source)?;
+    match entry.task {
+        Task::Recommendation => {
+            let model = recommendation::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?)?;
+            let signals = match &entry.config["signals"] {
+                serde_json::Value::Null => Signals::default(),
+                stored => serde_json::from_value(stored.clone())
+                    .map_err(|e| catalog::damaged(entry, format!("its signals cannot be read: {e}")))?,
+            };
+            let ready = Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model, signals }));
+            Ok((ready, sealed::size(folder)))
+        }
+        Task::Synthesis => {
+            let model = synthesis::model::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?, progress)?;
+            let session = match model.method.runs_graph() {
+                true => Some(RefCell::new(session(entry, &source, options, progress)?)),
+                false => None,
+            };
+            let bytes = sealed::size(folder) + session.as_ref().map_or(0, |session| session.borrow().bytes);
+            Ok((Ready::Synthesizer(Box::new(Synthesizer { model, session })), bytes))
+        }
+        Task::TextEmbedding => {
+            let signature = Signature::read(onnx)?;
+            let config = TextConfig::read(&entry.config, &signature)?;
+            let session = session(entry, &source, options, progress)?;
+            let tokenizer = prepared_tokenizer(folder, progress)?;
+            let bytes = session.bytes + sealed::size(&tokenizer);
+            let tokenizer = TextTokenizer::open(&tokenizer, config.max_length)?;
+            let model = TextEmbedder::new(tokenizer, session, config, &signature);
+            Ok((Ready::Text(Box::new(RefCell::new(model))), bytes))
+        }
+        Task::ImageEmbedding => {
+            let config = ImageConfig::read(&entry.config, &Signature::read(onnx)?)?;
+            let session = session(entry, &source, options, progress)?;
+            let bytes = session.bytes;
+            Ok((Ready::Image(RefCell::new(ImageEmbedder::new(session, config))), bytes))
+        }
+        Task::Predict => {
+            let signature = Signature::read(onnx)?;
+            let session = session(entry, &source, options, progress)?;
+            let bytes = session.bytes;
+            Ok((Ready::Graph(RefCell::new(Graph { session, signature })), bytes))
+        }
+    }
+}
+
+/// The folder with what is mapped of a tokenizer, made from its published form when that is first needed.
+fn prepared_tokenizer(folder: &Path, progress: &dyn Progress) -> Result<PathBuf> {
+    let prepared = folder.join(TextTokenizer::PREPARED);
+    sealed::ensure(&prepared, None, progress, |aside| {
+        let path = folder.join(TOKENIZER_FILE);
+        let json = fs::read(&path).map_err(sealed::failed("read", &path))?;
+        TextTokenizer::prepare(&json, aside)
+    })?;
+    Ok(prepared)
+}
+
+fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Session> {
+    thread_local! {
+        /// Why CUDA did not work, once that is known and was said: it is not looked for again.
+        static CUDA_MISSING: RefCell<bool> = const { RefCell::new(false) };
+    }
+    let mut options = options.clone();
+    if options.execution == Execution::Auto && CUDA_MISSING.with_borrow(|m| *m) {
+        options.execution = Execution::Cpu;
+    }
+    let session = Session::load(&entry.name, source, &options, progress)?;
+    let message = match &session.not_on_cuda {
+        None => return Ok(session),
+        Some(NotOnCuda::Missing(reason)) => {
+            CUDA_MISSING.set(true);
+            format!(
+                "models run on the CPU, since CUDA does not work here: {}",
+                reason.lines().next().unwrap_or_default()
+            )
+        }
+        Some(NotOnCuda::Refused(reason)) => {
+            let reason = reason.lines().next().unwrap_or_default();
+            format!("model \"{}\" runs on the CPU, since it does not run on CUDA: {reason}", entry.name)
+        }
+    };
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "pg_reco")
+        .set_hint("SET reco.execution_provider = 'cpu' runs on the CPU without this notice.")
+        .report(PgLogLevel::NOTICE);
+    Ok(session)
+}
+
+/// Maps a file of the cache. The pages are shared with every process that maps it.
+fn map(path: &Path) -> Result<Bytes> {
+    let failed = sealed::failed("map", path);
+    let file = File::open(path).map_err(&failed)?;
+    // SAFETY: files of the cache are renamed into place whole and never written again.
+    let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+    Ok(Bytes::from_owner(map))
+}

@@ -1,0 +1,13 @@
+//! What several functions of the SQL surface need: the model catalog, its cache on disk, loaded models, histories, selections,
+//! datasets.
+
+pub mod cache;
+pub mod cache_folder;
+pub mod catalog;
+pub mod dataset;
+pub mod history;
+pub mod loaded;
+pub mod preload;
+pub mod samples;
+pub mod selection;
+pub mod synthesis_source;
