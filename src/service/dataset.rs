@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::pg::foreign::InAnothersName;
-use crate::service::history;
 use crate::pg::identity::ReadOnly;
 use crate::pg::row::{AttributeValue, Kind, Wanted, optional, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
+use crate::service::history;
 use interactions::{Encoder, FeatureTable, Features, Interactions, InteractionsBuilder, Signals};
 use onnx::IdTable;
 use recommendation::Training;

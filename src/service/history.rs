@@ -12,15 +12,15 @@ use std::panic::AssertUnwindSafe;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, notice, pg_sys};
 
-use crate::service::catalog::Stamp;
 use crate::pg::context;
-use crate::pg::identity::as_author;
 use crate::pg::id_type::IdType;
-use crate::service::loaded::Recommender;
+use crate::pg::identity::as_author;
 use crate::pg::row::{Kind, Wanted, optional, required};
 use crate::pg::source;
 use crate::pg::source::{Lookup, as_subquery};
 use crate::pg::transaction;
+use crate::service::catalog::Stamp;
+use crate::service::loaded::Recommender;
 use interactions::Signals;
 use runtime::error::{Error, Result};
 

@@ -13,11 +13,11 @@ use memmap2::Mmap;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
+use crate::pg::settings;
+use crate::pg::shared::models;
 use crate::service::cache;
 use crate::service::catalog;
 use crate::service::catalog::{DATA_FILE, Entry, ONNX_FILE, Privilege, Stamp, TOKENIZER_FILE, Task};
-use crate::pg::settings;
-use crate::pg::shared::models;
 use embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
 use interactions::Signals;
 use onnx::environment;

@@ -3,9 +3,9 @@
 use ahash::AHashSet;
 use pgrx::warning;
 
-use crate::service::dataset::FETCH;
 use crate::pg::row::{AttributeValue, Types};
 use crate::pg::source::Source;
+use crate::service::dataset::FETCH;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 use tabular::{Column, ColumnKind, Encoder, EncoderOptions, LabelKind, Labels, NONE, Samples, Table};

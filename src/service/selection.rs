@@ -10,12 +10,12 @@ use std::rc::Rc;
 
 use pgrx::{pg_guard, pg_sys};
 
-use crate::service::catalog::Stamp;
 use crate::pg::identity::{ReadOnly, caller};
-use crate::service::loaded::Recommender;
 use crate::pg::row::{Kind, Row, optional, required};
 use crate::pg::source::{Source, as_subquery};
 use crate::pg::{foreign, transaction};
+use crate::service::catalog::Stamp;
+use crate::service::loaded::Recommender;
 use recommendation::ItemSet;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;

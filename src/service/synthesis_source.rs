@@ -6,12 +6,12 @@ use pgrx::{Spi, pg_sys};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use crate::service::dataset::FETCH;
 use crate::pg::declared;
 use crate::pg::errors::SpiResult;
 use crate::pg::row::{Field, type_name};
 use crate::pg::secret::secret;
 use crate::pg::source::{ResultColumn, Source};
+use crate::service::dataset::FETCH;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;

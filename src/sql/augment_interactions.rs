@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::given;
 use super::recommendation::{as_recommender, recommender};
-use crate::service::dataset::{Dataset, Queries};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::settings;
+use crate::service::dataset::{Dataset, Queries};
 use interactions::Interactions;
 use runtime::error::{Error, Result};
 use runtime::options::Options;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use pgrx::prelude::*;
 
-use crate::pg::interrupts::Statement;
-use crate::service::{cache, cache_folder};
 use crate::pg::errors;
+use crate::pg::interrupts::Statement;
 use crate::service::catalog::versions;
+use crate::service::{cache, cache_folder};
 use runtime::error::Result;
 
 /// folder, bytes, model, version, databases, prepared here, prepared elsewhere

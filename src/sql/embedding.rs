@@ -8,14 +8,14 @@ use pgrx::prelude::*;
 
 use super::{given, raise};
 use crate::pg::arrays::warn_of_list;
-use crate::service::catalog::Task;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
-use crate::service::loaded;
-use crate::service::loaded::Ready;
 use crate::pg::row::{Kind, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
+use crate::service::catalog::Task;
+use crate::service::loaded;
+use crate::service::loaded::Ready;
 use embedding::text::Role;
 use embedding::{ImageEmbedder, TextEmbedder};
 use interactions::Id;

@@ -9,14 +9,14 @@ use serde_json::Value;
 use super::recommendation::with_recommender;
 use super::training::{option_map, queries};
 use super::{given, list_length};
-use crate::service::dataset::{Dataset, FETCH, INTERACTION};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
-use crate::service::loaded::Recommender;
 use crate::pg::row::{Kind, Row, Wanted, optional, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
+use crate::service::dataset::{Dataset, FETCH, INTERACTION};
+use crate::service::loaded::Recommender;
 use evaluation::{
     Bootstrap, By, Candidates, Cases, CasesBuilder, Catalogue, Counts, Group, Measured, Metric, MetricSet, Protocol,
     Sampler, Segments, SplitMethod, Terms, compare, cross_validate as cross_validate_folds, evaluate as evaluate_cases,

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::given;
 use super::recommendation::{as_recommender, recommender};
-use crate::service::dataset::{Dataset, FETCH, Queries};
 use crate::pg::errors;
 use crate::pg::identity::{as_author, caller};
 use crate::pg::interrupts::Statement;
@@ -14,6 +13,7 @@ use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, Wanted, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
+use crate::service::dataset::{Dataset, FETCH, Queries};
 use importance::interactions::{Method, Plan, Task};
 use interactions::Interactions;
 use runtime::error::{Error, Result};

@@ -5,9 +5,9 @@ use std::time::Duration;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use crate::service::catalog;
 use crate::pg::errors;
 use crate::pg::shared::{models, progress};
+use crate::service::catalog;
 use runtime::error::{Error, Result};
 
 #[pg_extern(sql = false)]

@@ -5,13 +5,13 @@ use pgrx::prelude::*;
 
 use super::list_length;
 use super::recommendation::{as_recommender, is_live, recommender_for};
-use crate::service::catalog;
-use crate::service::catalog::Privilege;
 use crate::pg::errors;
 use crate::pg::errors::SpiResult;
-use crate::service::history;
 use crate::pg::id_type::IdType;
 use crate::pg::interrupts::Statement;
+use crate::service::catalog;
+use crate::service::catalog::Privilege;
+use crate::service::history;
 use runtime::error::{Error, Result};
 
 // What is made here names its model by id: one that takes the name later, perhaps another role's, does not take its place. Every name

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use runtime::error::{Error, Result};
-use runtime::parallel::watched;
+use runtime::parallel::{spawn, watched};
 use runtime::progress::{Counted, Progress};
 
 /// The threads, as the work that runs on them sees them.
@@ -34,9 +34,14 @@ pub fn run<T: Send>(
         || stop.store(true, Ordering::Relaxed),
         || {
             let team = Team { stop: &stop, done: &done };
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|_| "pg_reco".into());
-            pool.build_scoped(|thread| thread.run(), |pool| pool.install(|| work(&team)))
-                .map_err(|e| Error::Resources(format!("cannot start threads: {e}")))?
+            std::thread::scope(|scope| {
+                let start = |thread: rayon::ThreadBuilder| {
+                    spawn(scope, || thread.run()).map(drop).map_err(std::io::Error::other)
+                };
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).spawn_handler(start);
+                let pool = pool.build().map_err(|e| Error::Resources(format!("cannot start threads: {e}")))?;
+                pool.install(|| work(&team))
+            })
         },
     )
 }

@@ -9,7 +9,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
@@ -46,21 +46,52 @@ pub fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
-/// Starts a scoped thread with every signal blocked. A thread that cannot be started is an error, not a panic.
-fn spawn<'scope, T: Send + 'scope>(
+/// The stack of a helper thread, and what the C library takes when it starts: its thread-local data and its own caches. Bytes.
+const STACK: usize = 2 << 20;
+const STARTING: usize = 1 << 20;
+
+/// Starts a scoped thread with every signal blocked, and waits until it runs. A thread that cannot be started is an error, not a panic.
+///
+/// The C library ends the process where it finds no memory for a new thread's thread-local data. So there must be enough of it
+/// when a thread starts, and nobody else may take it meanwhile: whoever starts several lets none of them work before the last one runs.
+pub fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     body: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>> {
+    memory::require(STACK + STARTING)?;
+    let started = Arc::new(AtomicBool::new(false));
+    let (starts, starter) = (started.clone(), std::thread::current());
     let counted = move || {
+        touch_thread_locals();
         let _running = Running::new();
+        starts.store(true, Ordering::Release);
+        starter.unpark();
+        drop((starts, starter));
         body()
     };
-    with_signals_blocked(|| {
+    let thread = with_signals_blocked(|| {
         std::thread::Builder::new()
             .name("pg_reco".into())
+            .stack_size(STACK)
             .spawn_scoped(scope, counted)
             .map_err(|e| Error::Resources(format!("cannot start a thread: {e}")))
-    })
+    })?;
+    while !started.load(Ordering::Acquire) {
+        std::thread::park_timeout(WATCH_INTERVAL);
+    }
+    Ok(thread)
+}
+
+/// Makes the C library take what it takes for a thread's data, and for a destructor of such.
+fn touch_thread_locals() {
+    struct Ends;
+    impl Drop for Ends {
+        fn drop(&mut self) {}
+    }
+    thread_local! {
+        static TOUCHED: Ends = const { Ends };
+    }
+    TOUCHED.with(|_| ());
 }
 
 /// Threads at work in this process, for [`stop_helpers`].
@@ -174,15 +205,18 @@ pub fn for_each_chunk<T: Send, S>(
     let stop = AtomicBool::new(false);
     let queue = Mutex::new(output.chunks_mut(chunk).enumerate());
     let finished = Finished::default();
+    let gate = Mutex::new(());
 
     let request_stop = || stop.store(true, Ordering::Relaxed);
     let run = || {
         std::thread::scope(|scope| {
             let mut handles = Vec::with_capacity(threads);
             let mut outcome = Ok(());
+            let closed = gate.lock();
             for _ in 0..threads {
                 let thread = spawn(scope, || {
                     let _announce = finished.announce_on_drop();
+                    drop(gate.lock());
                     let mut state = init();
                     while !stop.load(Ordering::Relaxed) {
                         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -198,6 +232,7 @@ pub fn for_each_chunk<T: Send, S>(
                     Err(_) => break,
                 }
             }
+            drop(closed);
             let stop_on_unwind = OnUnwind(&request_stop);
             if outcome.is_ok() {
                 outcome = finished.wait(handles.len(), progress);

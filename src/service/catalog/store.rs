@@ -1,7 +1,7 @@
 //! Storing, promoting and dropping versions.
 
-use pgrx::datum::Uuid;
 use pgrx::Spi;
+use pgrx::datum::Uuid;
 use pgrx::spi::SpiClient;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -87,7 +87,8 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
                     )
                     .spi()?
                     .first()
-                    .get(1).spi()?,
+                    .get(1)
+                    .spi()?,
             )?;
             if new.in_use || version == 1 {
                 set_in_use(client, new.name, version)?;

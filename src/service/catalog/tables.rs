@@ -90,7 +90,12 @@ pub(super) fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T
 
 /// An error where the caller is not the model's owner, nor of that role, inside a query of the catalog's owner; the model must be the one with this `id`, where one is given. Its row is
 /// locked till the transaction ends.
-pub(super) fn require_ownership(client: &mut SpiClient, name: &str, id: Option<Uuid>, caller: pg_sys::Oid) -> Result<()> {
+pub(super) fn require_ownership(
+    client: &mut SpiClient,
+    name: &str,
+    id: Option<Uuid>,
+    caller: pg_sys::Oid,
+) -> Result<()> {
     let row = client
         .update(
             "SELECT pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAGE'), m.id
