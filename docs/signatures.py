@@ -66,7 +66,7 @@ def shown_type(name):
 
 def shown_default(expression):
     """Without the cast that PostgreSQL adds: '{}'::jsonb is '{}'."""
-    return expression and re.sub(r"::[a-z ]+(\[\])?$", "", expression)
+    return expression and re.sub(r"::[a-z_. ]+(\[\])?$", "", expression)
 
 
 def signature(row):
