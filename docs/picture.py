@@ -3,10 +3,11 @@
     make demo
     pgrx-config/setup.sh run .build/venv/bin/python docs/picture.py
 
-It runs three statements of docs/demo/demo.sql again, in the database that `make demo` has filled.
+It runs two statements of docs/demo/demo.sql again, in the database that `make demo` has filled.
 """
 
 import os
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -23,7 +24,6 @@ from table import table  # noqa: E402
 SHOWN = [
     ("Search by meaning", "something for a cold"),
     ("Recommend for a household", "recommend('demo_ials', 2176, k => 8) JOIN"),
-    ("Complete a basket of three products", "recommend_for_items"),
 ]
 SIZE, WIDTH, HEIGHT, MARGIN = 13, 7.8, 18, 20
 COLORS = {"title": "#8b949e", "statement": "#79c0ff", "row": "#e6edf3"}
@@ -43,19 +43,18 @@ def lines(connection):
 
 
 def svg(shown):
-    """Lines of text in a font of fixed width, whichever the reader has: each line is told how long it is."""
+    """Lines in a font of fixed width, whichever the reader has: what blanks part is placed by itself, and told how long it is."""
     width = 2 * MARGIN + WIDTH * max(len(text) for _, text in shown)
-    height = 2 * MARGIN + HEIGHT * (len(shown) - 1)
+    height = 2 * MARGIN + HEIGHT * (len(shown) - 1) + SIZE
     drawn = []
     for number, (kind, text) in enumerate(shown):
-        if bare := text.strip():
-            x, y = MARGIN + WIDTH * (len(text) - len(text.lstrip())), MARGIN + HEIGHT * number + SIZE
-            drawn.append(
-                f'<text x="{x:.1f}" y="{y}" fill="{COLORS[kind]}" textLength="{WIDTH * len(bare):.1f}">{escape(bare, quote=False)}</text>'
-            )
+        y = MARGIN + HEIGHT * number + SIZE
+        for part in re.finditer(r"[^\s|]+( [^\s|]+)*|\|+", text):
+            x, length = MARGIN + WIDTH * part.start(), WIDTH * len(part[0])
+            drawn.append(f'<text x="{x:.1f}" y="{y}" fill="{COLORS[kind]}" textLength="{length:.1f}">{escape(part[0], quote=False)}</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}" '
-        f'font-family="ui-monospace, Menlo, Consolas, \'DejaVu Sans Mono\', monospace" font-size="{SIZE}" xml:space="preserve">\n'
+        f'font-family="ui-monospace, Menlo, Consolas, \'DejaVu Sans Mono\', monospace" font-size="{SIZE}">\n'
         f'<rect width="100%" height="100%" rx="8" fill="#0d1117"/>\n' + "\n".join(drawn) + "\n</svg>\n"
     )
 
