@@ -103,7 +103,7 @@ bench-synthesis:
 # Strict: a link to nowhere fails.
 docs:
 	@$(SETUP) python-docs
-	@.build/venv-docs/bin/mkdocs build --quiet
+	@.build/venv-docs/bin/mkdocs build
 	@echo "the documentation is in .build/docs/index.html"
 
 clean:

@@ -16,7 +16,7 @@ sys.path += [str(DOCS), str(DOCS / "demo")]
 
 import demo  # noqa: E402
 import load  # noqa: E402
-import signatures  # noqa: E402
+import fill_reference  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 LINKED = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "pgrx-config/README.md", "benches/RESULTS.md"))]
@@ -128,18 +128,18 @@ def of_extension(catalog, oid="oid"):
 
 
 def test_every_function_is_in_the_reference(db):
-    known = signatures.catalog(db)
+    known = fill_reference.catalog(db)
     assert "train" in known and "top_k" in known and "revoke_from_public" in known
     pages = {path: path.read_text() for path in sorted(REFERENCE.glob("*.md"))}
-    shown = [name for page in pages.values() for name in signatures.names(page)]
+    shown = [name for page in pages.values() for name in fill_reference.names(page)]
     assert sorted(shown) == sorted(known)
     for name in shown:
         assert section(f"`{name}`").strip(), name
 
 
 def test_signatures_are_those_of_the_catalog(db):
-    for path, page in signatures.up_to_date(signatures.catalog(db)).items():
-        assert path.read_text() == page, f"{title(path)} is not up to date: see docs/signatures.py"
+    for path, page in fill_reference.up_to_date(fill_reference.catalog(db)).items():
+        assert path.read_text() == page, f"{title(path)} is not up to date: see docs/fill_reference.py"
 
 
 def test_every_view_is_in_the_reference_with_its_columns(rows):
@@ -158,7 +158,7 @@ def test_every_view_is_in_the_reference_with_its_columns(rows):
             for types in [row[1]]
         }
         assert column in shown, f"reco.{view}.{column}"
-        assert signatures.shown_type(kind) in shown[column].split(", "), f"reco.{view}.{column}"
+        assert fill_reference.shown_type(kind) in shown[column].split(", "), f"reco.{view}.{column}"
 
 
 def test_every_table_and_type_is_in_the_reference(rows):

@@ -1,12 +1,12 @@
 """Fills the reference pages with the signatures that the catalog has.
 
-    signatures.py            writes every ```signature block of docs/reference/ anew, and the index of functions
-    signatures.py --check    changes nothing, lists what is not up to date and ends with 1
+    fill_reference.py            writes every ```signature block of docs/reference/ anew, and the index of functions
+    fill_reference.py --check    changes nothing, lists what is not up to date and ends with 1
 
 A block begins with one name of the schema reco; all functions of that name are written into it, overloads that differ in the
 types of arguments alone as one. PG_RECO_DSN names a database with the extension, as `make psql` opens it:
 
-    pgrx-config/setup.sh run .build/venv/bin/python docs/signatures.py
+    pgrx-config/setup.sh run .build/venv/bin/python docs/fill_reference.py
 """
 
 import os
