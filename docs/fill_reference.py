@@ -30,7 +30,9 @@ NOT_CALLED = {"role_in", "role_out", "stat_models", "stat_progress", "cache_fold
 
 FUNCTIONS = """
     SELECT p.oid, p.proname, p.prokind, p.proisstrict, p.proargnames, p.proargmodes::text[],
-           ARRAY(SELECT format_type(t, NULL) FROM unnest(coalesce(p.proallargtypes, p.proargtypes)) WITH ORDINALITY AS a (t, n) ORDER BY n),
+           ARRAY(SELECT format_type(t, NULL)
+                   FROM unnest(coalesce(p.proallargtypes, p.proargtypes)) WITH ORDINALITY AS a (t, n)
+                  ORDER BY n),
            ARRAY(SELECT pg_get_function_arg_default(p.oid, n) FROM generate_series(1, p.pronargs) AS n ORDER BY n),
            p.proretset, format_type(p.prorettype, NULL)
       FROM pg_proc AS p

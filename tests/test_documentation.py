@@ -19,7 +19,8 @@ import load  # noqa: E402
 import fill_reference  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-LINKED = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "pgrx-config/README.md", "benches/RESULTS.md"))]
+OTHERS = ["CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "pgrx-config/README.md", "benches/RESULTS.md"]
+LINKED = [*PAGES, *(ROOT / name for name in OTHERS)]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -74,8 +75,8 @@ def test_the_examples_of_readme_and_tour_are_there():
 
 def anchors(page):
     """The headings of a page as links name them, on the site and in a forge alike."""
-    found = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text()), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()).strip().replace(" ", "-") for heading in found}
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 def links(page):
@@ -119,12 +120,14 @@ def reference():
 
 def cells(text):
     """The rows of all tables of a text, without their backticks."""
-    return [[cell.strip().replace("`", "") for cell in line.strip().strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
+    lines = (line.strip().strip("|").replace("`", "") for line in text.splitlines() if line.startswith("| "))
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines]
 
 
-def of_extension(catalog, oid="oid"):
-    return f"""JOIN pg_depend AS d ON d.classid = '{catalog}'::regclass AND d.objid = c.{oid} AND d.deptype = 'e'
-               JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'pg_reco'"""
+def of_extension(catalog):
+    """Joins that keep the objects `c` of a catalog that belong to the extension."""
+    return f"""JOIN pg_depend AS d ON d.classid = '{catalog}'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+               JOIN pg_extension AS e ON d.refobjid = e.oid AND e.extname = 'pg_reco'"""
 
 
 def test_every_function_is_in_the_reference(db):
@@ -207,3 +210,77 @@ def test_every_role_is_in_the_reference(rows):
     known = {name for (name,) in rows("SELECT rolname FROM pg_roles WHERE rolname LIKE 'reco\\_%' AND NOT rolcanlogin")}
     assert known >= {"reco_trainer", "reco_importer", "reco_reader", "reco_dumper"}
     assert {row[0] for row in cells(section("Roles"))} == known | {"role"}
+
+
+# For each function and method: a call whose options are OPTIONS, the page that describes them, and the heading where it is not the
+# whole page. A call with an unknown option has a hint that lists the known ones.
+RECOMMENDERS = "popularity item_knn ease gf_cf ials bpr lightgcn neumf mult_vae two_tower hybrid".split()
+SYNTHESIZERS = "cart gaussian_copula tvae ctgan aim bootstrap independent".split()
+SCORES = "auto loss aum tracin self_confidence influence knn_shapley data_oob".split()
+CALLS = {
+    **{
+        name: (f"reco.train('options', 'TABLE pair', '{name}', OPTIONS, items => 'TABLE item')", "recommenders.md", name)
+        for name in RECOMMENDERS
+    },
+    **{
+        f"train_synthesizer {name}": (
+            f"reco.train_synthesizer('options', 'TABLE line', '{name}', OPTIONS)",
+            "reference/synthesis.md",
+            "train_synthesizer",
+        )
+        for name in SYNTHESIZERS
+    },
+    **{
+        f"augment {name}": (f"reco.augment('TABLE line', '{name}', 1, options => OPTIONS)", "reference/synthesis.md", "augment")
+        for name in ("smote_nc", "mixup", "jitter", "bootstrap")
+    },
+    "augment_text": ("reco.augment_text('tea', options => OPTIONS)", "reference/synthesis.md", "augment_text"),
+    **{
+        f"augment_interactions {name}": (
+            f"reco.augment_interactions('TABLE pair', 1, '{name}', options => OPTIONS)",
+            "reference/synthesis.md",
+            "augment_interactions",
+        )
+        for name in ("mult_vae", "neighbors")
+    },
+    **{
+        name: (f"reco.{name}('TABLE line', 'TABLE line', options => OPTIONS)", "reference/synthesis.md", name)
+        for name in ("alignment_weights", "synthetic_report")
+    },
+    **{
+        f"importance {name}": (
+            f"reco.importance('TABLE line', '{name}', validation => 'TABLE line', options => OPTIONS)",
+            "importance.md",
+            None,
+        )
+        for name in SCORES
+    },
+    "find_label_errors": ("reco.find_label_errors('TABLE line', options => OPTIONS)", "importance.md", None),
+    "interaction_importance": ("reco.interaction_importance(source => 'TABLE pair', options => OPTIONS)", "importance.md", None),
+    "compare_training": (
+        "reco.compare_training('TABLE line', 'SELECT id, 1 AS weight FROM line', options => OPTIONS)",
+        "importance.md",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("call, page, heading", CALLS.values(), ids=CALLS)
+def test_every_option_is_described(db, call, page, heading):
+    db.execute(
+        """CREATE TEMP TABLE pair AS
+           SELECT u AS user_id, i AS item_id FROM generate_series(1, 9) AS u, generate_series(1, 9) AS i WHERE u * i % 7 < 3;
+           CREATE TEMP TABLE item AS SELECT i AS item_id, i % 3 AS kind FROM generate_series(1, 9) AS i;
+           CREATE TEMP TABLE line AS SELECT id, id % 7 AS a, (id % 3)::text AS label FROM generate_series(1, 60) AS id"""
+    )
+    given = """'{"epsilon": 1, "unknown": 1}'""" if "'aim'" in call else """'{"unknown": 1}'"""
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='unknown option "unknown"') as raised:
+        db.execute(f"SELECT {call.replace('OPTIONS', given)}")
+    known = raised.value.diag.message_hint.removeprefix("Known options: ").rstrip(".").split(", ")
+    text = (DOCS / page).read_text()
+    if heading:
+        text = re.search(rf"^## `{heading}`\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[0]
+    if page == "reference/synthesis.md":
+        # Those of the columns are described once.
+        text += (DOCS / "synthesis.md").read_text().partition("## Columns")[2].partition("## Conditions")[0]
+    assert [name for name in known if f"`{name}`" not in text] == []
