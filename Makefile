@@ -14,7 +14,7 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-recommend bench-importance bench-synthesis clean
+.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-recommend bench-importance bench-synthesis docs clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
@@ -33,6 +33,7 @@ help:
 	@echo "make bench-recommend          the recommenders beside their peers; with TORCH=1 beside PyTorch too"
 	@echo "make bench-importance         importance scores beside Python's"
 	@echo "make bench-synthesis          synthetic rows beside Python's; with TORCH=1 beside SDV's networks too"
+	@echo "make docs                     the documentation as a site, in .build/docs"
 	@echo "make clean                    takes away all that was made here"
 
 demo:
@@ -98,6 +99,12 @@ bench-importance:
 bench-synthesis:
 	@$(SETUP) all python-bench python-bench-synthesis python-bench-dpmm $(if $(TORCH),python-bench-torch) demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/synthesis.py $(ARGS)
+
+# Strict: a link to nowhere fails.
+docs:
+	@$(SETUP) python-docs
+	@.build/venv-docs/bin/mkdocs build
+	@echo "the documentation is in .build/docs/index.html"
 
 clean:
 	@$(SETUP) clean

@@ -241,6 +241,13 @@ step_python-tests() {
     install_locked "$VENV" tests/requirements.txt
 }
 
+# The tool that makes the documentation's site. It needs nothing else of the set-up.
+step_python-docs() {
+    [ -n "$(find_python)" ] || die "Python $PYTHON_OLDEST to $PYTHON_NEWEST is needed, with venv; install one, then run this again"
+    make_venv "$BUILD/venv-docs"
+    install_locked "$BUILD/venv-docs" docs/requirements.txt
+}
+
 step_python-bench() {
     make_venv "$BUILD/venv-bench"
     install_locked "$BUILD/venv-bench" benches/requirements.txt
@@ -418,7 +425,7 @@ do_steps() {
     for step in "$@"; do
         case $step in
             all) do_steps system cargo-pgrx python onnxruntime models postgres extension cluster database ;;
-            system | cargo-pgrx | python | python-tests | python-bench | python-bench-torch | python-bench-pydvl | \
+            system | cargo-pgrx | python | python-tests | python-docs | python-bench | python-bench-torch | python-bench-pydvl | \
                 python-bench-synthesis | python-bench-dpmm | onnxruntime | models | demo-data | \
                 postgres | extension | cluster | database | stop | clean | install) "step_$step" ;;
             *) die "there is no step '$step'; see the head of pgrx-config/setup.sh" ;;
