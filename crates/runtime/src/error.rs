@@ -9,8 +9,12 @@ pub enum Error {
     #[error("canceled")]
     Canceled,
 
-    #[error("{name} is {value}")]
+    #[error("invalid value for {name}: {value}")]
     InvalidArgument { name: String, value: String, hint: String },
+
+    /// An argument or data that cannot be used, for a reason that is not its value alone.
+    #[error("{message}")]
+    Invalid { message: String, hint: String },
 
     /// Something held across other SQL is no longer what it was.
     #[error("{0} changed while it was read")]
@@ -146,11 +150,17 @@ impl Error {
         Self::InvalidArgument { name: name.into(), value: value.to_string(), hint: hint.into() }
     }
 
+    /// The whole message, where "invalid value for" would not say it: `duplicate id "x"`, `inputs must be a JSON object`.
+    pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into(), hint: hint.into() }
+    }
+
     /// The five characters of PostgreSQL's appendix A.
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Canceled => "57014",
             Self::InvalidArgument { .. }
+            | Self::Invalid { .. }
             | Self::UnknownOption { .. }
             | Self::UnknownName { .. }
             | Self::InvalidWeight { .. }
@@ -191,6 +201,7 @@ impl Error {
         let hint = match self {
             Self::Canceled | Self::Damaged(_) | Self::Internal(_) => return None,
             Self::InvalidArgument { hint, .. }
+            | Self::Invalid { hint, .. }
             | Self::RefusedOnnx { hint, .. }
             | Self::ModelInput { hint, .. }
             | Self::TooLarge { hint, .. }
