@@ -280,17 +280,16 @@ impl Model {
 
     fn check_history(&self, items: &[u32], weights: &[f32]) -> Result<()> {
         if items.len() != weights.len() {
-            let hint = format!("There are {} items: give one weight for each.", items.len());
-            return Err(Error::argument("the number of weights", weights.len(), hint));
+            let hint = "Give one weight for each item.";
+            return Err(Error::invalid(format!("{} weights for {} items", weights.len(), items.len()), hint));
         }
         for (&item, &weight) in items.iter().zip(weights) {
             self.check_item(item)?;
             if !weight.is_finite() {
                 let item = self.item_ids.get(item).unwrap_or_default();
-                return Err(Error::argument(
-                    format!("the weight of item \"{item}\""),
-                    weight,
-                    "A weight is a finite number.",
+                return Err(Error::invalid(
+                    format!("weight of item \"{item}\" is not finite: {weight}"),
+                    "Give finite numbers as weights.",
                 ));
             }
         }

@@ -6,6 +6,7 @@ use interactions::{Features, Interactions};
 use onnx::graph::{Axis, GraphBuilder};
 use onnx::proto::data_type;
 use onnx::stored::DataWriter;
+use runtime::error::Error;
 use runtime::progress::Progress;
 
 /// What an algorithm's trainer is given.
@@ -48,6 +49,11 @@ pub struct Parts {
     pub figures: Map<String, Value>,
     /// Each item's score for users of whom nothing is known.
     pub popularity: Vec<f32>,
+}
+
+/// The error of a training whose numbers became infinite or NaN.
+pub fn diverged(hint: &str) -> Error {
+    Error::invalid("the training diverged", hint)
 }
 
 /// Users of each item.

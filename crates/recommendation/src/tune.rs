@@ -145,7 +145,7 @@ fn check(search: &Search) -> Result<()> {
         return Err(Error::argument("k", search.k, "It is the length of the lists judged: 20, say."));
     }
     if search.budget.is_zero() {
-        return Err(Error::argument("budget", "no time", "It must be longer than 0: 10 minutes, say."));
+        return Err(Error::invalid("budget must be longer than 0", "Give an interval such as '10 minutes'."));
     }
     if !(search.holdout > 0.0 && search.holdout < 1.0) {
         let hint = "It is the share of each user's interactions that is held out, between 0 and 1: 0.1, say.";
@@ -389,7 +389,7 @@ mod tests {
         let unknown = tune(json!({"factors": [2, 4], "facters": [2]}), &search(LONG));
         assert!(matches!(unknown, Err(Error::UnknownOption { option, .. }) if option == "facters"));
         let bad = tune(json!({"factors": [2, 4], "iterations": [2, -4]}), &search(LONG)).unwrap_err();
-        assert_eq!(bad.to_string(), "option \"iterations\" is -4");
+        assert_eq!(bad.to_string(), "invalid value for option \"iterations\": -4");
         assert!(tune(ok.clone(), &search(Duration::ZERO)).is_err());
         assert!(tune(ok.clone(), &Search { k: 0, ..search(LONG) }).is_err());
         assert!(tune(ok.clone(), &Search { holdout: f64::NAN, ..search(LONG) }).is_err());

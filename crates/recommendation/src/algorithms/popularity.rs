@@ -31,8 +31,8 @@ fn fading(interactions: &Interactions, half_life: f32) -> Result<impl Fn(usize) 
         });
     };
     if times.contains(&i64::MIN) {
-        let hint = "It needs the time of every interaction: leave out rows whose ts is null, or this option.";
-        return Err(Error::argument("option \"half_life\"", half_life, hint));
+        let hint = "Leave out rows whose ts is null, or leave out the option.";
+        return Err(Error::invalid("option \"half_life\" needs the time of every interaction", hint));
     }
     let newest = times.iter().copied().max().unwrap_or_default();
     if newest == i64::MAX {

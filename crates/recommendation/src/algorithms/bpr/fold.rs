@@ -4,11 +4,12 @@
 //! `[m_u, 1, x_u]` have all that takes in their Gram matrix.
 
 use super::strata::Learned;
+use crate::training::diverged;
 use crate::weighting::Weighting;
 use kernels::Csr;
 use kernels::decompose::{cholesky, substitute};
 use kernels::dense::add_gram;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
@@ -92,8 +93,7 @@ pub fn fit(
     let ridge = RIDGE * (0..d).map(|k| a[k * (d + 2)]).sum::<f64>() / d as f64 + f64::MIN_POSITIVE.sqrt();
     (0..=d).for_each(|k| a[k * (d + 2)] += ridge);
     if !cholesky(&mut a, d + 1) {
-        let hint = "Lower learning_rate.";
-        return Err(Error::argument("the trained factors", "not finite", hint));
+        return Err(diverged("Lower learning_rate."));
     }
     let mut weights = memory::filled(0f64, d * (d + 1))?;
     for (k, row) in weights.chunks_exact_mut(d + 1).enumerate() {

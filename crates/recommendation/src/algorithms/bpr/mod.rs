@@ -27,9 +27,9 @@ use self::strata::Strata;
 use crate::algorithm::Algorithm;
 use crate::linear_fold_in::{Factors, LinearFoldIn};
 use crate::ranker::Ranker;
-use crate::training::{Parts, Training, user_counts};
+use crate::training::{Parts, Training, diverged, user_counts};
 use onnx::stored::Files;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::options::Options;
 
 fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<LinearFoldIn> {
@@ -69,8 +69,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
         progress.report("bpr iterations", iteration, parameters.iterations);
         loss = strata.iterate(iteration, threads, progress)?;
         if !loss.is_finite() {
-            let hint = "Lower learning_rate.";
-            return Err(Error::argument("the training loss", loss, hint));
+            return Err(diverged("Lower learning_rate."));
         }
     }
     progress.report("bpr iterations", parameters.iterations, parameters.iterations);

@@ -89,7 +89,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
 
     let mut gram = regularized_gram(&by_user, parameters.regularization, training)?;
     if !gram.negative_inverse(threads, progress)? {
-        let hint = "Raise it, or use smaller weights: the matrix of all pairs cannot be inverted.";
+        let hint = "Raise it or use smaller weights: the matrix of all pairs cannot be inverted.";
         return Err(Error::argument("option \"regularization\"", parameters.regularization, hint));
     }
     let found = strongest(&gram, parameters.width(items), training)?;

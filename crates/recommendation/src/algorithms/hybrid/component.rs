@@ -25,8 +25,8 @@ pub struct Component {
 impl Component {
     pub fn read(value: &Value, seed: u64, registry: Registry) -> Result<Self> {
         let wrong = || {
-            let hint = "It is the name of an algorithm, or an object as in {\"algorithm\": \"ials\", \"options\": {\"factors\": 64}}.";
-            Error::argument("a component of a hybrid", value, hint)
+            let hint = "A component is the name of an algorithm, or an object as in {\"algorithm\": \"ials\", \"options\": {\"factors\": 64}}.";
+            Error::argument("option \"components\"", value, hint)
         };
         let (name, mut options, weight) = match value {
             Value::String(name) => (name.as_str(), Map::new(), None),
@@ -54,7 +54,7 @@ impl Component {
         let algorithm = registry(name)?;
         if !algorithm.is_component() {
             let hint = "Blend algorithms that score items for a history: gf_cf and ials, say.";
-            return Err(Error::argument("a component of a hybrid", name, hint));
+            return Err(Error::invalid(format!("{name} cannot be a component of hybrid"), hint));
         }
         if algorithm.is_stochastic() {
             options.entry("seed").or_insert_with(|| seed.into());

@@ -39,11 +39,14 @@ impl Parameters {
         let components: Vec<Component> =
             list.iter().map(|value| Component::read(value, parameters.seed, registry)).collect::<Result<_>>()?;
         if components.iter().all(|component| component.weight == Some(0.0)) {
-            return Err(Error::argument("the weight of every component", 0, "Give one of them a weight above 0."));
+            return Err(Error::invalid(
+                "every component of hybrid has weight 0",
+                "Give at least one of them a weight above 0.",
+            ));
         }
         if components.iter().any(|component| component.weight.is_some() != components[0].weight.is_some()) {
             let hint = "Give every component a weight, or none: then the weights are fitted.";
-            return Err(Error::argument("the weight of some components", "missing", hint));
+            return Err(Error::invalid("some components of hybrid have no weight", hint));
         }
         options.record("components", components.iter().map(Component::to_json).collect());
         Ok(Self { components, ..parameters })

@@ -63,8 +63,8 @@ fn expect(features: &Features, map: &[f32], row: usize, out: &mut [f32]) {
 /// The factors [rows, d] that `map` [features, d] expects of rows with these features.
 pub fn factors_from_features(features: &Features, map: &[f32], d: usize) -> Result<Vec<f32>> {
     if map.len() != width(features) * d {
-        let hint = "The features must be encoded as those the model was trained with.";
-        return Err(Error::argument("the number of features", width(features), hint));
+        let hint = "Encode the features as those the model was trained with.";
+        return Err(Error::invalid(format!("{} features for {} learned", width(features), map.len() / d.max(1)), hint));
     }
     let stride = d.next_multiple_of(super::problem::PAD);
     let mut padded = memory::filled(0f32, width(features) * stride)?;

@@ -8,11 +8,12 @@ use super::conjugate::row_loss;
 use super::features::FeatureMap;
 use super::problem::{PAD, Problem, Row, Rows};
 use super::solve::solve_rows;
+use crate::training::diverged;
 use kernels::CsrView;
 use kernels::decompose::symmetric_eigen;
 use kernels::dense::{add_gram, multiply_in_place};
 use runtime::draw::mix;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
@@ -248,10 +249,8 @@ impl<'a> Side<'a> {
                 gram[i * width + j] = gram[j * width + i];
             }
         }
-        let eigen = symmetric_eigen(&gram, width).ok_or_else(|| {
-            let hint = "Raise regularization or unobserved_weight, or use smaller weights.";
-            Error::argument("the trained factors", "not finite", hint)
-        })?;
+        let eigen = symmetric_eigen(&gram, width)
+            .ok_or_else(|| diverged("Raise regularization or unobserved_weight, or use smaller weights."))?;
         let mut rotation = vec![0.0; stride * stride];
         let mut eigenvalues = vec![0.0; stride];
         for i in 0..width {

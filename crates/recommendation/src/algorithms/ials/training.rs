@@ -7,10 +7,10 @@ use super::features::FeatureMap;
 use super::parameters::Parameters;
 use super::problem::{Problem, Solver};
 use super::sweep::{Basis, Confidences, Side};
-use crate::training::Training;
+use crate::training::{Training, diverged};
 use interactions::Interactions;
 use kernels::Csr;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::memory;
 
 /// The last half-sweep, over the users, runs until the residual's energy is this share of the solution's, so that a stored
@@ -102,8 +102,7 @@ impl<'a> Trained<'a> {
             loss += map.loss(&items.factors, progress)?;
         }
         if !loss.is_finite() {
-            let hint = "Raise regularization or unobserved_weight, or use smaller weights.";
-            return Err(Error::argument("the training loss", loss, hint));
+            return Err(diverged("Raise regularization or unobserved_weight, or use smaller weights."));
         }
         Ok(Self { users, items, features, basis, loss })
     }

@@ -35,10 +35,10 @@ use self::step::Trainer;
 use crate::algorithm::Algorithm;
 use crate::linear_fold_in::{FoldIn, LinearFoldIn};
 use crate::ranker::Ranker;
-use crate::training::{Parts, Training, user_counts};
+use crate::training::{Parts, Training, diverged, user_counts};
 use crate::weighting::Weighting;
 use onnx::stored::Files;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::options::Options;
 
 const FOLD_IN: FoldIn = FoldIn { weighting: Weighting::EQUAL, exponent: 0.5, biased: false };
@@ -84,8 +84,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
             let of_step = trainer.step(&mut batch)?;
             losses.iter_mut().zip(of_step).for_each(|(sum, loss)| *sum += loss / steps as f64);
             if !losses[0].is_finite() || !losses[1].is_finite() {
-                let hint = "Lower learning_rate or contrastive_weight, or raise temperature.";
-                return Err(Error::argument("the training loss", losses[0] + losses[1], hint));
+                return Err(diverged("Lower learning_rate or contrastive_weight, or raise temperature."));
             }
         }
     }

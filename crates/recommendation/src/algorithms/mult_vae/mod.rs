@@ -28,10 +28,10 @@ use self::parameters::Parameters;
 use crate::algorithm::Algorithm;
 use crate::quantized;
 use crate::ranker::Ranker;
-use crate::training::{Parts, Training, user_counts};
+use crate::training::{Parts, Training, diverged, user_counts};
 use neural::team;
 use onnx::stored::{DataWriter, Files};
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::options::Options;
 
 use ranker::MultVaeRanker;
@@ -61,7 +61,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
         train::run(interactions, &parameters, team)
     })?;
     if !trained.loss.is_finite() {
-        return Err(Error::argument("the training loss", trained.loss, "Lower learning_rate."));
+        return Err(diverged("Lower learning_rate."));
     }
     let graph = graph::write(&parameters, &trained);
     let mut data = DataWriter::default();

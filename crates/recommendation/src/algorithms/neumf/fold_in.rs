@@ -4,12 +4,13 @@
 //! over a user's items, and `y` is the user's state. Costs O(users · width²), over at most [`USERS`] of them.
 
 use super::trained::Trained;
+use crate::training::diverged;
 use kernels::Csr;
 use kernels::decompose::symmetric_eigen;
 use kernels::dense::add_gram;
 use neural::dense::PAD;
 use neural::team::Team;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 
 /// Users that the map is fitted to at most, taken evenly.
 const USERS: usize = 32_768;
@@ -82,8 +83,7 @@ pub fn fit(matrix: &Csr, trained: &Trained, f: usize, team: &Team) -> Result<Fol
     let own: Vec<f64> = (0..d * d).map(|at| covariance(at / d, at % d)).collect();
     let variance = (0..d).map(|k| own[k * d + k].max(0.0)).sum::<f64>() / d as f64;
     let ridge = variance * (RIDGE + RIDGE_OF_FEW * d as f64 / n) + f64::MIN_POSITIVE;
-    let eigen = symmetric_eigen(&own, d)
-        .ok_or_else(|| Error::argument("the trained embeddings", "not finite", "Lower learning_rate."))?;
+    let eigen = symmetric_eigen(&own, d).ok_or_else(|| diverged("Lower learning_rate."))?;
     team.check()?;
     // (C + λI)⁻¹ = Q (Λ + λ)⁻¹ Qᵀ, rounding's negative eigenvalues taken for 0.
     let mut inverse = vec![0f64; d * d];

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 use self::parameters::Parameters;
 use crate::algorithm::Algorithm;
 use crate::ranker::Ranker;
-use crate::training::{Parts, Training, user_counts};
+use crate::training::{Parts, Training, diverged, user_counts};
 use neural::team;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::Result;
@@ -61,8 +61,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
         Ok((trained, folding))
     })?;
     if !trained.loss.is_finite() {
-        let hint = "Lower learning_rate.";
-        return Err(runtime::error::Error::argument("the training loss", trained.loss, hint));
+        return Err(diverged("Lower learning_rate."));
     }
     let graph = graph::write(&parameters, &trained, &folding);
     let mut data = DataWriter::default();

@@ -33,7 +33,7 @@ use self::parameters::{Parameters, stored_parameters};
 use self::towers::ItemTower;
 use crate::algorithm::Algorithm;
 use crate::ranker::Ranker;
-use crate::training::{Parts, Training, user_counts};
+use crate::training::{Parts, Training, diverged, user_counts};
 use interactions::{Encoder, Features};
 use neural::team;
 use onnx::stored::{DataWriter, Files};
@@ -65,9 +65,9 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
     let Training { interactions, item_features, user_features, threads, progress, .. } = *training;
     let item_features = item_features.filter(|features| (0..features.rows()).any(|item| features.knows(item)));
     let Some(item_features) = item_features else {
-        let hint = "two_tower learns from features of items: give their source, as in items => 'SELECT item_id, category, \
+        let hint = "Give their source, as in items => 'SELECT item_id, category, \
                     price FROM products', or train ials, which needs none.";
-        return Err(Error::argument("items", "without any feature", hint));
+        return Err(Error::invalid("two_tower needs features of items", hint));
     };
     let fits = |features: &Features, rows| features.rows() == rows;
     if !fits(item_features, interactions.items()) || user_features.is_some_and(|f| !fits(f, interactions.users())) {
@@ -78,7 +78,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
         train::run(&given, &parameters, team)
     })?;
     if !trained.loss.is_finite() {
-        return Err(Error::argument("the training loss", trained.loss, "Lower learning_rate or raise temperature."));
+        return Err(diverged("Lower learning_rate or raise temperature."));
     }
 
     let graph = graph::write(&parameters, &trained);

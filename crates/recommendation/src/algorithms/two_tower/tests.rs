@@ -91,7 +91,7 @@ fn without_features_of_items_the_error_says_where_they_are_given() {
         Features { attributes: kernels::Csr { indptr: vec![0; 61], ..Default::default() }, ..Features::default() };
     for features in [None, Some(&empty)] {
         let error = trained(&data, features, None).err().unwrap();
-        assert_eq!(error.to_string(), "items is without any feature");
+        assert_eq!(error.to_string(), "two_tower needs features of items");
         assert!(error.hint().unwrap().contains("items => "));
     }
     let without_encoder = Features { encoder: None, ..items };
