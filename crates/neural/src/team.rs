@@ -1,8 +1,7 @@
 //! Threads that live as long as one training.
 //!
-//! candle's products run on the pool of threads they are called from, and would else start one that stays for the life of
-//! the process. Here they find this one, which the calling thread watches ([`watched`]), whose threads have every signal
-//! blocked as the thread that starts them has, and which ends with the call.
+//! rayon's would else be a pool for the life of the process. The calling thread watches these ([`watched`]); they have every signal
+//! blocked, as the thread that starts them has, and end with the call.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -4,10 +4,11 @@
 //! and takes exponentials against the block's own greatest score; once every user's sum is known, a second one turns them into
 //! slopes, gives the users' gradients and moves the weights.
 
+use ndarray::{Array2, ArrayView2};
 use neural::adam::Step;
-use neural::network::{matrix, product, transposed};
+use neural::products::matmul;
 use neural::team::Team;
-use runtime::error::Result;
+use runtime::error::{Error, Result};
 use runtime::memory;
 
 /// Multiplications of a block and a batch: about a millisecond.
@@ -25,13 +26,13 @@ struct Block {
     weight: Vec<f32>,
     moments: [Vec<f32>; 2],
     /// [users, items]: scores, exponentials, slopes.
-    scores: Vec<f32>,
+    scores: Array2<f32>,
     /// [users]: the greatest score, the sum of the exponentials against it, and `Σ_i x_i s_i`.
     greatest: Vec<f32>,
     sums: Vec<f32>,
     own: Vec<f64>,
     /// [users, width]
-    users: Vec<f32>,
+    users: Array2<f32>,
 }
 
 pub struct Output {
@@ -60,11 +61,19 @@ impl Output {
             let mut weight = memory::filled(0f32, n)?;
             weight.iter_mut().enumerate().for_each(|(i, w)| *w = at(first * width + i));
             let moments = [memory::filled(0f32, n)?, memory::filled(0f32, n)?];
-            let none = Vec::new;
             let (greatest, sums, own) = (Vec::new(), Vec::new(), Vec::new());
             memory::push(
                 &mut blocks,
-                Block { first, weight, moments, scores: none(), greatest, sums, own, users: none() },
+                Block {
+                    first,
+                    weight,
+                    moments,
+                    scores: Array2::default((0, 0)),
+                    greatest,
+                    sums,
+                    own,
+                    users: Array2::default((0, 0)),
+                },
             )?;
         }
         Ok(Self { width, blocks })
@@ -73,16 +82,15 @@ impl Output {
     /// A step against the mean loss of `n` users [n, width].
     pub fn step(&mut self, n: usize, users: Vec<f32>, targets: &Targets, step: Step, team: &Team) -> Result<Learned> {
         let width = self.width;
-        let users = matrix(users, n, width)?;
+        let users = matrix(&users, n, width)?;
         team.fill(&mut self.blocks, 1, |_, block| {
             let block = &mut block[0];
             let items = block.weight.len() / width;
-            let weight = matrix(block.weight.clone(), items, width)?;
-            block.scores = product(&users, &transposed(&weight)?)?;
+            block.scores = matmul(users, matrix(&block.weight, items, width)?.t())?;
             block.greatest.clear();
             block.sums.clear();
             block.own.clear();
-            for (u, row) in block.scores.chunks_exact_mut(items).enumerate() {
+            for (u, mut row) in block.scores.rows_mut().into_iter().enumerate() {
                 let own = within(targets(u), block.first, items).map(|(i, x)| f64::from(x) * f64::from(row[i]));
                 block.own.push(own.sum());
                 let greatest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -116,23 +124,21 @@ impl Output {
                 let block = &mut block[0];
                 let items = block.weight.len() / width;
                 let mut slopes = std::mem::take(&mut block.scores);
-                for (u, row) in slopes.chunks_exact_mut(items).enumerate() {
+                for (u, mut row) in slopes.rows_mut().into_iter().enumerate() {
                     let (greatest, scale) = scales[u];
                     let scale = scale * (block.greatest[u] - greatest).exp();
                     row.iter_mut().for_each(|e| *e *= scale);
                     within(targets(u), block.first, items).for_each(|(i, x)| row[i] -= x * share);
                 }
-                let slopes = matrix(slopes, n, items)?;
-                let weight = matrix(block.weight.clone(), items, width)?;
-                block.users = product(&slopes, &weight)?;
-                let of_weight = product(&transposed(&slopes)?, &users)?;
+                block.users = matmul(slopes.view(), matrix(&block.weight, items, width)?)?;
+                let of_weight = matmul(slopes.t(), users)?.into_raw_vec_and_offset().0;
                 let [first, second] = &mut block.moments;
                 step.update(&mut block.weight, &of_weight, first, second);
                 Ok(())
             })?;
             for block in blocks {
                 gradient.iter_mut().zip(&block.users).for_each(|(sum, g)| *sum += g);
-                block.users = Vec::new();
+                block.users = Array2::default((0, 0));
             }
         }
         Ok(Learned { users: gradient, loss })
@@ -145,6 +151,11 @@ impl Output {
         self.blocks.into_iter().for_each(|block| all.extend(block.weight));
         Ok(all)
     }
+}
+
+/// `values` as a matrix [rows, columns].
+fn matrix(values: &[f32], rows: usize, columns: usize) -> Result<ArrayView2<'_, f32>> {
+    ArrayView2::from_shape((rows, columns), values).map_err(|e| Error::Internal(format!("a matrix: {e}")))
 }
 
 /// Those of a user's items that are among `items` from `first` on, counted from there.

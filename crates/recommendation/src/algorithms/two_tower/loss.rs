@@ -1,8 +1,9 @@
 //! The softmax over the items of a batch, and its gradients in closed form.
 
-use neural::network::{matrix, product, transposed};
+use ndarray::{ArrayView2, s};
+use neural::products::matmul;
 use neural::team::Team;
-use runtime::error::Result;
+use runtime::error::{Error, Result};
 
 /// Users whose scores are worked on at once.
 const CHUNK: usize = 128;
@@ -35,15 +36,16 @@ pub struct Gradients {
 pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
     let n = batch.item_ids.len();
     let d = batch.items.len() / n.max(1);
-    let items = matrix(batch.items.to_vec(), n, d)?;
-    let columns = transposed(&items)?;
+    let of =
+        |values, shape| ArrayView2::from_shape(shape, values).map_err(|e| Error::Internal(format!("a batch: {e}")));
+    let (items, all_users) = (of(batch.items, (n, d))?, of(batch.users, (n, d))?);
     let parts = team.each(n.div_ceil(CHUNK), |c| {
         let first = c * CHUNK;
         let rows = (n - first).min(CHUNK);
-        let users = matrix(batch.users[first * d..(first + rows) * d].to_vec(), rows, d)?;
-        let mut scores = product(&users, &columns)?;
+        let users = all_users.slice(s![first..first + rows, ..]);
+        let mut scores = matmul(users, items.t())?;
         let mut loss = 0.0;
-        for (b, row) in (first..).zip(scores.chunks_exact_mut(n)) {
+        for (b, mut row) in (first..).zip(scores.rows_mut()) {
             let known = (batch.known)(b);
             for (j, score) in row.iter_mut().enumerate() {
                 *score -= batch.log_q[j];
@@ -64,12 +66,11 @@ pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
             row.iter_mut().for_each(|p| *p *= scale);
             row[b] -= share / n as f32;
         }
-        let slopes = matrix(scores, rows, n)?;
-        Ok((product(&slopes, &items)?, product(&transposed(&slopes)?, &users)?, loss))
+        Ok((matmul(scores.view(), items)?, matmul(scores.t(), users)?, loss))
     })?;
     let mut sum = Gradients { users: Vec::with_capacity(n * d), items: vec![0f32; n * d], loss: 0.0 };
     for (users, items, loss) in parts {
-        sum.users.extend_from_slice(&users);
+        sum.users.extend(users);
         sum.items.iter_mut().zip(&items).for_each(|(sum, g)| *sum += g);
         sum.loss += loss / n as f64;
     }
