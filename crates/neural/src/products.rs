@@ -2,7 +2,9 @@
 //! a few hundred, which fit the caches. An element is summed in the order of `k` whatever part of a product is asked
 //! for, so that a product cut into parts gives the same bits.
 
-use ndarray::{Array2, ArrayView2, CowArray, Ix2};
+use std::borrow::Cow;
+
+use ndarray::{Array2, ArrayView2};
 
 use super::dense::PAD;
 use kernels::vector::{Vector, dispatch};
@@ -175,66 +177,31 @@ pub fn matmul(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Result<Array2<f32>> {
     let stride = n.next_multiple_of(PAD);
     let mut out = memory::filled(0f32, m * stride)?;
     if m * k * n > 0 {
-        let packed;
-        let b = match b.as_slice().filter(|_| n == stride) {
-            Some(b) => b,
-            None => {
-                packed = pack(b, stride)?;
-                &packed
-            }
-        };
-        let a = if a.strides().iter().all(|&step| step >= 0) { a.into() } else { a.to_owned().into() };
-        matmul_into(&a, b, stride, &mut out);
-        if n < stride {
-            for row in 1..m {
-                out.copy_within(row * stride..row * stride + n, row * n);
-            }
-            out.truncate(m * n);
+        let (a, b) = (packed(&a, k)?, packed(&b, stride)?);
+        product(&a, &b, k, stride, &mut out);
+        for row in 1..if n < stride { m } else { 0 } {
+            out.copy_within(row * stride..row * stride + n, row * n);
         }
-    } else {
-        out.truncate(m * n);
     }
+    out.truncate(m * n);
     Array2::from_shape_vec((m, n), out).map_err(|e| Error::Internal(format!("a matrix product: {e}")))
 }
 
-/// Rows of `b` one after the other, padded with zeros to `stride`.
-fn pack(b: ArrayView2<f32>, stride: usize) -> Result<Vec<f32>> {
-    let (k, n) = b.dim();
-    let mut packed = memory::filled(0f32, k * stride)?;
-    match b.t().as_slice() {
-        // Columns lie one after the other: transposed in blocks.
-        Some(columns) => transpose_into(columns, n, k, stride, &mut packed),
-        None => packed.chunks_exact_mut(stride).zip(b.rows()).for_each(|(to, row)| {
+/// The rows of `x` one after the other, padded with zeros to `stride`: in place where they lie so already.
+fn packed<'a>(x: &'a ArrayView2<f32>, stride: usize) -> Result<Cow<'a, [f32]>> {
+    let (rows, columns) = x.dim();
+    if let Some(x) = x.as_slice().filter(|_| columns == stride) {
+        return Ok(x.into());
+    }
+    let mut packed = memory::filled(0f32, rows * stride)?;
+    match x.t().as_slice() {
+        // Columns lie one after the other.
+        Some(x) => transpose_into(x, columns, rows, stride, &mut packed),
+        None => packed.chunks_exact_mut(stride).zip(x.rows()).for_each(|(to, row)| {
             to.iter_mut().zip(row).for_each(|(to, &x)| *to = x);
         }),
     }
-    Ok(packed)
-}
-
-/// `out ← a · b` for b [k, n] and out [m, n] by rows; `n` is a multiple of [`PAD`], and no stride of `a` below 0.
-fn matmul_into(a: &CowArray<f32, Ix2>, b: &[f32], n: usize, out: &mut [f32]) {
-    let (rows, k) = a.dim();
-    let strides = a.strides();
-    let view = View { row: strides[0] as usize, column: strides[1] as usize };
-    // SAFETY: the view covers [rows, k].
-    unsafe { strips_of((a.as_ptr(), view), b, (rows, k, n), out) };
-}
-
-#[inline(always)]
-unsafe fn strips_of_body<V: Vector, const TILE: usize>(
-    a: (*const f32, View),
-    b: &[f32],
-    (rows, k, n): (usize, usize, usize),
-    out: &mut [f32],
-) {
-    assert!(n.is_multiple_of(PAD) && n > 0 && b.len() == k * n && out.len() == rows * n);
-    // SAFETY: by the assertions, and as the caller promises of `a`.
-    unsafe { strips::<V, TILE>(a, b.as_ptr(), (rows, k, n), out.as_mut_ptr(), false) }
-}
-dispatch! {
-    /// # Safety
-    /// `a` must be valid for [rows, k].
-    unsafe fn strips_of(a: (*const f32, View), b: &[f32], size: (usize, usize, usize), out: &mut [f32]) = strips_of_body
+    Ok(packed.into())
 }
 
 /// `out ← xᵀ` for x [rows, columns].
