@@ -261,7 +261,7 @@ def test_a_view_over_functions_of_other_list_types_outlives_an_update(fresh):
 def test_a_newer_library_says_that_the_objects_are_older(fresh, version):
     connection = fresh()
     connection.execute(f"CREATE EXTENSION pg_reco VERSION '{version}'")
-    said = f"library is version {CURRENT} and its SQL objects are version {version}"
+    said = f"library is version {CURRENT}, but its SQL objects are version {version}"
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=re.escape(said)) as error:
         connection.execute("SELECT reco.embed('x')")
     assert f"ALTER EXTENSION pg_reco UPDATE TO '{CURRENT}'" in error.value.diag.message_hint

@@ -86,10 +86,10 @@ fn balanced(indptr: &[u64]) -> Vec<Range<usize>> {
     // What a row costs besides its neighbours, counted in neighbours.
     const ROW: u64 = 8;
     const RUNS: u64 = 128;
-    const LEAST: u64 = 4096;
+    const MIN_WORK: u64 = 4096;
     let nodes = indptr.len() - 1;
     let work = |node: usize| indptr[node] + ROW * node as u64;
-    let target = work(nodes).div_ceil(RUNS).max(LEAST);
+    let target = work(nodes).div_ceil(RUNS).max(MIN_WORK);
     let mut runs = Vec::new();
     let mut start = 0;
     while start < nodes {
