@@ -5,5 +5,4 @@ CREATE FUNCTION reco.augment_interactions(source text, n bigint, method text DEF
     RETURNS TABLE (user_id text, item_id text, weight real)
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000 ROWS 10000
     AS 'MODULE_PATHNAME', 'augment_interactions_wrapper';
-COMMENT ON FUNCTION reco.augment_interactions IS
-    'likely pairs of users and items that a query does not give, for users and items that have few, with weights below the real ones';
+COMMENT ON FUNCTION reco.augment_interactions IS 'generate likely interactions for users and items with few of them';

@@ -218,22 +218,22 @@ def bare(server):
         (
             "CREATE SCHEMA reco; GRANT CREATE ON SCHEMA reco TO squatter",
             errors.InsufficientPrivilege,
-            'role "squatter" may create objects in schema "reco"',
+            'role "squatter" can create objects in schema "reco"',
             "REVOKE CREATE ON SCHEMA reco FROM squatter",
         ),
         (
             "CREATE SCHEMA reco; GRANT CREATE ON SCHEMA reco TO PUBLIC",
             errors.InsufficientPrivilege,
-            'role "public" may create objects in schema "reco"',
+            'role "public" can create objects in schema "reco"',
             "REVOKE CREATE ON SCHEMA reco FROM PUBLIC",
         ),
         (
             "CREATE SCHEMA reco; CREATE FUNCTION reco.embed(text varchar) RETURNS real[] LANGUAGE sql AS 'SELECT NULL::real[]'",
             errors.DuplicateSchema,
-            'schema "reco" is not empty: it holds function reco.embed\\(character varying\\)',
+            'schema "reco" is not empty: it contains function reco.embed\\(character varying\\)',
             "another schema",
         ),
-        ("CREATE SCHEMA reco; CREATE TYPE reco.en AS ENUM ('a')", errors.DuplicateSchema, "it holds type reco.en", "another schema"),
+        ("CREATE SCHEMA reco; CREATE TYPE reco.en AS ENUM ('a')", errors.DuplicateSchema, "it contains type reco.en", "another schema"),
         # Such an operator must not be found by the check itself.
         (
             """CREATE SCHEMA reco AUTHORIZATION squatter;
@@ -268,7 +268,7 @@ def test_an_empty_schema_of_a_superuser_is_taken(bare):
 def test_a_role_with_a_predefined_name_that_may_log_in_is_refused(bare):
     try:
         bare.execute("ALTER ROLE reco_trainer LOGIN")
-        with pytest.raises(errors.DuplicateObject, match='role "reco_trainer" exists, and may log in or has attributes') as error:
+        with pytest.raises(errors.DuplicateObject, match='role "reco_trainer" already exists and can log in or has attributes') as error:
             bare.execute("CREATE EXTENSION pg_reco")
         assert "ALTER ROLE reco_trainer NOLOGIN" in error.value.diag.message_hint
         bare.execute("ALTER ROLE reco_trainer NOLOGIN CREATEROLE")
