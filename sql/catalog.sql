@@ -1,7 +1,7 @@
 -- The catalog of models: transactional, dumped by pg_dump, replicated by WAL. Only the extension's own functions write it.
 
--- Whoever may make objects in this schema could put functions beside those of the extension that a call of a superuser then finds
--- first. So it must be new, or empty and closed to all but superusers. Nothing here is looked up by a path that another may have set.
+-- A role that can create objects in this schema could add functions that a superuser's call resolves to. So the schema must be new, or
+-- empty and closed to all roles but superusers. All names here are schema-qualified, since search_path may be hostile.
 DO $$
 DECLARE
     home record;
@@ -27,7 +27,7 @@ BEGIN
             HINT = pg_catalog.format('Run REVOKE CREATE ON SCHEMA reco FROM %s.',
                                      CASE there WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(there) END);
     END IF;
-    -- Another extension's row, default privileges and publications depend on a schema too: nothing in it can be called for that.
+    -- Extensions, default privileges and publications also depend on a schema, but are not objects in it.
     SELECT pg_catalog.format('%s %s', o.type, o.identity) INTO there
       FROM pg_catalog.pg_depend d
      CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) AS o
@@ -45,12 +45,12 @@ END $$;
 
 GRANT USAGE ON SCHEMA reco TO PUBLIC;
 
--- What nobody calls by name. PostgreSQL needs no right on it to run an aggregate's parts.
+-- Support functions. No role has USAGE on the schema: running an aggregate does not require it.
 CREATE SCHEMA reco_internal;
 COMMENT ON SCHEMA reco_internal IS 'support functions of pg_reco, not to be called directly';
 
--- A role as rows name it. Unlike regrole, a dump with a role that is not there can be restored, and the number of a role that was
--- dropped never becomes another's.
+-- A reference to a role. Unlike with regrole, a dump with a missing role can be restored, and the oid of a dropped role never refers to
+-- another role.
 CREATE TYPE reco.role;
 CREATE FUNCTION reco.role_in(cstring)
     RETURNS reco.role LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -69,7 +69,7 @@ CREATE TABLE reco.model (
     name text PRIMARY KEY CHECK (name <> ''),
     owner reco.role NOT NULL,
     version_in_use integer NOT NULL,
-    -- What views and functions over a model name it by: a model made later under the same name is another.
+    -- Views and functions over a model refer to it by this id: a later model of the same name has another one.
     id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid() UNIQUE
 );
 COMMENT ON TABLE reco.model IS 'models';
@@ -78,8 +78,8 @@ COMMENT ON COLUMN reco.model.owner IS 'owner of the model';
 COMMENT ON COLUMN reco.model.version_in_use IS 'version used by default';
 COMMENT ON COLUMN reco.model.id IS 'unique identifier of the model';
 
--- No foreign keys between these tables: a parallel pg_restore would load rows before those that they refer to. Only functions of
--- this extension write them.
+-- There are no foreign keys between these tables: a parallel pg_restore could load rows before those that they refer to. Only functions of
+-- this extension write to them.
 
 CREATE TABLE reco.model_version (
     name text NOT NULL,
@@ -135,13 +135,13 @@ COMMENT ON COLUMN reco.model_part.version IS 'version number';
 COMMENT ON COLUMN reco.model_part.file IS 'file name';
 COMMENT ON COLUMN reco.model_part.part IS 'part number, from 0';
 COMMENT ON COLUMN reco.model_part.data IS 'contents of the part';
--- Weights do not compress: trying would only cost time, and a slice could not be read without the whole.
+-- Weights do not compress well, and slices of uncompressed values can be read without the rest.
 ALTER TABLE reco.model_part ALTER COLUMN data SET STORAGE EXTERNAL;
 
 CREATE TABLE reco.model_grant (
     name text NOT NULL,
     grantee reco.role NOT NULL,
-    -- The default is for rows of dumps from before there were two: what was granted then came to both.
+    -- The default is for dumps of older versions, in which a grant included both privileges.
     privilege text NOT NULL DEFAULT 'read' CHECK (privilege IN ('serve', 'read')),
     PRIMARY KEY (name, grantee)
 );

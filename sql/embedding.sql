@@ -79,8 +79,8 @@ CREATE AGGREGATE reco.mean_embedding(embedding real[], weight double precision) 
     DESERIALFUNC = reco_internal.mean_embedding_deserialize, PARALLEL = SAFE);
 COMMENT ON AGGREGATE reco.mean_embedding(real[], double precision) IS 'weighted mean of all non-null vectors';
 
--- Vectors of other numbers: drivers send float8[], and integers for whole numbers. A call is resolved to real[] where that fits exactly,
--- and else to this type, the preferred one of its category, into which every array of numbers goes by itself. It is stored as real[].
+-- Vectors of other numeric types: drivers send float8[], or integer arrays. Calls resolve to real[] if the type matches exactly, and otherwise
+-- to this type, the preferred one of its category, to which arrays of numbers are cast implicitly. It is stored as real[].
 CREATE TYPE reco.numbers;
 CREATE FUNCTION reco_internal.numbers_in(cstring)
     RETURNS reco.numbers LANGUAGE c STABLE STRICT PARALLEL SAFE

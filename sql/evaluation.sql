@@ -1,4 +1,4 @@
--- Measuring recommenders.
+-- Evaluation of recommenders.
 
 CREATE FUNCTION reco.split(source text, method text DEFAULT 'by_time', ratio double precision DEFAULT 0.8, seed bigint DEFAULT 0)
     RETURNS TABLE (part text, user_id text, item_id text, weight real, ts timestamptz)

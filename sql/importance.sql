@@ -1,4 +1,4 @@
--- Which training rows matter, and which mislead.
+-- Importance of training rows.
 
 CREATE FUNCTION reco.importance(source text, method text DEFAULT 'auto', label text DEFAULT 'label', id text DEFAULT NULL,
                                 validation text DEFAULT NULL, options jsonb DEFAULT '{}', model text DEFAULT NULL, seed bigint DEFAULT 0)
@@ -39,9 +39,9 @@ CREATE FUNCTION reco.compare_training(source text, weights text, algorithm text 
     AS 'MODULE_PATHNAME', 'compare_training_wrapper';
 COMMENT ON FUNCTION reco.compare_training IS 'compare training with and without weights on the same held-out rows';
 
--- Importance of training rows beside the rows themselves: scores and weights over a window, and what they come to.
+-- Window functions for scores and weights, and aggregates over them.
 
--- One implementation for each type of label; whole numbers come as double precision.
+-- One implementation for each type of label; integers are cast to double precision.
 CREATE FUNCTION reco.importance(features real[], label text, method text DEFAULT 'auto')
     RETURNS double precision LANGUAGE c WINDOW IMMUTABLE PARALLEL RESTRICTED COST 10000
     AS 'MODULE_PATHNAME', 'importance_of_text_wrapper';
@@ -133,7 +133,7 @@ CREATE FUNCTION reco_internal.importance_histogram_final(internal)
     AS 'MODULE_PATHNAME', 'importance_histogram_final_wrapper';
 COMMENT ON FUNCTION reco_internal.importance_histogram_final(internal) IS 'aggregate final function';
 
--- An aggregate has no defaults.
+-- Aggregates cannot have default arguments.
 CREATE AGGREGATE reco.importance_histogram(score double precision, low double precision, high double precision) (
     SFUNC = reco_internal.importance_histogram_accum, STYPE = internal, SSPACE = 200, FINALFUNC = reco_internal.importance_histogram_final,
     COMBINEFUNC = reco_internal.importance_histogram_combine, SERIALFUNC = reco_internal.importance_histogram_serialize,
@@ -145,7 +145,7 @@ CREATE AGGREGATE reco.importance_histogram(score double precision, low double pr
 COMMENT ON AGGREGATE reco.importance_histogram(double precision, double precision, double precision) IS 'histogram of scores with ten buckets, plus counts below low and from high up';
 COMMENT ON AGGREGATE reco.importance_histogram(double precision, double precision, double precision, integer) IS 'histogram of scores, plus counts below low and from high up';
 
--- Which interactions of a recommender's source matter.
+-- Importance of interactions.
 
 CREATE FUNCTION reco.interaction_importance(model text DEFAULT NULL, method text DEFAULT 'auto', validation text DEFAULT NULL,
                                             source text DEFAULT NULL, options jsonb DEFAULT '{}')

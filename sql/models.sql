@@ -1,4 +1,4 @@
--- Models as objects.
+-- Models.
 
 CREATE FUNCTION reco.import_model(name text, onnx bytea, task text DEFAULT 'predict', tokenizer bytea DEFAULT NULL, config jsonb DEFAULT '{}')
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000

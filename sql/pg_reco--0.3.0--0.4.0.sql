@@ -1,9 +1,9 @@
--- 0.3.0 → 0.4.0: safe in hostile hands. A test holds the result against a fresh install.
+-- 0.3.0 → 0.4.0. tests/test_upgrade.py compares the result with a fresh install.
 
 -- The schema, models, grants and roles.
 
--- A fresh install refuses a schema in which others may make objects: what they made beside the extension's functions might be called
--- in their place. Nothing here is looked up by a path that another may have set.
+-- As in a fresh install, no other role may be able to create objects in the schema: calls could resolve to them. All names here are
+-- schema-qualified, since search_path may be hostile.
 DO $$
 DECLARE
     home record;
@@ -51,11 +51,11 @@ BEGIN
     END IF;
 END $$;
 
--- The parts of aggregates go where nobody calls them by name.
+-- Support functions of aggregates move to a schema of their own.
 CREATE SCHEMA reco_internal;
 COMMENT ON SCHEMA reco_internal IS 'support functions of pg_reco, not to be called directly';
 
--- Functions with other arguments are other functions: who may call those of the same name is kept for them.
+-- Functions with changed arguments are new objects, which get the privileges of the old functions of the same name.
 CREATE TABLE reco_internal.rights AS SELECT p.oid, p.proname, p.proacl FROM pg_catalog.pg_proc p
  WHERE p.pronamespace OPERATOR(pg_catalog.=) 'reco'::pg_catalog.regnamespace;
 
@@ -170,8 +170,8 @@ COMMENT ON COLUMN reco.loss_summary.deviation IS 'population standard deviation'
 COMMENT ON COLUMN reco.loss_summary.least IS 'minimum';
 COMMENT ON COLUMN reco.loss_summary.greatest IS 'maximum';
 
--- Vectors of other numbers: drivers send float8[], and integers for whole numbers. A call is resolved to real[] where that fits exactly,
--- and else to this type, the preferred one of its category, into which every array of numbers goes by itself. It is stored as real[].
+-- Vectors of other numeric types: drivers send float8[], or integer arrays. Calls resolve to real[] if the type matches exactly, and otherwise
+-- to this type, the preferred one of its category, to which arrays of numbers are cast implicitly. It is stored as real[].
 CREATE TYPE reco.numbers;
 CREATE FUNCTION reco_internal.numbers_in(cstring)
     RETURNS reco.numbers LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -268,8 +268,8 @@ COMMENT ON FUNCTION reco.importance(reco.numbers, text, text) IS 'importance of 
 COMMENT ON FUNCTION reco.importance(reco.numbers, double precision, text) IS 'importance of the rows of a partition for learning the label';
 COMMENT ON FUNCTION reco.importance(reco.numbers, boolean, text) IS 'importance of the rows of a partition for learning the label';
 
--- Lists of ids of every type: functions with other arguments are other functions. Where a view of a user's needs an old one, that stays,
--- under another name and the user's own, and calls the new one.
+-- Lists of ids of every type. These are functions with changed arguments. An old function that a user's view depends on is kept under another
+-- name, no longer belongs to the extension, and calls the new one.
 CREATE FUNCTION reco_internal.retire(signature text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     old regprocedure := signature;
@@ -289,7 +289,7 @@ SELECT reco_internal.retire(signature)
        'reco.recommend_all(text,integer,boolean,text,text[],double precision,text,integer)']) AS signature;
 DROP FUNCTION reco_internal.retire(text);
 
--- One implementation for every type of id. What is denied is NULL of a type, since NULL alone would leave the type open.
+-- One implementation for all id types. The default of deny has a type, since an untyped NULL would leave the polymorphic type undetermined.
 CREATE FUNCTION reco.recommend(model text, user_id text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
         history text DEFAULT 'live', filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
@@ -312,7 +312,7 @@ COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, any
 COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a user';
 COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a user';
 
--- Ids of every type. A list that comes without its type is a text to PostgreSQL.
+-- Ids of every type. A list that a client sends without a type resolves to text.
 CREATE FUNCTION reco.recommend_for_items(model text, item_ids anyarray, weights double precision[] DEFAULT NULL, k integer DEFAULT 10,
         exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
@@ -349,12 +349,12 @@ BEGIN
         EXECUTE pg_catalog.format('CREATE OR REPLACE FUNCTION reco.%I(%s) RETURNS %s LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10 AS %L',
                                   old.proname, old.declared, old.result,
                                   pg_catalog.format('SELECT %s FROM reco.%I(%s)', old.columns, pg_catalog.replace(old.proname, '_before_0_4', ''), old.given));
-        -- A dump then has it, beside the view that needs it.
+        -- pg_dump then includes it, with the view that depends on it.
         EXECUTE pg_catalog.format('ALTER EXTENSION pg_reco DROP FUNCTION %s', old.signature);
     END LOOP;
 END $$;
 
--- Versions that are kept, and the cache of models' files.
+-- Pruning of versions, and the cache of model files.
 
 DROP FUNCTION reco.train(text, text, text, jsonb, bigint, text, text, jsonb, interval, text);
 CREATE FUNCTION reco.train(name text, source text, algorithm text DEFAULT 'ials', options jsonb DEFAULT '{}', seed bigint DEFAULT 0,
@@ -386,7 +386,7 @@ CREATE FUNCTION reco.cache_folders()
     RETURNS TABLE (folder text, bytes bigint, model text, version integer, databases oid[], prepared_here boolean, prepared_elsewhere integer)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'cache_folders_wrapper';
--- The cache is that of all databases: what another has is not for everybody's eyes.
+-- The cache is shared by all databases of the cluster, so its contents are not visible to every role.
 REVOKE ALL ON FUNCTION reco.cache_folders FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reco.cache_folders TO pg_read_all_stats;
 COMMENT ON FUNCTION reco.cache_folders IS 'information about the cache of model files';
@@ -417,11 +417,11 @@ CREATE FUNCTION reco.sweep_cache()
 REVOKE ALL ON FUNCTION reco.sweep_cache FROM PUBLIC;
 COMMENT ON FUNCTION reco.sweep_cache IS 'remove files that no database needs from the cache of model files';
 
--- Models have an identity, grants say what for.
+-- Ids of models, and privileges in grants.
 
 ALTER TABLE reco.model ADD COLUMN id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid() UNIQUE;
 
--- What was granted before came to both privileges, and stays.
+-- Existing grants include both privileges.
 ALTER TABLE reco.model_grant ADD COLUMN privilege text NOT NULL DEFAULT 'read' CHECK (privilege IN ('serve', 'read'));
 COMMENT ON TABLE reco.model_grant IS 'privileges on models granted to roles';
 
@@ -477,7 +477,7 @@ CREATE FUNCTION reco.model_name(id uuid)
     AS 'MODULE_PATHNAME', 'model_name_wrapper';
 COMMENT ON FUNCTION reco.model_name IS 'name of the model with an id';
 
--- Who might call a function before may call the one in its place.
+-- New functions get the privileges of those that they replace.
 DO $$
 DECLARE
     made record;
@@ -488,7 +488,7 @@ BEGIN
                  CROSS JOIN LATERAL (
                        SELECT r.proacl FROM reco_internal.rights r
                         WHERE r.proname OPERATOR(pg_catalog.=) p.proname AND r.proacl IS NOT NULL
-                        -- Of several, one that not everybody may call.
+                        -- Of several, prefer one without EXECUTE for PUBLIC.
                         ORDER BY EXISTS (SELECT FROM pg_catalog.aclexplode(r.proacl) a WHERE a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid)
                         LIMIT 1) AS o
                  WHERE p.pronamespace OPERATOR(pg_catalog.=) 'reco'::pg_catalog.regnamespace
@@ -504,7 +504,7 @@ BEGIN
 END $$;
 DROP TABLE reco_internal.rights;
 
--- Roles. What everybody may call stays callable by everybody, until a superuser says otherwise: CALL reco.revoke_from_public().
+-- Roles. EXECUTE privileges of PUBLIC are kept until a superuser runs CALL reco.revoke_from_public().
 
 DO $$
 DECLARE
@@ -533,7 +533,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- By name alone where there is one function of it.
+-- Arguments are given only for overloaded functions.
 GRANT EXECUTE ON FUNCTION
     reco.train, reco.refresh, reco.tune, reco.cross_validate, reco.create_view, reco.create_function,
     reco.importance(text, text, text, text, text, jsonb, text, bigint),

@@ -21,7 +21,7 @@ CREATE FUNCTION reco.tune(source text, algorithm text DEFAULT 'ials', grid jsonb
     AS 'MODULE_PATHNAME', 'tune_wrapper';
 COMMENT ON FUNCTION reco.tune IS 'search training options within a time budget, best first';
 
--- One implementation for every type of id. What is denied is NULL of a type, since NULL alone would leave the type open.
+-- One implementation for all id types. The default of deny has a type, since an untyped NULL would leave the polymorphic type undetermined.
 CREATE FUNCTION reco.recommend(model text, user_id text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
         history text DEFAULT 'live', filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
@@ -44,7 +44,7 @@ COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, any
 COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a user';
 COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a user';
 
--- Ids of every type. A list that comes without its type is a text to PostgreSQL.
+-- Ids of every type. A list that a client sends without a type resolves to text.
 CREATE FUNCTION reco.recommend_for_items(model text, item_ids anyarray, weights double precision[] DEFAULT NULL, k integer DEFAULT 10,
         exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)

@@ -1,5 +1,5 @@
--- What may be called by whom. Everybody may ask the models that it was granted, evaluate rows of its own, and manage models of its
--- own; whatever trains, imports, refreshes or creates is for the members of a role. As all roles, these are the whole server's.
+-- Privileges. Every role can use models that it has privileges on, evaluate its own rows, and manage its own models. Functions that train,
+-- import, refresh or create are for members of these roles, which exist once for the cluster.
 
 DO $$
 DECLARE
@@ -28,7 +28,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- By name alone where there is one function of it.
+-- Arguments are given only for overloaded functions.
 GRANT EXECUTE ON FUNCTION
     reco.train, reco.refresh, reco.tune, reco.cross_validate, reco.create_view, reco.create_function,
     reco.importance(text, text, text, text, text, jsonb, text, bigint),

@@ -1,5 +1,5 @@
--- What the server's processes know of each other. The functions choose the rows that their caller may see: a function in a
--- view runs with the rights of whoever reads the view.
+-- Statistics. The functions return only rows that the caller may see: a function in a view runs with the privileges of the role that queries
+-- the view.
 
 CREATE FUNCTION reco.stat_models()
     RETURNS TABLE (model text, provider text, loads bigint, load_time double precision, runs bigint, rows bigint, tokens bigint,
@@ -28,7 +28,7 @@ GRANT SELECT ON reco.stat_models TO PUBLIC;
 CREATE FUNCTION reco.reset_stat_models(model text DEFAULT NULL)
     RETURNS bigint LANGUAGE c VOLATILE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'reset_stat_models_wrapper';
--- What one role counts on, another must not set to 0.
+-- Statistics are shared by all roles.
 REVOKE ALL ON FUNCTION reco.reset_stat_models FROM PUBLIC;
 COMMENT ON FUNCTION reco.reset_stat_models IS 'statistics: reset the counters of a model, or of all models in the current database';
 
@@ -63,13 +63,13 @@ COMMENT ON COLUMN reco.stat_progress.total IS 'total units of the phase; NULL if
 COMMENT ON COLUMN reco.stat_progress.started IS 'start time of the call';
 GRANT SELECT ON reco.stat_progress TO PUBLIC;
 
--- The cache of models' files in the data directory.
+-- The cache of model files in the data directory.
 
 CREATE FUNCTION reco.cache_folders()
     RETURNS TABLE (folder text, bytes bigint, model text, version integer, databases oid[], prepared_here boolean, prepared_elsewhere integer)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'cache_folders_wrapper';
--- The cache is that of all databases: what another has is not for everybody's eyes.
+-- The cache is shared by all databases of the cluster, so its contents are not visible to every role.
 REVOKE ALL ON FUNCTION reco.cache_folders FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reco.cache_folders TO pg_read_all_stats;
 COMMENT ON FUNCTION reco.cache_folders IS 'information about the cache of model files';

@@ -1,4 +1,4 @@
--- Synthetic rows: models of a table's rows, and the rows that they make.
+-- Synthetic rows.
 
 CREATE FUNCTION reco.train_synthesizer(name text, source text, method text DEFAULT 'cart', options jsonb DEFAULT '{}', label text DEFAULT NULL,
                                        seed bigint DEFAULT NULL, keep integer DEFAULT NULL)

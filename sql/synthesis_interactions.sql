@@ -1,4 +1,4 @@
--- More interactions for users and items that have few.
+-- Synthetic interactions.
 
 CREATE FUNCTION reco.augment_interactions(source text, n bigint, method text DEFAULT 'mult_vae', model text DEFAULT NULL,
                                           options jsonb DEFAULT '{}', seed bigint DEFAULT 0)

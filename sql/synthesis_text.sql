@@ -1,4 +1,4 @@
--- Texts in other words.
+-- Variants of texts.
 
 CREATE FUNCTION reco.augment_text(original text, n integer DEFAULT 1, method text DEFAULT 'mixed', options jsonb DEFAULT '{}',
                                   seed bigint DEFAULT 0)

@@ -204,7 +204,7 @@ mod tests {
     fn a_picture_of_too_many_pixels_is_refused_by_its_size() {
         let strip = png(50_001, 500, [0, 0, 0]);
         let error = decode(&strip, &GO_ON).unwrap_err();
-        assert_eq!(error.to_string(), "the image needs 50001 × 500 pixels, and the limit is 25000000 pixels");
+        assert_eq!(error.to_string(), "image needs 50001 × 500 pixels, but the limit is 25000000 pixels");
     }
 
     #[test]

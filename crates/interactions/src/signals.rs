@@ -110,7 +110,7 @@ mod tests {
     fn a_time_without_end_is_refused_where_ages_count() {
         let signals = Signals::new(None, Some(10)).unwrap();
         let refused = signals.time(i64::MAX, 7).unwrap_err();
-        assert_eq!(refused.to_string(), "column \"ts\" is infinity in row 7 of the source");
+        assert_eq!(refused.to_string(), "column \"ts\" is infinite in row 7 of the source");
         assert_eq!(refused.sqlstate(), "22008");
         assert_eq!(signals.time(i64::MIN, 7).unwrap(), i64::MIN);
         assert_eq!(Signals::default().time(i64::MAX, 7).unwrap(), i64::MAX);

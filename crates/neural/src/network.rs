@@ -1,6 +1,6 @@
 //! Fully connected layers with ReLU between them, on candle: forward, and backward from the gradient of the output.
 //!
-//! A loss is left to the caller, who computes its gradient with respect to the output in closed form.
+//! The caller computes the gradient of the loss with respect to the output in closed form.
 
 use candle_core::{Device, Tensor, Var};
 
@@ -10,7 +10,7 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 
 fn failed(e: candle_core::Error) -> Error {
-    Error::Internal(format!("a dense layer: {e}"))
+    Error::Internal(format!("dense layer: {e}"))
 }
 
 /// `x W + b`
@@ -34,7 +34,7 @@ pub struct Network {
 /// The layers' parameters as candle sees them in one step.
 pub struct Variables(Vec<(Option<Var>, Var)>);
 
-/// A forward pass whose way back is known.
+/// A forward pass, for the backward pass.
 pub struct Pass<'a> {
     variables: &'a Variables,
     input: Option<Var>,

@@ -185,7 +185,7 @@ mod tests {
         let large = |rows: usize| serde_json::Value::from(vec![row.clone(); rows]);
         assert!(Tensor::from_json(&large(1 << 10), data_type::INT64).is_ok());
         let error = Tensor::from_json(&large((1 << 10) + 1), data_type::INT64).unwrap_err();
-        assert_eq!(error, "has 2099200 values where 2097152 are the most");
+        assert_eq!(error, "has 2099200 values, but at most 2097152 are allowed");
     }
 
     #[test]

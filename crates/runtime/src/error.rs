@@ -11,9 +11,13 @@ pub enum Error {
     #[error("canceled")]
     Canceled,
 
-    /// Arguments or data that cannot be used. Made by [`argument`](Error::argument) and [`invalid`](Error::invalid).
+    /// An invalid value of an argument, option or setting. See [`argument`](Error::argument).
+    #[error("invalid value for {name}: {value}")]
+    InvalidArgument { name: String, value: String, hint: String },
+
+    /// Other arguments or data that cannot be used. See [`invalid`](Error::invalid).
     #[error("{message}")]
-    InvalidArgument { message: String, hint: String },
+    Invalid { message: String, hint: String },
 
     /// A type or a row type changed between two reads.
     #[error("{0} changed while it was being read")]
@@ -47,7 +51,7 @@ pub enum Error {
     #[error("invalid weight for user \"{user}\" and item \"{item}\": {weight}")]
     InvalidWeight { user: String, item: String, weight: f64 },
 
-    /// With what the rows should be, as in "with a weight above 0"; empty for any row.
+    /// The rows that are missing, as in "with a weight above 0"; empty for any row.
     #[error("the source has no rows{}", if .0.is_empty() { String::new() } else { format!(" {}", .0) })]
     EmptySource(String),
 
@@ -148,12 +152,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An invalid value of the argument, option or setting `name`: `invalid value for k: 0`. The hint says which values are valid.
     pub fn argument(name: impl Display, value: impl Display, hint: impl Into<String>) -> Self {
-        Self::invalid(format!("invalid value for {name}: {value}"), hint)
+        Self::InvalidArgument { name: name.to_string(), value: value.to_string(), hint: hint.into() }
     }
 
     /// Any other invalid input, with its whole message: `duplicate id "x"`, `inputs must be a JSON object`.
     pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::InvalidArgument { message: message.into(), hint: hint.into() }
+        Self::Invalid { message: message.into(), hint: hint.into() }
     }
 
     /// The SQLSTATE, from appendix A of PostgreSQL's documentation.
@@ -161,6 +165,7 @@ impl Error {
         match self {
             Self::Canceled => "57014",
             Self::InvalidArgument { .. }
+            | Self::Invalid { .. }
             | Self::UnknownOption { .. }
             | Self::UnknownName { .. }
             | Self::InvalidWeight { .. }
@@ -201,6 +206,7 @@ impl Error {
         let hint = match self {
             Self::Canceled | Self::Damaged(_) | Self::Internal(_) => return None,
             Self::InvalidArgument { hint, .. }
+            | Self::Invalid { hint, .. }
             | Self::RefusedOnnx { hint, .. }
             | Self::ModelInput { hint, .. }
             | Self::TooLarge { hint, .. }

@@ -10,7 +10,7 @@ use std::time::Duration;
 const BITS: u32 = 3;
 const PER_OCTAVE: u64 = 1 << BITS;
 
-/// log₂ of the nanoseconds of a unit: durations below eight units (1.024 µs) are told apart by units.
+/// log₂ of the nanoseconds of a unit: durations below eight units (1.024 µs) are distinguished by units.
 const UNIT: u32 = 7;
 
 /// Doublings from the first octave's lower bound (2¹⁰ ns) to the last one's upper (2⁴² ns).

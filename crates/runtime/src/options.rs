@@ -145,11 +145,11 @@ mod tests {
     fn what_cannot_be_used_is_named() {
         let message = |v: Value| read(&v).unwrap_err().to_string();
         assert_eq!(message(json!({"facters": 8})), "unknown option \"facters\" of ials");
-        assert_eq!(message(json!({"factors": 0})), "option \"factors\" is 0");
-        assert_eq!(message(json!({"factors": 1.5})), "option \"factors\" is 1.5");
-        assert_eq!(message(json!({"alpha": "x"})), "option \"alpha\" is \"x\"");
-        assert_eq!(message(json!({"weighting": "loud"})), "option \"weighting\" is \"loud\"");
-        assert_eq!(message(json!([1])), "options is [1]");
+        assert_eq!(message(json!({"factors": 0})), "invalid value for option \"factors\": 0");
+        assert_eq!(message(json!({"factors": 1.5})), "invalid value for option \"factors\": 1.5");
+        assert_eq!(message(json!({"alpha": "x"})), "invalid value for option \"alpha\": \"x\"");
+        assert_eq!(message(json!({"weighting": "loud"})), "invalid value for option \"weighting\": \"loud\"");
+        assert_eq!(message(json!([1])), "options must be a JSON object, not [1]");
         let hint = read(&json!({"facters": 8})).unwrap_err().hint().unwrap();
         assert!(hint.contains("alpha, factors, weighting"));
     }

@@ -289,7 +289,7 @@ impl Finished {
         Ok(())
     }
 
-    /// Waits until `threads` have ended, which have been told to.
+    /// Waits until `threads` have ended, after they were stopped.
     fn wait_to_the_end(&self, threads: usize) {
         while !self.have_ended(threads) {
             memory::end_if_stuck();

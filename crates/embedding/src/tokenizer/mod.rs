@@ -39,7 +39,7 @@ const MAX_READ: usize = 128 << 10;
 /// Bytes of text that surely hold more than one token of the model's length, in all but odd texts; see [`head`].
 const BYTES_PER_TOKEN: usize = 32;
 
-/// What is not mapped of a prepared tokenizer, or the whole `tokenizer.json` where there is no [`MAPPED_FILE`].
+/// The JSON file of a prepared tokenizer, or the whole `tokenizer.json` if there is no [`MAPPED_FILE`].
 const JSON_FILE: &str = "tokenizer.json";
 const MAPPED_FILE: &str = "vocabulary.safetensors";
 
@@ -78,8 +78,8 @@ impl TextTokenizer {
         }
     }
 
-    /// Opens what [`Self::prepare`] wrote. The published padding and truncation are left out: they are those of whoever
-    /// published it, often shorter than the model's length.
+    /// Opens the files of [`Self::prepare`]. The published padding and truncation are ignored, since they are often shorter than the model's
+    /// length.
     ///
     /// `folder` must not change while the tokenizer lives. Damaged files give an error here, or wrong ids later.
     pub fn open(folder: &Path, max_length: usize) -> Result<Self> {
@@ -203,7 +203,7 @@ fn truncate<M: Model, N: Normalizer>(
     Ok(())
 }
 
-/// The bytes of a file, shared with every process that maps it; none where it does not exist.
+/// The mapped bytes of a file; `None` if it does not exist.
 fn map(path: &Path) -> Result<Option<Bytes>> {
     let file = match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,4 +1,4 @@
-//! The two files of a prepared tokenizer: what is small as JSON, and vocabulary and character maps to be mapped.
+//! The two files of a prepared tokenizer: a small JSON file, and a mapped file with the vocabulary and character maps.
 //!
 //! The second is safetensors: `pieces`, a trie from piece to id; for Unigram also `scores` by id and `unknown_score`; for
 //! each character map `map<n>.places` and `map<n>.texts`. See [`super::trie`] for tries.
@@ -29,7 +29,7 @@ const MAX_PIECE: usize = 512;
 /// Below the least likely piece by this much is an unknown character: sentencepiece's constant, in nats.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
-/// What the JSON file says of the model. What is a float stands in the mapped file, where it keeps every bit.
+/// The model in the JSON file. Floats are in the mapped file, which keeps all bits.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type")]
 enum Parameters {
@@ -46,7 +46,7 @@ struct Small {
     post_processor: Option<PostProcessorWrapper>,
 }
 
-/// The two files of a `tokenizer.json`; none where its model is of a kind that only the crate runs, or is faulty.
+/// The two files for a `tokenizer.json`; `None` if only the crate supports its model, or if it is invalid.
 pub fn prepare(json: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
     let Ok(Value::Object(mut root)) = serde_json::from_slice(json) else { return Ok(None) };
     let mut tensors = Vec::new();
@@ -157,7 +157,7 @@ fn take_maps(normalizer: &mut Value, tensors: &mut Vec<(String, Tensor)>) -> Res
     Ok(())
 }
 
-/// The tokenizer of two files that [`prepare`] made, without padding or truncation. The error says what is wrong.
+/// Reads the tokenizer from the two files of [`prepare`], without padding or truncation. The error is a message.
 pub fn open(small: &[u8], mapped: &Bytes) -> std::result::Result<MappedTokenizer, String> {
     let small: Small = serde_json::from_slice(small).map_err(|e| e.to_string())?;
     let tensors = SafeTensors::deserialize(mapped).map_err(|e| e.to_string())?;
