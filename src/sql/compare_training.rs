@@ -15,7 +15,6 @@ use crate::pg::source::Source;
 use crate::service::dataset::{Dataset, FETCH};
 use importance::compare::{Comparison, Repeats, compare_recommenders, compare_rows};
 use interactions::{Id, Interactions};
-use recommendation::Algorithm;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::options::Options;
@@ -62,7 +61,7 @@ fn compare_training(
                 }
                 other => other,
             };
-            let algorithm = Algorithm::from_name(name).map_err(unknown)?;
+            let algorithm = recommendation::algorithm(name).map_err(unknown)?;
             let options = Value::Object(option_map(options, algorithm, 0)?);
             let k = list_length(given(k, "k")?)?;
             let dataset = Dataset::read(&queries(given(source, "source")?, None, None, None, None)?, &statement)?;

@@ -24,7 +24,7 @@ use evaluation::{
 };
 use interactions::{Id, Interner};
 use onnx::IdTable;
-use recommendation::{Algorithm, Model};
+use recommendation::Model;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
@@ -211,7 +211,7 @@ fn cross_validate(
 ) -> errors::Result<TableIterator<'static, (Option<i32>, String, Option<f64>)>> {
     let statement = Statement::new("cross_validate", "");
     let source = given(source, "source")?;
-    let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
+    let algorithm = recommendation::algorithm(given(algorithm, "algorithm")?)?;
     let (folds, seed) = (given(folds, "folds")?, given(seed, "seed")?);
     let options = Value::Object(option_map(options, algorithm, seed)?);
     let protocol = Protocol {

@@ -57,7 +57,7 @@ struct Version<'a> {
     /// The model, if it is a refresh.
     refreshes: Option<Uuid>,
     source: &'a str,
-    algorithm: Algorithm,
+    algorithm: &'static dyn Algorithm,
     options: Map<String, Value>,
     promote: Promote,
     /// The number of newest versions to keep; 0 for all.
@@ -90,7 +90,7 @@ fn train(
     catalog::require_writable();
     let (name, source) = (given(name, "name")?, given(source, "source")?);
     let statement = Statement::new("train", name);
-    let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
+    let algorithm = recommendation::algorithm(given(algorithm, "algorithm")?)?;
     let promote = Promote::from_name(given(promote, "promote")?)?;
     let keep = versions::kept(keep)?;
     let options = option_map(options, algorithm, given(seed, "seed")?)?;
@@ -128,7 +128,7 @@ fn refresh(model: Option<&str>, promote: Option<&str>, keep: Option<i32>) -> err
     dataset.config["search_path"] = search_path.into();
     let algorithm = current.model.algorithm();
     let mut options = current.model.options().as_object().cloned().unwrap_or_default();
-    let previous = Previous::of(&current.model, &dataset.interactions)?;
+    let previous = current.model.previous(&dataset.interactions)?;
     if previous.is_some() {
         options.insert("iterations".into(), REFRESH_ITERATIONS.into());
     }
@@ -195,7 +195,7 @@ fn store(version: &Version, made: &Made, statement: &Statement) -> Result<i32> {
 fn judge(
     name: &str,
     training: &Training,
-    algorithm: Algorithm,
+    algorithm: &'static dyn Algorithm,
     options: &Value,
     statement: &Statement,
 ) -> Result<Option<recommendation::promotion::Judged>> {
@@ -225,7 +225,7 @@ fn tune(
 ) -> errors::Result<TableIterator<'static, (i32, JsonB, f64, f64, f64, f64, Option<String>)>> {
     let source = given(source, "source")?;
     let statement = Statement::new("tune", "");
-    let algorithm = Algorithm::from_name(given(algorithm, "algorithm")?)?;
+    let algorithm = recommendation::algorithm(given(algorithm, "algorithm")?)?;
     let k = super::list_length(given(k, "k")?)?;
     let metric = Metric::from_name(given(metric, "metric")?)?;
     let seed = given(seed, "seed")? as u64;
@@ -262,7 +262,7 @@ fn microseconds(interval: &Interval) -> i64 {
 }
 
 /// The options as an object. The argument `seed` is added if the algorithm has an option of that name.
-pub fn option_map(options: Option<JsonB>, algorithm: Algorithm, seed: i64) -> Result<Map<String, Value>> {
+pub fn option_map(options: Option<JsonB>, algorithm: &dyn Algorithm, seed: i64) -> Result<Map<String, Value>> {
     let mut options = match options.map(|o| o.0) {
         Some(Value::Object(options)) => options,
         None | Some(Value::Null) => Map::new(),

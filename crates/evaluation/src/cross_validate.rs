@@ -28,7 +28,7 @@ const MOST: usize = 1000;
 /// The metrics of each fold. Nothing is stored.
 pub fn cross_validate(
     training: &Training,
-    algorithm: Algorithm,
+    algorithm: &dyn Algorithm,
     options: &Value,
     folds: usize,
     protocol: &Protocol,

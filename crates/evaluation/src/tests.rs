@@ -8,7 +8,7 @@ use serde_json::json;
 use super::metrics::Values;
 use super::*;
 use interactions::{Id, Interactions, InteractionsBuilder};
-use recommendation::{Algorithm, Model, Request, Training, Who, train};
+use recommendation::{Model, Request, Training, Who, train};
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
 use runtime::progress::{Progress, Unwatched};
@@ -45,13 +45,14 @@ fn training(interactions: &Interactions) -> Training<'_> {
     Training::new(interactions, 2, &Unwatched)
 }
 
-fn model(pairs: impl Iterator<Item = (u64, u64)>, algorithm: Algorithm) -> Model {
-    let options = if algorithm == Algorithm::Ials { json!({"factors": 8, "iterations": 4}) } else { json!({}) };
-    let trained = train(&training(&interactions(pairs)), algorithm, &options).unwrap();
+fn model(pairs: impl Iterator<Item = (u64, u64)>, algorithm: &str) -> Model {
+    let options = if algorithm == "ials" { json!({"factors": 8, "iterations": 4}) } else { json!({}) };
+    let trained =
+        train(&training(&interactions(pairs)), recommendation::algorithm(algorithm).unwrap(), &options).unwrap();
     Model::open("m", Bytes::from(trained.onnx), Bytes::from(trained.data)).unwrap()
 }
 
-fn trained(algorithm: Algorithm) -> Model {
+fn trained(algorithm: &str) -> Model {
     model(pairs().into_iter().filter(|pair| !is_test(pair)), algorithm)
 }
 
@@ -116,7 +117,7 @@ fn list(model: &Model, user: u32, k: usize) -> Vec<u32> {
 
 #[test]
 fn every_metric_is_its_definition() {
-    for algorithm in [Algorithm::Popularity, Algorithm::ItemKnn, Algorithm::Ials] {
+    for algorithm in ["popularity", "item_knn", "ials"] {
         let model = trained(algorithm);
         let (relevant, audience) = questions(&model);
         let ([cases], counts) = cases_for([&model], SEEN);
@@ -184,7 +185,7 @@ fn every_metric_is_its_definition() {
             close(value(&lines, "all", metric), expected, &format!("{algorithm:?} {}", metric.name()));
         }
         // There is nothing to be learned but what is popular.
-        assert!(algorithm == Algorithm::Ials || value(&lines, "all", Metric::Auc) > 0.6, "{algorithm:?}");
+        assert!(algorithm == "ials" || value(&lines, "all", Metric::Auc) > 0.6, "{algorithm:?}");
         for line in &lines {
             let inside = line.interval.is_some_and(|(low, high)| low <= high);
             assert_eq!(inside, !matches!(line.metric, Metric::Coverage | Metric::Gini), "{line:?}");
@@ -194,7 +195,7 @@ fn every_metric_is_its_definition() {
 
 #[test]
 fn long_lists_are_as_diverse_as_their_pairs() {
-    let model = trained(Algorithm::ItemKnn);
+    let model = trained("item_knn");
     let catalogue = Catalogue::of(&model, true, &Unwatched).unwrap();
     let all: Vec<u32> = (0..catalogue.items() as u32).collect();
     assert!(all.len() > 70);
@@ -210,7 +211,7 @@ fn long_lists_are_as_diverse_as_their_pairs() {
 
 #[test]
 fn threads_change_nothing() {
-    let model = trained(Algorithm::Ials);
+    let model = trained("ials");
     let ([cases], _) = cases_for([&model], SEEN);
     let by = By { users: true, items: true };
     let one = lines(&model, &cases, by, &Protocol { threads: 1, ..protocol(MetricSet::all()) });
@@ -220,7 +221,7 @@ fn threads_change_nothing() {
 
 #[test]
 fn segments_part_users_and_relevant_items_by_what_training_had() {
-    let model = trained(Algorithm::ItemKnn);
+    let model = trained("item_knn");
     let (relevant, audience) = questions(&model);
     let terms = Terms { newcomers: true, ..SEEN };
     let mut builder = CasesBuilder::new([&model], terms, false, &Unwatched);
@@ -267,7 +268,7 @@ fn segments_part_users_and_relevant_items_by_what_training_had() {
 
 #[test]
 fn candidates_are_ranked_among_themselves() {
-    for algorithm in [Algorithm::Popularity, Algorithm::ItemKnn, Algorithm::Ials] {
+    for algorithm in ["popularity", "item_knn", "ials"] {
         let model = trained(algorithm);
         let (relevant, audience) = questions(&model);
         let items = audience.len() as u32;
@@ -311,7 +312,7 @@ fn candidates_are_ranked_among_themselves() {
 
 #[test]
 fn drawn_negatives_are_new_to_the_user_distinct_and_fixed_by_the_seed() {
-    let model = trained(Algorithm::ItemKnn);
+    let model = trained("item_knn");
     let other = model_of_fewer_items();
     let (cases, _) = cases_for([&model, &other], SEEN);
     let items = other.item_ids().len();
@@ -337,12 +338,12 @@ fn drawn_negatives_are_new_to_the_user_distinct_and_fixed_by_the_seed() {
 }
 
 fn model_of_fewer_items() -> Model {
-    model(pairs().into_iter().filter(|pair| !is_test(pair) && pair.1 % 5 != 3), Algorithm::Popularity)
+    model(pairs().into_iter().filter(|pair| !is_test(pair) && pair.1 % 5 != 3), "popularity")
 }
 
 #[test]
 fn drawing_few_or_nearly_all_is_uniform() {
-    let model = trained(Algorithm::Popularity);
+    let model = trained("popularity");
     let cases = Cases::stored(&model, [(0, vec![1])]).unwrap();
     let (history, _) = model.history(0).unwrap();
     let free = model.item_ids().len() - history.iter().chain(&[1]).collect::<BTreeSet<_>>().len();
@@ -362,8 +363,8 @@ fn drawing_few_or_nearly_all_is_uniform() {
 
 #[test]
 fn a_given_history_is_folded_in() {
-    let model = trained(Algorithm::ItemKnn);
-    let stored = trained(Algorithm::ItemKnn);
+    let model = trained("item_knn");
+    let stored = trained("item_knn");
     let user = 7u32;
     let own = model.user_ids().get(user).unwrap();
     let (history, _) = model.history(user).unwrap();
@@ -395,7 +396,7 @@ fn a_given_history_is_folded_in() {
 
 #[test]
 fn a_model_compared_with_itself_differs_in_nothing_and_with_a_worse_one_in_much() {
-    let (good, poor) = (trained(Algorithm::ItemKnn), model_of_fewer_items());
+    let (good, poor) = (trained("item_knn"), model_of_fewer_items());
     let compared = |a: &Model, b: &Model| {
         let (cases, counts) = cases_for([a, b], SEEN);
         assert!(counts.unknown_items > 0 || a.item_ids().len() == b.item_ids().len());
@@ -424,7 +425,16 @@ fn a_model_compared_with_itself_differs_in_nothing_and_with_a_worse_one_in_much(
 fn folds_are_those_of_training_and_evaluating_one_by_one() {
     let data = interactions(pairs().into_iter());
     let protocol = protocol([Metric::Recall, Metric::Coverage].into_iter().collect());
-    let run = |folds| cross_validate(&training(&data), Algorithm::ItemKnn, &json!({}), folds, &protocol, 4);
+    let run = |folds| {
+        cross_validate(
+            &training(&data),
+            recommendation::algorithm("item_knn").unwrap(),
+            &json!({}),
+            folds,
+            &protocol,
+            4,
+        )
+    };
     let results = run(3).unwrap();
     assert_eq!(results.len(), 3);
     for lines in &results {
@@ -437,13 +447,15 @@ fn folds_are_those_of_training_and_evaluating_one_by_one() {
         assert!(matches!(run(folds), Err(Error::InvalidArgument { .. })));
     }
     let thin = interactions([(1, 1), (2, 2), (3, 3)].into_iter());
-    let error = cross_validate(&training(&thin), Algorithm::ItemKnn, &json!({}), 2, &protocol, 0).unwrap_err();
+    let error =
+        cross_validate(&training(&thin), recommendation::algorithm("item_knn").unwrap(), &json!({}), 2, &protocol, 0)
+            .unwrap_err();
     assert!(error.to_string().contains("without a pair"), "{error}");
 }
 
 #[test]
 fn tests_without_an_answer_are_errors() {
-    let model = trained(Algorithm::Popularity);
+    let model = trained("popularity");
     let empty = CasesBuilder::new([&model], SEEN, false, &Unwatched).finish();
     assert!(matches!(empty, Err(Error::EmptySource(_))));
     let mut builder = CasesBuilder::new([&model], SEEN, false, &Unwatched);
@@ -459,7 +471,7 @@ fn it_stops_when_it_is_told_to() {
             Err(Error::Canceled)
         }
     }
-    let model = trained(Algorithm::ItemKnn);
+    let model = trained("item_knn");
     let ([cases], _) = cases_for([&model], SEEN);
     let catalogue = Catalogue::of(&model, true, &Unwatched).unwrap();
     let protocol = protocol(MetricSet::all());

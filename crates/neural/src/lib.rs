@@ -1,4 +1,4 @@
-//! What the neural recommenders and synthesizers share: dense layers with their gradients (on candle), tables of
+//! What the neural recommenders and synthesizers share: dense layers with their gradients, tables of
 //! embeddings of which a step touches few rows, Adam for both, the threads they train on, and forward passes for serving;
 //! and for networks whose gradients are in closed form, plain matrix products and elementary functions.
 //!

@@ -1,17 +1,13 @@
-//! Fully connected layers with ReLU between them, on candle: forward, and backward from the gradient of the output.
+//! Fully connected layers with ReLU between them: forward, and backward from the gradient of the output.
 //!
 //! The caller computes the gradient of the loss with respect to the output in closed form.
 
-use candle_core::{Device, Tensor, Var};
-
 use super::adam::Step;
+use super::dense::PAD;
+use super::products::{gradient, product, product_add, transpose};
 use runtime::draw::uniform;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::memory;
-
-fn failed(e: candle_core::Error) -> Error {
-    Error::Internal(format!("dense layer: {e}"))
-}
 
 /// `x W + b`
 #[derive(Clone, Debug)]
@@ -31,16 +27,32 @@ pub struct Network {
     moments: Vec<[Vec<f32>; 4]>,
 }
 
-/// The layers' parameters as candle sees them in one step.
-pub struct Variables(Vec<(Option<Var>, Var)>);
+/// The layers' parameters as one step reads them: padded with zeros, so that every width is a multiple of [`PAD`].
+pub struct Variables(Vec<Padded>);
 
-/// A forward pass, for the backward pass.
+struct Padded {
+    /// Widths of the layer, without padding.
+    inputs: usize,
+    outputs: usize,
+    /// Width of its input: unpadded for the first layer, padded for the others.
+    width: usize,
+    /// `outputs`, padded.
+    stride: usize,
+    /// [width, stride]
+    weight: Vec<f32>,
+    /// [stride, width padded]
+    transposed: Vec<f32>,
+    /// [stride]
+    bias: Vec<f32>,
+}
+
+/// A forward pass, with the values for the backward pass.
 pub struct Pass<'a> {
     variables: &'a Variables,
-    input: Option<Var>,
-    added: Option<Var>,
-    output: Tensor,
     rows: usize,
+    /// [rows, width] of each layer's input, then [rows, stride] of the output.
+    values: Vec<Vec<f32>>,
+    has_added: bool,
 }
 
 /// Gradients of a sum over rows.
@@ -50,7 +62,7 @@ pub struct Gradients {
     layers: Vec<(Vec<f32>, Vec<f32>)>,
     /// [rows, inputs]
     pub input: Vec<f32>,
-    /// [rows, outputs of the first layer]
+    /// [rows, outputs of the first layer]; empty where nothing was added.
     pub added: Vec<f32>,
 }
 
@@ -75,12 +87,24 @@ impl Network {
     }
 
     pub fn variables(&self) -> Result<Variables> {
-        let variable = |values: &[f32], shape: (usize, usize)| Var::from_slice(values, shape, &Device::Cpu);
-        let variables = self.layers.iter().map(|layer| {
-            let weight = (layer.inputs > 0).then(|| variable(&layer.weight, (layer.inputs, layer.outputs)));
-            Ok((weight.transpose()?, variable(&layer.bias, (1, layer.outputs))?))
-        });
-        variables.collect::<candle_core::Result<_>>().map(Variables).map_err(failed)
+        let mut width = self.layers.first().map_or(0, |layer| layer.inputs);
+        let mut padded = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let &Layer { inputs, outputs, .. } = layer;
+            let stride = outputs.next_multiple_of(PAD);
+            let wide = width.next_multiple_of(PAD);
+            let mut weight = memory::filled(0f32, width * stride)?;
+            copy_rows(&layer.weight, outputs, &mut weight, stride);
+            let mut transposed = memory::filled(0f32, stride * wide)?;
+            let mut rows = memory::filled(0f32, stride * width)?;
+            transpose(&weight, width, stride, &mut rows);
+            copy_rows(&rows, width, &mut transposed, wide);
+            let mut bias = memory::filled(0f32, stride)?;
+            bias[..outputs].copy_from_slice(&layer.bias);
+            padded.push(Padded { inputs, outputs, width, stride, weight, transposed, bias });
+            width = stride;
+        }
+        Ok(Variables(padded))
     }
 
     /// Moves the parameters against the sum of `gradients`, with `decay` times each weight added to it.
@@ -102,78 +126,103 @@ impl Variables {
     /// The output for `input` [rows, inputs]; `added` [rows, outputs of the first layer] is added to what the first layer
     /// gives, before its ReLU. The last layer has none.
     pub fn forward(&self, rows: usize, input: Vec<f32>, added: Option<Vec<f32>>) -> Result<Pass<'_>> {
-        self.try_forward(rows, input, added).map_err(failed)
-    }
-
-    fn try_forward(&self, rows: usize, input: Vec<f32>, added: Option<Vec<f32>>) -> candle_core::Result<Pass<'_>> {
-        let matrix = |values: Vec<f32>| {
-            let columns = values.len() / rows.max(1);
-            Var::from_vec(values, (rows, columns), &Device::Cpu)
-        };
-        let input = if input.is_empty() { None } else { Some(matrix(input)?) };
-        let added = added.map(matrix).transpose()?;
-        let mut x = input.as_ref().map(|input| input.as_tensor().clone());
-        for (l, (weight, bias)) in self.0.iter().enumerate() {
-            let product = match (&x, weight) {
-                (Some(x), Some(weight)) => Some(x.matmul(weight)?),
-                _ => None,
-            };
-            let sum = match (product, added.as_ref().filter(|_| l == 0)) {
-                (Some(product), Some(added)) => Some((product + added.as_tensor())?),
-                (None, Some(added)) => Some(added.as_tensor().clone()),
-                (product, None) => product,
-            };
-            let bias = bias.broadcast_as((rows, bias.dim(1)?))?;
-            let y = match sum {
-                Some(sum) => (sum + bias)?,
-                None => bias,
-            };
-            x = Some(if l + 1 < self.0.len() { y.relu()? } else { y });
+        let has_added = added.is_some();
+        let mut values = Vec::with_capacity(self.0.len() + 1);
+        values.push(input);
+        for (l, layer) in self.0.iter().enumerate() {
+            let mut out = memory::filled(0f32, rows * layer.stride)?;
+            out.chunks_exact_mut(layer.stride.max(1)).for_each(|row| row.copy_from_slice(&layer.bias));
+            if let Some(added) = added.as_ref().filter(|_| l == 0) {
+                let added = added.chunks_exact(layer.outputs.max(1));
+                for (row, added) in out.chunks_exact_mut(layer.stride.max(1)).zip(added) {
+                    row.iter_mut().zip(added).for_each(|(y, a)| *y += a);
+                }
+            }
+            if layer.width > 0 && layer.stride > 0 {
+                product_add(&values[l], layer.width, 0, &layer.weight, layer.stride, &mut out);
+            }
+            if l + 1 < self.0.len() {
+                out.iter_mut().for_each(|y| *y = y.max(0.0));
+            }
+            values.push(out);
         }
-        let output = x.map_or_else(|| Tensor::zeros((rows, 0), candle_core::DType::F32, &Device::Cpu), Ok)?;
-        Ok(Pass { variables: self, input, added, output, rows })
+        Ok(Pass { variables: self, rows, values, has_added })
     }
 }
 
 impl Pass<'_> {
     /// [rows, outputs]
     pub fn output(&self) -> Result<Vec<f32>> {
-        self.output.flatten_all().and_then(|x| x.to_vec1()).map_err(failed)
+        match (self.variables.0.last(), self.values.last()) {
+            (Some(layer), Some(values)) => narrow(values, layer.stride, layer.outputs),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Given the gradient of a loss with respect to the output [rows, outputs].
-    pub fn backward(&self, gradient: Vec<f32>) -> Result<Gradients> {
-        self.try_backward(gradient).map_err(failed)
+    pub fn backward(&self, slopes: Vec<f32>) -> Result<Gradients> {
+        let layers = &self.variables.0;
+        let mut found = Gradients { layers: vec![Default::default(); layers.len()], ..Default::default() };
+        let Some(last) = layers.last() else { return Ok(found) };
+        let mut slopes = widen(&slopes, last.outputs, last.stride)?;
+        for (l, layer) in layers.iter().enumerate().rev() {
+            let mut bias = memory::filled(0f32, layer.stride)?;
+            for row in slopes.chunks_exact(layer.stride.max(1)) {
+                bias.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
+            }
+            bias.truncate(layer.outputs);
+            let mut weight = memory::filled(0f32, layer.width * layer.stride)?;
+            if layer.stride > 0 && layer.width > 0 {
+                gradient(&self.values[l], layer.width, 0, &slopes, layer.stride, &mut weight);
+            }
+            let mut weight = narrow(&weight, layer.stride, layer.outputs)?;
+            weight.truncate(layer.inputs * layer.outputs);
+            found.layers[l] = (weight, bias);
+            if l == 0 {
+                if self.has_added {
+                    found.added = narrow(&slopes, layer.stride, layer.outputs)?;
+                }
+                if layer.inputs > 0 {
+                    found.input = narrow(&self.back(layer, &slopes)?, layer.width.next_multiple_of(PAD), layer.inputs)?;
+                }
+            } else {
+                let mut before = self.back(layer, &slopes)?;
+                before.iter_mut().zip(&self.values[l]).filter(|(_, y)| **y <= 0.0).for_each(|(g, _)| *g = 0.0);
+                slopes = before;
+            }
+        }
+        Ok(found)
     }
 
-    fn try_backward(&self, gradient: Vec<f32>) -> candle_core::Result<Gradients> {
-        let columns = gradient.len() / self.rows.max(1);
-        let gradient = Tensor::from_vec(gradient, (self.rows, columns), &Device::Cpu)?;
-        let store = (&self.output * gradient)?.sum_all()?.backward()?;
-        let of = |variable: &Var| match store.get(variable) {
-            Some(gradient) => gradient.flatten_all()?.to_vec1(),
-            None => Ok(vec![0f32; variable.elem_count()]),
-        };
-        let some = |variable: &Option<Var>| variable.as_ref().map_or_else(|| Ok(Vec::new()), of);
-        let layers = self.variables.0.iter().map(|(weight, bias)| Ok((some(weight)?, of(bias)?)));
-        let layers = layers.collect::<candle_core::Result<_>>()?;
-        Ok(Gradients { layers, input: some(&self.input)?, added: some(&self.added)? })
+    /// The gradient with respect to a layer's input [rows, width padded].
+    fn back(&self, layer: &Padded, slopes: &[f32]) -> Result<Vec<f32>> {
+        let wide = layer.width.next_multiple_of(PAD);
+        let mut out = memory::filled(0f32, self.rows * wide)?;
+        product(slopes, &layer.transposed, layer.stride, wide, &mut out);
+        Ok(out)
     }
 }
 
-/// `a · b` for a [m, k] and b [k, n].
-pub fn product(a: &Tensor, b: &Tensor) -> Result<Vec<f32>> {
-    a.matmul(b).and_then(|c| c.flatten_all()?.to_vec1()).map_err(failed)
+/// Rows of `from` into the longer rows of `to`.
+fn copy_rows(from: &[f32], width: usize, to: &mut [f32], stride: usize) {
+    for (to, from) in to.chunks_exact_mut(stride.max(1)).zip(from.chunks_exact(width.max(1))) {
+        to[..width].copy_from_slice(from);
+    }
 }
 
-/// A matrix for [`product`].
-pub fn matrix(values: Vec<f32>, rows: usize, columns: usize) -> Result<Tensor> {
-    Tensor::from_vec(values, (rows, columns), &Device::Cpu).map_err(failed)
+/// Rows of `width`, padded with zeros to `stride`.
+fn widen(values: &[f32], width: usize, stride: usize) -> Result<Vec<f32>> {
+    let mut wide = memory::filled(0f32, values.len() / width.max(1) * stride)?;
+    copy_rows(values, width, &mut wide, stride);
+    Ok(wide)
 }
 
-/// The same matrix, rows as columns.
-pub fn transposed(matrix: &Tensor) -> Result<Tensor> {
-    matrix.t().map_err(failed)
+/// The first `width` of each row of `stride`.
+fn narrow(values: &[f32], stride: usize, width: usize) -> Result<Vec<f32>> {
+    let mut narrow = Vec::new();
+    memory::reserve(&mut narrow, values.len() / stride.max(1) * width)?;
+    values.chunks_exact(stride.max(1)).for_each(|row| narrow.extend_from_slice(&row[..width]));
+    Ok(narrow)
 }
 
 #[cfg(test)]

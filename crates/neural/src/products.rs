@@ -1,9 +1,12 @@
-//! Matrix products of training, on one thread and without an allocation: batches of a few hundred rows times layers of
-//! a few hundred, which fit the caches. An element is always summed in the order of `k`,
-//! so that a product computed in parts gives the same bits.
+//! Matrix products of training, on one thread: batches of a few hundred rows times layers of a few hundred, which fit the caches. An element
+//! is always summed in the order of `k`, so that a product computed in parts gives the same bits.
+
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 
 use super::dense::PAD;
 use kernels::vector::{Vector, dispatch};
+use runtime::error::{Error, Result};
+use runtime::memory;
 
 /// Terms per part of a sum: a strip of 64 columns then fills 32 kB.
 const DEPTH: usize = 128;
@@ -164,14 +167,88 @@ dispatch! {
     pub fn gradient(x: &[f32], width: usize, first: usize, by: &[f32], n: usize, out: &mut [f32]) = gradient_body
 }
 
+/// `a · b` for a [m, k] and b [k, n], however they lie in memory: views of transposed matrices too.
+pub fn matmul(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Result<Array2<f32>> {
+    let ((m, k), n) = (a.dim(), b.ncols());
+    assert_eq!(k, b.nrows());
+    let stride = n.next_multiple_of(PAD);
+    let mut out = memory::filled(0f32, m * stride)?;
+    if m * k * n > 0 {
+        let packed;
+        let b = match b.as_slice().filter(|_| n == stride) {
+            Some(b) => b,
+            None => {
+                packed = pack(b, stride)?;
+                &packed
+            }
+        };
+        let a = if a.strides().iter().all(|&step| step >= 0) { a.into() } else { a.to_owned().into() };
+        matmul_into(&a, b, stride, &mut out);
+        if n < stride {
+            for row in 1..m {
+                out.copy_within(row * stride..row * stride + n, row * n);
+            }
+            out.truncate(m * n);
+        }
+    } else {
+        out.truncate(m * n);
+    }
+    Array2::from_shape_vec((m, n), out).map_err(|e| Error::Internal(format!("a matrix product: {e}")))
+}
+
+/// Rows of `b` one after the other, padded with zeros to `stride`.
+fn pack(b: ArrayView2<f32>, stride: usize) -> Result<Vec<f32>> {
+    let (k, n) = b.dim();
+    let mut packed = memory::filled(0f32, k * stride)?;
+    match b.t().as_slice() {
+        // Columns lie one after the other: transposed in blocks.
+        Some(columns) => transpose_into(columns, n, k, stride, &mut packed),
+        None => packed.chunks_exact_mut(stride).zip(b.rows()).for_each(|(to, row)| {
+            to.iter_mut().zip(row).for_each(|(to, &x)| *to = x);
+        }),
+    }
+    Ok(packed)
+}
+
+/// `out ← a · b` for b [k, n] and out [m, n] by rows; `n` is a multiple of [`PAD`], and no stride of `a` below 0.
+fn matmul_into(a: &CowArray<f32, Ix2>, b: &[f32], n: usize, out: &mut [f32]) {
+    let (rows, k) = a.dim();
+    let strides = a.strides();
+    let view = View { row: strides[0] as usize, column: strides[1] as usize };
+    // SAFETY: the view covers [rows, k].
+    unsafe { strips_of((a.as_ptr(), view), b, (rows, k, n), out) };
+}
+
+#[inline(always)]
+unsafe fn strips_of_body<V: Vector, const TILE: usize>(
+    a: (*const f32, View),
+    b: &[f32],
+    (rows, k, n): (usize, usize, usize),
+    out: &mut [f32],
+) {
+    assert!(n.is_multiple_of(PAD) && n > 0 && b.len() == k * n && out.len() == rows * n);
+    // SAFETY: by the assertions, and as the caller promises of `a`.
+    unsafe { strips::<V, TILE>(a, b.as_ptr(), (rows, k, n), out.as_mut_ptr(), false) }
+}
+dispatch! {
+    /// # Safety
+    /// `a` must be valid for [rows, k].
+    unsafe fn strips_of(a: (*const f32, View), b: &[f32], size: (usize, usize, usize), out: &mut [f32]) = strips_of_body
+}
+
 /// `out ← xᵀ` for x [rows, columns].
 pub fn transpose(x: &[f32], rows: usize, columns: usize, out: &mut [f32]) {
+    transpose_into(x, rows, columns, rows, out);
+}
+
+/// The same into rows of `stride`.
+fn transpose_into(x: &[f32], rows: usize, columns: usize, stride: usize, out: &mut [f32]) {
     const SIDE: usize = 16;
     for i in (0..rows).step_by(SIDE) {
         for j in (0..columns).step_by(SIDE) {
             for r in i..(i + SIDE).min(rows) {
                 for c in j..(j + SIDE).min(columns) {
-                    out[c * rows + r] = x[r * columns + c];
+                    out[c * stride + r] = x[r * columns + c];
                 }
             }
         }
@@ -215,6 +292,25 @@ mod tests {
             let mut part = vec![0.5; n];
             gradient(&x, width, width - 1, &by, n, &mut part);
             assert_eq!(part, out[(width - 1) * n..]);
+        }
+    }
+
+    #[test]
+    fn a_product_of_views_is_that_of_the_matrices() {
+        for (m, k, n) in [(1, 3, 1), (7, 20, 33), (9, 130, 16), (0, 3, 4), (3, 0, 4), (5, 4, 0)] {
+            let (a, b) = (values(m * k, 1), values(k * n, 2));
+            let exact = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum::<f32>();
+            let (mut at, mut bt) = (vec![0.0; m * k], vec![0.0; k * n]);
+            transpose(&a, m, k, &mut at);
+            transpose(&b, k, n, &mut bt);
+            let view = |x, shape| ArrayView2::from_shape(shape, x).unwrap();
+            let both_a = [view(&a[..], (m, k)), view(&at, (k, m)).reversed_axes()];
+            let both_b = [view(&b[..], (k, n)), view(&bt, (n, k)).reversed_axes()];
+            for (a, b) in both_a.iter().flat_map(|a| both_b.iter().map(move |b| (a, b))) {
+                let product = matmul(*a, *b).unwrap();
+                assert_eq!(product.dim(), (m, n));
+                assert!(product.indexed_iter().all(|((i, j), x)| (x - exact(i, j)).abs() < 1e-4));
+            }
         }
     }
 

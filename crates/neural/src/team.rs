@@ -1,7 +1,7 @@
 //! Threads that live as long as one training.
 //!
-//! candle runs products on the current thread pool, and otherwise starts one that lives as long as the process. This pool ends with the call. All
-//! signals are blocked in its threads, and the calling thread checks for cancel requests ([`watched`]).
+//! rayon would otherwise start a pool that lives as long as the process. This pool ends with the call. All signals are blocked in its threads,
+//! and the calling thread checks for cancel requests ([`watched`]).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

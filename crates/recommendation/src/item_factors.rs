@@ -1,7 +1,7 @@
 //! Item factors as every model of inner products serves them: the best items for a user or a tile of users, similar items.
 
-use super::Scored;
 use super::quantized::Quantized;
+use super::ranker::Scored;
 use super::ranker::{ItemSet, Query};
 use super::scan::{TILE_USERS, best_items, best_items_of_tile, best_of, cosine, most_similar};
 use kernels::dot::score_rows;

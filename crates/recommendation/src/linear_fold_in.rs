@@ -12,11 +12,11 @@
 
 use std::borrow::Cow;
 
-use super::Scored;
+use super::ranker::Scored;
 use super::ranker::{Contribution, Query, Ranker};
 use super::scan::{TILE_USERS, best_items, best_items_of_tile, cosine};
 use super::top_k::TopK;
-use super::trainer::history_graph;
+use super::training::history_graph;
 use super::weighting::Weighting;
 use kernels::dot::{dot, score_rows};
 use onnx::graph::{GraphBuilder, int_attribute};

@@ -4,18 +4,13 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::gf_cf::GfCfRanker;
-use super::hybrid::HybridRanker;
-use super::ials::IalsRanker;
-use super::mult_vae::MultVaeRanker;
-use super::neumf::NeuMfRanker;
-use super::popularity::Popularity;
-use super::ranker::{Contribution, ItemSet, Query, Ranker};
+use super::algorithm::Algorithm;
+use super::ranker::{Contribution, ItemSet, Query, Ranker, Scored};
+use super::registry;
 use super::request::Request;
 use super::rerank;
-use super::two_tower::TwoTowerRanker;
-use super::{Algorithm, bpr, ease, item_knn, lightgcn};
-use interactions::Features;
+use super::training::Previous;
+use interactions::{Features, Interactions};
 use onnx::IdTable;
 use onnx::stored::{Files, MappedCsr};
 use runtime::error::{Error, Result};
@@ -55,13 +50,6 @@ pub struct Recommendation {
     pub reason: Reason,
 }
 
-/// An item with its similarity to another.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scored {
-    pub item: u32,
-    pub score: f32,
-}
-
 /// Whom to recommend to.
 #[derive(Clone, Copy, Debug)]
 pub enum Who<'a> {
@@ -74,7 +62,7 @@ pub enum Who<'a> {
 /// An opened model. Opening costs no more than reading the two headers; factors and ids stay in the map.
 pub struct Model {
     name: String,
-    algorithm: Algorithm,
+    algorithm: &'static dyn Algorithm,
     options: serde_json::Value,
     user_ids: IdTable,
     item_ids: IdTable,
@@ -90,7 +78,7 @@ impl Model {
         let files = Files::open(name, onnx, &data)?;
         let algorithm = files.metadata("pg_reco.algorithm")?;
         let algorithm =
-            Algorithm::from_name(algorithm).map_err(|_| files.damaged(format!("its algorithm is \"{algorithm}\"")))?;
+            registry::algorithm(algorithm).map_err(|_| files.damaged(format!("its algorithm is \"{algorithm}\"")))?;
         let options: serde_json::Value = serde_json::from_str(files.metadata("pg_reco.options")?)
             .map_err(|e| files.damaged(format!("its options cannot be read: {e}")))?;
         let (user_ids, item_ids) = (files.ids("user_ids")?, files.ids("item_ids")?);
@@ -101,36 +89,12 @@ impl Model {
         if ordered != items || scored != items || u32::try_from(items.max(users)).is_err() {
             return Err(files.damaged("its popularity does not fit its items"));
         }
-        let ranker = Self::open_ranker(&files, algorithm, &options, users, items)?;
+        let ranker = algorithm.open(&files, &options, users, items)?;
         let name = name.into();
         Ok(Self { name, algorithm, options, user_ids, item_ids, history, popularity_order, popularity_scores, ranker })
     }
 
-    /// What serves `algorithm` from its tensors in `files`.
-    pub(super) fn open_ranker(
-        files: &Files,
-        algorithm: Algorithm,
-        options: &serde_json::Value,
-        users: usize,
-        items: usize,
-    ) -> Result<Box<dyn Ranker>> {
-        let ranker: Box<dyn Ranker> = match algorithm {
-            Algorithm::Popularity => Box::new(Popularity),
-            Algorithm::ItemKnn => Box::new(item_knn::open(files, options, items)?),
-            Algorithm::Ease => Box::new(ease::open(files, options, items)?),
-            Algorithm::GfCf => Box::new(GfCfRanker::open(files, options, items)?),
-            Algorithm::Ials => Box::new(IalsRanker::open(files, options, users, items)?),
-            Algorithm::Bpr => Box::new(bpr::open(files, options, users, items)?),
-            Algorithm::LightGcn => Box::new(lightgcn::open(files, users, items)?),
-            Algorithm::NeuMf => Box::new(NeuMfRanker::open(files, options, users, items)?),
-            Algorithm::MultVae => Box::new(MultVaeRanker::open(files, options, users, items)?),
-            Algorithm::TwoTower => Box::new(TwoTowerRanker::open(files, options, users, items)?),
-            Algorithm::Hybrid => Box::new(HybridRanker::open(files, options, users, items)?),
-        };
-        Ok(ranker)
-    }
-
-    pub fn algorithm(&self) -> Algorithm {
+    pub fn algorithm(&self) -> &'static dyn Algorithm {
         self.algorithm
     }
 
@@ -288,6 +252,20 @@ impl Model {
         self.ranker.item_factors()
     }
 
+    /// What it learned of the items of `interactions`, for another training to go on from; `None` where its algorithm always begins anew.
+    pub fn previous(&self, interactions: &Interactions) -> Result<Option<Previous>> {
+        let Some((factors, width)) = self.item_factors() else { return Ok(None) };
+        let mut item_factors = runtime::memory::filled(0.0, interactions.items() * width)?;
+        for (id, to) in interactions.item_ids.iter().zip(item_factors.chunks_exact_mut(width.max(1))) {
+            if let Some(known) = self.item_ids.find(id)
+                && let Some(from) = factors.get(known as usize * width..(known as usize + 1) * width)
+            {
+                to.copy_from_slice(from);
+            }
+        }
+        Ok(Some(Previous { item_factors, width }))
+    }
+
     /// The factors [rows, width] that items with these features, encoded as those of the training, would have.
     pub fn item_factors_from_features(&self, features: &Features) -> Result<Option<Vec<f32>>> {
         self.ranker.item_factors_from_features(features)
@@ -302,17 +280,16 @@ impl Model {
 
     fn check_history(&self, items: &[u32], weights: &[f32]) -> Result<()> {
         if items.len() != weights.len() {
-            let hint = format!("There are {} items: give one weight for each.", items.len());
-            return Err(Error::argument("the number of weights", weights.len(), hint));
+            let hint = "Give one weight for each item.";
+            return Err(Error::invalid(format!("{} weights for {} items", weights.len(), items.len()), hint));
         }
         for (&item, &weight) in items.iter().zip(weights) {
             self.check_item(item)?;
             if !weight.is_finite() {
                 let item = self.item_ids.get(item).unwrap_or_default();
-                return Err(Error::argument(
-                    format!("the weight of item \"{item}\""),
-                    weight,
-                    "A weight is a finite number.",
+                return Err(Error::invalid(
+                    format!("weight of item \"{item}\" is not finite: {weight}"),
+                    "Give finite numbers as weights.",
                 ));
             }
         }

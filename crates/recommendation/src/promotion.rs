@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::model::{Model, Who};
 use super::quality::Metric;
 use super::request::Request;
-use super::trainer::Training;
+use super::training::Training;
 use super::{Algorithm, train};
 use runtime::draw::mix;
 use runtime::error::Result;
@@ -32,7 +32,7 @@ pub struct Judged {
 pub fn judge(
     current: &Model,
     training: &Training,
-    algorithm: Algorithm,
+    algorithm: &dyn Algorithm,
     options: &Value,
     k: usize,
 ) -> Result<Option<Judged>> {

@@ -17,7 +17,7 @@
 
 use super::ranker::Query;
 use super::top_k::TopK;
-use super::trainer::Training;
+use super::training::Training;
 use kernels::bytes::{Blocks, ByteLevel, ByteQuery, OFFSET, ROWS, block_bytes, passes};
 use kernels::dot::dot;
 use onnx::stored::{DataWriter, Files};

@@ -1,6 +1,5 @@
 //! What every algorithm offers once its model is opened.
 
-use super::Scored;
 use interactions::Features;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
@@ -88,6 +87,13 @@ impl Query<'_> {
     pub fn excludes(&self, item: u32) -> bool {
         self.allowed.is_some_and(|allowed| !allowed.contains(item)) || self.excluded.binary_search(&item).is_ok()
     }
+}
+
+/// An item with its similarity to another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    pub item: u32,
+    pub score: f32,
 }
 
 /// An item of the user's own history, and how much of a score it carried.

@@ -47,8 +47,8 @@ impl<'a> Request<'a> {
         }
         match self.groups {
             Some(groups) if groups.group_of.len() != items => {
-                let hint = format!("There are {items} items: give one group for each.");
-                Err(Error::argument("the number of groups", groups.group_of.len(), hint))
+                let hint = "Give one group for each item.";
+                Err(Error::invalid(format!("{} groups for {items} items", groups.group_of.len()), hint))
             }
             _ => Ok(()),
         }

@@ -1,7 +1,7 @@
 //! Exact maximum inner product search over item factors: for one user a fused scan, for a tile of users a matrix product
 //! whose results never leave the registers unless they can enter a list.
 
-use super::Scored;
+use super::ranker::Scored;
 use super::ranker::{ItemSet, Query};
 use super::top_k::TopK;
 use kernels::dot::{dot, score_rows, tile_product};

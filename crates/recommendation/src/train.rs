@@ -4,11 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::trainer::{Parts, Training};
-use super::{Algorithm, bpr, ease, gf_cf, hybrid, ials, item_knn, lightgcn, mult_vae, neumf, popularity, two_tower};
-use runtime::error::{Error, Result};
-use runtime::options::Options;
-use runtime::progress::Progress;
+use super::algorithm::Algorithm;
+use super::training::{Parts, Training};
+use runtime::error::Result;
 
 /// A trained model, ready to be stored.
 pub struct Trained {
@@ -20,46 +18,13 @@ pub struct Trained {
     pub metadata: Value,
 }
 
-/// Trains `algorithm` with `options` (a JSON object or null), not yet packed.
-pub fn train_parts(training: &Training, algorithm: Algorithm, options: &Value) -> Result<Parts> {
-    let options = Options::new(algorithm.name(), options)?;
-    let parts = match algorithm {
-        Algorithm::Popularity => popularity::train(training, options)?,
-        Algorithm::ItemKnn => item_knn::train(training, options)?,
-        Algorithm::Ease => ease::train(training, options)?,
-        Algorithm::GfCf => gf_cf::train(training, options)?,
-        Algorithm::Ials => ials::train(training, options)?,
-        Algorithm::Bpr => bpr::train(training, options)?,
-        Algorithm::LightGcn => lightgcn::train(training, options)?,
-        Algorithm::NeuMf => neumf::train(training, options)?,
-        Algorithm::MultVae => mult_vae::train(training, options)?,
-        Algorithm::TwoTower => two_tower::train(training, options)?,
-        Algorithm::Hybrid => hybrid::train(training, options)?,
-    };
-    Ok(parts)
-}
-
-/// An error where training with these options would begin with one. Nothing is trained: work is told to stop at its first look.
-pub fn check_options(training: &Training, algorithm: Algorithm, options: &Value) -> Result<()> {
-    struct Stop;
-    impl Progress for Stop {
-        fn check(&self) -> Result<()> {
-            Err(Error::Canceled)
-        }
-    }
-    match train_parts(&Training { progress: &Stop, ..*training }, algorithm, options) {
-        Ok(_) | Err(Error::Canceled) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 /// Trains `algorithm` with `options` (a JSON object or null).
 ///
 /// The same interactions, features and options give the same bytes on any number of threads.
-pub fn train(training: &Training, algorithm: Algorithm, options: &Value) -> Result<Trained> {
+pub fn train(training: &Training, algorithm: &dyn Algorithm, options: &Value) -> Result<Trained> {
     let start = Instant::now();
     let Training { interactions, progress, .. } = *training;
-    let parts = train_parts(training, algorithm, options)?;
+    let parts = algorithm.train_with(training, options)?;
     let trained = start.elapsed().as_secs_f64();
     progress.check()?;
 

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use super::algorithm::Algorithm;
+use super::model::Model;
 use super::quality::Metric;
 use super::request::Request;
-use super::train::check_options;
-use super::{Algorithm, Model, Training, train};
+use super::train::train;
+use super::training::Training;
 use interactions::{HeldOut, Interactions};
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
@@ -71,7 +73,7 @@ impl Trial {
 ///
 /// Each trial's values depend on its options, the share of the users, the seed and the interactions alone; how many trials there
 /// are depends on the time they take.
-pub fn tune(training: &Training, algorithm: Algorithm, grid: &Value, search: &Search) -> Result<Vec<Trial>> {
+pub fn tune(training: &Training, algorithm: &dyn Algorithm, grid: &Value, search: &Search) -> Result<Vec<Trial>> {
     let Training { interactions, progress, .. } = *training;
     let start = Instant::now();
     check(search)?;
@@ -143,7 +145,7 @@ fn check(search: &Search) -> Result<()> {
         return Err(Error::argument("k", search.k, "It is the length of the lists judged: 20, say."));
     }
     if search.budget.is_zero() {
-        return Err(Error::argument("budget", "no time", "It must be longer than 0: 10 minutes, say."));
+        return Err(Error::invalid("budget must be longer than 0", "Give an interval such as '10 minutes'."));
     }
     if !(search.holdout > 0.0 && search.holdout < 1.0) {
         let hint = "It is the share of each user's interactions that is held out, between 0 and 1: 0.1, say.";
@@ -171,7 +173,7 @@ fn axes(grid: &Value) -> Result<Vec<(&str, Vec<&Value>)>> {
 }
 
 /// Every alternative once, beside the first ones of the other options: a mistake should not wait for hours of training.
-fn check_values(training: &Training, algorithm: Algorithm, axes: &[(&str, Vec<&Value>)]) -> Result<()> {
+fn check_values(training: &Training, algorithm: &dyn Algorithm, axes: &[(&str, Vec<&Value>)]) -> Result<()> {
     for (axis, (_, values)) in axes.iter().enumerate() {
         // The first of all are checked once.
         for place in usize::from(axis > 0)..values.len() {
@@ -180,7 +182,7 @@ fn check_values(training: &Training, algorithm: Algorithm, axes: &[(&str, Vec<&V
                 ((*name).to_owned(), value.clone())
             });
             training.progress.check()?;
-            check_options(training, algorithm, &Value::Object(chosen.collect()))?;
+            algorithm.check_options(training, &Value::Object(chosen.collect()))?;
         }
     }
     Ok(())
@@ -225,7 +227,7 @@ fn sampled(held: &HeldOut, share: f64, seed: u64, progress: &dyn Progress) -> Re
 
 struct Runner<'a> {
     training: &'a Training<'a>,
-    algorithm: Algorithm,
+    algorithm: &'a dyn Algorithm,
     search: &'a Search,
     done: usize,
     total: usize,
@@ -303,6 +305,10 @@ impl Progress for Timed<'_> {
 mod tests {
     use serde_json::json;
 
+    fn ials() -> &'static dyn Algorithm {
+        crate::algorithm("ials").unwrap()
+    }
+
     use super::*;
     use interactions::{Id, InteractionsBuilder};
     use runtime::progress::Unwatched;
@@ -334,12 +340,12 @@ mod tests {
     fn every_combination_is_tried_and_the_best_comes_first() {
         let data = interactions(300);
         let grid = json!({"factors": [1, 12, 12], "iterations": [4, 8], "seed": 1});
-        let trials = tune(&training(&data), Algorithm::Ials, &grid, &search(LONG)).unwrap();
+        let trials = tune(&training(&data), ials(), &grid, &search(LONG)).unwrap();
         assert_eq!(trials.len(), 4);
         assert!(trials.windows(2).all(|w| w[0].ndcg >= w[1].ndcg));
         assert!(trials.iter().all(|t| t.share == 1.0 && t.seconds > 0.0 && t.failure.is_none() && t.recall > 0.0));
         assert_eq!(trials[0].options["factors"], 12);
-        let again = tune(&training(&data), Algorithm::Ials, &grid, &search(LONG)).unwrap();
+        let again = tune(&training(&data), ials(), &grid, &search(LONG)).unwrap();
         assert!(trials.iter().zip(&again).all(|(a, b)| a.options == b.options && a.ndcg == b.ndcg));
     }
 
@@ -347,7 +353,7 @@ mod tests {
     fn without_time_one_trial_is_left() {
         let data = interactions(300);
         let grid = json!({"factors": [2, 4, 8, 16], "iterations": [2, 3, 4]});
-        let trials = tune(&training(&data), Algorithm::Ials, &grid, &search(Duration::from_nanos(1))).unwrap();
+        let trials = tune(&training(&data), ials(), &grid, &search(Duration::from_nanos(1))).unwrap();
         assert_eq!((trials.len(), trials[0].share), (1, 1.0));
     }
 
@@ -355,9 +361,9 @@ mod tests {
     fn where_the_time_is_short_most_are_tried_on_few_users() {
         let data = interactions(3000);
         let grid = json!({"factors": [1, 2, 3, 4, 5, 6, 7, 8], "regularization": [0.001, 0.003, 0.01, 0.03, 0.1]});
-        let one = tune(&training(&data), Algorithm::Ials, &json!({"factors": 6}), &search(LONG)).unwrap();
+        let one = tune(&training(&data), ials(), &json!({"factors": 6}), &search(LONG)).unwrap();
         let budget = Duration::from_secs_f64(one[0].seconds * 14.0);
-        let trials = tune(&training(&data), Algorithm::Ials, &grid, &search(budget)).unwrap();
+        let trials = tune(&training(&data), ials(), &grid, &search(budget)).unwrap();
         assert!(trials.windows(2).all(|w| w[0].share >= w[1].share));
         assert!(trials.iter().any(|t| t.share == 1.0) && trials.iter().any(|t| t.share < 1.0), "{trials:?}");
         let mut options: Vec<String> = trials.iter().map(|t| t.options.to_string()).collect();
@@ -375,8 +381,7 @@ mod tests {
     #[test]
     fn what_cannot_be_searched_is_refused_at_once() {
         let data = interactions(30);
-        let tune =
-            |grid: Value, search: &Search| tune(&training(&data), Algorithm::Ials, &grid, search).map(|t| t.len());
+        let tune = |grid: Value, search: &Search| tune(&training(&data), ials(), &grid, search).map(|t| t.len());
         let ok = json!({"factors": [2]});
         for grid in [json!({}), json!(null), json!([1]), json!({"factors": []})] {
             assert!(matches!(tune(grid, &search(LONG)), Err(Error::InvalidArgument { .. })));
@@ -384,7 +389,7 @@ mod tests {
         let unknown = tune(json!({"factors": [2, 4], "facters": [2]}), &search(LONG));
         assert!(matches!(unknown, Err(Error::UnknownOption { option, .. }) if option == "facters"));
         let bad = tune(json!({"factors": [2, 4], "iterations": [2, -4]}), &search(LONG)).unwrap_err();
-        assert_eq!(bad.to_string(), "option \"iterations\" is -4");
+        assert_eq!(bad.to_string(), "invalid value for option \"iterations\": -4");
         assert!(tune(ok.clone(), &search(Duration::ZERO)).is_err());
         assert!(tune(ok.clone(), &Search { k: 0, ..search(LONG) }).is_err());
         assert!(tune(ok.clone(), &Search { holdout: f64::NAN, ..search(LONG) }).is_err());
@@ -399,7 +404,7 @@ mod tests {
         let mut builder = InteractionsBuilder::new();
         (0..5i64).for_each(|user| builder.push(Id::Int(user), Id::Int(user % 2), 1.0, None).unwrap());
         let data = builder.finish().unwrap();
-        let result = tune(&training(&data), Algorithm::Ials, &json!({"factors": [2, 3]}), &search(LONG));
+        let result = tune(&training(&data), ials(), &json!({"factors": [2, 3]}), &search(LONG));
         assert!(matches!(result, Err(Error::EmptySource(_))));
     }
 
@@ -416,7 +421,7 @@ mod tests {
         for looks in [1, 10, 100] {
             let progress = StopAfter(looks.into());
             let training = Training { progress: &progress, ..training(&data) };
-            let result = tune(&training, Algorithm::Ials, &json!({"factors": [20, 40, 60]}), &search(LONG));
+            let result = tune(&training, ials(), &json!({"factors": [20, 40, 60]}), &search(LONG));
             assert!(matches!(result, Err(Error::Canceled)), "{looks}");
         }
     }

@@ -11,6 +11,7 @@ mod normalizer;
 mod prepared;
 #[cfg(test)]
 mod tests;
+mod token;
 mod trie;
 mod unigram;
 mod word_piece;

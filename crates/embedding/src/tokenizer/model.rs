@@ -1,7 +1,6 @@
 //! The mapped vocabularies as models of the `tokenizers` crate, which brings everything around them.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use tokenizers::models::wordpiece::WordPieceTrainer;
@@ -21,11 +20,6 @@ pub struct MappedModel {
 pub enum Algorithm {
     WordPiece(WordPiece),
     Unigram(Unigram),
-}
-
-/// A token as [`Model::tokenize`] gives it. Its text is left out: `encode_fast`, all that is called here, drops it.
-pub fn token(id: u32, place: Range<usize>) -> Token {
-    Token::new(id, String::new(), (place.start, place.end))
 }
 
 impl Model for MappedModel {

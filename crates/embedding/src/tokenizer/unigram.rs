@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokenizers::Token;
 use tokenizers::models::unigram::UnigramError;
 
-use super::model::token;
+use super::token::token;
 use super::trie::Trie;
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 use tokenizers::Token;
 use tokenizers::models::wordpiece;
 
-use super::model::token;
+use super::token::token;
 use super::trie::{Node, Trie};
 
 #[derive(Debug)]

@@ -20,7 +20,7 @@ pub fn compare_recommenders(
     training: &Training,
     weights: &[f32],
     test: Option<&Wanted>,
-    algorithm: Algorithm,
+    algorithm: &dyn Algorithm,
     options: &Value,
     k: usize,
     repeats: &Repeats,
@@ -72,7 +72,7 @@ fn weigh(interactions: &Interactions, weights: &[f32]) -> Interactions {
 fn measure(
     training: &Training,
     part: &Interactions,
-    algorithm: Algorithm,
+    algorithm: &dyn Algorithm,
     options: &Value,
     wanted: &Wanted,
     k: usize,

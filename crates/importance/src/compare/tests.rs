@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::Task;
 use ::interactions::{Id, Interactions, InteractionsBuilder};
-use recommendation::{Algorithm, Training};
+use recommendation::{Training, algorithm};
 use runtime::options::Options;
 use runtime::progress::Unwatched;
 use tabular::{ColumnKind, Encoder, EncoderOptions, Labels, Samples, Table, Value};
@@ -38,7 +38,15 @@ fn compare(weights: &[f32], data: &Interactions, repeats: &Repeats) -> Result<Ve
         (user, (0..data.items() as u32).filter(right).filter(|item| !had.contains(item)).collect())
     });
     let training = Training::new(data, 2, &Unwatched);
-    compare_recommenders(&training, weights, Some(&test.collect()), Algorithm::ItemKnn, &json!({}), 5, repeats)
+    compare_recommenders(
+        &training,
+        weights,
+        Some(&test.collect()),
+        algorithm("item_knn").unwrap(),
+        &json!({}),
+        5,
+        repeats,
+    )
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::Scored;
+use crate::ranker::Scored;
 use crate::ranker::{Contribution, Query, Ranker};
 use crate::top_k::TopK;
 use crate::weighting::Weighting;

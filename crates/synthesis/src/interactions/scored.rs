@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Candidates, Source, Task};
 use interactions::Interactions;
-use recommendation::{Algorithm, Model, TopK, Training, Who};
+use recommendation::{Model, TopK, Training, Who};
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
@@ -73,7 +73,7 @@ pub fn train(task: &Task, options: &Value) -> Result<Model> {
     };
     options.entry("seed").or_insert(task.seed.into());
     let training = Training::new(task.interactions, task.threads, task.progress);
-    let files = recommendation::train(&training, Algorithm::MultVae, &Value::Object(options))?;
+    let files = recommendation::train(&training, recommendation::algorithm("mult_vae")?, &Value::Object(options))?;
     Model::open("mult_vae", files.onnx.into(), files.data.into())
 }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use interactions::{Id, InteractionsBuilder};
-use recommendation::{Algorithm, Training, train};
+use recommendation::{Training, algorithm, train};
 use runtime::progress::Unwatched;
 
 /// Users and items of two kinds; users from 40 on have two items, items from 40 on have two users, everybody turned item 0 or 1 down
@@ -36,7 +36,7 @@ fn small() -> Value {
 
 fn model(data: &Interactions) -> Model {
     let training = Training::new(data, 2, &Unwatched);
-    let files = train(&training, Algorithm::ItemKnn, &json!({})).unwrap();
+    let files = train(&training, algorithm("item_knn").unwrap(), &json!({})).unwrap();
     Model::open("m", files.onnx.into(), files.data.into()).unwrap()
 }
 

@@ -1,0 +1,214 @@
+//! Serving iALS: stored or folded-in user factors against all item factors.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::features::factors_from_features;
+use super::parameters::Parameters;
+use super::problem::PAD;
+use crate::item_factors::ItemFactors;
+use crate::ranker::Scored;
+use crate::ranker::{Contribution, Query, Ranker};
+use crate::scan::most_similar;
+use interactions::Features;
+use kernels::decompose::cholesky_solve;
+use kernels::dense::add_gram;
+use kernels::dot::dot;
+use onnx::stored::Files;
+use runtime::error::{Error, Result};
+use runtime::mapped::Mapped;
+use runtime::memory;
+use runtime::progress::{Progress, Unwatched};
+
+/// A history's items whose factors are gathered at a time.
+const GATHERED: usize = 64;
+
+pub struct IalsRanker {
+    model: String,
+    parameters: Parameters,
+    /// [items, d], in the eigenbasis of its Gram matrix.
+    item_factors: ItemFactors,
+    /// [d]: the diagonal of that Gram matrix.
+    item_gram: Mapped<f32>,
+    /// [users, d]
+    user_factors: Mapped<f32>,
+    /// [features, d]: see [`super::features`]; empty where the model was trained without.
+    feature_map: Mapped<f32>,
+    items: usize,
+}
+
+impl IalsRanker {
+    pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<Self> {
+        let parameters = Parameters::stored(options).map_err(|e| files.damaged(e.to_string()))?;
+        let d = parameters.factors;
+        let item_factors = ItemFactors::open(files, "item_factors", items, d)?;
+        let (gram_shape, item_gram) = files.initializer("item_gram")?;
+        let (user_shape, user_factors) = files.tensor("user_factors")?;
+        // Models of the first version have none.
+        let ([_, width], feature_map) =
+            if files.has_tensor("feature_map") { files.tensor("feature_map")? } else { ([0, d], Vec::new().into()) };
+        if gram_shape != [d] || user_shape != [users, d] || width != d {
+            return Err(files.damaged("its factors do not fit its users and items"));
+        }
+        Ok(Self { model: files.model.into(), parameters, item_factors, item_gram, user_factors, feature_map, items })
+    }
+
+    fn damaged(&self, reason: &str) -> Error {
+        Error::DamagedModel { model: self.model.clone(), reason: reason.into() }
+    }
+
+    fn confidence(&self, weight: f32) -> f32 {
+        self.parameters.signed_confidence(weight)
+    }
+
+    /// The matrix of a history's normal equations (Hu 2008, eq. 4) [d, d], lower triangle: `Σ c y yᵀ + α₀ Λ + λ I`.
+    fn normal_matrix(&self, items: &[u32], weights: &[f32], progress: &dyn Progress) -> Result<Vec<f64>> {
+        let d = self.parameters.factors;
+        let stride = d.next_multiple_of(PAD);
+        let mut gram = memory::filled(0f32, stride * stride)?;
+        let mut gathered = vec![0f32; GATHERED * stride];
+        let mut interactions = 0;
+        for (items, weights) in items.chunks(GATHERED).zip(weights.chunks(GATHERED)) {
+            progress.check()?;
+            let mut rows = 0;
+            for (&item, &weight) in items.iter().zip(weights) {
+                let c = self.confidence(weight).abs();
+                if c > 0.0 {
+                    let (root, y) = (c.sqrt(), self.item_factors.row(item)?);
+                    gathered[rows * stride..].iter_mut().zip(y).for_each(|(to, &y)| *to = root * y);
+                    rows += 1;
+                }
+            }
+            interactions += rows;
+            add_gram(&gathered[..rows * stride], stride, &mut gram);
+        }
+        let lambda = self.parameters.lambda(interactions, self.items);
+        let mut a = memory::filled(0f64, d * d)?;
+        for (k, row) in a.chunks_exact_mut(d).enumerate() {
+            (0..=k).for_each(|j| row[j] = f64::from(gram[j * stride + k]));
+            row[k] += f64::from(self.parameters.unobserved_weight * self.item_gram[k] + lambda);
+        }
+        progress.check()?;
+        Ok(a)
+    }
+
+    /// The solution of normal equations by Cholesky in `f64`.
+    fn solve(&self, mut a: Vec<f64>, b: impl Iterator<Item = f64>) -> Result<Vec<f32>> {
+        let mut b: Vec<f64> = b.collect();
+        if !cholesky_solve(&mut a, &mut b) {
+            return Err(self.damaged("a history cannot be folded into its factors"));
+        }
+        Ok(b.into_iter().map(|x| x as f32).collect())
+    }
+
+    /// The exact factors of a history.
+    fn fold_in(&self, items: &[u32], weights: &[f32], progress: &dyn Progress) -> Result<Vec<f32>> {
+        let a = self.normal_matrix(items, weights, progress)?;
+        let mut b = vec![0f64; self.parameters.factors];
+        for (&item, &weight) in items.iter().zip(weights).filter(|&(_, &w)| w > 0.0) {
+            let c = f64::from(self.confidence(weight));
+            b.iter_mut().zip(self.item_factors.row(item)?).for_each(|(b, &y)| *b += c * f64::from(y));
+        }
+        self.solve(a, b.into_iter())
+    }
+
+    /// The factors of whom a query is for.
+    fn user(&self, query: &Query, progress: &dyn Progress) -> Result<Cow<'_, [f32]>> {
+        Ok(match query.user {
+            Some(user) => self.stored(user)?.into(),
+            None => self.fold_in(query.items, query.weights, progress)?.into(),
+        })
+    }
+
+    fn stored(&self, user: u32) -> Result<&[f32]> {
+        let d = self.parameters.factors;
+        let start = user as usize * d;
+        self.user_factors.get(start..start + d).ok_or_else(|| self.damaged("a user has no factors"))
+    }
+}
+
+/// Whether there is anything to be personal about.
+fn has_history(query: &Query) -> bool {
+    query.weights.iter().any(|&w| w > 0.0)
+}
+
+impl Ranker for IalsRanker {
+    fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
+        if !has_history(query) {
+            return Ok(Vec::new());
+        }
+        self.item_factors.best(&self.user(query, progress)?, k, query, progress)
+    }
+
+    fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
+        let mut lists = vec![Vec::new(); queries.len()];
+        let known: Vec<usize> = (0..queries.len()).filter(|&q| has_history(&queries[q])).collect();
+        let queries: Vec<Query> = known.iter().map(|&q| queries[q]).collect();
+        let users = queries.iter().map(|query| match query.user {
+            Some(user) => self.stored(user).map(Cow::Borrowed),
+            None => self.fold_in(query.items, query.weights, &Unwatched).map(Cow::Owned),
+        });
+        let users: Vec<Cow<[f32]>> = users.collect::<Result<_>>()?;
+        let users: Vec<&[f32]> = users.iter().map(|user| &**user).collect();
+        let ranked = self.item_factors.best_of_tile(&users, &queries, k)?;
+        known.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
+        Ok(lists)
+    }
+
+    fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
+        scores.fill(0.0);
+        if has_history(query) {
+            self.item_factors.score_all(&self.user(query, progress)?, scores, progress)?;
+        }
+        Ok(())
+    }
+
+    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+        scores.fill(0.0);
+        let known =
+            queries.iter().zip(scores.chunks_exact_mut(self.items.max(1))).filter(|(query, _)| has_history(query));
+        let (users, rows): (Vec<_>, Vec<_>) = known.map(|(query, row)| (self.user(query, &Unwatched), row)).unzip();
+        let users: Vec<Cow<[f32]>> = users.into_iter().collect::<Result<_>>()?;
+        let mut rows: Vec<_> = users.iter().map(|user| &**user).zip(rows).collect();
+        self.item_factors.score_tile(&mut rows);
+        Ok(())
+    }
+
+    /// Hu, Koren, Volinsky 2008, §5: `score = Σ_j c_j p_j s_j` with `s_j = y_jᵀ (Σ c y yᵀ + α₀ Λ + λ I)⁻¹ y_item`. The shares add up
+    /// to the score; what was turned down carries nothing of its own.
+    fn explain(&self, query: &Query, item: u32, _items: usize, progress: &dyn Progress) -> Result<Vec<Contribution>> {
+        let a = self.normal_matrix(query.items, query.weights, progress)?;
+        let solved = self.solve(a, self.item_factors.row(item)?.iter().map(|&y| f64::from(y)))?;
+        let share = |(&item, &weight): (&u32, &f32)| {
+            let share = self.confidence(weight).max(0.0) * dot(self.item_factors.row(item)?, &solved);
+            Ok(Contribution { item, share })
+        };
+        query.items.iter().zip(query.weights).map(share).collect()
+    }
+
+    fn item_factors(&self) -> Option<(&[f32], usize)> {
+        Some((self.item_factors.all(), self.parameters.factors))
+    }
+
+    fn item_factors_from_features(&self, features: &Features) -> Result<Option<Vec<f32>>> {
+        if self.feature_map.is_empty() {
+            return Ok(None);
+        }
+        factors_from_features(features, &self.feature_map, self.parameters.factors).map(Some)
+    }
+
+    fn similarity(&self, one: u32, other: u32) -> Result<f32> {
+        self.item_factors.similarity(one, other)
+    }
+
+    /// By the cosine of user factors.
+    fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
+        most_similar(&self.user_factors, self.stored(user)?, user, k, progress).map(Some)
+    }
+
+    /// By the cosine of item factors.
+    fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
+        self.item_factors.similar(item, k, progress)
+    }
+}

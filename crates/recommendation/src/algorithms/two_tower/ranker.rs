@@ -1,0 +1,138 @@
+//! Serving two towers: a user's vector, stored or folded in, against those of all items.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::parameters::{Parameters, stored_parameters};
+use super::towers::{UserTower, mean_of_history};
+use crate::ranker::Scored;
+use crate::ranker::{Query, Ranker};
+use crate::scan::{TILE_USERS, best_items, best_items_of_tile, cosine, most_similar};
+use kernels::dot::score_rows;
+use neural::network::Layer;
+use onnx::stored::Files;
+use runtime::error::{Error, Result};
+use runtime::mapped::Mapped;
+use runtime::progress::Progress;
+
+/// Items scored between two looks at progress.
+const BLOCK: usize = 16_384;
+
+pub struct TwoTowerRanker {
+    model: String,
+    parameters: Parameters,
+    /// [items, d]: `[v_i, τ β_i]`
+    item_factors: Mapped<f32>,
+    /// [items, d − 1]: H_i
+    history_factors: Mapped<f32>,
+    /// [users, d]: `[x_u, 1]`; zeros where nothing was known of a user.
+    user_factors: Mapped<f32>,
+    /// For users of whom only a history is known.
+    user_tower: UserTower,
+}
+
+impl TwoTowerRanker {
+    pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<Self> {
+        let parameters = stored_parameters(options).map_err(|e| files.damaged(e.to_string()))?;
+        let (d, width, hidden) = (parameters.factors, parameters.width(), parameters.hidden);
+        let (item_shape, item_factors) = files.initializer("item_factors")?;
+        let (history_shape, history_factors) = files.initializer("history_factors")?;
+        let (user_shape, user_factors) = files.tensor("user_factors")?;
+        if item_shape != [items, d] || history_shape != [items, width] || user_shape != [users, d] {
+            return Err(files.damaged("its factors do not fit its users and items"));
+        }
+        let layer = |name: &str, inputs: usize, outputs: usize| -> Result<Layer> {
+            let (shape, weight) = files.initializer::<f32, 2>(&format!("user_{name}_weight"))?;
+            let (length, bias) = files.initializer::<f32, 1>(&format!("user_{name}_bias"))?;
+            if shape != [inputs, outputs] || length != [outputs] {
+                return Err(files.damaged(format!("user_{name}_weight has shape {shape:?}")));
+            }
+            Ok(Layer { inputs, outputs, weight: weight.to_vec(), bias: bias.to_vec() })
+        };
+        let user_tower = UserTower::new([layer("first", width, hidden)?, layer("second", hidden, width)?], Vec::new());
+        Ok(Self { model: files.model.into(), parameters, item_factors, history_factors, user_factors, user_tower })
+    }
+
+    fn damaged(&self, reason: &str) -> Error {
+        Error::DamagedModel { model: self.model.clone(), reason: reason.into() }
+    }
+
+    fn stored(&self, user: u32) -> Result<&[f32]> {
+        let d = self.parameters.factors;
+        let start = user as usize * d;
+        self.user_factors.get(start..start + d).ok_or_else(|| self.damaged("a user has no factors"))
+    }
+
+    /// The vector of whom a query is for; `None` where nothing is known of them.
+    fn user(&self, query: &Query) -> Result<Option<Cow<'_, [f32]>>> {
+        if let Some(user) = query.user {
+            let stored = self.stored(user)?;
+            return Ok(stored.iter().any(|&x| x != 0.0).then_some(stored.into()));
+        }
+        let mut mean = vec![0.0; self.parameters.width()];
+        if !mean_of_history(&self.history_factors, query.items, query.weights, &mut mean) {
+            return Ok(None);
+        }
+        let mut user = vec![0.0; self.parameters.factors];
+        self.user_tower.embed(&mean, None, &mut user);
+        Ok(Some(user.into()))
+    }
+
+    /// An item's vector, for comparison with others.
+    fn item(&self, item: u32) -> Result<&[f32]> {
+        let width = self.parameters.width();
+        let start = item as usize * width;
+        self.history_factors.get(start..start + width).ok_or_else(|| self.damaged("an item has no factors"))
+    }
+}
+
+impl Ranker for TwoTowerRanker {
+    fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
+        match self.user(query)? {
+            Some(user) => best_items(&self.item_factors, &user, k, query, progress),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
+        let mut lists = vec![Vec::new(); queries.len()];
+        let users = queries.iter().map(|query| self.user(query)).collect::<Result<Vec<_>>>()?;
+        let known: Vec<usize> = (0..queries.len()).filter(|&q| users[q].is_some()).collect();
+        for part in known.chunks(TILE_USERS) {
+            let queries: Vec<Query> = part.iter().map(|&q| queries[q]).collect();
+            let users: Vec<&[f32]> = part.iter().filter_map(|&q| users[q].as_deref()).collect();
+            let ranked = best_items_of_tile(&self.item_factors, &users, &queries, k);
+            part.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
+        }
+        Ok(lists)
+    }
+
+    fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
+        scores.fill(0.0);
+        if let Some(user) = self.user(query)? {
+            for (factors, scores) in self.item_factors.chunks(BLOCK * user.len()).zip(scores.chunks_mut(BLOCK)) {
+                progress.check()?;
+                score_rows(factors, &user, scores);
+            }
+        }
+        Ok(())
+    }
+
+    fn similarity(&self, one: u32, other: u32) -> Result<f32> {
+        Ok(cosine(self.item(one)?, self.item(other)?))
+    }
+
+    /// By the cosine of what the items are in a history: popularity does not count.
+    fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
+        most_similar(&self.history_factors, self.item(item)?, item, k, progress)
+    }
+
+    /// By the cosine of the users' vectors.
+    fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
+        let mut found = most_similar(&self.user_factors, self.stored(user)?, user, k, progress)?;
+        // Each vector of length 1 has a 1 behind it: (x · y + 1) / 2 was compared.
+        found.iter_mut().for_each(|other| other.score = 2.0 * other.score - 1.0);
+        Ok(Some(found))
+    }
+}
