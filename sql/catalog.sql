@@ -1,7 +1,7 @@
 -- The catalog of models: transactional, dumped by pg_dump, replicated by WAL. Only the extension's own functions write it.
 
--- Whoever may make objects in this schema could put functions beside those of the extension that a call of a superuser then finds
--- first. So it must be new, or empty and closed to all but superusers. Nothing here is looked up by a path that another may have set.
+-- A role that can create objects in this schema could add functions that a superuser's call resolves to. So the schema must be new, or
+-- empty and closed to all roles but superusers. All names here are schema-qualified, since search_path may be hostile.
 DO $$
 DECLARE
     home record;
@@ -13,7 +13,7 @@ BEGIN
     IF NOT home.trusted THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = pg_catalog.format('schema "reco" is owned by role "%s"', home.rolname),
-            HINT = 'Drop or rename that schema: CREATE EXTENSION makes one of its own.';
+            HINT = 'Drop or rename the schema. CREATE EXTENSION creates a new one.';
     END IF;
     SELECT COALESCE(r.rolname::pg_catalog.text, 'public') INTO there
       FROM pg_catalog.pg_namespace n
@@ -23,11 +23,11 @@ BEGIN
        AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner AND r.rolsuper IS NOT TRUE;
     IF there IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-            MESSAGE = pg_catalog.format('role "%s" may create objects in schema "reco"', there),
-            HINT = pg_catalog.format('Take that back: REVOKE CREATE ON SCHEMA reco FROM %s.',
+            MESSAGE = pg_catalog.format('role "%s" can create objects in schema "reco"', there),
+            HINT = pg_catalog.format('Run REVOKE CREATE ON SCHEMA reco FROM %s.',
                                      CASE there WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(there) END);
     END IF;
-    -- Another extension's row, default privileges and publications depend on a schema too: nothing in it can be called for that.
+    -- Extensions, default privileges and publications also depend on a schema, but are not objects in it.
     SELECT pg_catalog.format('%s %s', o.type, o.identity) INTO there
       FROM pg_catalog.pg_depend d
      CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid) AS o
@@ -38,30 +38,30 @@ BEGIN
      LIMIT 1;
     IF there IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_schema',
-            MESSAGE = pg_catalog.format('schema "reco" is not empty: it holds %s', there),
-            HINT = 'Move what it holds to another schema, or drop the schema: CREATE EXTENSION makes one of its own.';
+            MESSAGE = pg_catalog.format('schema "reco" is not empty: it contains %s', there),
+            HINT = 'Move its objects to another schema, or drop the schema. CREATE EXTENSION creates a new one.';
     END IF;
 END $$;
 
 GRANT USAGE ON SCHEMA reco TO PUBLIC;
 
--- What nobody calls by name. PostgreSQL needs no right on it to run an aggregate's parts.
+-- Support functions. No role has USAGE on the schema: running an aggregate does not require it.
 CREATE SCHEMA reco_internal;
-COMMENT ON SCHEMA reco_internal IS 'parts of reco''s aggregates, to be called by PostgreSQL alone';
+COMMENT ON SCHEMA reco_internal IS 'support functions of pg_reco, not to be called directly';
 
--- A role as rows name it. Unlike regrole, a dump with a role that is not there can be restored, and the number of a role that was
--- dropped never becomes another's.
+-- A reference to a role. Unlike with regrole, a dump with a missing role can be restored, and the oid of a dropped role never refers to
+-- another role.
 CREATE TYPE reco.role;
 CREATE FUNCTION reco.role_in(cstring)
     RETURNS reco.role LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'role_in_wrapper';
-COMMENT ON FUNCTION reco.role_in IS 'the role of this name; public is everybody; nobody, with a warning, where there is none';
+COMMENT ON FUNCTION reco.role_in IS 'I/O';
 CREATE FUNCTION reco.role_out(reco.role)
     RETURNS cstring LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'role_out_wrapper';
-COMMENT ON FUNCTION reco.role_out IS 'the name of a role; empty where there is no such role any more';
+COMMENT ON FUNCTION reco.role_out IS 'I/O';
 CREATE TYPE reco.role (INPUT = reco.role_in, OUTPUT = reco.role_out, LIKE = oid);
-COMMENT ON TYPE reco.role IS 'a role by name, also one that is not there';
+COMMENT ON TYPE reco.role IS 'role, stored as oid; displayed by name';
 CREATE CAST (reco.role AS oid) WITHOUT FUNCTION AS IMPLICIT;
 CREATE CAST (oid AS reco.role) WITHOUT FUNCTION AS ASSIGNMENT;
 
@@ -69,17 +69,17 @@ CREATE TABLE reco.model (
     name text PRIMARY KEY CHECK (name <> ''),
     owner reco.role NOT NULL,
     version_in_use integer NOT NULL,
-    -- What views and functions over a model name it by: a model made later under the same name is another.
+    -- Views and functions over a model refer to it by this id: a later model of the same name has another one.
     id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid() UNIQUE
 );
-COMMENT ON TABLE reco.model IS 'a row for each model name';
-COMMENT ON COLUMN reco.model.name IS 'the model''s name';
-COMMENT ON COLUMN reco.model.owner IS 'the role that may add versions, promote, grant and drop';
-COMMENT ON COLUMN reco.model.version_in_use IS 'the version that calls without a version take';
-COMMENT ON COLUMN reco.model.id IS 'tells it from a model made later under the same name';
+COMMENT ON TABLE reco.model IS 'models';
+COMMENT ON COLUMN reco.model.name IS 'model name';
+COMMENT ON COLUMN reco.model.owner IS 'owner of the model';
+COMMENT ON COLUMN reco.model.version_in_use IS 'version used by default';
+COMMENT ON COLUMN reco.model.id IS 'unique identifier of the model';
 
--- No foreign keys between these tables: a parallel pg_restore would load rows before those that they refer to. Only functions of
--- this extension write them.
+-- There are no foreign keys between these tables: a parallel pg_restore could load rows before those that they refer to. Only functions of
+-- this extension write to them.
 
 CREATE TABLE reco.model_version (
     name text NOT NULL,
@@ -94,17 +94,17 @@ CREATE TABLE reco.model_version (
     created timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (name, version)
 );
-COMMENT ON TABLE reco.model_version IS 'a row for each version of a model; sha256 and size are those of its ONNX file';
-COMMENT ON COLUMN reco.model_version.name IS 'of the model';
-COMMENT ON COLUMN reco.model_version.version IS 'counted from 1 within the model';
-COMMENT ON COLUMN reco.model_version.task IS 'what the model is for';
-COMMENT ON COLUMN reco.model_version.algorithm IS 'how a recommender or a synthesizer was trained; NULL for an imported graph';
-COMMENT ON COLUMN reco.model_version.config IS 'what a load must know: of the inputs, of the queries';
-COMMENT ON COLUMN reco.model_version.source IS 'the query that it was trained on';
-COMMENT ON COLUMN reco.model_version.metrics IS 'what training measured, with the options';
-COMMENT ON COLUMN reco.model_version.sha256 IS 'of the ONNX file';
-COMMENT ON COLUMN reco.model_version.size IS 'of the ONNX file, in bytes';
-COMMENT ON COLUMN reco.model_version.created IS 'when it was stored';
+COMMENT ON TABLE reco.model_version IS 'versions of models';
+COMMENT ON COLUMN reco.model_version.name IS 'model name';
+COMMENT ON COLUMN reco.model_version.version IS 'version number, from 1 for each model';
+COMMENT ON COLUMN reco.model_version.task IS 'purpose of the model';
+COMMENT ON COLUMN reco.model_version.algorithm IS 'training algorithm; NULL for an imported model';
+COMMENT ON COLUMN reco.model_version.config IS 'configuration of inputs and queries';
+COMMENT ON COLUMN reco.model_version.source IS 'query that it was trained on';
+COMMENT ON COLUMN reco.model_version.metrics IS 'training metrics and options';
+COMMENT ON COLUMN reco.model_version.sha256 IS 'SHA-256 of the ONNX file';
+COMMENT ON COLUMN reco.model_version.size IS 'size of the ONNX file in bytes';
+COMMENT ON COLUMN reco.model_version.created IS 'creation time';
 
 CREATE TABLE reco.model_file (
     name text NOT NULL,
@@ -114,12 +114,12 @@ CREATE TABLE reco.model_file (
     size bigint NOT NULL,
     PRIMARY KEY (name, version, file)
 );
-COMMENT ON TABLE reco.model_file IS 'the files of a version: the ONNX graph, a tokenizer, a recommender''s data';
-COMMENT ON COLUMN reco.model_file.name IS 'of the model';
-COMMENT ON COLUMN reco.model_file.version IS 'of the model';
-COMMENT ON COLUMN reco.model_file.file IS 'the file''s name in the cache';
-COMMENT ON COLUMN reco.model_file.sha256 IS 'of the whole file';
-COMMENT ON COLUMN reco.model_file.size IS 'in bytes';
+COMMENT ON TABLE reco.model_file IS 'files of model versions';
+COMMENT ON COLUMN reco.model_file.name IS 'model name';
+COMMENT ON COLUMN reco.model_file.version IS 'version number';
+COMMENT ON COLUMN reco.model_file.file IS 'file name';
+COMMENT ON COLUMN reco.model_file.sha256 IS 'SHA-256 of the file';
+COMMENT ON COLUMN reco.model_file.size IS 'size in bytes';
 
 CREATE TABLE reco.model_part (
     name text NOT NULL,
@@ -129,27 +129,26 @@ CREATE TABLE reco.model_part (
     data bytea NOT NULL,
     PRIMARY KEY (name, version, file, part)
 );
-COMMENT ON TABLE reco.model_part IS 'the bytes of a file, in parts of 4 MiB';
-COMMENT ON COLUMN reco.model_part.name IS 'of the model';
-COMMENT ON COLUMN reco.model_part.version IS 'of the model';
-COMMENT ON COLUMN reco.model_part.file IS 'the file''s name in the cache';
-COMMENT ON COLUMN reco.model_part.part IS 'the place in the file, from 0';
-COMMENT ON COLUMN reco.model_part.data IS 'up to 4 MiB of the file';
--- Weights do not compress: trying would only cost time, and a slice could not be read without the whole.
+COMMENT ON TABLE reco.model_part IS 'contents of files, in parts of 4 MiB';
+COMMENT ON COLUMN reco.model_part.name IS 'model name';
+COMMENT ON COLUMN reco.model_part.version IS 'version number';
+COMMENT ON COLUMN reco.model_part.file IS 'file name';
+COMMENT ON COLUMN reco.model_part.part IS 'part number, from 0';
+COMMENT ON COLUMN reco.model_part.data IS 'contents of the part';
+-- Weights do not compress well, and slices of uncompressed values can be read without the rest.
 ALTER TABLE reco.model_part ALTER COLUMN data SET STORAGE EXTERNAL;
 
 CREATE TABLE reco.model_grant (
     name text NOT NULL,
     grantee reco.role NOT NULL,
-    -- The default is for rows of dumps from before there were two: what was granted then came to both.
+    -- The default is for dumps of older versions, in which a grant included both privileges.
     privilege text NOT NULL DEFAULT 'read' CHECK (privilege IN ('serve', 'read')),
     PRIMARY KEY (name, grantee)
 );
-COMMENT ON TABLE reco.model_grant IS
-    'who besides its owner may use a model: serve for its answers, read also for what it was trained on; grantee public is everybody';
-COMMENT ON COLUMN reco.model_grant.name IS 'of the model';
-COMMENT ON COLUMN reco.model_grant.grantee IS 'who may use it; public is everybody';
-COMMENT ON COLUMN reco.model_grant.privilege IS 'serve for answers alone, read also for what it was trained on';
+COMMENT ON TABLE reco.model_grant IS 'privileges on models granted to roles';
+COMMENT ON COLUMN reco.model_grant.name IS 'model name';
+COMMENT ON COLUMN reco.model_grant.grantee IS 'role that has the privilege, or public';
+COMMENT ON COLUMN reco.model_grant.privilege IS 'serve, or read to also see the training data';
 
 SELECT pg_catalog.pg_extension_config_dump('reco.model', '');
 SELECT pg_catalog.pg_extension_config_dump('reco.model_version', '');
@@ -187,24 +186,23 @@ SELECT v.name,
                   AND CASE WHEN g.grantee = 0::oid THEN true
                            ELSE pg_catalog.pg_has_role(current_user, g.grantee, 'USAGE') END) AS held) AS p
  WHERE p.read IS NOT NULL;
-COMMENT ON VIEW reco.models IS
-    'the models the current role may use: every version, and which one is in use; source, config and metrics with the privilege read';
-COMMENT ON COLUMN reco.models.name IS 'the model''s name';
-COMMENT ON COLUMN reco.models.version IS 'counted from 1 within the model';
-COMMENT ON COLUMN reco.models.in_use IS 'whether calls take this version';
-COMMENT ON COLUMN reco.models.task IS 'what the model is for';
-COMMENT ON COLUMN reco.models.algorithm IS 'how it was trained; NULL for an imported graph';
-COMMENT ON COLUMN reco.models.size IS 'of all its files, in bytes';
-COMMENT ON COLUMN reco.models.sha256 IS 'of its ONNX file';
-COMMENT ON COLUMN reco.models.owner IS 'the role that may add versions, promote, grant and drop; empty where it is gone';
-COMMENT ON COLUMN reco.models.created IS 'when it was stored';
-COMMENT ON COLUMN reco.models.source IS 'the query that it was trained on';
-COMMENT ON COLUMN reco.models.config IS 'what a load must know: of the inputs, of the queries';
-COMMENT ON COLUMN reco.models.metrics IS 'what training measured, with the options';
-COMMENT ON COLUMN reco.models.id IS 'tells it from a model made later under the same name';
+COMMENT ON VIEW reco.models IS 'models that the current role has privileges on; source, config and metrics require the privilege read';
+COMMENT ON COLUMN reco.models.name IS 'model name';
+COMMENT ON COLUMN reco.models.version IS 'version number, from 1 for each model';
+COMMENT ON COLUMN reco.models.in_use IS 'whether the version is used by default';
+COMMENT ON COLUMN reco.models.task IS 'purpose of the model';
+COMMENT ON COLUMN reco.models.algorithm IS 'training algorithm; NULL for an imported model';
+COMMENT ON COLUMN reco.models.size IS 'total size of its files in bytes';
+COMMENT ON COLUMN reco.models.sha256 IS 'SHA-256 of the ONNX file';
+COMMENT ON COLUMN reco.models.owner IS 'owner of the model; empty if the role no longer exists';
+COMMENT ON COLUMN reco.models.created IS 'creation time';
+COMMENT ON COLUMN reco.models.source IS 'query that it was trained on';
+COMMENT ON COLUMN reco.models.config IS 'configuration of inputs and queries';
+COMMENT ON COLUMN reco.models.metrics IS 'training metrics and options';
+COMMENT ON COLUMN reco.models.id IS 'unique identifier of the model';
 GRANT SELECT ON reco.models TO PUBLIC;
 
 CREATE TYPE reco.scored_item AS (item_id text, score real);
-COMMENT ON TYPE reco.scored_item IS 'an item and its score, as reco.top_k gives them';
-COMMENT ON COLUMN reco.scored_item.item_id IS 'the item, as text';
-COMMENT ON COLUMN reco.scored_item.score IS 'the greater, the better';
+COMMENT ON TYPE reco.scored_item IS 'element of the result of reco.top_k';
+COMMENT ON COLUMN reco.scored_item.item_id IS 'item id as text';
+COMMENT ON COLUMN reco.scored_item.score IS 'score, higher is better';

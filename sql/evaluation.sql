@@ -1,10 +1,10 @@
--- Measuring recommenders.
+-- Evaluation of recommenders.
 
 CREATE FUNCTION reco.split(source text, method text DEFAULT 'by_time', ratio double precision DEFAULT 0.8, seed bigint DEFAULT 0)
     RETURNS TABLE (part text, user_id text, item_id text, weight real, ts timestamptz)
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000000 ROWS 100000
     AS 'MODULE_PATHNAME', 'split_wrapper';
-COMMENT ON FUNCTION reco.split IS 'a query''s interactions, each marked train or test: by_time, leave_one_out or random';
+COMMENT ON FUNCTION reco.split IS 'split the interactions of a query into train and test';
 
 CREATE FUNCTION reco.evaluate(model text, test text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
                               metrics text[] DEFAULT NULL, segments text[] DEFAULT NULL, history text DEFAULT NULL,
@@ -13,7 +13,7 @@ CREATE FUNCTION reco.evaluate(model text, test text, k integer DEFAULT 10, exclu
     RETURNS TABLE (metric text, value double precision, low double precision, high double precision, segment text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000000 ROWS 20
     AS 'MODULE_PATHNAME', 'evaluate_wrapper';
-COMMENT ON FUNCTION reco.evaluate IS 'metrics at k of a model''s lists for the users of a test query, all items ranked or some candidates';
+COMMENT ON FUNCTION reco.evaluate IS 'ranking metrics at k of a recommender for held-out interactions';
 
 CREATE FUNCTION reco.compare_models(model_a text, model_b text, test text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
                                     metrics text[] DEFAULT NULL, segments text[] DEFAULT NULL, history text DEFAULT NULL,
@@ -23,7 +23,7 @@ CREATE FUNCTION reco.compare_models(model_a text, model_b text, test text, k int
                    low double precision, high double precision, p_value double precision, segment text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 20000000 ROWS 20
     AS 'MODULE_PATHNAME', 'compare_models_wrapper';
-COMMENT ON FUNCTION reco.compare_models IS 'metrics of two models for the same users of a test query, with the interval and the p-value of their differences';
+COMMENT ON FUNCTION reco.compare_models IS 'compare ranking metrics of two recommenders, with confidence intervals and p-values';
 
 CREATE FUNCTION reco.cross_validate(source text, algorithm text DEFAULT 'ials', options jsonb DEFAULT '{}', folds integer DEFAULT 5,
                                     k integer DEFAULT 10, metrics text[] DEFAULT NULL, seed bigint DEFAULT 0,
@@ -32,4 +32,4 @@ CREATE FUNCTION reco.cross_validate(source text, algorithm text DEFAULT 'ials', 
     RETURNS TABLE (fold integer, metric text, value double precision)
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 500000000 ROWS 84
     AS 'MODULE_PATHNAME', 'cross_validate_wrapper';
-COMMENT ON FUNCTION reco.cross_validate IS 'metrics at k of an algorithm, each interaction of a query held out once; the rows without a fold are the means';
+COMMENT ON FUNCTION reco.cross_validate IS 'cross-validated ranking metrics at k of an algorithm; fold NULL is the mean';

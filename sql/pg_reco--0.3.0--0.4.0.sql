@@ -1,9 +1,9 @@
--- 0.3.0 → 0.4.0: safe in hostile hands. A test holds the result against a fresh install.
+-- 0.3.0 → 0.4.0. tests/test_upgrade.py compares the result with a fresh install.
 
 -- The schema, models, grants and roles.
 
--- A fresh install refuses a schema in which others may make objects: what they made beside the extension's functions might be called
--- in their place. Nothing here is looked up by a path that another may have set.
+-- As in a fresh install, no other role may be able to create objects in the schema: calls could resolve to them. All names here are
+-- schema-qualified, since search_path may be hostile.
 DO $$
 DECLARE
     home record;
@@ -17,7 +17,7 @@ BEGIN
     IF NOT home.trusted THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = pg_catalog.format('schema "reco" is owned by role "%s"', home.rolname),
-            HINT = 'Give it to the owner of the extension (ALTER SCHEMA reco OWNER TO …), and drop what others made in it.';
+            HINT = 'Change its owner to the owner of the extension (ALTER SCHEMA reco OWNER TO …), and drop the objects of other roles in it.';
     END IF;
     SELECT COALESCE(r.rolname::pg_catalog.text, 'public') INTO there
       FROM pg_catalog.pg_namespace n
@@ -27,8 +27,8 @@ BEGIN
        AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner AND r.rolsuper IS NOT TRUE;
     IF there IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-            MESSAGE = pg_catalog.format('role "%s" may create objects in schema "reco"', there),
-            HINT = pg_catalog.format('Take that back: REVOKE CREATE ON SCHEMA reco FROM %s; and drop what was made in it.',
+            MESSAGE = pg_catalog.format('role "%s" can create objects in schema "reco"', there),
+            HINT = pg_catalog.format('Run REVOKE CREATE ON SCHEMA reco FROM %s, and drop the objects that the role created in it.',
                                      CASE there WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(there) END);
     END IF;
     SELECT pg_catalog.format('%s %s', o.type, o.identity) INTO there
@@ -46,16 +46,16 @@ BEGIN
      LIMIT 1;
     IF there IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-            MESSAGE = pg_catalog.format('schema "reco" holds %s, which another role owns', there),
-            HINT = 'Look at what it is, then move it to another schema or drop it.';
+            MESSAGE = pg_catalog.format('schema "reco" contains %s, which is owned by another role', there),
+            HINT = 'Check the object, then move it to another schema or drop it.';
     END IF;
 END $$;
 
--- The parts of aggregates go where nobody calls them by name.
+-- Support functions of aggregates move to a schema of their own.
 CREATE SCHEMA reco_internal;
-COMMENT ON SCHEMA reco_internal IS 'parts of reco''s aggregates, to be called by PostgreSQL alone';
+COMMENT ON SCHEMA reco_internal IS 'support functions of pg_reco, not to be called directly';
 
--- Functions with other arguments are other functions: who may call those of the same name is kept for them.
+-- Functions with changed arguments are new objects, which get the privileges of the old functions of the same name.
 CREATE TABLE reco_internal.rights AS SELECT p.oid, p.proname, p.proacl FROM pg_catalog.pg_proc p
  WHERE p.pronamespace OPERATOR(pg_catalog.=) 'reco'::pg_catalog.regnamespace;
 
@@ -81,97 +81,97 @@ ALTER FUNCTION reco.importance_histogram_combine(internal, internal) SET SCHEMA 
 ALTER FUNCTION reco.importance_histogram_serialize(internal) SET SCHEMA reco_internal;
 ALTER FUNCTION reco.importance_histogram_deserialize(bytea, internal) SET SCHEMA reco_internal;
 ALTER FUNCTION reco.importance_histogram_final(internal) SET SCHEMA reco_internal;
-COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, real[]) IS 'takes a row into a state of reco.mean_embedding';
-COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, real[], double precision) IS 'takes a row into a state of reco.mean_embedding';
-COMMENT ON FUNCTION reco_internal.mean_embedding_combine(internal, internal) IS 'joins two states of reco.mean_embedding';
-COMMENT ON FUNCTION reco_internal.mean_embedding_serialize(internal) IS 'a state of reco.mean_embedding as bytes';
-COMMENT ON FUNCTION reco_internal.mean_embedding_deserialize(bytea, internal) IS 'a state of reco.mean_embedding out of bytes';
-COMMENT ON FUNCTION reco_internal.mean_embedding_final(internal) IS 'what a state of reco.mean_embedding comes to';
-COMMENT ON FUNCTION reco_internal.top_k_accum(internal, anyelement, real, integer) IS 'takes a row into a state of reco.top_k';
-COMMENT ON FUNCTION reco_internal.top_k_combine(internal, internal) IS 'joins two states of reco.top_k';
-COMMENT ON FUNCTION reco_internal.top_k_serialize(internal) IS 'a state of reco.top_k as bytes';
-COMMENT ON FUNCTION reco_internal.top_k_deserialize(bytea, internal) IS 'a state of reco.top_k out of bytes';
-COMMENT ON FUNCTION reco_internal.top_k_final(internal) IS 'what a state of reco.top_k comes to';
-COMMENT ON FUNCTION reco_internal.loss_stats_accum(internal, double precision) IS 'takes a row into a state of reco.loss_stats';
-COMMENT ON FUNCTION reco_internal.loss_stats_combine(internal, internal) IS 'joins two states of reco.loss_stats';
-COMMENT ON FUNCTION reco_internal.loss_stats_serialize(internal) IS 'a state of reco.loss_stats as bytes';
-COMMENT ON FUNCTION reco_internal.loss_stats_deserialize(bytea, internal) IS 'a state of reco.loss_stats out of bytes';
-COMMENT ON FUNCTION reco_internal.loss_stats_final(internal) IS 'what a state of reco.loss_stats comes to';
-COMMENT ON FUNCTION reco_internal.importance_histogram_accum(internal, double precision, double precision, double precision, integer) IS 'takes a row into a state of reco.importance_histogram';
-COMMENT ON FUNCTION reco_internal.importance_histogram_accum(internal, double precision, double precision, double precision) IS 'takes a row into a state of reco.importance_histogram';
-COMMENT ON FUNCTION reco_internal.importance_histogram_combine(internal, internal) IS 'joins two states of reco.importance_histogram';
-COMMENT ON FUNCTION reco_internal.importance_histogram_serialize(internal) IS 'a state of reco.importance_histogram as bytes';
-COMMENT ON FUNCTION reco_internal.importance_histogram_deserialize(bytea, internal) IS 'a state of reco.importance_histogram out of bytes';
-COMMENT ON FUNCTION reco_internal.importance_histogram_final(internal) IS 'what a state of reco.importance_histogram comes to';
+COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, real[]) IS 'aggregate transition function';
+COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, real[], double precision) IS 'aggregate transition function';
+COMMENT ON FUNCTION reco_internal.mean_embedding_combine(internal, internal) IS 'aggregate combine function';
+COMMENT ON FUNCTION reco_internal.mean_embedding_serialize(internal) IS 'aggregate serial function';
+COMMENT ON FUNCTION reco_internal.mean_embedding_deserialize(bytea, internal) IS 'aggregate deserial function';
+COMMENT ON FUNCTION reco_internal.mean_embedding_final(internal) IS 'aggregate final function';
+COMMENT ON FUNCTION reco_internal.top_k_accum(internal, anyelement, real, integer) IS 'aggregate transition function';
+COMMENT ON FUNCTION reco_internal.top_k_combine(internal, internal) IS 'aggregate combine function';
+COMMENT ON FUNCTION reco_internal.top_k_serialize(internal) IS 'aggregate serial function';
+COMMENT ON FUNCTION reco_internal.top_k_deserialize(bytea, internal) IS 'aggregate deserial function';
+COMMENT ON FUNCTION reco_internal.top_k_final(internal) IS 'aggregate final function';
+COMMENT ON FUNCTION reco_internal.loss_stats_accum(internal, double precision) IS 'aggregate transition function';
+COMMENT ON FUNCTION reco_internal.loss_stats_combine(internal, internal) IS 'aggregate combine function';
+COMMENT ON FUNCTION reco_internal.loss_stats_serialize(internal) IS 'aggregate serial function';
+COMMENT ON FUNCTION reco_internal.loss_stats_deserialize(bytea, internal) IS 'aggregate deserial function';
+COMMENT ON FUNCTION reco_internal.loss_stats_final(internal) IS 'aggregate final function';
+COMMENT ON FUNCTION reco_internal.importance_histogram_accum(internal, double precision, double precision, double precision, integer) IS 'aggregate transition function';
+COMMENT ON FUNCTION reco_internal.importance_histogram_accum(internal, double precision, double precision, double precision) IS 'aggregate transition function';
+COMMENT ON FUNCTION reco_internal.importance_histogram_combine(internal, internal) IS 'aggregate combine function';
+COMMENT ON FUNCTION reco_internal.importance_histogram_serialize(internal) IS 'aggregate serial function';
+COMMENT ON FUNCTION reco_internal.importance_histogram_deserialize(bytea, internal) IS 'aggregate deserial function';
+COMMENT ON FUNCTION reco_internal.importance_histogram_final(internal) IS 'aggregate final function';
 
 -- Every column has a comment.
-COMMENT ON COLUMN reco.model.name IS 'the model''s name';
-COMMENT ON COLUMN reco.model.owner IS 'the role that may add versions, promote, grant and drop';
-COMMENT ON COLUMN reco.model.version_in_use IS 'the version that calls without a version take';
-COMMENT ON COLUMN reco.model_version.name IS 'of the model';
-COMMENT ON COLUMN reco.model_version.version IS 'counted from 1 within the model';
-COMMENT ON COLUMN reco.model_version.task IS 'what the model is for';
-COMMENT ON COLUMN reco.model_version.algorithm IS 'how a recommender or a synthesizer was trained; NULL for an imported graph';
-COMMENT ON COLUMN reco.model_version.config IS 'what a load must know: of the inputs, of the queries';
-COMMENT ON COLUMN reco.model_version.source IS 'the query that it was trained on';
-COMMENT ON COLUMN reco.model_version.metrics IS 'what training measured, with the options';
-COMMENT ON COLUMN reco.model_version.sha256 IS 'of the ONNX file';
-COMMENT ON COLUMN reco.model_version.size IS 'of the ONNX file, in bytes';
-COMMENT ON COLUMN reco.model_version.created IS 'when it was stored';
-COMMENT ON COLUMN reco.model_file.name IS 'of the model';
-COMMENT ON COLUMN reco.model_file.version IS 'of the model';
-COMMENT ON COLUMN reco.model_file.file IS 'the file''s name in the cache';
-COMMENT ON COLUMN reco.model_file.sha256 IS 'of the whole file';
-COMMENT ON COLUMN reco.model_file.size IS 'in bytes';
-COMMENT ON COLUMN reco.model_part.name IS 'of the model';
-COMMENT ON COLUMN reco.model_part.version IS 'of the model';
-COMMENT ON COLUMN reco.model_part.file IS 'the file''s name in the cache';
-COMMENT ON COLUMN reco.model_part.part IS 'the place in the file, from 0';
-COMMENT ON COLUMN reco.model_part.data IS 'up to 4 MiB of the file';
-COMMENT ON COLUMN reco.model_grant.name IS 'of the model';
-COMMENT ON COLUMN reco.model_grant.grantee IS 'who may use it; public is everybody';
-COMMENT ON COLUMN reco.models.name IS 'the model''s name';
-COMMENT ON COLUMN reco.models.version IS 'counted from 1 within the model';
-COMMENT ON COLUMN reco.models.in_use IS 'whether calls take this version';
-COMMENT ON COLUMN reco.models.task IS 'what the model is for';
-COMMENT ON COLUMN reco.models.algorithm IS 'how it was trained; NULL for an imported graph';
-COMMENT ON COLUMN reco.models.size IS 'of all its files, in bytes';
-COMMENT ON COLUMN reco.models.sha256 IS 'of its ONNX file';
-COMMENT ON COLUMN reco.models.owner IS 'the role that may add versions, promote, grant and drop; empty where it is gone';
-COMMENT ON COLUMN reco.models.created IS 'when it was stored';
-COMMENT ON COLUMN reco.models.source IS 'the query that it was trained on';
-COMMENT ON COLUMN reco.models.config IS 'what a load must know: of the inputs, of the queries';
-COMMENT ON COLUMN reco.models.metrics IS 'what training measured, with the options';
-COMMENT ON COLUMN reco.stat_models.model IS 'the model''s name';
-COMMENT ON COLUMN reco.stat_models.provider IS 'cpu or cuda, where ONNX Runtime ran it; scan for the lists of a recommender';
-COMMENT ON COLUMN reco.stat_models.loads IS 'how often a connection loaded it';
-COMMENT ON COLUMN reco.stat_models.load_time IS 'of all loads, in milliseconds';
-COMMENT ON COLUMN reco.stat_models.runs IS 'how often it ran';
-COMMENT ON COLUMN reco.stat_models.rows IS 'texts, images, rows of a first input; users, baskets and items that got a list';
-COMMENT ON COLUMN reco.stat_models.tokens IS 'of texts; NULL for other models';
-COMMENT ON COLUMN reco.stat_models.mean_latency IS 'of a run, in milliseconds';
-COMMENT ON COLUMN reco.stat_models.p99_latency IS '99 of 100 runs took at most this, in milliseconds';
-COMMENT ON COLUMN reco.stat_models.bytes IS 'of the files that the last load took';
-COMMENT ON COLUMN reco.stat_models.stats_reset IS 'since when it is counted';
-COMMENT ON COLUMN reco.stat_progress.pid IS 'the process of the call';
-COMMENT ON COLUMN reco.stat_progress.datname IS 'the database of the call';
-COMMENT ON COLUMN reco.stat_progress.usename IS 'the role that logged in';
-COMMENT ON COLUMN reco.stat_progress.function IS 'the function that was called';
-COMMENT ON COLUMN reco.stat_progress.model IS 'the model that it uses or makes';
-COMMENT ON COLUMN reco.stat_progress.phase IS 'what it is doing';
-COMMENT ON COLUMN reco.stat_progress.done IS 'how much of the phase is done';
-COMMENT ON COLUMN reco.stat_progress.total IS 'how much there is; NULL where that is not known';
-COMMENT ON COLUMN reco.stat_progress.started IS 'when the call began';
-COMMENT ON COLUMN reco.scored_item.item_id IS 'the item, as text';
-COMMENT ON COLUMN reco.scored_item.score IS 'the greater, the better';
-COMMENT ON COLUMN reco.loss_summary.count IS 'how many there were';
-COMMENT ON COLUMN reco.loss_summary.mean IS 'their mean';
-COMMENT ON COLUMN reco.loss_summary.deviation IS 'their standard deviation';
-COMMENT ON COLUMN reco.loss_summary.least IS 'the smallest';
-COMMENT ON COLUMN reco.loss_summary.greatest IS 'the largest';
+COMMENT ON COLUMN reco.model.name IS 'model name';
+COMMENT ON COLUMN reco.model.owner IS 'owner of the model';
+COMMENT ON COLUMN reco.model.version_in_use IS 'version used by default';
+COMMENT ON COLUMN reco.model_version.name IS 'model name';
+COMMENT ON COLUMN reco.model_version.version IS 'version number, from 1 for each model';
+COMMENT ON COLUMN reco.model_version.task IS 'purpose of the model';
+COMMENT ON COLUMN reco.model_version.algorithm IS 'training algorithm; NULL for an imported model';
+COMMENT ON COLUMN reco.model_version.config IS 'configuration of inputs and queries';
+COMMENT ON COLUMN reco.model_version.source IS 'query that it was trained on';
+COMMENT ON COLUMN reco.model_version.metrics IS 'training metrics and options';
+COMMENT ON COLUMN reco.model_version.sha256 IS 'SHA-256 of the ONNX file';
+COMMENT ON COLUMN reco.model_version.size IS 'size of the ONNX file in bytes';
+COMMENT ON COLUMN reco.model_version.created IS 'creation time';
+COMMENT ON COLUMN reco.model_file.name IS 'model name';
+COMMENT ON COLUMN reco.model_file.version IS 'version number';
+COMMENT ON COLUMN reco.model_file.file IS 'file name';
+COMMENT ON COLUMN reco.model_file.sha256 IS 'SHA-256 of the file';
+COMMENT ON COLUMN reco.model_file.size IS 'size in bytes';
+COMMENT ON COLUMN reco.model_part.name IS 'model name';
+COMMENT ON COLUMN reco.model_part.version IS 'version number';
+COMMENT ON COLUMN reco.model_part.file IS 'file name';
+COMMENT ON COLUMN reco.model_part.part IS 'part number, from 0';
+COMMENT ON COLUMN reco.model_part.data IS 'contents of the part';
+COMMENT ON COLUMN reco.model_grant.name IS 'model name';
+COMMENT ON COLUMN reco.model_grant.grantee IS 'role that has the privilege, or public';
+COMMENT ON COLUMN reco.models.name IS 'model name';
+COMMENT ON COLUMN reco.models.version IS 'version number, from 1 for each model';
+COMMENT ON COLUMN reco.models.in_use IS 'whether the version is used by default';
+COMMENT ON COLUMN reco.models.task IS 'purpose of the model';
+COMMENT ON COLUMN reco.models.algorithm IS 'training algorithm; NULL for an imported model';
+COMMENT ON COLUMN reco.models.size IS 'total size of its files in bytes';
+COMMENT ON COLUMN reco.models.sha256 IS 'SHA-256 of the ONNX file';
+COMMENT ON COLUMN reco.models.owner IS 'owner of the model; empty if the role no longer exists';
+COMMENT ON COLUMN reco.models.created IS 'creation time';
+COMMENT ON COLUMN reco.models.source IS 'query that it was trained on';
+COMMENT ON COLUMN reco.models.config IS 'configuration of inputs and queries';
+COMMENT ON COLUMN reco.models.metrics IS 'training metrics and options';
+COMMENT ON COLUMN reco.stat_models.model IS 'model name';
+COMMENT ON COLUMN reco.stat_models.provider IS 'cpu or cuda for ONNX Runtime, scan for recommenders';
+COMMENT ON COLUMN reco.stat_models.loads IS 'number of loads';
+COMMENT ON COLUMN reco.stat_models.load_time IS 'total load time in milliseconds';
+COMMENT ON COLUMN reco.stat_models.runs IS 'number of runs';
+COMMENT ON COLUMN reco.stat_models.rows IS 'number of inputs of all runs, such as texts, images or users';
+COMMENT ON COLUMN reco.stat_models.tokens IS 'number of input tokens; NULL for models without tokens';
+COMMENT ON COLUMN reco.stat_models.mean_latency IS 'mean time of a run in milliseconds';
+COMMENT ON COLUMN reco.stat_models.p99_latency IS '99th percentile of the time of a run in milliseconds';
+COMMENT ON COLUMN reco.stat_models.bytes IS 'size of its files at the last load in bytes';
+COMMENT ON COLUMN reco.stat_models.stats_reset IS 'time of the last reset';
+COMMENT ON COLUMN reco.stat_progress.pid IS 'process ID of the backend';
+COMMENT ON COLUMN reco.stat_progress.datname IS 'name of the database';
+COMMENT ON COLUMN reco.stat_progress.usename IS 'name of the session user';
+COMMENT ON COLUMN reco.stat_progress.function IS 'function that was called';
+COMMENT ON COLUMN reco.stat_progress.model IS 'model that it uses or creates';
+COMMENT ON COLUMN reco.stat_progress.phase IS 'current phase';
+COMMENT ON COLUMN reco.stat_progress.done IS 'units of the phase that are done';
+COMMENT ON COLUMN reco.stat_progress.total IS 'total units of the phase; NULL if unknown';
+COMMENT ON COLUMN reco.stat_progress.started IS 'start time of the call';
+COMMENT ON COLUMN reco.scored_item.item_id IS 'item id as text';
+COMMENT ON COLUMN reco.scored_item.score IS 'score, higher is better';
+COMMENT ON COLUMN reco.loss_summary.count IS 'number of non-null values';
+COMMENT ON COLUMN reco.loss_summary.mean IS 'mean';
+COMMENT ON COLUMN reco.loss_summary.deviation IS 'population standard deviation';
+COMMENT ON COLUMN reco.loss_summary.least IS 'minimum';
+COMMENT ON COLUMN reco.loss_summary.greatest IS 'maximum';
 
--- Vectors of other numbers: drivers send float8[], and integers for whole numbers. A call is resolved to real[] where that fits exactly,
--- and else to this type, the preferred one of its category, into which every array of numbers goes by itself. It is stored as real[].
+-- Vectors of other numeric types: drivers send float8[], or integer arrays. Calls resolve to real[] if the type matches exactly, and otherwise
+-- to this type, the preferred one of its category, to which arrays of numbers are cast implicitly. It is stored as real[].
 CREATE TYPE reco.numbers;
 CREATE FUNCTION reco_internal.numbers_in(cstring)
     RETURNS reco.numbers LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -181,44 +181,44 @@ CREATE FUNCTION reco_internal.numbers_out(reco.numbers)
 CREATE TYPE reco.numbers (
     INPUT = reco_internal.numbers_in, OUTPUT = reco_internal.numbers_out,
     INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended, CATEGORY = 'A', PREFERRED = true);
-COMMENT ON TYPE reco.numbers IS 'a vector given in any type of number, stored as real[]';
-COMMENT ON FUNCTION reco_internal.numbers_in IS 'input of reco.numbers';
-COMMENT ON FUNCTION reco_internal.numbers_out IS 'output of reco.numbers';
+COMMENT ON TYPE reco.numbers IS 'array of numbers of any type, stored as real[]';
+COMMENT ON FUNCTION reco_internal.numbers_in IS 'I/O';
+COMMENT ON FUNCTION reco_internal.numbers_out IS 'I/O';
 CREATE FUNCTION reco_internal.numbers(real[])
     RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'numbers_wrapper';
-COMMENT ON FUNCTION reco_internal.numbers(real[]) IS 'the cast to reco.numbers';
+COMMENT ON FUNCTION reco_internal.numbers(real[]) IS 'convert array to reco.numbers';
 CREATE CAST (real[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(real[]) AS IMPLICIT;
 CREATE FUNCTION reco_internal.numbers(double precision[])
     RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'numbers_wrapper';
-COMMENT ON FUNCTION reco_internal.numbers(double precision[]) IS 'the cast to reco.numbers';
+COMMENT ON FUNCTION reco_internal.numbers(double precision[]) IS 'convert array to reco.numbers';
 CREATE CAST (double precision[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(double precision[]) AS IMPLICIT;
 CREATE FUNCTION reco_internal.numbers(numeric[])
     RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'numbers_wrapper';
-COMMENT ON FUNCTION reco_internal.numbers(numeric[]) IS 'the cast to reco.numbers';
+COMMENT ON FUNCTION reco_internal.numbers(numeric[]) IS 'convert array to reco.numbers';
 CREATE CAST (numeric[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(numeric[]) AS IMPLICIT;
 CREATE FUNCTION reco_internal.numbers(smallint[])
     RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'numbers_wrapper';
-COMMENT ON FUNCTION reco_internal.numbers(smallint[]) IS 'the cast to reco.numbers';
+COMMENT ON FUNCTION reco_internal.numbers(smallint[]) IS 'convert array to reco.numbers';
 CREATE CAST (smallint[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(smallint[]) AS IMPLICIT;
 CREATE FUNCTION reco_internal.numbers(integer[])
     RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'numbers_wrapper';
-COMMENT ON FUNCTION reco_internal.numbers(integer[]) IS 'the cast to reco.numbers';
+COMMENT ON FUNCTION reco_internal.numbers(integer[]) IS 'convert array to reco.numbers';
 CREATE CAST (integer[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(integer[]) AS IMPLICIT;
 CREATE FUNCTION reco_internal.numbers(bigint[])
     RETURNS reco.numbers LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'numbers_wrapper';
-COMMENT ON FUNCTION reco_internal.numbers(bigint[]) IS 'the cast to reco.numbers';
+COMMENT ON FUNCTION reco_internal.numbers(bigint[]) IS 'convert array to reco.numbers';
 CREATE CAST (bigint[] AS reco.numbers) WITH FUNCTION reco_internal.numbers(bigint[]) AS IMPLICIT;
 
 CREATE FUNCTION reco.cosine_similarity(a reco.numbers, b reco.numbers)
     RETURNS real LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'cosine_similarity_wrapper';
-COMMENT ON FUNCTION reco.cosine_similarity(reco.numbers, reco.numbers) IS 'cosine of the angle between two vectors, −1 to 1';
+COMMENT ON FUNCTION reco.cosine_similarity(reco.numbers, reco.numbers) IS 'cosine similarity of two vectors';
 
 CREATE FUNCTION reco.dot_product(a reco.numbers, b reco.numbers)
     RETURNS real LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
@@ -228,33 +228,33 @@ COMMENT ON FUNCTION reco.dot_product(reco.numbers, reco.numbers) IS 'inner produ
 CREATE FUNCTION reco.fuse(a reco.numbers, b reco.numbers, weights reco.numbers DEFAULT '{1,1}', method text DEFAULT 'concatenate')
     RETURNS real[] LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'fuse_wrapper';
-COMMENT ON FUNCTION reco.fuse(reco.numbers, reco.numbers, reco.numbers, text) IS 'one vector for two modalities: each normalised and weighed, then concatenated or added';
+COMMENT ON FUNCTION reco.fuse(reco.numbers, reco.numbers, reco.numbers, text) IS 'combine two normalized, weighted vectors by concatenation or addition';
 
 CREATE FUNCTION reco.fuse(a reco.numbers, b reco.numbers, c reco.numbers, weights reco.numbers DEFAULT '{1,1,1}', method text DEFAULT 'concatenate')
     RETURNS real[] LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'fuse_three_wrapper';
-COMMENT ON FUNCTION reco.fuse(reco.numbers, reco.numbers, reco.numbers, reco.numbers, text) IS 'one vector for three modalities: each normalised and weighed, then concatenated or added';
+COMMENT ON FUNCTION reco.fuse(reco.numbers, reco.numbers, reco.numbers, reco.numbers, text) IS 'combine three normalized, weighted vectors by concatenation or addition';
 
 CREATE FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers)
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'mean_embedding_accum_wrapper';
-COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers) IS 'takes a row into a state of reco.mean_embedding';
+COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers) IS 'aggregate transition function';
 CREATE FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers, double precision)
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'mean_embedding_accum_weighted_wrapper';
-COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers, double precision) IS 'takes a row into a state of reco.mean_embedding';
+COMMENT ON FUNCTION reco_internal.mean_embedding_accum(internal, reco.numbers, double precision) IS 'aggregate transition function';
 
 CREATE AGGREGATE reco.mean_embedding(embedding reco.numbers) (
     SFUNC = reco_internal.mean_embedding_accum, STYPE = internal, FINALFUNC = reco_internal.mean_embedding_final,
     COMBINEFUNC = reco_internal.mean_embedding_combine, SERIALFUNC = reco_internal.mean_embedding_serialize,
     DESERIALFUNC = reco_internal.mean_embedding_deserialize, PARALLEL = SAFE);
-COMMENT ON AGGREGATE reco.mean_embedding(reco.numbers) IS 'the mean of vectors; rows with NULL are left out';
+COMMENT ON AGGREGATE reco.mean_embedding(reco.numbers) IS 'mean of all non-null vectors';
 
 CREATE AGGREGATE reco.mean_embedding(embedding reco.numbers, weight double precision) (
     SFUNC = reco_internal.mean_embedding_accum, STYPE = internal, FINALFUNC = reco_internal.mean_embedding_final,
     COMBINEFUNC = reco_internal.mean_embedding_combine, SERIALFUNC = reco_internal.mean_embedding_serialize,
     DESERIALFUNC = reco_internal.mean_embedding_deserialize, PARALLEL = SAFE);
-COMMENT ON AGGREGATE reco.mean_embedding(reco.numbers, double precision) IS 'the weighted mean of vectors; rows with NULL are left out';
+COMMENT ON AGGREGATE reco.mean_embedding(reco.numbers, double precision) IS 'weighted mean of all non-null vectors';
 CREATE FUNCTION reco.importance(features reco.numbers, label text, method text DEFAULT 'auto')
     RETURNS double precision LANGUAGE c WINDOW IMMUTABLE PARALLEL RESTRICTED COST 10000
     AS 'MODULE_PATHNAME', 'importance_of_text_wrapper';
@@ -264,12 +264,12 @@ CREATE FUNCTION reco.importance(features reco.numbers, label double precision, m
 CREATE FUNCTION reco.importance(features reco.numbers, label boolean, method text DEFAULT 'auto')
     RETURNS double precision LANGUAGE c WINDOW IMMUTABLE PARALLEL RESTRICTED COST 10000
     AS 'MODULE_PATHNAME', 'importance_of_truth_wrapper';
-COMMENT ON FUNCTION reco.importance(reco.numbers, text, text) IS 'how valuable each row of a window''s partition is for learning its label; low where it misleads';
-COMMENT ON FUNCTION reco.importance(reco.numbers, double precision, text) IS 'how valuable each row of a window''s partition is for learning its label; low where it misleads';
-COMMENT ON FUNCTION reco.importance(reco.numbers, boolean, text) IS 'how valuable each row of a window''s partition is for learning its label; low where it misleads';
+COMMENT ON FUNCTION reco.importance(reco.numbers, text, text) IS 'importance of the rows of a partition for learning the label';
+COMMENT ON FUNCTION reco.importance(reco.numbers, double precision, text) IS 'importance of the rows of a partition for learning the label';
+COMMENT ON FUNCTION reco.importance(reco.numbers, boolean, text) IS 'importance of the rows of a partition for learning the label';
 
--- Lists of ids of every type: functions with other arguments are other functions. Where a view of a user's needs an old one, that stays,
--- under another name and the user's own, and calls the new one.
+-- Lists of ids of every type. These are functions with changed arguments. An old function that a user's view depends on is kept under another
+-- name, no longer belongs to the extension, and calls the new one.
 CREATE FUNCTION reco_internal.retire(signature text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     old regprocedure := signature;
@@ -289,7 +289,7 @@ SELECT reco_internal.retire(signature)
        'reco.recommend_all(text,integer,boolean,text,text[],double precision,text,integer)']) AS signature;
 DROP FUNCTION reco_internal.retire(text);
 
--- One implementation for every type of id. What is denied is NULL of a type, since NULL alone would leave the type open.
+-- One implementation for all id types. The default of deny has a type, since an untyped NULL would leave the polymorphic type undetermined.
 CREATE FUNCTION reco.recommend(model text, user_id text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true,
         history text DEFAULT 'live', filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
@@ -308,11 +308,11 @@ CREATE FUNCTION reco.recommend(model text, user_id uuid, k integer DEFAULT 10, e
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'recommend_wrapper';
-COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
-COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
-COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a user, by what the source holds of the user now';
+COMMENT ON FUNCTION reco.recommend(text, text, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a user';
+COMMENT ON FUNCTION reco.recommend(text, bigint, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a user';
+COMMENT ON FUNCTION reco.recommend(text, uuid, integer, boolean, text, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a user';
 
--- Ids of every type. A list that comes without its type is a text to PostgreSQL.
+-- Ids of every type. A list that a client sends without a type resolves to text.
 CREATE FUNCTION reco.recommend_for_items(model text, item_ids anyarray, weights double precision[] DEFAULT NULL, k integer DEFAULT 10,
         exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
@@ -325,15 +325,15 @@ CREATE FUNCTION reco.recommend_for_items(model text, item_ids text, weights doub
     RETURNS TABLE (rank integer, item_id text, score real, reason text)
     LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'SELECT rank, item_id, score, reason FROM reco.recommend_for_items($1, $2::pg_catalog.text[], $3, $4, $5, $6, $7, $8, $9, $10)';
-COMMENT ON FUNCTION reco.recommend_for_items(text, anyarray, double precision[], integer, boolean, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a basket or a session, without a stored user';
-COMMENT ON FUNCTION reco.recommend_for_items(text, text, double precision[], integer, boolean, text, anycompatiblearray, double precision, text, integer) IS 'the best k items for a basket or a session, given as an array''s text';
+COMMENT ON FUNCTION reco.recommend_for_items(text, anyarray, double precision[], integer, boolean, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a list of items';
+COMMENT ON FUNCTION reco.recommend_for_items(text, text, double precision[], integer, boolean, text, anycompatiblearray, double precision, text, integer) IS 'top k items for a list of items';
 
 CREATE FUNCTION reco.recommend_all(model text, k integer DEFAULT 10, exclude_seen boolean DEFAULT true, filter text DEFAULT NULL, deny anycompatiblearray DEFAULT NULL::text[],
         diversity double precision DEFAULT 0, group_by text DEFAULT NULL, max_per_group integer DEFAULT NULL)
     RETURNS TABLE (user_id text, rank integer, item_id text, score real)
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 10000000 ROWS 100000
     AS 'MODULE_PATHNAME', 'recommend_all_wrapper';
-COMMENT ON FUNCTION reco.recommend_all IS 'the best k items for every user the model was trained on, in batches';
+COMMENT ON FUNCTION reco.recommend_all IS 'top k items for every user of a recommender';
 
 DO $$
 DECLARE
@@ -349,12 +349,12 @@ BEGIN
         EXECUTE pg_catalog.format('CREATE OR REPLACE FUNCTION reco.%I(%s) RETURNS %s LANGUAGE sql STABLE PARALLEL RESTRICTED COST 10000 ROWS 10 AS %L',
                                   old.proname, old.declared, old.result,
                                   pg_catalog.format('SELECT %s FROM reco.%I(%s)', old.columns, pg_catalog.replace(old.proname, '_before_0_4', ''), old.given));
-        -- A dump then has it, beside the view that needs it.
+        -- pg_dump then includes it, with the view that depends on it.
         EXECUTE pg_catalog.format('ALTER EXTENSION pg_reco DROP FUNCTION %s', old.signature);
     END LOOP;
 END $$;
 
--- Versions that are kept, and the cache of models' files.
+-- Pruning of versions, and the cache of model files.
 
 DROP FUNCTION reco.train(text, text, text, jsonb, bigint, text, text, jsonb, interval, text);
 CREATE FUNCTION reco.train(name text, source text, algorithm text DEFAULT 'ials', options jsonb DEFAULT '{}', seed bigint DEFAULT 0,
@@ -362,34 +362,34 @@ CREATE FUNCTION reco.train(name text, source text, algorithm text DEFAULT 'ials'
         promote text DEFAULT 'always', keep integer DEFAULT NULL)
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
     AS 'MODULE_PATHNAME', 'train_wrapper';
-COMMENT ON FUNCTION reco.train IS 'trains a recommender on a query with columns user_id, item_id and perhaps weight, ts and event, and gives its version';
+COMMENT ON FUNCTION reco.train IS 'train a recommender on the interactions of a query';
 
 DROP FUNCTION reco.refresh(text, text);
 CREATE FUNCTION reco.refresh(model text, promote text DEFAULT 'always', keep integer DEFAULT NULL)
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
     AS 'MODULE_PATHNAME', 'refresh_wrapper';
-COMMENT ON FUNCTION reco.refresh IS 'a new version of a recommender, with what its queries hold by now';
+COMMENT ON FUNCTION reco.refresh IS 'train a new version of a recommender on the current data of its queries';
 
 DROP FUNCTION reco.train_synthesizer(text, text, text, jsonb, text, bigint);
 CREATE FUNCTION reco.train_synthesizer(name text, source text, method text DEFAULT 'cart', options jsonb DEFAULT '{}', label text DEFAULT NULL,
                                        seed bigint DEFAULT NULL, keep integer DEFAULT NULL)
     RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
     AS 'MODULE_PATHNAME', 'train_synthesizer_wrapper';
-COMMENT ON FUNCTION reco.train_synthesizer IS 'learns what the rows of a query are like, and keeps it as a version of a model that makes more of them';
+COMMENT ON FUNCTION reco.train_synthesizer IS 'train a synthesizer on the rows of a query';
 
 CREATE FUNCTION reco.prune_versions(name text, keep integer)
     RETURNS SETOF integer LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
     AS 'MODULE_PATHNAME', 'prune_versions_wrapper';
-COMMENT ON FUNCTION reco.prune_versions IS 'removes all versions of a model but the newest and the one in use, and gives those that went';
+COMMENT ON FUNCTION reco.prune_versions IS 'drop all versions of a model except the newest ones and the one in use';
 
 CREATE FUNCTION reco.cache_folders()
     RETURNS TABLE (folder text, bytes bigint, model text, version integer, databases oid[], prepared_here boolean, prepared_elsewhere integer)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'cache_folders_wrapper';
--- The cache is that of all databases: what another has is not for everybody's eyes.
+-- The cache is shared by all databases of the cluster, so its contents are not visible to every role.
 REVOKE ALL ON FUNCTION reco.cache_folders FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reco.cache_folders TO pg_read_all_stats;
-COMMENT ON FUNCTION reco.cache_folders IS 'the rows of the view reco.cache';
+COMMENT ON FUNCTION reco.cache_folders IS 'information about the cache of model files';
 
 CREATE VIEW reco.cache AS
 SELECT c.folder,
@@ -400,14 +400,14 @@ SELECT c.folder,
        c.prepared_here,
        c.prepared_elsewhere
   FROM reco.cache_folders() c;
-COMMENT ON VIEW reco.cache IS 'the folders of models'' files in the data directory: the version of this database in each, and the databases that need it';
-COMMENT ON COLUMN reco.cache.folder IS 'its name below pg_reco in the data directory';
-COMMENT ON COLUMN reco.cache.bytes IS 'of all files in it';
-COMMENT ON COLUMN reco.cache.model IS 'a model of this database whose files these are; NULL where there is none';
-COMMENT ON COLUMN reco.cache.version IS 'its version';
-COMMENT ON COLUMN reco.cache.databases IS 'that need the folder';
-COMMENT ON COLUMN reco.cache.prepared_here IS 'whether the graph is prepared for the ONNX Runtime and the processor of this connection';
-COMMENT ON COLUMN reco.cache.prepared_elsewhere IS 'how often the graph is prepared for others';
+COMMENT ON VIEW reco.cache IS 'folders in the cache of model files';
+COMMENT ON COLUMN reco.cache.folder IS 'name of the folder in the directory pg_reco of the data directory';
+COMMENT ON COLUMN reco.cache.bytes IS 'total size of its files in bytes';
+COMMENT ON COLUMN reco.cache.model IS 'model in the current database with these files, or NULL';
+COMMENT ON COLUMN reco.cache.version IS 'version of the model';
+COMMENT ON COLUMN reco.cache.databases IS 'databases that need the folder';
+COMMENT ON COLUMN reco.cache.prepared_here IS 'whether the graph is prepared for the current ONNX Runtime and processor';
+COMMENT ON COLUMN reco.cache.prepared_elsewhere IS 'number of graphs prepared for others';
 GRANT SELECT ON reco.cache TO pg_read_all_stats;
 
 CREATE FUNCTION reco.sweep_cache()
@@ -415,16 +415,15 @@ CREATE FUNCTION reco.sweep_cache()
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10
     AS 'MODULE_PATHNAME', 'sweep_cache_wrapper';
 REVOKE ALL ON FUNCTION reco.sweep_cache FROM PUBLIC;
-COMMENT ON FUNCTION reco.sweep_cache IS 'removes what no database needs from the cache of models'' files, and says what that was';
+COMMENT ON FUNCTION reco.sweep_cache IS 'remove files that no database needs from the cache of model files';
 
--- Models have an identity, grants say what for.
+-- Ids of models, and privileges in grants.
 
 ALTER TABLE reco.model ADD COLUMN id uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid() UNIQUE;
 
--- What was granted before came to both privileges, and stays.
+-- Existing grants include both privileges.
 ALTER TABLE reco.model_grant ADD COLUMN privilege text NOT NULL DEFAULT 'read' CHECK (privilege IN ('serve', 'read'));
-COMMENT ON TABLE reco.model_grant IS
-    'who besides its owner may use a model: serve for its answers, read also for what it was trained on; grantee public is everybody';
+COMMENT ON TABLE reco.model_grant IS 'privileges on models granted to roles';
 
 CREATE OR REPLACE VIEW reco.models WITH (security_barrier) AS
 SELECT v.name,
@@ -456,12 +455,11 @@ SELECT v.name,
                   AND CASE WHEN g.grantee = 0::oid THEN true
                            ELSE pg_catalog.pg_has_role(current_user, g.grantee, 'USAGE') END) AS held) AS p
  WHERE p.read IS NOT NULL;
-COMMENT ON VIEW reco.models IS
-    'the models the current role may use: every version, and which one is in use; source, config and metrics with the privilege read';
+COMMENT ON VIEW reco.models IS 'models that the current role has privileges on; source, config and metrics require the privilege read';
 
-COMMENT ON COLUMN reco.model.id IS 'tells it from a model made later under the same name';
-COMMENT ON COLUMN reco.model_grant.privilege IS 'serve for answers alone, read also for what it was trained on';
-COMMENT ON COLUMN reco.models.id IS 'tells it from a model made later under the same name';
+COMMENT ON COLUMN reco.model.id IS 'unique identifier of the model';
+COMMENT ON COLUMN reco.model_grant.privilege IS 'serve, or read to also see the training data';
+COMMENT ON COLUMN reco.models.id IS 'unique identifier of the model';
 
 DROP FUNCTION reco.grant_model(text, text);
 CREATE FUNCTION reco.grant_model(name text, role text, privilege text DEFAULT 'serve')
@@ -471,15 +469,15 @@ DROP FUNCTION reco.revoke_model(text, text);
 CREATE FUNCTION reco.revoke_model(name text, role text, privilege text DEFAULT 'serve')
     RETURNS void LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'revoke_model_wrapper';
-COMMENT ON FUNCTION reco.grant_model IS 'lets a role, or public, have a model''s answers (serve), or also see what it was trained on (read)';
-COMMENT ON FUNCTION reco.revoke_model IS 'takes back what reco.grant_model gave: all of it, or read alone';
+COMMENT ON FUNCTION reco.grant_model IS 'grant a privilege on a model (serve or read) to a role';
+COMMENT ON FUNCTION reco.revoke_model IS 'revoke a privilege on a model (serve or read) from a role';
 
 CREATE FUNCTION reco.model_name(id uuid)
     RETURNS text LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 1000
     AS 'MODULE_PATHNAME', 'model_name_wrapper';
-COMMENT ON FUNCTION reco.model_name IS 'the name of the model with this id, for who may use it; an error where it was dropped';
+COMMENT ON FUNCTION reco.model_name IS 'name of the model with an id';
 
--- Who might call a function before may call the one in its place.
+-- New functions get the privileges of those that they replace.
 DO $$
 DECLARE
     made record;
@@ -490,7 +488,7 @@ BEGIN
                  CROSS JOIN LATERAL (
                        SELECT r.proacl FROM reco_internal.rights r
                         WHERE r.proname OPERATOR(pg_catalog.=) p.proname AND r.proacl IS NOT NULL
-                        -- Of several, one that not everybody may call.
+                        -- Of several, prefer one without EXECUTE for PUBLIC.
                         ORDER BY EXISTS (SELECT FROM pg_catalog.aclexplode(r.proacl) a WHERE a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid)
                         LIMIT 1) AS o
                  WHERE p.pronamespace OPERATOR(pg_catalog.=) 'reco'::pg_catalog.regnamespace
@@ -506,15 +504,15 @@ BEGIN
 END $$;
 DROP TABLE reco_internal.rights;
 
--- Roles. What everybody may call stays callable by everybody, until a superuser says otherwise: CALL reco.revoke_from_public().
+-- Roles. EXECUTE privileges of PUBLIC are kept until a superuser runs CALL reco.revoke_from_public().
 
 DO $$
 DECLARE
     predefined pg_catalog.text[] := ARRAY[
-        ['reco_trainer', 'may train, tune and refresh models with pg_reco, and create views and functions over them'],
-        ['reco_importer', 'may import graphs with pg_reco, which run inside the server'],
-        ['reco_reader', 'may use every model of pg_reco, and see what it was trained on'],
-        ['reco_dumper', 'may dump the tables of pg_reco: every model with all that it holds']];
+        ['reco_trainer', 'can train, tune and refresh models with pg_reco, and create views and functions over them'],
+        ['reco_importer', 'can import ONNX graphs with pg_reco, which run inside the server'],
+        ['reco_reader', 'can use all models of pg_reco, and see their training data'],
+        ['reco_dumper', 'can dump the tables of pg_reco, with the contents of all models']];
     place pg_catalog.int4;
     there record;
 BEGIN
@@ -527,15 +525,15 @@ BEGIN
         ELSIF there.rolcanlogin OR there.rolsuper OR there.rolcreaterole OR there.rolcreatedb OR there.rolreplication
               OR there.rolbypassrls THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-                MESSAGE = pg_catalog.format('role "%s" exists, and may log in or has attributes', predefined[place][1]),
-                DETAIL = pg_catalog.format('The extension grants to a role of this name, which %s.', predefined[place][2]),
-                HINT = pg_catalog.format('Rename it (ALTER ROLE %1$I RENAME TO …), or make it a mere group: ALTER ROLE %1$I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.',
+                MESSAGE = pg_catalog.format('role "%s" already exists and can log in or has attributes', predefined[place][1]),
+                DETAIL = pg_catalog.format('The extension grants privileges to a role of this name, which %s.', predefined[place][2]),
+                HINT = pg_catalog.format('Rename the role (ALTER ROLE %1$I RENAME TO …), or remove its attributes: ALTER ROLE %1$I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.',
                                          predefined[place][1]);
         END IF;
     END LOOP;
 END $$;
 
--- By name alone where there is one function of it.
+-- Arguments are given only for overloaded functions.
 GRANT EXECUTE ON FUNCTION
     reco.train, reco.refresh, reco.tune, reco.cross_validate, reco.create_view, reco.create_function,
     reco.importance(text, text, text, text, text, jsonb, text, bigint),
@@ -574,12 +572,91 @@ BEGIN
     END LOOP;
 END $$;
 REVOKE ALL ON PROCEDURE reco.revoke_from_public FROM PUBLIC;
-COMMENT ON PROCEDURE reco.revoke_from_public IS
-    'leaves what trains, imports, refreshes and creates to reco_trainer and reco_importer: for databases updated from before 0.4.0';
+COMMENT ON PROCEDURE reco.revoke_from_public IS 'revoke execution from PUBLIC on functions granted to reco_trainer and reco_importer';
+
+-- The comments of a fresh install, on objects that this update does not create.
+COMMENT ON FUNCTION reco.importance(text, text, text, text, text, jsonb, text, bigint) IS 'importance of the rows of a query for learning its label';
+COMMENT ON FUNCTION reco.importance(text, text[], text, text, text, jsonb, text, bigint) IS 'importance of the rows of a query for learning its label, by several methods';
+COMMENT ON FUNCTION reco.prune IS 'rows of a query without the fraction of least importance';
+COMMENT ON FUNCTION reco.find_label_errors IS 'rows of a query whose label is likely wrong, with a suggested label';
+COMMENT ON FUNCTION reco.compare_training IS 'compare training with and without weights on the same held-out rows';
+COMMENT ON FUNCTION reco.importance(real[], text, text) IS 'importance of the rows of a partition for learning the label';
+COMMENT ON FUNCTION reco.importance(real[], double precision, text) IS 'importance of the rows of a partition for learning the label';
+COMMENT ON FUNCTION reco.importance(real[], boolean, text) IS 'importance of the rows of a partition for learning the label';
+COMMENT ON FUNCTION reco.importance_weights IS 'convert importance scores of a partition to training weights from 0 to 1';
+COMMENT ON TYPE reco.loss_summary IS 'result of reco.loss_stats';
+COMMENT ON AGGREGATE reco.loss_stats(double precision) IS 'count, mean, standard deviation, minimum and maximum; independent of row order';
+COMMENT ON AGGREGATE reco.importance_histogram(double precision, double precision, double precision) IS 'histogram of scores with ten buckets, plus counts below low and from high up';
+COMMENT ON AGGREGATE reco.importance_histogram(double precision, double precision, double precision, integer) IS 'histogram of scores, plus counts below low and from high up';
+COMMENT ON FUNCTION reco.interaction_importance IS 'importance of the interactions of a recommender or a query for training';
+COMMENT ON FUNCTION reco.split IS 'split the interactions of a query into train and test';
+COMMENT ON FUNCTION reco.evaluate IS 'ranking metrics at k of a recommender for held-out interactions';
+COMMENT ON FUNCTION reco.compare_models IS 'compare ranking metrics of two recommenders, with confidence intervals and p-values';
+COMMENT ON FUNCTION reco.cross_validate IS 'cross-validated ranking metrics at k of an algorithm; fold NULL is the mean';
+COMMENT ON FUNCTION reco.role_in IS 'I/O';
+COMMENT ON FUNCTION reco.role_out IS 'I/O';
+COMMENT ON TYPE reco.role IS 'role, stored as oid; displayed by name';
+COMMENT ON TABLE reco.model IS 'models';
+COMMENT ON TABLE reco.model_version IS 'versions of models';
+COMMENT ON TABLE reco.model_file IS 'files of model versions';
+COMMENT ON TABLE reco.model_part IS 'contents of files, in parts of 4 MiB';
+COMMENT ON TYPE reco.scored_item IS 'element of the result of reco.top_k';
+COMMENT ON FUNCTION reco.augment_text(text, integer, text, jsonb, bigint) IS 'generate variants of a short text';
+COMMENT ON FUNCTION reco.augment_text(text[], integer, text, jsonb, bigint) IS 'generate variants of short texts';
+COMMENT ON FUNCTION reco.import_model IS 'import an ONNX graph as a new version of a model';
+COMMENT ON FUNCTION reco.export_model IS 'ONNX file of a model';
+COMMENT ON FUNCTION reco.promote_model IS 'set the version of a model that is in use';
+COMMENT ON FUNCTION reco.drop_model IS 'drop a model, or one of its versions that is not in use';
+COMMENT ON FUNCTION reco.warm IS 'load a model into the current session';
+COMMENT ON FUNCTION reco.unload IS 'unload a model from the current session; false if it was not loaded';
+COMMENT ON FUNCTION reco.predict IS 'run a model on inputs given as JSON arrays';
+COMMENT ON VIEW reco.stat_models IS 'statistics about loads and runs of models, over all sessions';
+COMMENT ON FUNCTION reco.reset_stat_models IS 'statistics: reset the counters of a model, or of all models in the current database';
+COMMENT ON VIEW reco.stat_progress IS 'progress of running calls that the current role may see';
+COMMENT ON FUNCTION reco.embed(text, text, text) IS 'embedding of a text';
+COMMENT ON FUNCTION reco.embed(text[], text, text) IS 'embeddings of an array of texts, computed in batches';
+COMMENT ON FUNCTION reco.embed_query IS 'embeddings of the rows of a query with columns id and text';
+COMMENT ON FUNCTION reco.embed_image IS 'embedding of a PNG, JPEG or WebP image';
+COMMENT ON FUNCTION reco.cosine_similarity(real[], real[]) IS 'cosine similarity of two vectors';
+COMMENT ON FUNCTION reco.dot_product(real[], real[]) IS 'inner product of two vectors';
+COMMENT ON FUNCTION reco.fuse(real[], real[], real[], text) IS 'combine two normalized, weighted vectors by concatenation or addition';
+COMMENT ON FUNCTION reco.fuse(real[], real[], real[], real[], text) IS 'combine three normalized, weighted vectors by concatenation or addition';
+COMMENT ON AGGREGATE reco.mean_embedding(real[]) IS 'mean of all non-null vectors';
+COMMENT ON AGGREGATE reco.mean_embedding(real[], double precision) IS 'weighted mean of all non-null vectors';
+COMMENT ON FUNCTION reco.augment_interactions IS 'generate likely interactions for users and items with few of them';
+COMMENT ON FUNCTION reco.synthesize(text, bigint, jsonb, bigint) IS 'generate synthetic rows as JSON';
+COMMENT ON FUNCTION reco.synthesize(anyelement, text, bigint, jsonb, bigint) IS 'generate synthetic rows of a row type';
+COMMENT ON FUNCTION reco.synthesize_related IS 'generate synthetic rows of related tables as JSON';
+COMMENT ON FUNCTION reco.augment(text, text, bigint, text, boolean, jsonb, bigint) IS 'generate rows from the rows of a query without training, as JSON';
+COMMENT ON FUNCTION reco.augment(anyelement, text, text, bigint, text, boolean, jsonb, bigint) IS 'generate rows from the rows of a query without training, of a row type';
+COMMENT ON FUNCTION reco.alignment_weights IS 'weights that align synthetic rows with the distribution of real rows';
+COMMENT ON FUNCTION reco.resample_aligned IS 'sample ids of synthetic rows by their alignment weights, with replacement';
+COMMENT ON FUNCTION reco.synthetic_report IS 'report on the quality and privacy of synthetic rows';
+COMMENT ON FUNCTION reco.synthetic_report_html IS 'report on the quality and privacy of synthetic rows, as HTML';
+COMMENT ON FUNCTION reco.tune IS 'search training options within a time budget, best first';
+COMMENT ON FUNCTION reco.similar_items(text, text, integer) IS 'k most similar items to an item';
+COMMENT ON FUNCTION reco.similar_items(text, bigint, integer) IS 'k most similar items to an item';
+COMMENT ON FUNCTION reco.similar_items(text, uuid, integer) IS 'k most similar items to an item';
+COMMENT ON FUNCTION reco.explain(text, text, text, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.explain(text, text, bigint, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.explain(text, text, uuid, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.explain(text, bigint, text, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.explain(text, bigint, bigint, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.explain(text, bigint, uuid, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.explain(text, uuid, text, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.explain(text, uuid, bigint, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.explain(text, uuid, uuid, text) IS 'contribution of each of a user''s interactions to the score of an item';
+COMMENT ON FUNCTION reco.similar_users(text, text, integer) IS 'k most similar users to a user';
+COMMENT ON FUNCTION reco.similar_users(text, bigint, integer) IS 'k most similar users to a user';
+COMMENT ON FUNCTION reco.similar_users(text, uuid, integer) IS 'k most similar users to a user';
+COMMENT ON FUNCTION reco.model_users IS 'users of a recommender';
+COMMENT ON FUNCTION reco.create_view IS 'create a view of the top k items for every user';
+COMMENT ON FUNCTION reco.create_function IS 'create a function that returns the top k items for a user';
+COMMENT ON AGGREGATE reco.top_k(anyelement, real, integer) IS 'k items with the highest scores, as an array, best first';
 
 DO $$
 BEGIN
     RAISE WARNING USING
-        MESSAGE = 'all roles may go on training, refreshing and creating with pg_reco, as before this update',
-        HINT = 'CALL reco.revoke_from_public() leaves that to members of reco_trainer and reco_importer, as a fresh install does.';
+        MESSAGE = 'all roles can still train, refresh and create with pg_reco, as before this update',
+        HINT = 'Run CALL reco.revoke_from_public() to allow it only to members of reco_trainer and reco_importer, as in a fresh install.';
 END $$;

@@ -1,13 +1,13 @@
--- What may be called by whom. Everybody may ask the models that it was granted, evaluate rows of its own, and manage models of its
--- own; whatever trains, imports, refreshes or creates is for the members of a role. As all roles, these are the whole server's.
+-- Privileges. Every role can use models that it has privileges on, evaluate its own rows, and manage its own models. Functions that train,
+-- import, refresh or create are for members of these roles, which exist once for the cluster.
 
 DO $$
 DECLARE
     predefined pg_catalog.text[] := ARRAY[
-        ['reco_trainer', 'may train, tune and refresh models with pg_reco, and create views and functions over them'],
-        ['reco_importer', 'may import graphs with pg_reco, which run inside the server'],
-        ['reco_reader', 'may use every model of pg_reco, and see what it was trained on'],
-        ['reco_dumper', 'may dump the tables of pg_reco: every model with all that it holds']];
+        ['reco_trainer', 'can train, tune and refresh models with pg_reco, and create views and functions over them'],
+        ['reco_importer', 'can import ONNX graphs with pg_reco, which run inside the server'],
+        ['reco_reader', 'can use all models of pg_reco, and see their training data'],
+        ['reco_dumper', 'can dump the tables of pg_reco, with the contents of all models']];
     place pg_catalog.int4;
     there record;
 BEGIN
@@ -20,15 +20,15 @@ BEGIN
         ELSIF there.rolcanlogin OR there.rolsuper OR there.rolcreaterole OR there.rolcreatedb OR there.rolreplication
               OR there.rolbypassrls THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-                MESSAGE = pg_catalog.format('role "%s" exists, and may log in or has attributes', predefined[place][1]),
-                DETAIL = pg_catalog.format('The extension grants to a role of this name, which %s.', predefined[place][2]),
-                HINT = pg_catalog.format('Rename it (ALTER ROLE %1$I RENAME TO …), or make it a mere group: ALTER ROLE %1$I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.',
+                MESSAGE = pg_catalog.format('role "%s" already exists and can log in or has attributes', predefined[place][1]),
+                DETAIL = pg_catalog.format('The extension grants privileges to a role of this name, which %s.', predefined[place][2]),
+                HINT = pg_catalog.format('Rename the role (ALTER ROLE %1$I RENAME TO …), or remove its attributes: ALTER ROLE %1$I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.',
                                          predefined[place][1]);
         END IF;
     END LOOP;
 END $$;
 
--- By name alone where there is one function of it.
+-- Arguments are given only for overloaded functions.
 GRANT EXECUTE ON FUNCTION
     reco.train, reco.refresh, reco.tune, reco.cross_validate, reco.create_view, reco.create_function,
     reco.importance(text, text, text, text, text, jsonb, text, bigint),
@@ -67,6 +67,5 @@ BEGIN
     END LOOP;
 END $$;
 REVOKE ALL ON PROCEDURE reco.revoke_from_public FROM PUBLIC;
-COMMENT ON PROCEDURE reco.revoke_from_public IS
-    'leaves what trains, imports, refreshes and creates to reco_trainer and reco_importer: for databases updated from before 0.4.0';
+COMMENT ON PROCEDURE reco.revoke_from_public IS 'revoke execution from PUBLIC on functions granted to reco_trainer and reco_importer';
 CALL reco.revoke_from_public();

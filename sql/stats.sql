@@ -1,43 +1,43 @@
--- What the server's processes know of each other. The functions choose the rows that their caller may see: a function in a
--- view runs with the rights of whoever reads the view.
+-- Statistics. The functions return only rows that the caller may see: a function in a view runs with the privileges of the role that queries
+-- the view.
 
 CREATE FUNCTION reco.stat_models()
     RETURNS TABLE (model text, provider text, loads bigint, load_time double precision, runs bigint, rows bigint, tokens bigint,
                    mean_latency double precision, p99_latency double precision, bytes bigint, stats_reset timestamptz)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 ROWS 10
     AS 'MODULE_PATHNAME', 'stat_models_wrapper';
-COMMENT ON FUNCTION reco.stat_models IS 'the rows of the view reco.stat_models';
+COMMENT ON FUNCTION reco.stat_models IS 'statistics: information about loads and runs of models';
 
 CREATE VIEW reco.stat_models AS
 SELECT model, provider, loads, load_time, runs, rows, tokens, mean_latency, p99_latency, bytes, stats_reset
   FROM reco.stat_models();
-COMMENT ON VIEW reco.stat_models IS 'loads and runs of the models the current role may use, over all connections; times in milliseconds';
-COMMENT ON COLUMN reco.stat_models.model IS 'the model''s name';
-COMMENT ON COLUMN reco.stat_models.provider IS 'cpu or cuda, where ONNX Runtime ran it; scan for the lists of a recommender';
-COMMENT ON COLUMN reco.stat_models.loads IS 'how often a connection loaded it';
-COMMENT ON COLUMN reco.stat_models.load_time IS 'of all loads, in milliseconds';
-COMMENT ON COLUMN reco.stat_models.runs IS 'how often it ran';
-COMMENT ON COLUMN reco.stat_models.rows IS 'texts, images, rows of a first input; users, baskets and items that got a list';
-COMMENT ON COLUMN reco.stat_models.tokens IS 'of texts; NULL for other models';
-COMMENT ON COLUMN reco.stat_models.mean_latency IS 'of a run, in milliseconds';
-COMMENT ON COLUMN reco.stat_models.p99_latency IS '99 of 100 runs took at most this, in milliseconds';
-COMMENT ON COLUMN reco.stat_models.bytes IS 'of the files that the last load took';
-COMMENT ON COLUMN reco.stat_models.stats_reset IS 'since when it is counted';
+COMMENT ON VIEW reco.stat_models IS 'statistics about loads and runs of models, over all sessions';
+COMMENT ON COLUMN reco.stat_models.model IS 'model name';
+COMMENT ON COLUMN reco.stat_models.provider IS 'cpu or cuda for ONNX Runtime, scan for recommenders';
+COMMENT ON COLUMN reco.stat_models.loads IS 'number of loads';
+COMMENT ON COLUMN reco.stat_models.load_time IS 'total load time in milliseconds';
+COMMENT ON COLUMN reco.stat_models.runs IS 'number of runs';
+COMMENT ON COLUMN reco.stat_models.rows IS 'number of inputs of all runs, such as texts, images or users';
+COMMENT ON COLUMN reco.stat_models.tokens IS 'number of input tokens; NULL for models without tokens';
+COMMENT ON COLUMN reco.stat_models.mean_latency IS 'mean time of a run in milliseconds';
+COMMENT ON COLUMN reco.stat_models.p99_latency IS '99th percentile of the time of a run in milliseconds';
+COMMENT ON COLUMN reco.stat_models.bytes IS 'size of its files at the last load in bytes';
+COMMENT ON COLUMN reco.stat_models.stats_reset IS 'time of the last reset';
 GRANT SELECT ON reco.stat_models TO PUBLIC;
 
 CREATE FUNCTION reco.reset_stat_models(model text DEFAULT NULL)
     RETURNS bigint LANGUAGE c VOLATILE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'reset_stat_models_wrapper';
--- What one role counts on, another must not set to 0.
+-- Statistics are shared by all roles.
 REVOKE ALL ON FUNCTION reco.reset_stat_models FROM PUBLIC;
-COMMENT ON FUNCTION reco.reset_stat_models IS 'sets the counts of one model of this database, or of all, to 0 and gives the number of rows';
+COMMENT ON FUNCTION reco.reset_stat_models IS 'statistics: reset the counters of a model, or of all models in the current database';
 
 CREATE FUNCTION reco.stat_progress()
     RETURNS TABLE (pid integer, datid oid, usesysid oid, function text, model text, phase text, done bigint, total bigint,
                    started timestamptz)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 ROWS 10
     AS 'MODULE_PATHNAME', 'stat_progress_wrapper';
-COMMENT ON FUNCTION reco.stat_progress IS 'the rows of the view reco.stat_progress';
+COMMENT ON FUNCTION reco.stat_progress IS 'statistics: information about progress of running calls';
 
 CREATE VIEW reco.stat_progress AS
 SELECT p.pid,
@@ -51,28 +51,28 @@ SELECT p.pid,
        p.started
   FROM reco.stat_progress() p
   LEFT JOIN pg_catalog.pg_database d ON d.oid = p.datid;
-COMMENT ON VIEW reco.stat_progress IS 'the long calls under way in this server, and how far each is; those the current role may see';
-COMMENT ON COLUMN reco.stat_progress.pid IS 'the process of the call';
-COMMENT ON COLUMN reco.stat_progress.datname IS 'the database of the call';
-COMMENT ON COLUMN reco.stat_progress.usename IS 'the role that logged in';
-COMMENT ON COLUMN reco.stat_progress.function IS 'the function that was called';
-COMMENT ON COLUMN reco.stat_progress.model IS 'the model that it uses or makes';
-COMMENT ON COLUMN reco.stat_progress.phase IS 'what it is doing';
-COMMENT ON COLUMN reco.stat_progress.done IS 'how much of the phase is done';
-COMMENT ON COLUMN reco.stat_progress.total IS 'how much there is; NULL where that is not known';
-COMMENT ON COLUMN reco.stat_progress.started IS 'when the call began';
+COMMENT ON VIEW reco.stat_progress IS 'progress of running calls that the current role may see';
+COMMENT ON COLUMN reco.stat_progress.pid IS 'process ID of the backend';
+COMMENT ON COLUMN reco.stat_progress.datname IS 'name of the database';
+COMMENT ON COLUMN reco.stat_progress.usename IS 'name of the session user';
+COMMENT ON COLUMN reco.stat_progress.function IS 'function that was called';
+COMMENT ON COLUMN reco.stat_progress.model IS 'model that it uses or creates';
+COMMENT ON COLUMN reco.stat_progress.phase IS 'current phase';
+COMMENT ON COLUMN reco.stat_progress.done IS 'units of the phase that are done';
+COMMENT ON COLUMN reco.stat_progress.total IS 'total units of the phase; NULL if unknown';
+COMMENT ON COLUMN reco.stat_progress.started IS 'start time of the call';
 GRANT SELECT ON reco.stat_progress TO PUBLIC;
 
--- The cache of models' files in the data directory.
+-- The cache of model files in the data directory.
 
 CREATE FUNCTION reco.cache_folders()
     RETURNS TABLE (folder text, bytes bigint, model text, version integer, databases oid[], prepared_here boolean, prepared_elsewhere integer)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 10000 ROWS 10
     AS 'MODULE_PATHNAME', 'cache_folders_wrapper';
--- The cache is that of all databases: what another has is not for everybody's eyes.
+-- The cache is shared by all databases of the cluster, so its contents are not visible to every role.
 REVOKE ALL ON FUNCTION reco.cache_folders FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION reco.cache_folders TO pg_read_all_stats;
-COMMENT ON FUNCTION reco.cache_folders IS 'the rows of the view reco.cache';
+COMMENT ON FUNCTION reco.cache_folders IS 'information about the cache of model files';
 
 CREATE VIEW reco.cache AS
 SELECT c.folder,
@@ -83,14 +83,14 @@ SELECT c.folder,
        c.prepared_here,
        c.prepared_elsewhere
   FROM reco.cache_folders() c;
-COMMENT ON VIEW reco.cache IS 'the folders of models'' files in the data directory: the version of this database in each, and the databases that need it';
-COMMENT ON COLUMN reco.cache.folder IS 'its name below pg_reco in the data directory';
-COMMENT ON COLUMN reco.cache.bytes IS 'of all files in it';
-COMMENT ON COLUMN reco.cache.model IS 'a model of this database whose files these are; NULL where there is none';
-COMMENT ON COLUMN reco.cache.version IS 'its version';
-COMMENT ON COLUMN reco.cache.databases IS 'that need the folder';
-COMMENT ON COLUMN reco.cache.prepared_here IS 'whether the graph is prepared for the ONNX Runtime and the processor of this connection';
-COMMENT ON COLUMN reco.cache.prepared_elsewhere IS 'how often the graph is prepared for others';
+COMMENT ON VIEW reco.cache IS 'folders in the cache of model files';
+COMMENT ON COLUMN reco.cache.folder IS 'name of the folder in the directory pg_reco of the data directory';
+COMMENT ON COLUMN reco.cache.bytes IS 'total size of its files in bytes';
+COMMENT ON COLUMN reco.cache.model IS 'model in the current database with these files, or NULL';
+COMMENT ON COLUMN reco.cache.version IS 'version of the model';
+COMMENT ON COLUMN reco.cache.databases IS 'databases that need the folder';
+COMMENT ON COLUMN reco.cache.prepared_here IS 'whether the graph is prepared for the current ONNX Runtime and processor';
+COMMENT ON COLUMN reco.cache.prepared_elsewhere IS 'number of graphs prepared for others';
 GRANT SELECT ON reco.cache TO pg_read_all_stats;
 
 CREATE FUNCTION reco.sweep_cache()
@@ -98,4 +98,4 @@ CREATE FUNCTION reco.sweep_cache()
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10
     AS 'MODULE_PATHNAME', 'sweep_cache_wrapper';
 REVOKE ALL ON FUNCTION reco.sweep_cache FROM PUBLIC;
-COMMENT ON FUNCTION reco.sweep_cache IS 'removes what no database needs from the cache of models'' files, and says what that was';
+COMMENT ON FUNCTION reco.sweep_cache IS 'remove files that no database needs from the cache of model files';

@@ -1,9 +1,8 @@
--- More interactions for users and items that have few.
+-- Synthetic interactions.
 
 CREATE FUNCTION reco.augment_interactions(source text, n bigint, method text DEFAULT 'mult_vae', model text DEFAULT NULL,
                                           options jsonb DEFAULT '{}', seed bigint DEFAULT 0)
     RETURNS TABLE (user_id text, item_id text, weight real)
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000 ROWS 10000
     AS 'MODULE_PATHNAME', 'augment_interactions_wrapper';
-COMMENT ON FUNCTION reco.augment_interactions IS
-    'likely pairs of users and items that a query does not give, for users and items that have few, with weights below the real ones';
+COMMENT ON FUNCTION reco.augment_interactions IS 'generate likely interactions for users and items with few of them';

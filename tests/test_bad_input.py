@@ -39,9 +39,9 @@ SOURCES = [
     (errors.NullValueNotAllowed, 'column "user_id" is null in row 2', "SELECT * FROM (VALUES (1, 1), (NULL, 1)) t(user_id, item_id)", "user_id IS NOT NULL"),
     (errors.NullValueNotAllowed, 'column "item_id" is null in row 1', "SELECT 1 AS user_id, NULL::int AS item_id", ""),
     (errors.NullValueNotAllowed, 'column "weight" is null', "SELECT 1 AS user_id, 1 AS item_id, NULL::real AS weight", ""),
-    (errors.InvalidParameterValue, 'user "7" and item "8" is NaN', "SELECT 7 AS user_id, 8 AS item_id, 'NaN'::float8 AS weight", "finite"),
+    (errors.InvalidParameterValue, 'user "7" and item "8": NaN', "SELECT 7 AS user_id, 8 AS item_id, 'NaN'::float8 AS weight", "finite"),
     (errors.InvalidParameterValue, "no rows with a weight above 0", "SELECT 7 AS user_id, 8 AS item_id, -1 AS weight", "at least one row"),
-    (errors.InvalidParameterValue, "is inf", "SELECT 7 AS user_id, 8 AS item_id, 'Infinity'::numeric AS weight", ""),
+    (errors.InvalidParameterValue, 'item "8": inf', "SELECT 7 AS user_id, 8 AS item_id, 'Infinity'::numeric AS weight", ""),
     (errors.InvalidParameterValue, "no rows with a weight above 0", "SELECT 7 AS user_id, 8 AS item_id, 0 AS weight", ""),
     (errors.DatatypeMismatch, 'column "user_id" has type boolean', "SELECT true AS user_id, 8 AS item_id", "text, bigint"),
     (errors.DatatypeMismatch, 'column "weight" has type text', "SELECT 1 AS user_id, 8 AS item_id, 'x'::text AS weight", "number"),
@@ -68,7 +68,7 @@ WRITES = [
 @pytest.mark.parametrize("source", WRITES)
 def test_a_source_that_is_no_query_that_only_reads(db, fails, source):
     db.execute("CREATE TABLE IF NOT EXISTS secret_log AS " + GOOD)
-    fails(errors.InvalidParameterValue, "source is no query that only reads", *train(source), hint="SELECT")
+    fails(errors.InvalidParameterValue, 'argument "source" must be a read-only query', *train(source), hint="SELECT")
     assert db.execute("SELECT count(*), to_regclass('t') FROM secret_log").fetchone() == (4, None)
     db.execute("DROP TABLE secret_log")
 
@@ -142,11 +142,11 @@ def test_options_and_names_that_do_not_exist(fails):
 def test_k_is_at_least_one_and_may_be_huge(db, rows, fails):
     db.execute("SELECT reco.train('small', %s)", [GOOD])
     for k in (0, -1):
-        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT * FROM reco.recommend('small', 1, %s)", k, hint="1 or more")
-        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT * FROM reco.recommend_all('small', %s)", k)
-        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT * FROM reco.similar_items('small', 10, %s)", k)
-        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT reco.top_k(1, 1, %s::int)", k)
-        fails(errors.InvalidParameterValue, f"k is {k}", "SELECT * FROM reco.evaluate('small', %s, %s::int)", GOOD, k)
+        fails(errors.InvalidParameterValue, f"invalid value for k: {k}", "SELECT * FROM reco.recommend('small', 1, %s)", k, hint="1 or more")
+        fails(errors.InvalidParameterValue, f"invalid value for k: {k}", "SELECT * FROM reco.recommend_all('small', %s)", k)
+        fails(errors.InvalidParameterValue, f"invalid value for k: {k}", "SELECT * FROM reco.similar_items('small', 10, %s)", k)
+        fails(errors.InvalidParameterValue, f"invalid value for k: {k}", "SELECT reco.top_k(1, 1, %s::int)", k)
+        fails(errors.InvalidParameterValue, f"invalid value for k: {k}", "SELECT * FROM reco.evaluate('small', %s, %s::int)", GOOD, k)
     assert len(rows("SELECT * FROM reco.recommend('small', 1, 2147483647)")) == 1
     assert len(rows("SELECT * FROM reco.recommend('small', 9, 2147483647)")) == 3
     assert len(rows("SELECT * FROM reco.similar_items('small', 10, 2147483647)")) == 2
@@ -164,7 +164,7 @@ def test_what_is_no_onnx_or_is_cut_short(fails):
     import_model = "SELECT reco.import_model('bad', %b)"
     whole = onnx_bytes("efficientnet-lite0")
     for broken in [b"", b"this is no model", bytes(1000), whole[: len(whole) // 2], whole[:100], linear()[:-5]]:
-        fails(errors.InvalidBinaryRepresentation, "this is no ONNX model", import_model, broken, hint=".onnx")
+        fails(errors.InvalidBinaryRepresentation, "invalid ONNX model", import_model, broken, hint=".onnx")
     fails(errors.InvalidParameterValue, 'unknown task "magic"', "SELECT reco.import_model('bad', %b, 'magic')", linear())
 
 
@@ -177,7 +177,7 @@ def test_graphs_that_need_other_files_or_operators(fails):
     tensor.raw_data = tensor.raw_data or b"\0\0\0\0"
     external_data_helper.set_external_data(tensor, "../../../../etc/passwd", 0, 4)
     tensor.ClearField("raw_data")
-    fails(errors.FeatureNotSupported, "lies in another file", import_model, model.SerializeToString(), hint="one file")
+    fails(errors.FeatureNotSupported, "is stored in an external file", import_model, model.SerializeToString(), hint="one file")
     fails(errors.ExternalRoutineException, "bad", import_model, linear(opset=9999))
 
 
@@ -185,10 +185,10 @@ def test_a_text_model_that_cannot_be_fed(fails):
     text = "SELECT reco.import_model('bad', %b, 'text_embedding', %b, %s::jsonb)"
     tokenizer = MODELS / "all-minilm-l6-v2" / "tokenizer.json"
     good = onnx_bytes("all-minilm-l6-v2")
-    fails(errors.FeatureNotSupported, "no input", text, linear(), tokenizer.read_bytes(), "{}")
-    fails(errors.InvalidBinaryRepresentation, "no tokenizer", text, good, b"{}", "{}")
+    fails(errors.FeatureNotSupported, "input .* does not exist", text, linear(), tokenizer.read_bytes(), "{}")
+    fails(errors.InvalidBinaryRepresentation, "invalid tokenizer", text, good, b"{}", "{}")
     fails(errors.InvalidParameterValue, "config", text, good, tokenizer.read_bytes(), '{"max_len": 3}')
-    fails(errors.FeatureNotSupported, "no output", text, good, tokenizer.read_bytes(), '{"output": "x"}')
+    fails(errors.FeatureNotSupported, 'output "x" does not exist', text, good, tokenizer.read_bytes(), '{"output": "x"}')
     fails(errors.InvalidParameterValue, "tokenizer", "SELECT reco.import_model('bad', %b, 'text_embedding')", good)
 
 
@@ -198,10 +198,10 @@ def test_wrong_input_shapes(db, fails):
         ('{"x": [[1, 2, 3]]}', r"shape \[1, 3\]"),
         ('{"x": [1, 2]}', "shape"),
         ('{"x": [[1, 2], [3]]}', "different lengths"),
-        ('{"x": [["a", "b"]]}', "no number"),
+        ('{"x": [["a", "b"]]}', "not a number"),
         ("{}", "is missing"),
         ('{"x": [[1, 2]], "z": 1}', "does not exist"),
-        ("[]", "no JSON object"),
+        ("[]", "inputs must be a JSON object"),
     ]:
         fails(errors.InvalidParameterValue, message, "SELECT reco.predict('shapes', %s::jsonb)", inputs, hint="float")
     db.execute("SELECT reco.drop_model('shapes')")
@@ -213,24 +213,24 @@ def test_a_text_of_a_megabyte_is_cut_and_embedded(scalar, fails):
             assert len(scalar("SELECT reco.embed(%s, %s)", text, model)) in (384, 512)
     # What has no tokens to speak of would have to be read to its end.
     for text in ["x" * 1_050_000, " " * 1_050_000]:
-        fails(errors.ProgramLimitExceeded, "1050000 bytes to be read, and the limit is 131072 bytes", "SELECT reco.embed(%s)", text, hint="left")
+        fails(errors.ProgramLimitExceeded, "1050000 bytes to be read, but the limit is 131072 bytes", "SELECT reco.embed(%s)", text, hint="left")
 
 
 def test_an_image_that_is_none(fails):
     for image in [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", bytes(10_000)]:
-        fails(errors.InvalidBinaryRepresentation, "the image cannot be read", "SELECT reco.embed_image(%b)", image, hint="PNG")
+        fails(errors.InvalidBinaryRepresentation, "could not read image", "SELECT reco.embed_image(%b)", image, hint="PNG")
 
 
 def test_vectors_that_do_not_fit(fails):
-    fails(errors.lookup("2202E"), "2 and of 3 dimensions", "SELECT reco.cosine_similarity('{1,2}', '{1,2,3}')", hint="same model")
-    fails(errors.InvalidParameterValue, "NULL elements", "SELECT reco.dot_product('{1,NULL}', '{1,2}')")
+    fails(errors.lookup("2202E"), "different vector dimensions 2 and 3", "SELECT reco.cosine_similarity('{1,2}', '{1,2,3}')", hint="same model")
+    fails(errors.InvalidParameterValue, 'vector "a" must not contain nulls', "SELECT reco.dot_product('{1,NULL}', '{1,2}')")
     fails(errors.InvalidParameterValue, "NaN", "SELECT reco.dot_product('{1,NaN}', '{1,2}')")
-    fails(errors.InvalidParameterValue, "without elements", "SELECT reco.dot_product('{}', '{}')")
-    fails(errors.lookup("2202E"), "1 and of 2", "SELECT reco.mean_embedding(e) FROM (VALUES ('{1}'::real[]), ('{1,2}')) t(e)")
+    fails(errors.InvalidParameterValue, 'vector "a" must not be empty', "SELECT reco.dot_product('{}', '{}')")
+    fails(errors.lookup("2202E"), "different vector dimensions 1 and 2", "SELECT reco.mean_embedding(e) FROM (VALUES ('{1}'::real[]), ('{1,2}')) t(e)")
     fails(errors.InvalidParameterValue, "weights", "SELECT reco.fuse('{1}', '{2}', weights => '{1,-1}')")
     fails(errors.InvalidParameterValue, "method", "SELECT reco.fuse('{1}', '{2}', method => 'blend')")
-    fails(errors.InvalidParameterValue, "score is NaN", "SELECT reco.top_k(1, 'NaN', 3)")
-    fails(errors.InvalidParameterValue, "k is", "SELECT reco.top_k(i, i, i) FROM generate_series(1, 3) i")
+    fails(errors.InvalidParameterValue, "invalid value for score: NaN", "SELECT reco.top_k(1, 'NaN', 3)")
+    fails(errors.InvalidParameterValue, "k must be the same in every row", "SELECT reco.top_k(i, i, i) FROM generate_series(1, 3) i")
 
 
 def test_embed_query_without_its_columns(fails):
@@ -250,15 +250,15 @@ def test_a_time_without_end_is_named_where_ages_count(fails, db, scalar, kind):
     for algorithm in ("popularity", "ials"):
         fails(
             errors.DatetimeFieldOverflow,
-            'column "ts" is infinity in row 2 of the source',
+            'column "ts" is infinite in row 2 of the source',
             f"SELECT reco.train('endless', %s, '{algorithm}', half_life => '30 days')",
             source,
             hint="isfinite(ts)",
         )
-    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinity', "SELECT * FROM reco.tune(%s, half_life => '1 day')", source, hint="isfinite")
-    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinity', "SELECT * FROM reco.cross_validate(%s, half_life => '1 day')", source, hint="isfinite")
+    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinite', "SELECT * FROM reco.tune(%s, half_life => '1 day')", source, hint="isfinite")
+    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinite', "SELECT * FROM reco.cross_validate(%s, half_life => '1 day')", source, hint="isfinite")
     option = f"{source} WHERE ts <> '-infinity'"
-    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinity', *train(option, "popularity", '{"half_life": 30}'), hint="isfinite")
+    fails(errors.DatetimeFieldOverflow, 'column "ts" is infinite', *train(option, "popularity", '{"half_life": 30}'), hint="isfinite")
     # Without ages a time is only an order; and what is infinitely old counts nothing, as what has no time does.
     assert scalar("SELECT reco.train('endless', %s, 'popularity')", source) == 1
     finite = f"{source} WHERE ts <> 'infinity' OR ts IS NULL"
@@ -273,7 +273,7 @@ def nested(levels):
 
 def test_json_that_is_nested_too_deep_is_refused_in_plain_words(fails, db):
     db.execute("SELECT reco.import_model('linear_json', %b)", [linear()])
-    message = "a jsonb argument is nested more than 127 levels deep"
+    message = "jsonb argument is nested more than 127 levels deep"
     for levels in (128, 129, 5000):
         deep = f'{{"factors": {nested(levels - 1)}}}'
         fails(errors.InvalidParameterValue, message, *train(GOOD, options=deep), hint="at most 127")

@@ -65,17 +65,17 @@ def test_vectors_without_any_type(db):
     )
     assert db.execute("SELECT reco.cosine_similarity(NULL, NULL), reco.fuse('{1}', '{1}')").fetchone()[0] is None
     for empty in ([], "{}", numpy.zeros(0).tolist()):
-        with pytest.raises(psycopg.errors.InvalidParameterValue, match="a is a vector without elements"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match='vector "a" must not be empty'):
             db.execute("SELECT reco.cosine_similarity(%s, %s)", [empty, empty])
-        with pytest.raises(psycopg.errors.InvalidParameterValue, match="b is a vector without elements"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match='vector "b" must not be empty'):
             db.execute("SELECT reco.dot_product(%s, %s)", [A, empty])
 
 
 def test_a_number_too_large_for_a_vector_is_named(db):
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="an element of a vector is 1e39|1000000") as error:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="vector element (1e39|1000000)") as error:
         db.execute("SELECT reco.cosine_similarity(%s, %s)", [[1e39], [1.0]])
     assert "fit real" in error.value.diag.message_hint
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="NULL elements"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="must not contain nulls"):
         db.execute("SELECT reco.cosine_similarity(%s, %s)", [[1.0, None], A])
 
 
@@ -111,10 +111,10 @@ def test_baskets_without_a_type_and_empty_ones(db, shop):
     popular = db.execute(query, ["{}", None]).fetchall()
     assert len(popular) == 5
     assert db.execute(query, [[], []]).fetchall() == db.execute(query, [[], None]).fetchall() == popular
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="item_ids is an array of double precision") as error:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='"item_ids" must not be an array of double precision') as error:
         db.execute(query, [[0.5], None])
     assert "array of text, bigint" in error.value.diag.message_hint
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match=r"item_ids\[2\] is null"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='argument "item_ids" must not contain nulls'):
         db.execute(query, [[1, None], None])
 
 
@@ -126,7 +126,7 @@ def test_a_list_that_came_as_one_text_is_warned_of_once_a_statement(db):
     for call in ("SELECT reco.embed(%s, 'driver_texts')", "SELECT count(*) FROM reco.augment_text(%s, 1, 'swap')"):
         db.execute(call, [["red", "wine"]])
         ((message, hint),) = said
-        assert message.endswith("takes an array that came without its type as one text") and "::text[]" in hint
+        assert message.endswith("looks like an array but has type text") and "::text[]" in hint
         said.clear()
     db.execute("SELECT reco.embed(t, 'driver_texts') FROM (VALUES ('{a}'), ('{b,c}'), ('{}')) v (t)")
     assert len(said) == 1
@@ -150,5 +150,5 @@ def test_items_are_denied_by_ids_of_every_type(db, shop, deny):
         every = {item for (item,) in db.execute(call, [[]])}
         assert {item for (item,) in db.execute(call.replace(", deny => %s", ""))} == {item for (item,) in db.execute(call, [None])} == every
         assert {item for (item,) in db.execute(call, [deny])} == every - {"3", "7"}
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="deny is an array of double precision"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='"deny" must not be an array of double precision'):
         db.execute("SELECT reco.recommend('drivers', 5, deny => %s)", [[0.5]])

@@ -363,30 +363,30 @@ def test_old_calls_give_what_they_gave(rows):
 @pytest.mark.parametrize(
     "arguments, state, said, hint",
     [
-        ("'by_ials', 'TABLE held_out', 0", "22023", "k is 0", "1 or more"),
-        ("'by_ials', NULL", "22023", "test is null", "must be given"),
-        ("NULL, 'TABLE held_out'", "22023", "model is null", "must be given"),
+        ("'by_ials', 'TABLE held_out', 0", "22023", "invalid value for k: 0", "1 or more"),
+        ("'by_ials', NULL", "22023", 'argument "test" must not be null', "Pass a value"),
+        ("NULL, 'TABLE held_out'", "22023", 'argument "model" must not be null', "Pass a value"),
         ("'none', 'TABLE held_out'", "42704", "does not exist", "reco.models"),
         ("'by_ials', 'SELECT * FROM held_out WHERE false'", "22023", "no rows", "at least one row"),
         ("'by_ials', 'SELECT user_id FROM held_out'", "42703", "no column \"item_id\"", "AS item_id"),
         ("'by_ials', 'SELECT 99999 AS user_id, item_id FROM held_out'", "22023", "without a pair", "trained on"),
         ("'by_ials', 'TABLE held_out', metrics => '{ndgc}'", "22023", 'unknown metric "ndgc"', "ndcg"),
-        ("'by_ials', 'TABLE held_out', metrics => '{ndcg,NULL}'", "22023", "a null", "NULL"),
+        ("'by_ials', 'TABLE held_out', metrics => '{ndcg,NULL}'", "22023", 'argument "metrics" must not contain nulls', "NULL"),
         ("'by_ials', 'TABLE held_out', segments => '{weekdays}'", "22023", 'unknown kind of segment "weekdays"', "users, items"),
-        ("'by_ials', 'TABLE held_out', sampled_negatives => 0", "22023", "sampled_negatives is 0", "1 or more"),
-        ("'by_ials', 'TABLE held_out', sampled_negatives => 5, negatives => 'TABLE held_out'", "22023", "together with negatives", "either"),
-        ("'by_ials', 'TABLE held_out', sampled_negatives => 5, metrics => '{coverage}'", "22023", "coverage for lists of candidates", "negatives"),
-        ("'by_ials', 'TABLE held_out', negatives => 'SELECT 99999 AS user_id, 1 AS item_id'", "22023", "negatives is a query without a candidate", "did not take"),
-        ("'by_ials', 'TABLE held_out', bootstrap => -1", "22023", "bootstrap is -1", "resamples"),
-        ("'by_ials', 'TABLE held_out', bootstrap => 10, confidence => 95", "22023", "confidence is 95", "0.95"),
+        ("'by_ials', 'TABLE held_out', sampled_negatives => 0", "22023", "invalid value for sampled_negatives: 0", "1 or more"),
+        ("'by_ials', 'TABLE held_out', sampled_negatives => 5, negatives => 'TABLE held_out'", "22023", 'both "negatives" and "sampled_negatives"', "either"),
+        ("'by_ials', 'TABLE held_out', sampled_negatives => 5, metrics => '{coverage}'", "22023", 'metric "coverage" is not defined for lists of candidates', "negatives"),
+        ("'by_ials', 'TABLE held_out', negatives => 'SELECT 99999 AS user_id, 1 AS item_id'", "22023", "invalid value for negatives: a query without a candidate", "did not take"),
+        ("'by_ials', 'TABLE held_out', bootstrap => -1", "22023", "invalid value for bootstrap: -1", "resamples"),
+        ("'by_ials', 'TABLE held_out', bootstrap => 10, confidence => 95", "22023", "invalid value for confidence: 95", "0.95"),
         ("'by_ials', 'TABLE held_out', history => 'SELECT user_id, item_id, ''NaN''::real AS weight FROM held_out'", "22023", "NaN", "finite"),
-        ("'by_ials', 'DELETE FROM held_out RETURNING *'", "22023", "only reads", "SELECT"),
+        ("'by_ials', 'DELETE FROM held_out RETURNING *'", "22023", "must be a read-only query", "SELECT"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(rows, arguments, state, said, hint):
     for function in (f"reco.evaluate({arguments})", f"reco.compare_models('by_popularity', {arguments})"):
         if "NULL, " in arguments and "compare" in function:
-            said = "model_b is null"
+            said = 'argument "model_b" must not be null'
         with pytest.raises(psycopg.Error, match=said) as error:
             rows(f"SELECT * FROM {function}")
         assert error.value.sqlstate == state and hint in error.value.diag.message_hint
@@ -394,16 +394,16 @@ def test_what_cannot_be_evaluated_is_said(rows, arguments, state, said, hint):
 
 def test_what_cannot_be_cross_validated_is_said(rows):
     for arguments, said in [
-        ("'TABLE trained', folds => 1", "folds is 1"),
-        ("'TABLE trained', folds => -3", "folds is"),
-        ("'TABLE trained', folds => 1000000", "folds is 1000000"),
+        ("'TABLE trained', folds => 1", "invalid value for folds: 1"),
+        ("'TABLE trained', folds => -3", "invalid value for folds"),
+        ("'TABLE trained', folds => 1000000", "invalid value for folds: 1000000"),
         ("'TABLE trained', 'magic'", "unknown algorithm"),
-        ("'TABLE trained', k => 0", "k is 0"),
+        ("'TABLE trained', k => 0", "invalid value for k: 0"),
         ("'TABLE trained', metrics => '{x}'", "unknown metric"),
         ("'TABLE trained', options => '{\"facters\": 3}'", "unknown option"),
         ("'SELECT * FROM trained WHERE false'", "no rows"),
         ("'SELECT i AS user_id, i AS item_id FROM generate_series(1, 9) i'", "without a pair"),
-        ("NULL", "source is null"),
+        ("NULL", 'argument "source" must not be null'),
     ]:
         with pytest.raises(errors.InvalidParameterValue, match=said):
             rows(f"SELECT * FROM reco.cross_validate({arguments})")

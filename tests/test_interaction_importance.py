@@ -92,33 +92,33 @@ def test_one_row_has_a_score(rows, method):
 
 BAD = [
     ("method => 'loss', source => 'TABLE fields'", errors.InvalidParameterValue, 'unknown method "loss"'),
-    ("method => NULL, source => 'TABLE fields'", errors.InvalidParameterValue, "method is null"),
-    ("method => 'auto'", errors.InvalidParameterValue, "model is null, and so is source"),
-    ("'m', source => 'TABLE fields'", errors.InvalidParameterValue, "model is given together with source"),
+    ("method => NULL, source => 'TABLE fields'", errors.InvalidParameterValue, 'argument "method" must not be null'),
+    ("method => 'auto'", errors.InvalidParameterValue, 'either "model" or "source" must be specified'),
+    ("'m', source => 'TABLE fields'", errors.InvalidParameterValue, 'cannot specify both "model" and "source"'),
     ("'m'", errors.UndefinedObject, 'model "m" does not exist'),
     ("source => 'TABLE fields LIMIT 0'", errors.InvalidParameterValue, "the source has no rows"),
     ("source => 'SELECT 1 AS user_id'", errors.UndefinedColumn, 'the source has no column "item_id"'),
     (
         "source => $$SELECT 1 AS user_id, 2 AS item_id, 'NaN'::float8 AS weight$$",
         errors.InvalidParameterValue,
-        'the weight of user "1" and item "2" is NaN',
+        'invalid weight for user "1" and item "2": NaN',
     ),
     (
         "source => 'SELECT 1 AS user_id, 2 AS item_id, -1 AS weight'",
         errors.InvalidParameterValue,
         "the source has no rows with a weight above 0",
     ),
-    ("source => 'TABLE fields', method => 'knn_shapley'", errors.InvalidParameterValue, "validation is null"),
-    ("source => 'TABLE fields', validation => 'TABLE fields'", errors.InvalidParameterValue, "validation is given"),
+    ("source => 'TABLE fields', method => 'knn_shapley'", errors.InvalidParameterValue, 'method "knn_shapley" requires the argument "validation"'),
+    ("source => 'TABLE fields', validation => 'TABLE fields'", errors.InvalidParameterValue, 'cannot specify "validation" for method "auto"'),
     (
         "source => 'TABLE fields', method => 'knn_shapley', validation => 'TABLE fields'",
         errors.InvalidParameterValue,
-        "validation is without a pair to judge by",
+        "invalid value for validation: without a pair to judge by",
     ),
     (
         "source => 'TABLE fields', method => 'knn_shapley', validation => 'SELECT -1 AS user_id, -1 AS item_id'",
         errors.InvalidParameterValue,
-        "validation is without a pair to judge by",
+        "invalid value for validation: without a pair to judge by",
     ),
     (
         "source => 'TABLE fields', options => '{\"epocs\": 3}'",
@@ -128,7 +128,7 @@ BAD = [
     (
         "source => 'TABLE fields', options => '{\"runs\": 0}'",
         errors.InvalidParameterValue,
-        'option "runs" is 0',
+        'invalid value for option "runs": 0',
     ),
     ("source => 'DELETE FROM fields RETURNING *'", errors.DatabaseError, None),
 ]  # fmt: skip
@@ -153,7 +153,7 @@ def test_only_its_owner_has_a_model_s_source_read(db, role):
         with pytest.raises(errors.InsufficientPrivilege, match='permission denied for model "garden"'):
             passerby.execute(call)
         gardener.execute("SELECT reco.grant_model('garden', 'passerby', 'read')")
-        with pytest.raises(errors.InsufficientPrivilege, match='only the owner of model "garden"'):
+        with pytest.raises(errors.InsufficientPrivilege, match='must be owner of model "garden"'):
             passerby.execute(call)
         with pytest.raises(errors.InsufficientPrivilege, match="permission denied for table fields"):
             passerby.execute("SELECT * FROM reco.interaction_importance(source => 'SELECT * FROM public.fields')")

@@ -67,9 +67,9 @@ def test_a_users_own_model_runs_after_one_call(scalar, model):
     assert got == {"y": [[2.0, 4.0], [6.0, 8.0]], "shape": [2, 2]}
 
 
-@pytest.mark.parametrize(("task", "function"), [("recommendation", "reco.train "), ("synthesis", "reco.train_synthesizer ")])
+@pytest.mark.parametrize(("task", "function"), [("recommendation", "reco.train,"), ("synthesis", "reco.train_synthesizer,")])
 def test_what_training_makes_is_not_imported(db, task, function):
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"task is {task}") as error:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=f'cannot import a model with task "{task}"') as error:
         db.execute("SELECT reco.import_model('imported', %b, %s)", [linear(), task])
     assert function in error.value.diag.message_hint
 
@@ -91,7 +91,7 @@ def test_versions_are_promoted_rolled_back_and_dropped(rows, scalar, db, model):
     db.execute("SELECT reco.promote_model('linear', 1)")
     assert scalar(predict) == 2
     assert rows("SELECT version, in_use FROM reco.models WHERE name = 'linear' ORDER BY 1") == [(1, True), (2, False)]
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="in use"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="because it is in use"):
         db.execute("SELECT reco.drop_model('linear', 1)")
     db.execute("SELECT reco.drop_model('linear', 2)")
     with pytest.raises(psycopg.errors.UndefinedObject, match="no version 2") as error:
@@ -134,7 +134,7 @@ def test_a_model_is_its_owners_until_granted(role, db, scalar):
         "SELECT reco.grant_model('private', 'public')",
         "SELECT reco.import_model('private', reco.export_model('private'))",
     ]:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="only the owner"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="must be owner of model"):
             other.execute(statement)
     owner.execute("SELECT reco.revoke_model('private', 'model_reader')")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -204,7 +204,7 @@ def test_a_build_for_the_cpu_says_nothing_of_cuda_until_it_is_asked_for(connect)
     connection.execute("SELECT reco.embed('b', 'use-multilingual-v3')")
     assert notices == []
     connection.execute("SET reco.execution_provider = 'cuda'")
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="CUDA cannot be used: .*") as error:
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="CUDA is not available: .*") as error:
         connection.execute("SELECT reco.embed('a')")
     assert "reco.execution_provider" in error.value.diag.message_hint
     connection.execute("SET reco.execution_provider = 'cpu'")

@@ -416,7 +416,7 @@ def unshared():
     ],
 )
 def test_without_preloading_who_asks_is_told_what_to_do(unshared, statement, name):
-    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f"{name} needs shared memory") as error:
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f'{name} requires pg_reco to be loaded via "shared_preload_libraries"') as error:
         unshared.execute(statement)
     assert "shared_preload_libraries" in error.value.diag.message_hint
 

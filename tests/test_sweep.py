@@ -8,7 +8,7 @@ import pytest
 import tiny
 from cluster import Cluster, own
 
-UNNAMED = "no database names it"
+UNNAMED = "not needed by any database"
 PREDICT = "SELECT reco.predict(%s, '{\"x\": [[1, 2]]}')"
 
 
@@ -154,7 +154,7 @@ def test_a_sweep_takes_half_made_folders_and_graphs_prepared_elsewhere(cluster, 
     shown = [(folder, True, "linear", True, 1), (left, True, None, False, 0)]
     assert sorted(db.execute(query, [folder]).fetchall()) == shown
     got = sorted(db.execute("SELECT folder, bytes, why FROM reco.sweep_cache()").fetchall())
-    assert got == [(left, 1000, "begun and never finished"), (elsewhere, 1000, "prepared for another ONNX Runtime or processor")]
+    assert got == [(left, 1000, "unfinished"), (elsewhere, 1000, "prepared for another ONNX Runtime or processor")]
     assert not (root / left).exists() and not (root / elsewhere).exists()
     with cluster.connect() as fresh:
         assert tiny.answers(fresh) == expected

@@ -178,12 +178,12 @@ def test_a_dump_of_an_updated_database_has_what_was_granted_since_and_a_fresh_in
     ("done", "said"),
     [
         ("ALTER SCHEMA reco OWNER TO squatter", 'schema "reco" is owned by role "squatter"'),
-        ("GRANT CREATE ON SCHEMA reco TO squatter", 'role "squatter" may create objects in schema "reco"'),
+        ("GRANT CREATE ON SCHEMA reco TO squatter", 'role "squatter" can create objects in schema "reco"'),
         (
             """GRANT CREATE ON SCHEMA reco TO squatter; SET ROLE squatter;
                CREATE FUNCTION reco.train(name varchar) RETURNS integer LANGUAGE sql AS 'SELECT 1';
                RESET ROLE; REVOKE CREATE ON SCHEMA reco FROM squatter""",
-            r'schema "reco" holds function reco.train\(character varying\), which another role owns',
+            r'schema "reco" contains function reco.train\(character varying\), which is owned by another role',
         ),
     ],
     ids=["owns", "may create", "has created"],
@@ -261,7 +261,7 @@ def test_a_view_over_functions_of_other_list_types_outlives_an_update(fresh):
 def test_a_newer_library_says_that_the_objects_are_older(fresh, version):
     connection = fresh()
     connection.execute(f"CREATE EXTENSION pg_reco VERSION '{version}'")
-    said = f"library is version {CURRENT} and its SQL objects are version {version}"
+    said = f"library is version {CURRENT}, but its SQL objects are version {version}"
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=re.escape(said)) as error:
         connection.execute("SELECT reco.embed('x')")
     assert f"ALTER EXTENSION pg_reco UPDATE TO '{CURRENT}'" in error.value.diag.message_hint

@@ -1,13 +1,14 @@
-//! Prepares one ONNX graph for this processor, in a process of its own:
+//! Prepares an ONNX graph for this processor in a separate process:
 //!
 //!     pg_reco_prepare LIBRARY SOURCE TARGET LIMIT prepack|plain
 //!     pg_reco_prepare LIBRARY SOURCE DEVICE LIMIT cuda
 //!
-//! loads ONNX Runtime from LIBRARY, writes the graph SOURCE, optimised, to TARGET with its weights, prepacked or not, in a file
-//! `weights` beside it, then loads what it has written and runs it on made-up inputs; with `cuda` it loads SOURCE on that CUDA device and
-//! runs it there, and writes nothing. Status 0: done. Status 1: it cannot be
-//! done, and why is on stderr. Status 2: CUDA does not work here. Ended by a signal: the graph crashes ONNX Runtime. LIMIT is how many bytes of memory, and
-//! of files, the process may take; it is the first to go when the machine runs out of memory.
+//! The program loads ONNX Runtime from LIBRARY. It optimises the graph SOURCE, writes it to TARGET and its weights, prepacked or not, to a file
+//! `weights` beside it, then loads the result and runs it on trial inputs. With `cuda` it loads and runs SOURCE on the CUDA device DEVICE and
+//! writes nothing.
+//!
+//! Exit status: 0 for success, 1 for an error (message on stderr), 2 if CUDA is not available. A signal means that the graph crashes ONNX
+//! Runtime. LIMIT is the maximum memory and file size in bytes. The process is the first one that the kernel kills when memory runs out.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -23,22 +24,22 @@ use ort::value::{Tensor, TensorElementType, ValueType};
 
 const WEIGHTS: &str = "weights";
 
-/// Weights smaller than this stay in the graph, bytes.
-const SMALLEST_SHARED: &str = "1024";
+/// Minimum size in bytes of weights that are moved out of the graph.
+const MIN_SHARED_SIZE: &str = "1024";
 
-/// Seconds of computing, after which the graph is taken for one that never ends.
-const LONGEST: libc::rlim_t = 300;
+/// Maximum CPU time in seconds; a graph that takes longer is considered endless.
+const MAX_SECONDS: libc::rlim_t = 300;
 
-/// An input of more elements than this is not made up.
-const MOST_ELEMENTS: usize = 1 << 24;
+/// Maximum number of elements of a trial input.
+const MAX_ELEMENTS: usize = 1 << 24;
 
-/// Lengths of open dimensions, and what fills the inputs.
+/// Lengths of open dimensions and values of the elements, for each trial run.
 const TRIALS: [(usize, u8); 3] = [(1, 0), (2, 1), (0, 0)];
 
-/// The status that says that CUDA does not work here.
+/// Exit status if CUDA is not available.
 const NO_CUDA: u8 = 2;
 
-/// How ONNX Runtime says that there is no more memory.
+/// Parts of ONNX Runtime's messages on lack of memory.
 const OUT_OF_MEMORY: [&str; 3] = ["bad_alloc", "bad allocation", "Failed to allocate"];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -49,8 +50,8 @@ fn main() -> ExitCode {
         eprintln!("usage: pg_reco_prepare LIBRARY SOURCE TARGET|DEVICE LIMIT prepack|plain|cuda");
         return ExitCode::FAILURE;
     };
-    // Bindings that meet what they thought impossible, as a shape of -2, say so and no more.
-    std::panic::set_hook(Box::new(|panic| eprintln!("{}", panic.payload_as_str().unwrap_or("it makes no sense"))));
+    // Bindings panic on invalid data such as a dimension of -2: only the message is shown.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{}", panic.payload_as_str().unwrap_or("unknown error"))));
     let (library, source, limit) = (Path::new(library), Path::new(source), limit.to_string_lossy());
     let outcome = match mode.as_encoded_bytes() {
         b"cuda" => on_cuda(library, source, &target.to_string_lossy(), &limit),
@@ -79,7 +80,7 @@ fn run(library: &Path, source: &Path, target: &Path, limit: &str, prepack: bool)
     let mut builder = builder(&environment)?.with_optimized_model_path(target).map_err(ort::Error::<()>::from)?;
     for (key, value) in [
         ("session.optimized_model_external_initializers_file_name", WEIGHTS),
-        ("session.optimized_model_external_initializers_min_size_in_bytes", SMALLEST_SHARED),
+        ("session.optimized_model_external_initializers_min_size_in_bytes", MIN_SHARED_SIZE),
         ("session.save_external_prepacked_constant_initializers", if prepack { "1" } else { "0" }),
     ] {
         builder = builder.with_config_entry(key, value).map_err(ort::Error::<()>::from)?;
@@ -89,7 +90,7 @@ fn run(library: &Path, source: &Path, target: &Path, limit: &str, prepack: bool)
     try_out(builder.map_err(ort::Error::<()>::from)?.commit_from_file(target)?)
 }
 
-/// Whether the graph could be tried out on CUDA; false where CUDA does not work here, and why is on stderr.
+/// Runs the graph on CUDA. Returns false, with a message on stderr, if CUDA is not available.
 fn on_cuda(library: &Path, source: &Path, device: &str, limit: &str) -> Result<bool> {
     confine(limit.parse()?, false)?;
     let environment = start(library)?;
@@ -102,13 +103,13 @@ fn on_cuda(library: &Path, source: &Path, device: &str, limit: &str) -> Result<b
     Ok(true)
 }
 
-/// One thread: what is prepared does not depend on their number, and many would only wait for each other here.
+/// A builder with one thread: the result does not depend on the number of threads.
 fn builder(environment: &Environment) -> Result<SessionBuilder> {
     let builder = Session::builder(environment)?.with_intra_threads(1).map_err(ort::Error::<()>::from)?;
     Ok(builder.with_log_level(ort::logging::LogLevel::Fatal).map_err(ort::Error::<()>::from)?)
 }
 
-/// Runs the graph on made-up inputs. It may well refuse them; what matters is that the process lives on.
+/// Runs the graph on trial inputs. It may return an error; only a crash or lack of memory matters.
 fn try_out(mut session: Session) -> Result<()> {
     for (length, fill) in TRIALS {
         let inputs: Option<Vec<(Cow<str>, SessionInputValue)>> = session
@@ -120,17 +121,17 @@ fn try_out(mut session: Session) -> Result<()> {
         if let Err(refused) = session.run(inputs)
             && OUT_OF_MEMORY.iter().any(|said| refused.message().contains(said))
         {
-            return Err(format!("it asks for too much memory: {}", refused.message()).into());
+            return Err(format!("out of memory: {}", refused.message()).into());
         }
     }
     Ok(())
 }
 
-/// A tensor of the type that an input takes, `length` long where it may be of any length, each element `fill`.
+/// A tensor for an input, with `length` for open dimensions and all elements `fill`.
 fn made_up(input: &ValueType, length: usize, fill: u8) -> Option<SessionInputValue<'static>> {
     let ValueType::Tensor { ty, shape, .. } = input else { return None };
     let shape: Vec<usize> = shape.iter().map(|&d| usize::try_from(d).unwrap_or(length)).collect();
-    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS)?;
+    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS)?;
     macro_rules! of {
         ($t:ty) => {
             Tensor::<$t>::from_array((shape, vec![<$t>::from(fill); elements])).ok()?.into()
@@ -155,9 +156,9 @@ fn made_up(input: &ValueType, length: usize, fill: u8) -> Option<SessionInputVal
     })
 }
 
-/// Bounds what this process can do to others: memory, disk, what it holds open, how long it may outlive its parent.
+/// Limits the effect of this process on others: memory, disk, open files, and lifetime after its parent.
 ///
-/// CUDA maps far more than it takes: there the memory is not bounded, but the first to be taken back.
+/// CUDA maps far more memory than it uses, so memory is not limited there.
 fn confine(limit: u64, memory: bool) -> Result<()> {
     // SAFETY: system calls on this process itself with plain arguments, before any thread is started.
     unsafe {
@@ -169,7 +170,7 @@ fn confine(limit: u64, memory: bool) -> Result<()> {
         for (resource, most) in [
             (libc::RLIMIT_DATA, if memory { limit } else { libc::RLIM_INFINITY }),
             (libc::RLIMIT_FSIZE, limit),
-            (libc::RLIMIT_CPU, LONGEST),
+            (libc::RLIMIT_CPU, MAX_SECONDS),
             (libc::RLIMIT_CORE, 0),
         ] {
             // What is beyond the first is a signal that says why, where there is one; beyond the second the end.

@@ -1,7 +1,8 @@
-//! Arrays: `real[]` as slices, arrays of other numbers and of ids, `reco.scored_item[]` from rows; and one row.
+//! Arrays (`real[]` as slices, arrays of other numbers and of ids, `reco.scored_item[]`) and composite values.
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::fmt::Display;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyArray, AnyElement, Array, FromDatum, Internal, IntoDatum, PgLogLevel, PgSqlErrorCode, pg_sys};
@@ -11,24 +12,24 @@ use crate::pg::ids::any_text;
 use crate::pg::row::{Field, type_name};
 use runtime::error::{Error, Result};
 
-/// The values of a vector argument without a copy. A vector has one dimension, at least one element, no NULL, and
-/// finite elements.
-pub fn vector<'a>(array: &'a Array<'_, f32>, name: &str) -> Result<&'a [f32]> {
-    let hint = "Give a real[] of finite numbers, as reco.embed returns it.";
+/// The elements of a vector, which errors call `what`, without a copy. A vector has one dimension, at least one element, no NULL, and only finite
+/// elements.
+pub fn vector<'a>(array: &'a Array<'_, f32>, what: impl Display) -> Result<&'a [f32]> {
+    let hint = "A vector is a one-dimensional real[] of finite numbers, as returned by reco.embed.";
     if array.contains_nulls() {
-        return Err(Error::argument(name, "a vector with NULL elements", hint));
+        return Err(Error::invalid(format!("{what} must not contain nulls"), hint));
     }
-    let values = array.as_slice().map_err(|e| Error::argument(name, format!("no vector ({e})"), hint))?;
+    let values = array.as_slice().map_err(|e| Error::invalid(format!("{what} is not a vector: {e}"), hint))?;
     if values.is_empty() {
-        return Err(Error::argument(name, "a vector without elements", hint));
+        return Err(Error::invalid(format!("{what} must not be empty"), hint));
     }
     if let Some(value) = values.iter().find(|v| !v.is_finite()) {
-        return Err(Error::argument(name, format!("a vector with an element {value}"), hint));
+        return Err(Error::invalid(format!("{what} must not contain {value}"), hint));
     }
     Ok(values)
 }
 
-/// The elements of an array of numbers of any type, as a vector has them.
+/// The elements of an array of any numeric type, as `f32`.
 pub fn numbers(array: &AnyArray) -> Result<Vec<Option<f32>>> {
     let (type_oid, elements) = elements(array);
     let narrow = |element: pg_sys::Datum| {
@@ -36,14 +37,17 @@ pub fn numbers(array: &AnyArray) -> Result<Vec<Option<f32>>> {
         let value = unsafe { Field::element(type_oid, element) }.number()?;
         let narrowed = value as f32;
         if narrowed.is_infinite() && value.is_finite() {
-            return Err(Error::argument("an element of a vector", value, "Give numbers that fit real."));
+            return Err(Error::invalid(
+                format!("vector element {value} is out of range for type real"),
+                "Pass numbers that fit real.",
+            ));
         }
         Ok(narrowed)
     };
     elements.into_iter().map(|element| element.map(narrow).transpose()).collect()
 }
 
-/// A `real[]` out of its text.
+/// A `real[]` from its text.
 pub fn read_reals(text: &CStr) -> Result<AnyElement> {
     // SAFETY: the input function of arrays takes a C string and the type of the elements, raises errors of its own, and gives an
     // array, whose type is named.
@@ -56,22 +60,22 @@ pub fn read_reals(text: &CStr) -> Result<AnyElement> {
         );
         AnyElement::from_polymorphic_datum(array, false, pg_sys::FLOAT4ARRAYOID)
     };
-    read.ok_or_else(|| Error::Internal("an array was read as NULL".into()))
+    read.ok_or_else(|| Error::Internal("array input returned NULL".into()))
 }
 
-/// Ids of one argument, at most: what is done with each before the next look for a cancel request takes a tenth of a second for all.
-const MOST_IDS: usize = 1_000_000;
+/// Ids in one argument, at most: reading so many, without a check for cancel requests, takes a tenth of a second.
+const MAX_IDS: usize = 1_000_000;
 
-/// Refuses a list of ids, the argument `name`, that is too long.
+/// Rejects a list of ids that is too long. `name` is the argument.
 fn check_ids(name: &str, n: usize) -> Result<()> {
-    if n <= MOST_IDS {
+    if n <= MAX_IDS {
         return Ok(());
     }
     Err(Error::TooLarge {
-        what: format!("the list {name}"),
+        what: format!("argument \"{name}\""),
         needed: format!("{n} ids"),
-        limit: format!("{MOST_IDS} ids"),
-        hint: "Give the latest or the most telling ones.".into(),
+        limit: format!("{MAX_IDS} ids"),
+        hint: "Pass the most recent ids only.".into(),
     })
 }
 
@@ -82,15 +86,15 @@ pub fn ids(array: &AnyArray, name: &str) -> Result<Vec<Option<String>>> {
     // SAFETY: getBaseType takes the oid of any type.
     let base = unsafe { pg_sys::getBaseType(type_oid) };
     if IdType::of(base).is_none() {
-        let hint = "Give an array of text, bigint, integer, smallint or uuid.";
-        return Err(Error::argument(name, format!("an array of {}", type_name(type_oid)), hint));
+        let hint = "Pass an array of text, bigint, integer, smallint or uuid.";
+        return Err(Error::invalid(format!("\"{name}\" must not be an array of {}", type_name(type_oid)), hint));
     }
     // SAFETY: the elements have this type.
     let text = |datum| unsafe { AnyElement::from_polymorphic_datum(datum, false, base) }.map(|id| any_text(&id));
     elements.into_iter().map(|element| element.and_then(text).transpose()).collect()
 }
 
-/// The type of an array's elements, and each of them; `None` for NULL.
+/// The element type of an array, and its elements; `None` for NULL.
 fn elements(array: &AnyArray) -> (pg_sys::Oid, Vec<Option<pg_sys::Datum>>) {
     let (mut length, mut by_value, mut align) = (0, false, 0);
     let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
@@ -107,8 +111,8 @@ fn elements(array: &AnyArray) -> (pg_sys::Oid, Vec<Option<pg_sys::Datum>>) {
     }
 }
 
-/// Warns where a text is a list as PostgreSQL writes it: a client that binds one without its type gets the function for one text.
-/// Once a statement.
+/// Warns, once in a statement, if a text is an array literal: a client that binds an array without its type calls the function for one
+/// text.
 pub fn warn_of_list(function: &str, text: &str) {
     thread_local! {
         static WARNED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
@@ -119,14 +123,14 @@ pub fn warn_of_list(function: &str, text: &str) {
     // SAFETY: a plain look at this backend's state.
     let now = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
     if WARNED.replace(now) != now {
-        let message = format!("{function} takes an array that came without its type as one text");
+        let message = format!("argument of {function} looks like an array but has type text");
         ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "pg_reco")
-            .set_hint("If its elements are meant, cast it: $1::text[].")
+            .set_hint("To pass an array, cast it: $1::text[].")
             .report(PgLogLevel::WARNING);
     }
 }
 
-/// Whether the whole text is an array as PostgreSQL writes and reads it: `{a,"b c",NULL}`.
+/// Whether a text is an array literal, such as `{a,"b c",NULL}`.
 fn is_array_literal(text: &str) -> bool {
     #[derive(PartialEq)]
     enum At {
@@ -165,7 +169,7 @@ fn is_array_literal(text: &str) -> bool {
     depth == 0
 }
 
-/// A row of the composite type that the running function returns, with `N` columns; `None` for NULL.
+/// A value of the composite type that the current function returns, with `N` columns; `None` for NULL.
 pub fn row<const N: usize>(
     fcinfo: pg_sys::FunctionCallInfo,
     columns: [Option<pg_sys::Datum>; N],
@@ -177,14 +181,14 @@ pub fn row<const N: usize>(
     unsafe {
         let class = pg_sys::get_call_result_type(fcinfo, std::ptr::null_mut(), &mut description);
         if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE || (*description).natts as usize != N {
-            return Err(Error::Internal(format!("a function does not return {N} columns")));
+            return Err(Error::Internal(format!("function does not return {N} columns")));
         }
         let tuple = pg_sys::heap_form_tuple(description, values.as_mut_ptr(), nulls.as_mut_ptr());
         Ok(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data))
     }
 }
 
-/// A `reco.scored_item[]` of (item, score) rows, in their order.
+/// A `reco.scored_item[]` of (item, score) pairs, in their order.
 pub fn scored_items(rows: impl Iterator<Item = (String, f32)>) -> Result<Internal> {
     // SAFETY: the type is looked up by its qualified name and raises an error where it is missing; each tuple is formed
     // by that type's own description, of two columns; the array copies the tuples.

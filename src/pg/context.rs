@@ -1,33 +1,33 @@
-//! The line that names, in an error's CONTEXT, the argument whose query was being read.
+//! A line in an error's CONTEXT that names the argument whose query was being read.
 //!
-//! pgrx lifts PostgreSQL's errors into panics and raises them anew where the function was called, so that PostgreSQL asks for
-//! the context then, when the query's own code has long been left. A [`Context`] that goes while an error unwinds therefore
-//! leaves its line in PostgreSQL's chain; the jump out of the function resets the chain.
+//! pgrx turns PostgreSQL's errors into panics and raises them again at the function's boundary. PostgreSQL builds the context only then,
+//! after the reading code has been left. A [`Context`] that is dropped while an error unwinds therefore leaves its line in
+//! PostgreSQL's chain; the jump out of the function resets the chain.
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int, c_void};
 
 use pgrx::{pg_guard, pg_sys};
 
-/// Bytes of a query that are shown: enough to tell which one it is.
+/// Bytes of a query that are shown.
 const SHOWN: usize = 200;
 
-/// While it lives, errors say that the query of an argument is being read.
+/// While it lives, the context of errors names the argument whose query is being read.
 pub struct Context(*mut Frame);
 
 struct Frame {
-    /// What PostgreSQL's chain points to.
+    /// The entry in PostgreSQL's chain.
     link: pg_sys::ErrorContextCallback,
     line: CString,
 }
 
 thread_local! {
-    /// Lines that unwinding left in the chain, freed when the next one is put there.
+    /// Lines that unwinding left in the chain; freed before the next one is added.
     static LEFT: RefCell<Vec<*mut Frame>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Context {
-    /// `argument` is the name of the one that gave `query`.
+    /// `argument` is the name of the argument whose value is `query`.
     pub fn enter(argument: &str, query: &str) -> Self {
         forget();
         let frame = Box::into_raw(Box::new(Frame {
@@ -61,7 +61,8 @@ impl Drop for Context {
     }
 }
 
-/// Takes lines out of the chain whose error was caught, and frees them and those that a jump took out. To be called by whoever catches one.
+/// Removes the lines of caught errors from the chain, and frees them and those that a jump has removed. Must be called after an error was
+/// caught.
 pub fn forget() {
     for frame in LEFT.take() {
         // SAFETY: each frame was left by `drop`, is freed here alone and is in no chain afterwards; the chain is PostgreSQL's, all

@@ -1,4 +1,4 @@
-//! Cursors: one of this extension's own held by reference, and the session's shielded while another role's SQL runs.
+//! Cursors: the extension's own are held by reference; those of the session are protected while another role's SQL runs.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_void};
@@ -11,8 +11,8 @@ use crate::pg::errors::SpiResult;
 use crate::pg::transaction;
 use runtime::error::{Error, Result};
 
-/// A portal, for as long as it is there. Names are no reference: whoever shares the session may close a cursor and declare
-/// another under its name.
+/// A reference to a portal. A name is not enough: other code in the session may close the cursor and declare another one of the same
+/// name.
 pub struct Cursor {
     portal: pg_sys::Portal,
     open: Rc<Cell<bool>>,
@@ -36,14 +36,14 @@ impl Cursor {
         Self { portal, open }
     }
 
-    /// `None` once it was closed: by its user, or with the transaction or subtransaction that opened it.
+    /// `None` after it was closed: explicitly, or at the end of the transaction or subtransaction that opened it.
     pub fn portal(&self) -> Option<pg_sys::Portal> {
         self.open.get().then_some(self.portal)
     }
 }
 
-/// Closes it, at its end or before: PostgreSQL drops the iterator of a call that it asks for no more rows, as under LIMIT. While an error
-/// unwinds nothing can be closed: the end of the transaction or subtransaction does it.
+/// Closes the portal. PostgreSQL drops the iterator of a call that it fetches no more rows from, as under LIMIT. While an error unwinds
+/// nothing can be closed; the end of the transaction or subtransaction closes it.
 impl Drop for Cursor {
     fn drop(&mut self) {
         let Some(portal) = self.portal() else { return };
@@ -64,8 +64,8 @@ unsafe extern "C-unwind" fn closed(argument: *mut c_void) {
     unsafe { Rc::from_raw(argument.cast_const().cast::<Cell<bool>>()) }.set(false);
 }
 
-/// The session's cursors out of reach of the SQL that runs meanwhile: it can neither read nor close them, since PostgreSQL takes
-/// them for running. They are as before when this is dropped.
+/// Protects the session's cursors from the SQL that runs meanwhile: they are marked as active, so that it can neither read nor close them.
+/// Dropping it restores them.
 pub struct Shield(Vec<Shielded>);
 
 struct Shielded {
@@ -90,7 +90,7 @@ impl Shield {
         Ok(shield)
     }
 
-    /// Closes what was opened since and left open.
+    /// Closes cursors that were opened since and left open.
     pub fn close_others(&self) -> Result<()> {
         for name in names()? {
             if self.0.iter().any(|shielded| shielded.name == name) {
@@ -123,7 +123,7 @@ impl Drop for Shield {
     }
 }
 
-/// The names of the session's cursors, but for what runs a client's own statement.
+/// The names of the session's cursors, without the portal of the client's own statement.
 fn names() -> Result<Vec<CString>> {
     thread_local! {
         static PLAN: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
@@ -136,7 +136,7 @@ fn names() -> Result<Vec<CString>> {
             };
             let names = client.select(&*plan, None, &[]).spi()?.map(|row| {
                 let name = row.get::<String>(1).spi()?.unwrap_or_default();
-                CString::new(name).map_err(|_| Error::Internal("a cursor's name with a zero byte".into()))
+                CString::new(name).map_err(|_| Error::Internal("cursor name contains a zero byte".into()))
             });
             names.collect()
         })

@@ -1,4 +1,4 @@
-//! What the catalog says of a query's columns: keys, references, checks, NOT NULL.
+//! Constraints that the catalog declares on a query's columns: keys, references, checks, NOT NULL.
 
 use std::ffi::CStr;
 
@@ -12,22 +12,22 @@ use synthesis::constraints::{Comparison, Operand, parse};
 #[derive(Clone, Copy, Default)]
 pub struct DeclaredColumn {
     pub not_null: bool,
-    /// Primary or unique, alone.
+    /// A primary key or unique constraint on this column alone.
     pub key: bool,
-    /// Refers to another table, alone.
+    /// A foreign key on this column alone.
     pub foreign_key: bool,
 }
 
 pub struct Declared {
-    /// One for each column that was asked for.
+    /// One for each requested column.
     pub columns: Vec<DeclaredColumn>,
-    /// Expressions over those columns, under their names in the query.
+    /// CHECK expressions over these columns, which have the same names in the query.
     pub checks: Vec<String>,
-    /// Columns that are unique together.
+    /// Groups of columns that are unique together.
     pub unique: Vec<Vec<String>>,
 }
 
-/// Looks up the tables' columns that `columns` are.
+/// Looks up the constraints of the table columns that `columns` are copies of.
 pub fn read(columns: &[&ResultColumn]) -> Result<Declared> {
     let mut declared =
         Declared { columns: vec![DeclaredColumn::default(); columns.len()], checks: Vec::new(), unique: Vec::new() };
@@ -80,7 +80,8 @@ fn read_table(table: pg_sys::Oid, columns: &[&ResultColumn], declared: &mut Decl
     })
 }
 
-/// Whether the columns that a check names have the same names in the query. One that cannot be read is let through, to be told of.
+/// Whether the columns in a CHECK expression have the same names in the query. True for an expression that cannot be parsed, which is reported
+/// later.
 fn has_own_names(check: &str, table: pg_sys::Oid, columns: &[&ResultColumn]) -> bool {
     let own = |name: &String| {
         columns.iter().any(|column| match column.origin {

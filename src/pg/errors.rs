@@ -1,4 +1,4 @@
-//! The engine's errors as PostgreSQL's.
+//! Raises the engine's errors as PostgreSQL errors.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
@@ -6,10 +6,10 @@ use pgrx::{PgLogLevel, PgSqlErrorCode};
 use crate::pg::interrupts;
 use runtime::error::Error;
 
-/// What a SQL function gives. Its name must be `Result`: pgrx's macro goes by it to find a set of rows inside.
+/// The result of a SQL function. The name must be `Result`: pgrx's macro looks for it to find a set of rows inside.
 pub type Result<T> = std::result::Result<T, Raised>;
 
-/// An error that has become PostgreSQL's on its way out of a SQL function, with its SQLSTATE and hint: making one raises it.
+/// An error on its way out of a SQL function. Converting an [`Error`] into it raises the PostgreSQL error, with SQLSTATE and hint.
 #[derive(Debug)]
 pub struct Raised(());
 
@@ -26,7 +26,7 @@ impl From<Error> for Raised {
     }
 }
 
-/// Raises an error where none can be returned: out of an iterator, and where arguments are read.
+/// Raises an error where none can be returned: in an iterator, and while arguments are read.
 #[track_caller]
 pub fn raise<T>(result: std::result::Result<T, Error>) -> T {
     result.unwrap_or_else(|error| {
@@ -56,7 +56,7 @@ fn sentence(error: &Error) -> String {
     }
 }
 
-/// PostgreSQL's enumeration of the codes that [`Error::sqlstate`] gives.
+/// The PostgreSQL error code of an [`Error::sqlstate`].
 fn code(sqlstate: &str) -> PgSqlErrorCode {
     use PgSqlErrorCode::*;
     match sqlstate {
@@ -86,9 +86,9 @@ fn code(sqlstate: &str) -> PgSqlErrorCode {
     }
 }
 
-/// What PostgreSQL's query interface reports is a broken promise here: its errors proper are raised, not returned.
+/// Errors that SPI returns are internal errors here: errors in SQL are raised, not returned.
 pub trait SpiResult<T> {
-    /// The same as an error of the engine's.
+    /// Converts the error.
     fn spi(self) -> std::result::Result<T, Error>;
 }
 

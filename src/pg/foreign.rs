@@ -1,8 +1,8 @@
-//! What SQL that runs in another role's name may not do, besides what its rights and the transaction forbid: touch what a session keeps
-//! beyond transactions. Rolling back does not undo a session's advisory locks, its prepared statements or its seed.
+//! Restrictions on SQL that runs as another role, beyond privileges and the read-only transaction: it must not change session state that a
+//! rollback does not restore (session-level advisory locks, prepared statements, the random seed).
 //!
-//! PostgreSQL's hooks say when a function is about to run and when a command is: this looks at both, for that and to know when settings
-//! may have changed.
+//! Two of PostgreSQL's hooks are used, one before a function and one before a utility command runs. They also tell when settings may have
+//! changed.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
@@ -14,7 +14,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
 use crate::pg::transaction;
 
 thread_local! {
-    /// How many of the calls under way run another role's SQL.
+    /// The number of active calls that run another role's SQL.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// The last transaction in which a setting may have changed.
     static SETTINGS_TOUCHED: Cell<Option<u64>> = const { Cell::new(None) };
@@ -23,11 +23,11 @@ thread_local! {
 static NEXT_ACCESS_HOOK: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
 static NEXT_UTILITY_HOOK: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 
-/// `pg_proc`'s own oid, and those of functions that PostgreSQL numbers for good.
+/// The oid of `pg_proc`, and those of built-in functions, which are the same in all versions.
 const PG_PROC: u32 = 1255;
 const SET_CONFIG: u32 = 2078;
 const SETSEED: u32 = 1599;
-/// `pg_advisory_lock` to `pg_advisory_unlock_all`: those that the end of a transaction does not release.
+/// `pg_advisory_lock` to `pg_advisory_unlock_all`: session-level locks.
 const SESSION_ADVISORY_LOCKS: std::ops::RangeInclusive<u32> = 2880..=2892;
 
 /// Called once, when the library is loaded.
@@ -43,7 +43,7 @@ pub fn register() {
     }
 }
 
-/// For as long as it lives, SQL runs in another role's name.
+/// While it lives, SQL runs as another role.
 pub struct InAnothersName(());
 
 impl InAnothersName {
@@ -59,7 +59,7 @@ impl Drop for InAnothersName {
     }
 }
 
-/// Whether a setting may have changed since this transaction began, or may still change within the statement under way.
+/// Whether a setting may have changed in this transaction, or may still change within the current statement.
 pub fn settings_touched() -> bool {
     SETTINGS_TOUCHED.get() == Some(transaction::number())
 }
@@ -80,7 +80,8 @@ unsafe extern "C-unwind" fn on_access(
         match object.to_u32() {
             SET_CONFIG => touch_settings(),
             function if DEPTH.get() > 0 && (function == SETSEED || SESSION_ADVISORY_LOCKS.contains(&function)) => {
-                let hint = "What the call leaves behind would outlive it. Locks of a transaction (pg_advisory_xact_lock) are released.";
+                let hint =
+                    "Its effect would outlive the call. Use transaction-level locks (pg_advisory_xact_lock) instead.";
                 refuse("a function that changes the caller's session", hint);
             }
             _ => {}
@@ -92,7 +93,7 @@ unsafe extern "C-unwind" fn on_access(
     }
 }
 
-/// Commands that neither leave anything behind in the session nor are undone in vain.
+/// Commands that do not change session state beyond what a rollback restores.
 fn is_harmless(tag: pg_sys::NodeTag) -> bool {
     use pg_sys::NodeTag::*;
     matches!(
@@ -109,7 +110,7 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
     )
 }
 
-/// Before a command that is no query: a look at it.
+/// Checks a utility command before it runs.
 unsafe fn look_at(planned: *mut pg_sys::PlannedStmt) {
     // SAFETY: PostgreSQL gives a planned statement with the command in it.
     let (tag, name) = unsafe {
@@ -122,12 +123,12 @@ unsafe fn look_at(planned: *mut pg_sys::PlannedStmt) {
     if DEPTH.get() > 0 && !is_harmless(tag) {
         // SAFETY: the name of a command is a C string constant.
         let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        refuse(&name, "A query that a model keeps may read, and nothing else.");
+        refuse(&name, "The stored queries of a model must be read-only.");
     }
 }
 
 fn refuse(what: &str, hint: &str) {
-    let message = format!("cannot run {what} in the name of a model's owner");
+    let message = format!("cannot run {what} as the owner of a model");
     ErrorReport::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, "pg_reco")
         .set_hint(hint)
         .report(PgLogLevel::ERROR);

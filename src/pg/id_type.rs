@@ -3,7 +3,7 @@
 use pgrx::datum::Uuid;
 use pgrx::{IntoDatum, pg_sys};
 
-/// How ids are typed in a source; kept with the model, so that views and functions can give them back so.
+/// The type of ids in a source. Stored with the model, so that views and functions return ids of the same type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdType {
     Bigint,
@@ -40,7 +40,7 @@ impl IdType {
         }
     }
 
-    /// The type's name as generated SQL must write it: whatever `search_path` is in force, it is PostgreSQL's own.
+    /// The schema-qualified name, for generated SQL.
     pub fn qualified_name(self) -> &'static str {
         match self {
             Self::Bigint => "pg_catalog.int8",
@@ -61,7 +61,7 @@ impl IdType {
         }
     }
 
-    /// The id as a value of this type; `None` for a text that can be none: no such user can exist.
+    /// The id as a value of this type; `None` if the text is not valid for the type, so that no such user can exist.
     pub fn datum(self, id: &str) -> Option<pg_sys::Datum> {
         match self {
             Self::Bigint => id.parse::<i64>().ok()?.into_datum(),

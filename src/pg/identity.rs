@@ -1,4 +1,4 @@
-//! Acting as another role for a moment.
+//! Runs code as another role.
 
 use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
@@ -10,25 +10,25 @@ use crate::pg::cursors::Shield;
 use crate::pg::foreign::InAnothersName;
 use runtime::error::{Error, Result};
 
-/// The role in whose name the call runs.
+/// The current role.
 pub fn caller() -> pg_sys::Oid {
     // SAFETY: a plain read.
     unsafe { pg_sys::GetUserId() }
 }
 
-/// Runs `body`, which executes SQL of this extension's own, as `role` and takes the caller's identity back whatever happens.
+/// Runs `body`, which executes SQL of this extension, as `role`. The caller's identity is restored in any case.
 pub fn as_role<T>(role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
     with_identity(role, pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32, body)
 }
 
-/// Runs `body`, which executes SQL that `role` wrote, as `role`: with its rights, never the caller's, and with the
-/// `search_path` it was written under, never the caller's.
+/// Runs `body`, which executes SQL that `role` wrote, as `role`: with its privileges and the `search_path` that the SQL was written under,
+/// never with those of the caller.
 ///
-/// It may read, and leaves nothing behind in the caller's session. Everything in it is rolled back at its end: settings, locks,
-/// cursors, temporary objects. What no rollback undoes is refused ([`foreign`](super::foreign)), and the caller's cursors are out of reach.
-/// Its result must therefore be Rust's own.
+/// The SQL is read-only and leaves nothing behind in the caller's session. Its settings, locks, cursors and temporary objects are rolled back
+/// at the end. Anything that a rollback does not undo is rejected ([`foreign`](super::foreign)), and the caller's cursors are protected.
+/// The result must therefore not refer to PostgreSQL's memory.
 pub fn as_author<T>(role: pg_sys::Oid, search_path: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    let path = CString::new(search_path).map_err(|_| Error::Internal("a search_path with a zero byte".into()))?;
+    let path = CString::new(search_path).map_err(|_| Error::Internal("search_path contains a zero byte".into()))?;
     let flags = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
     let shield = Shield::raise()?;
     rolled_back(|| {
@@ -51,8 +51,8 @@ pub fn as_author<T>(role: pg_sys::Oid, search_path: &str, body: impl FnOnce() ->
     })
 }
 
-/// Runs `body` in a subtransaction that is rolled back whatever comes of it. Above parallel workers PostgreSQL allows none, and
-/// allows nothing either that would have to be undone.
+/// Runs `body` in a subtransaction that is always rolled back. In parallel mode PostgreSQL does not allow subtransactions, nor anything that
+/// would have to be rolled back.
 fn rolled_back<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: a subtransaction begun here ends here, on every path, with the memory context and the resource owner that were
     // current before.
@@ -85,7 +85,7 @@ fn rolled_back<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Runs `body` under other settings, and takes back what was set in it.
+/// Runs `body` with other settings, and restores all settings afterwards.
 fn with_settings<T>(settings: &[(&CStr, &CStr)], body: impl FnOnce() -> T) -> T {
     // SAFETY: a nest level of settings is opened here and closed here; an error that is raised inside ends the
     // transaction or subtransaction, which closes it.
@@ -110,7 +110,7 @@ fn with_settings<T>(settings: &[(&CStr, &CStr)], body: impl FnOnce() -> T) -> T 
     }
 }
 
-/// While it lives, nothing but temporary tables can be written.
+/// While it lives, the transaction is read-only.
 pub struct ReadOnly(bool);
 
 impl ReadOnly {

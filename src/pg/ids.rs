@@ -1,4 +1,4 @@
-//! Ids that are given to functions overloaded on their types.
+//! Ids as arguments of functions that are overloaded on the id types.
 
 use pgrx::AnyElement;
 

@@ -1,8 +1,8 @@
 //! Cancel requests, progress and counts for the engine.
 //!
-//! PostgreSQL processes whatever interrupt is pending wherever it is asked to, and may end the process there. While helper threads
-//! live that would be undefined behaviour: an interrupt that ends or aborts makes [`Progress::check`] say so, the helpers are stopped and
-//! joined, and [`raise_pending`] has it processed. One that does neither waits until no helper lives, and the work goes on.
+//! Processing an interrupt may end the process. While helper threads run that would be undefined behaviour. So if an interrupt is pending that
+//! ends the process or aborts the statement, [`Progress::check`] returns an error, the helpers are stopped and joined, and
+//! [`raise_pending`] processes the interrupt. Other interrupts wait until no helper is running, and the work goes on.
 
 use std::cell::Cell;
 use std::ptr::addr_of;
@@ -18,17 +18,17 @@ use runtime::memory::Ceiling;
 use runtime::parallel::has_helpers;
 use runtime::progress::{Progress, Run};
 
-/// A call of one of this extension's functions: cancelled by its user, its timeout or the server's end; reports by `NOTICE`
-/// and in `reco.stat_progress`; counts its runs in `reco.stat_models`.
+/// A call of one of this extension's functions. Can be cancelled by the user, a timeout or a shutdown; reports progress by `NOTICE` and in
+/// `reco.stat_progress`; counts model runs in `reco.stat_models`.
 pub struct Statement {
     function: &'static str,
-    /// The model that it uses or makes; empty where it is not about one.
+    /// The model that it uses or creates; empty if there is none.
     model: String,
     began: Instant,
     last_notice: Cell<Instant>,
-    /// Its number in `reco.stat_progress` among this backend's calls, once it has reported.
+    /// Identifies the call in `reco.stat_progress` among those of this backend; set by its first report.
     number: Cell<Option<u64>>,
-    /// What it may take of memory.
+    /// The memory limit of the call.
     ceiling: Ceiling,
 }
 
@@ -62,7 +62,7 @@ impl Statement {
         })
     }
 
-    /// Its row in `reco.stat_progress`, with nothing done.
+    /// Its initial row in `reco.stat_progress`.
     fn row(&self, number: u64) -> progress::Report {
         // SAFETY: plain reads of this backend's state and of the clock.
         let (pid, database, user, now) = unsafe {
@@ -123,13 +123,13 @@ impl Progress for Statement {
     }
 }
 
-/// Has PostgreSQL process what is pending, which [`Progress::check`] may have seen. To be called where no helper thread lives.
+/// Processes pending interrupts. Must not be called while helper threads run.
 pub fn raise_pending() {
     memory::check();
     check_for_interrupts!();
 }
 
-/// Whether a flag that PostgreSQL's signal handlers set on this thread is up.
+/// Whether a flag that PostgreSQL's signal handlers set on this thread is set.
 macro_rules! is_up {
     ($flag:ident) => {
         // SAFETY: a plain number that only this thread and its signal handlers write; read once.
@@ -137,7 +137,7 @@ macro_rules! is_up {
     };
 }
 
-/// Whether an interrupt is pending that ends the statement or the connection. Has nothing processed.
+/// Whether an interrupt is pending that ends the statement or the connection. Does not process it.
 fn must_stop() -> bool {
     is_up!(InterruptPending)
         && (is_up!(QueryCancelPending)
@@ -148,7 +148,7 @@ fn must_stop() -> bool {
             || is_client_gone())
 }
 
-/// `transaction_timeout`, which may have been switched off since.
+/// `transaction_timeout`, unless it was switched off since.
 #[cfg(any(feature = "pg17", feature = "pg18"))]
 fn is_overdue() -> bool {
     is_up!(TransactionTimeoutPending) && is_up!(TransactionTimeout)
@@ -159,8 +159,8 @@ fn is_overdue() -> bool {
     false
 }
 
-/// Whether the statement stands in the way of a standby's recovery. No flag outside PostgreSQL's own file says so: on a standby it is what no
-/// other flag explains.
+/// Whether the statement may conflict with recovery on a standby. PostgreSQL exports no flag for it: on a standby, a conflict is assumed if no
+/// other flag explains the interrupt.
 #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
 fn may_conflict() -> bool {
     // SAFETY: reads shared memory that every backend is attached to.
@@ -175,14 +175,14 @@ fn may_conflict() -> bool {
             || is_up!(CheckClientConnectionPending))
 }
 
-/// Before PostgreSQL 16 a conflict comes as a cancel request or as the order to end.
+/// Before PostgreSQL 16 a conflict arrives as a cancel request or a termination request.
 #[cfg(not(any(feature = "pg16", feature = "pg17", feature = "pg18")))]
 fn may_conflict() -> bool {
     false
 }
 
-/// Where `client_connection_check_interval` asks for it: whether the client has closed its connection. The flag stays, so that PostgreSQL
-/// makes the same check, and sets the next one's time, as soon as it may.
+/// Whether the client has closed its connection, if `client_connection_check_interval` is set. The flag is not reset, so that PostgreSQL does
+/// the same check, and schedules the next one, as soon as it can.
 fn is_client_gone() -> bool {
     #[cfg(not(feature = "pg13"))]
     if is_up!(CheckClientConnectionPending) && is_up!(client_connection_check_interval) {
@@ -191,7 +191,7 @@ fn is_client_gone() -> bool {
     false
 }
 
-/// What is true of the client's socket now: those of `wanted`, and errors. None where there is no client.
+/// The current events of the client's socket: those of `wanted`, and errors. None if there is no client.
 fn events(wanted: libc::c_short) -> libc::c_short {
     // SAFETY: null, or the connection's description, which lives as long as the process and in every version begins with the number of its
     // socket.
@@ -201,8 +201,8 @@ fn events(wanted: libc::c_short) -> libc::c_short {
     if unsafe { libc::poll(&mut socket, 1, 0) } > 0 { socket.revents } else { 0 }
 }
 
-/// Sends a NOTICE. PostgreSQL processes interrupts when it has sent one, and waits for a client that takes none: while helper threads live it is
-/// sent with interrupts held, and only to a client that takes it at once. The next one is due soon.
+/// Sends a NOTICE. Sending processes interrupts and waits for a slow client. While helper threads run, a notice is therefore sent with
+/// interrupts held, and only if the client can receive it at once.
 fn tell(message: &str) {
     if !has_helpers() {
         notice!("{message}");

@@ -1,7 +1,6 @@
 //! `jsonb` as an argument and as a result.
 //!
-//! pgrx's own type panics with the parser's words where a value cannot be read; this one raises an error that says what is
-//! possible.
+//! pgrx's own type panics with the parser's message if a value cannot be read. This one raises an error with a hint.
 
 use std::ffi::CStr;
 
@@ -15,21 +14,21 @@ use serde_json::Value;
 use crate::pg::errors::raise;
 use runtime::error::{Error, Result};
 
-/// Arrays and objects in each other, the outermost counted: what serde_json reads without risk to the stack.
-const DEEPEST: usize = 127;
+/// Maximum nesting of arrays and objects, the outermost counted: the limit of serde_json.
+const MAX_DEPTH: usize = 127;
 
-/// A `jsonb`, read whole.
+/// A `jsonb`, parsed.
 pub struct JsonB(pub Value);
 
-/// What PostgreSQL prints of a `jsonb`.
+/// Parses the output of `jsonb_out`.
 fn parse(text: &str) -> Result<Value> {
-    let cannot = |found: &str, hint: &str| Error::argument("a jsonb argument", found, hint);
-    if depth(text) > DEEPEST {
-        let found = format!("nested more than {DEEPEST} levels deep");
-        return Err(cannot(&found, &format!("Put at most {DEEPEST} arrays and objects into each other.")));
+    if depth(text) > MAX_DEPTH {
+        let message = format!("jsonb argument is nested more than {MAX_DEPTH} levels deep");
+        return Err(Error::invalid(message, format!("Nest at most {MAX_DEPTH} arrays and objects.")));
     }
-    // What is jsonb is JSON: only its numbers may be too large.
-    serde_json::from_str(text).map_err(|_| cannot("one with a number out of range", "Give numbers that fit float8."))
+    // A jsonb is valid JSON; only its numbers may be too large.
+    serde_json::from_str(text)
+        .map_err(|_| Error::invalid("jsonb argument contains a number out of range", "Use numbers that fit float8."))
 }
 
 fn depth(text: &str) -> usize {

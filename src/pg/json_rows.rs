@@ -1,4 +1,4 @@
-//! Rows as jsonb, put together from values, without a text that would have to be parsed.
+//! Rows as jsonb, built from values without parsing text.
 
 use std::borrow::Cow;
 use std::ffi::CString;
@@ -13,9 +13,9 @@ use runtime::error::{Error, Result};
 use synthesis::made::{Block, Json};
 use synthesis::schema::Schema;
 
-/// The columns of a schema as the keys of objects.
+/// The columns of a schema as keys of an object.
 pub struct JsonRows(
-    /// In the order in which jsonb keeps keys, the shorter first: it then has nothing to sort.
+    /// In the key order of jsonb, shorter names first, so that it has nothing to sort.
     Vec<usize>,
 );
 
@@ -26,7 +26,7 @@ impl JsonRows {
         Self(columns)
     }
 
-    /// A row of a block, as `to_jsonb` would give it, in the memory context of the moment.
+    /// A row of a block, as `to_jsonb` would return it, in the current memory context.
     pub fn row(&self, block: &Block, schema: &Schema, row: usize) -> Result<AnyElement> {
         let mut to = Builder { state: std::ptr::null_mut(), texts: PhantomData };
         to.bracket(Token::WJB_BEGIN_OBJECT);
@@ -41,29 +41,29 @@ impl JsonRows {
             };
         }
         let object = to.bracket(Token::WJB_END_OBJECT);
-        // SAFETY: the end of the outermost object gives it; the datum is a jsonb in memory of the context of the moment.
+        // SAFETY: the end of the outermost object gives it; the datum is a jsonb in the current memory context.
         unsafe {
             let datum = pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(object));
             AnyElement::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)
-                .ok_or_else(|| Error::Internal("a row is null".into()))
+                .ok_or_else(|| Error::Internal("row is null".into()))
         }
     }
 }
 
-/// A jsonb under way. It keeps texts as pointers: they last as long as it does, or are copied.
+/// A jsonb that is being built. It holds texts by pointer: they must outlive it, or are copied.
 struct Builder<'a> {
     state: *mut JsonbParseState,
     texts: PhantomData<&'a str>,
 }
 
 impl<'a> Builder<'a> {
-    /// Begins or ends an array or an object.
+    /// Begins or ends an array or object.
     fn bracket(&mut self, token: Token::Type) -> *mut JsonbValue {
         // SAFETY: these tokens need no value.
         unsafe { pg_sys::pushJsonbValue(&mut self.state, token, std::ptr::null_mut()) }
     }
 
-    /// A scalar; a text lasts as long as the whole is under way.
+    /// Adds a scalar; a text must outlive the builder.
     fn push(&mut self, token: Token::Type, mut value: JsonbValue) {
         // SAFETY: the value is a scalar, copied into the state.
         unsafe { pg_sys::pushJsonbValue(&mut self.state, token, &mut value) };
@@ -77,7 +77,7 @@ impl<'a> Builder<'a> {
     }
 
     fn copy(&mut self, token: Token::Type, text: &str) {
-        // SAFETY: as many bytes as are copied, which last as long as the context of the moment; they are UTF-8 as before.
+        // SAFETY: as many bytes as are copied, which last as long as the current memory context; they are UTF-8 as before.
         let copied = unsafe {
             let to = pg_sys::palloc(text.len().max(1)).cast::<u8>();
             to.copy_from_nonoverlapping(text.as_ptr(), text.len());
@@ -86,15 +86,14 @@ impl<'a> Builder<'a> {
         self.text(token, copied);
     }
 
-    /// A value of its own text, read as jsonb's input does, which raises its errors.
+    /// Adds a value from its JSON text. `jsonb_in` parses it and raises its own errors.
     fn document(&mut self, text: &str) -> Result<()> {
-        let text = CString::new(text).map_err(|_| Error::Internal("a json with a zero byte".into()))?;
-        // SAFETY: the input function takes a text and gives a jsonb in memory of the context of the moment, which its
+        let text = CString::new(text).map_err(|_| Error::Internal("json contains a zero byte".into()))?;
+        // SAFETY: the input function takes a text and gives a jsonb in the current memory context, which its
         // iterator walks through; a scalar is the only element of an array.
         unsafe {
             let datum = direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))]);
-            let jsonb: *mut pg_sys::Jsonb =
-                datum.ok_or_else(|| Error::Internal("a json is null".into()))?.cast_mut_ptr();
+            let jsonb: *mut pg_sys::Jsonb = datum.ok_or_else(|| Error::Internal("json is null".into()))?.cast_mut_ptr();
             let mut iterator = pg_sys::JsonbIteratorInit(&raw mut (*jsonb).root);
             let mut value = scalar(jbvType::jbvNull);
             let mut next = |value: &mut JsonbValue| pg_sys::JsonbIteratorNext(&mut iterator, value, false);
@@ -155,7 +154,7 @@ fn of_integer(x: i64) -> Result<JsonbValue> {
 }
 
 fn of_number(text: &str) -> Result<JsonbValue> {
-    let text = CString::new(text).map_err(|_| Error::Internal("a number with a zero byte".into()))?;
+    let text = CString::new(text).map_err(|_| Error::Internal("number contains a zero byte".into()))?;
     let text = pg_sys::Datum::from(text.as_ptr());
     // SAFETY: the input function takes a text, an oid it ignores and the modifier -1 for none.
     of_numeric(unsafe {
@@ -168,6 +167,6 @@ fn of_number(text: &str) -> Result<JsonbValue> {
 
 fn of_numeric(numeric: Option<pg_sys::Datum>) -> Result<JsonbValue> {
     let mut value = scalar(jbvType::jbvNumeric);
-    value.val.numeric = numeric.ok_or_else(|| Error::Internal("a number is null".into()))?.cast_mut_ptr();
+    value.val.numeric = numeric.ok_or_else(|| Error::Internal("number is null".into()))?.cast_mut_ptr();
     Ok(value)
 }

@@ -1,12 +1,11 @@
-//! What happens when the system gives no more memory.
+//! Out-of-memory handling.
 //!
-//! Rust's own answer is to abort, on which PostgreSQL restarts every connection. Here the connection that asked ends, as with any
-//! `FATAL` error: its transaction is rolled back and nobody else is touched. ONNX Runtime's and PostgreSQL's own
-//! allocations do not come this way: they fail with errors of theirs. So do those that are made through
-//! [`runtime::memory`].
+//! By default Rust aborts, and PostgreSQL then restarts every connection. Here only the connection that ran out of memory ends, with a `FATAL`
+//! error: its transaction is rolled back and no other connection is affected. Allocations of ONNX Runtime and PostgreSQL are not handled here:
+//! they fail with errors of their own, as do those made through [`runtime::memory`].
 //!
-//! The process ends only where no helper thread is at work: a helper that gets no memory waits, all others are told to stop and joined, and
-//! then the own thread raises `FATAL`.
+//! The process ends only when no helper thread is working: a helper that gets no memory waits, the others are stopped and joined, and then
+//! the main thread raises `FATAL`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -22,24 +21,24 @@ struct Allocator;
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-/// Memory that is only there to be given back, so that the end can be reported. Untouched, it takes no page.
+/// Reserved memory that is freed when memory runs out, so that the error can be reported. Never touched, it occupies no page.
 static RESERVE: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 const RESERVED: usize = 4 << 20;
 
-/// Set once a thread got no memory that could not go on without: the process's own thread must end it.
+/// Set when an allocation that must not fail has failed: the main thread must end the process.
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 
-/// Helper threads that wait for memory, and since when one does, in milliseconds of [`now`].
+/// The number of helper threads that wait for memory, and since when, in milliseconds of [`now`].
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 static WAITING_SINCE: AtomicU64 = AtomicU64::new(0);
 
-/// How long helper threads may take to stop, and one of them wait for memory, before the process ends beside it: it only sleeps then.
+/// How long helper threads may take to stop, and how long one may wait for memory, before the process ends while that one sleeps.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often a helper thread asks again for memory.
+/// Interval at which a helper thread retries its allocation.
 const RETRY: Duration = Duration::from_millis(2);
 
-/// Called when the library is loaded, and when a call begins: a statement's error takes away what was set up here.
+/// Called when the library is loaded and at the start of each call, since an error in a statement undoes part of it.
 pub fn prepare() {
     memory::when_stuck(end_if_stuck);
     if RESERVE.load(Ordering::Relaxed).is_null() {
@@ -67,8 +66,8 @@ static mut ON_ERROR: pg_sys::ErrorContextCallback = pg_sys::ErrorContextCallback
     arg: std::ptr::null_mut(),
 };
 
-/// An error of PostgreSQL's own on its way through Rust is copied. Where there is no memory for that either, the copying fails in
-/// the same way, again and again, until the server gives up: the reserve is what it is copied into.
+/// A PostgreSQL error is copied on its way through Rust. Without memory for the copy it would fail again and again until the server gives up:
+/// the reserve is freed for it.
 unsafe extern "C-unwind" fn on_error(_argument: *mut std::ffi::c_void) {
     // SAFETY: called while an error is being raised, of which it asks for the code.
     if unsafe { pg_sys::geterrcode() } == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as i32 {
@@ -81,19 +80,19 @@ fn release() {
     unsafe { libc::free(RESERVE.swap(std::ptr::null_mut(), Ordering::Relaxed)) };
 }
 
-/// Whether the connection must end, since a thread got no memory: once no helper thread lives any more, by [`check`].
+/// Whether the connection must end because a thread got no memory. [`check`] ends it once no helper thread is running.
 pub fn is_exhausted() -> bool {
     EXHAUSTED.load(Ordering::Relaxed)
 }
 
-/// Ends the connection if a thread got no memory. To be called where no helper thread lives.
+/// Ends the connection if a thread got no memory. Must not be called while helper threads run.
 pub fn check() {
     if is_exhausted() {
         end();
     }
 }
 
-/// Ends it beside a helper thread that waits for memory in vain: those that could stop have done so by then.
+/// Ends the connection while a helper thread waits for memory in vain. All helpers that could stop have stopped by then.
 fn end_if_stuck() {
     if WAITING.load(Ordering::Relaxed) > 0 {
         let since = Duration::from_millis(WAITING_SINCE.load(Ordering::Relaxed));
@@ -103,7 +102,7 @@ fn end_if_stuck() {
     }
 }
 
-/// The time, from some moment on.
+/// The monotonic clock.
 fn now() -> Duration {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes the time to plain data on this stack.
@@ -147,9 +146,9 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Gives null back where the caller can deal with it. Else the process's own thread ends the connection, and a helper thread waits until
-/// `ask` gives the memory that others have given back by then, or its own thread ends the process. Null elsewhere makes Rust abort, which
-/// takes the server with it: the last resort of the own thread alone.
+/// Handles a failed allocation. Returns null if the caller can handle it. Otherwise the main thread ends the connection, and a helper thread
+/// waits until `ask` succeeds with memory that others have freed, or until the main thread ends the process. Null makes Rust abort, and
+/// PostgreSQL then restarts: a last resort on the main thread only.
 #[cold]
 fn exhausted(ask: &dyn Fn() -> *mut u8) -> *mut u8 {
     if memory::is_fallible() {
@@ -165,7 +164,7 @@ fn exhausted(ask: &dyn Fn() -> *mut u8) -> *mut u8 {
     std::ptr::null_mut()
 }
 
-/// A helper thread without memory: the thread that watches sees it, and stops all others.
+/// Waits on a helper thread for memory. The main thread notices and stops the other helpers.
 fn wait(ask: &dyn Fn() -> *mut u8) -> *mut u8 {
     if WAITING.fetch_add(1, Ordering::Relaxed) == 0 {
         WAITING_SINCE.store(now().as_millis() as u64, Ordering::Relaxed);
@@ -185,7 +184,7 @@ fn is_own_thread() -> bool {
     unsafe { libc::syscall(libc::SYS_gettid) == libc::c_long::from(libc::getpid()) }
 }
 
-/// Raises `FATAL`, which does not come back; where even that finds no memory, does.
+/// Raises `FATAL`, which does not return; returns if called again while that is under way.
 fn end() {
     static ENDING: AtomicBool = AtomicBool::new(false);
     if ENDING.swap(true, Ordering::Relaxed) {
@@ -193,6 +192,6 @@ fn end() {
     }
     release();
     ErrorReport::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory", "pg_reco")
-        .set_hint("Give the call less to do at once, or the server more memory.")
+        .set_hint("Reduce the work of the call, or add memory to the server.")
         .report(PgLogLevel::FATAL);
 }

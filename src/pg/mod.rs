@@ -1,5 +1,5 @@
-//! PostgreSQL as this project needs it: rows, sources, interrupts, identities, errors, settings, shared memory, windows,
-//! aggregates. Knows of no model.
+//! The interface to PostgreSQL: rows, sources, interrupts, roles, errors, settings, shared memory, window functions, aggregates. It does not
+//! know about models.
 
 pub mod aggregate;
 pub mod arrays;

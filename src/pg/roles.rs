@@ -1,4 +1,4 @@
-//! The type `reco.role`: an oid that reads and writes as a role's name.
+//! The type `reco.role`: a role's oid that is input and output as its name.
 
 use std::ffi::{CStr, CString};
 
@@ -10,10 +10,10 @@ pub const EVERYBODY: pg_sys::Oid = pg_sys::InvalidOid;
 
 const PUBLIC: &CStr = c"public";
 
-/// A number that PostgreSQL gives to no role.
+/// An oid that no role has.
 const NOBODY: u32 = u32::MAX;
 
-/// As `i32`, bit by bit: pgrx makes a NULL of oid 0.
+/// Returns the bits of the oid as `i32`: pgrx turns oid 0 into NULL.
 #[pg_extern(sql = false)]
 fn role_in(name: &CStr) -> i32 {
     let oid = match name {
@@ -22,7 +22,10 @@ fn role_in(name: &CStr) -> i32 {
         // SAFETY: a look-up by a C string, which gives 0 where there is no such role.
         name => match unsafe { pg_sys::get_role_oid(name.as_ptr(), true) }.to_u32() {
             0 => {
-                warning!("role \"{}\" does not exist: what names it is left to superusers", name.to_string_lossy());
+                warning!(
+                    "role \"{}\" does not exist; only superusers can manage what refers to it",
+                    name.to_string_lossy()
+                );
                 NOBODY
             }
             found => found,

@@ -1,7 +1,7 @@
-//! What a row of a query has, and its values: the one file that reads datums.
+//! Rows of a query and their values. Only this file reads datums.
 //!
-//! A value is read as the type that the row description of this very batch gives it, never as a type that was looked up before:
-//! between two batches other SQL may have run. Where a description is not the one that columns were found in, nothing is read.
+//! A value is read as the type in the row description of its own batch, never as a type that was looked up before: other SQL may run
+//! between two batches. If a batch has another description than the one that the columns were looked up in, nothing is read.
 
 use std::ffi::CStr;
 
@@ -32,7 +32,7 @@ pub enum Kind {
     /// timestamp with or without time zone, date.
     Time,
     Text,
-    /// Whatever it is, as its type prints it.
+    /// Any type, as its output function prints it.
     Printed,
 }
 
@@ -44,14 +44,14 @@ pub const fn optional(name: &'static str, kind: Kind) -> Wanted {
     Wanted { name, kind, optional: true }
 }
 
-/// Where a wanted column stands in a row.
+/// The position of a wanted column in a row.
 #[derive(Clone, Copy)]
 pub struct Column {
     wanted: Wanted,
     place: usize,
 }
 
-/// A column that a function takes as it finds it: what describes an item or a user.
+/// A column that is not looked up by name: a feature of an item, a user or a row.
 pub struct Attribute {
     pub name: String,
     pub kind: ColumnKind,
@@ -77,20 +77,20 @@ impl AttributeValue {
     }
 }
 
-/// What attributes can be.
+/// The types that attributes may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Types {
-    /// What something can be learned from.
+    /// Types that a model can be trained on.
     Learned,
-    /// Whatever tells rows apart: json and arrays, too.
+    /// Types that rows can be compared by: also json and arrays.
     Compared,
 }
 
-/// A column as a row description has it.
+/// A column of a row description.
 #[derive(Clone)]
 pub struct Described {
     pub name: String,
-    /// Of a domain the type below it.
+    /// For a domain, its base type.
     pub type_oid: pg_sys::Oid,
     pub modifier: i32,
 }
@@ -111,24 +111,24 @@ impl Described {
         Ok(Attribute { name: self.name.clone(), kind, place })
     }
 
-    /// The same, to be read as text whatever its type.
+    /// The column as an attribute that is read as text, whatever its type.
     pub fn printed(&self, place: usize) -> Attribute {
         Attribute { name: self.name.clone(), kind: ColumnKind::Category, place }
     }
 }
 
-/// A row description as it was when columns were looked for in it: held by value, and compared with that of each batch.
+/// A row description at the time the columns were looked up in it: held by value, and compared with the description of each batch.
 pub struct Shape {
-    /// As declared, domains as such.
+    /// The declared types, domains included.
     declared: Vec<pg_sys::Oid>,
     pub columns: Vec<Described>,
 }
 
 impl Shape {
-    /// Of a row description; no columns of none.
+    /// The columns of a row description; none for a null pointer.
     ///
     /// # Safety
-    /// The pointer is null or that of a row description which stays as it is during the call.
+    /// The pointer is null or a row description that does not change during the call.
     pub unsafe fn of(description: pg_sys::TupleDesc) -> Self {
         let (mut declared, mut columns) = (Vec::new(), Vec::new());
         if description.is_null() {
@@ -149,7 +149,7 @@ impl Shape {
     /// Whether `description` has the same columns of the same types.
     ///
     /// # Safety
-    /// The pointer is that of a row description which stays as it is during the call.
+    /// The pointer is a row description that does not change during the call.
     unsafe fn is_that_of(&self, description: pg_sys::TupleDesc) -> bool {
         // SAFETY: as the caller says.
         unsafe {
@@ -162,7 +162,7 @@ impl Shape {
         }
     }
 
-    /// Where the wanted column stands; `None` for an optional one that is missing.
+    /// Looks up a wanted column; `None` for an optional one that is missing.
     pub fn find(&self, wanted: &Wanted) -> Result<Option<Column>> {
         let Some(place) = self.columns.iter().position(|column| column.name == wanted.name) else {
             if wanted.optional {
@@ -192,7 +192,7 @@ impl Shape {
         wanted.iter().map(|wanted| self.find(wanted)).collect()
     }
 
-    /// The type of a column that was found.
+    /// The type of a column.
     pub fn type_of(&self, column: Column) -> pg_sys::Oid {
         self.columns[column.place].type_oid
     }
@@ -202,7 +202,7 @@ impl Shape {
     }
 }
 
-/// The rows that SPI has just fetched.
+/// The rows that SPI has fetched last.
 pub struct Batch {
     table: *mut pg_sys::SPITupleTable,
     pub rows: usize,
@@ -210,23 +210,24 @@ pub struct Batch {
 
 impl Batch {
     /// # Safety
-    /// SPI is connected, has just run a query that gives rows, and does nothing else until the batch is dropped.
+    /// SPI is connected, has just run a query that returns rows, and does nothing else until the batch is dropped.
     pub unsafe fn fetched() -> Result<Self> {
         // SAFETY: variables of this backend that SPI has just set.
         let (table, rows) = unsafe { (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize) };
         if table.is_null() {
-            return Err(Error::Internal("a query gave no table of rows".into()));
+            return Err(Error::Internal("query returned no tuple table".into()));
         }
         Ok(Self { table, rows })
     }
 
-    /// Of these rows.
+    /// The description of these rows.
     pub fn shape(&self) -> Shape {
         // SAFETY: SPI's table has the description of its rows, which stays as long as the table does.
         unsafe { Shape::of((*self.table).tupdesc) }
     }
 
-    /// Hands each row to `visit`, with the columns found in `shape`, which must be that of these rows. The first has the number `before` + 1.
+    /// Calls `visit` with each row. `columns` were looked up in `shape`, which must match the description of these rows. The first row has the
+    /// number `before` + 1.
     pub fn visit(
         &self,
         shape: &Shape,
@@ -239,7 +240,7 @@ impl Batch {
         unsafe {
             let description = (*self.table).tupdesc;
             if !shape.is_that_of(description) {
-                return Err(Error::Changed("the columns of a query".into()));
+                return Err(Error::Changed("row type of the query".into()));
             }
             let width = shape.columns.len();
             let mut values = vec![pg_sys::Datum::from(0); width];
@@ -254,7 +255,7 @@ impl Batch {
     }
 }
 
-/// One row of a batch. Columns are numbered as they were wanted.
+/// One row of a batch. Columns are numbered in the order of the wanted ones.
 pub struct Row<'a> {
     shape: &'a Shape,
     columns: &'a [Option<Column>],
@@ -264,7 +265,7 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Whether the optional column number `column` of those wanted is there.
+    /// Whether the optional wanted column number `column` exists.
     pub fn has(&self, column: usize) -> bool {
         self.columns[column].is_some()
     }
@@ -279,7 +280,7 @@ impl<'a> Row<'a> {
         self.present(column)?.number()
     }
 
-    /// The time in `column` in microseconds since 2000, NULL for −∞: what has no time is oldest.
+    /// The time in `column` in microseconds since 2000. NULL is −∞: a row without a time is the oldest.
     pub fn time(&self, column: usize) -> i64 {
         self.present(column).and_then(|field| field.microseconds()).unwrap_or(i64::MIN)
     }
@@ -294,7 +295,7 @@ impl<'a> Row<'a> {
         self.optional(column)?.map(|field| field.printed()).transpose()
     }
 
-    /// The value in a place of the row, `None` for NULL.
+    /// The value at a position of the row, `None` for NULL.
     pub fn field(&self, place: usize) -> Option<Field<'a>> {
         let column = &self.shape.columns[place];
         (!self.nulls[place]).then(|| Field { name: &column.name, type_oid: column.type_oid, datum: self.values[place] })
@@ -315,7 +316,7 @@ impl<'a> Row<'a> {
     }
 
     fn optional(&self, column: usize) -> Result<Option<Field<'a>>> {
-        let missing = || Error::Internal("an optional column was not looked for".into());
+        let missing = || Error::Internal("optional column was not looked up".into());
         Ok(self.field(self.columns[column].ok_or_else(missing)?.place))
     }
 
@@ -328,7 +329,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A value that is not NULL, with the type that its row description gives it. Whoever asks for it as another type gets an error.
+/// A value that is not NULL, with its type from the row description. Reading it as another type is an error.
 #[derive(Clone, Copy)]
 pub struct Field<'a> {
     name: &'a str,
@@ -337,7 +338,7 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// An argument of a polymorphic function, of the type that its call gives it. Never NULL: pgrx has none for that.
+    /// An argument of a polymorphic function, with its type from the call. Never NULL: pgrx passes `None` then.
     pub fn of_argument(value: &AnyElement) -> Self {
         Self { name: "argument", type_oid: value.oid(), datum: value.datum() }
     }
@@ -351,7 +352,7 @@ impl<'a> Field<'a> {
     }
 
     fn unreadable<T>(&self) -> Result<T> {
-        Err(Error::Internal(format!("column {} of type {} cannot be read", self.name, type_name(self.type_oid))))
+        Err(Error::Internal(format!("cannot read column \"{}\" of type {}", self.name, type_name(self.type_oid))))
     }
 
     pub fn id(&self) -> Result<Id<'a>> {
@@ -402,7 +403,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Days since 2000; the least and the greatest number for the infinite ones.
+    /// Days since 2000; the smallest and the largest number for infinite dates.
     pub fn date(&self) -> Result<i32> {
         match self.type_oid {
             pg_sys::DATEOID => Ok(self.datum.value() as i32),
@@ -410,7 +411,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Since 2000, or since midnight; the least and the greatest number for infinite times.
+    /// Microseconds since 2000, or since midnight; the smallest and the largest number for infinite times.
     pub fn microseconds(&self) -> Result<i64> {
         match self.type_oid {
             // The infinite dates become the infinite times.
@@ -428,7 +429,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A text where it lies, or unpacked in the memory of the SPI call.
+    /// A text, borrowed from the row, or detoasted in the memory of the SPI call.
     pub fn text(&self) -> Result<&'a str> {
         if !is_text(self.type_oid) {
             return self.unreadable();
@@ -438,13 +439,13 @@ impl<'a> Field<'a> {
         std::str::from_utf8(bytes).or_else(|_| self.not_utf8())
     }
 
-    /// [`output`](Self::output) without blanks at the end.
+    /// [`output`](Self::output) without trailing blanks.
     pub fn printed(&self) -> Result<String> {
         Ok(self.output()?.trim_end_matches(' ').to_owned())
     }
 
-    /// As its type's output function prints it. Only a superuser can make a type with an output function of its own: no code of a table's
-    /// owner runs here, as it may in a cast.
+    /// The result of the type's output function. Only a superuser can create a type with an output function of its own, so no code of a table's
+    /// owner runs here. In a cast it could.
     pub fn output(&self) -> Result<String> {
         let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
         // SAFETY: the value is of this type and not NULL; an output function gives a C string.
@@ -455,7 +456,7 @@ impl<'a> Field<'a> {
         text.to_str().map(str::to_owned).or_else(|_| self.not_utf8())
     }
 
-    /// A `real[]`, or a `reco.numbers`, which is stored as one: both say in themselves what their elements are.
+    /// A `real[]`, or a `reco.numbers`, which is stored as one. Both name their element type in their header.
     pub fn reals(&self) -> Result<Array<'a, f32>> {
         // SAFETY: a type of varying length is a varlena, which is an array where it is that of one, or this extension's own type; its
         // head is looked at only where it is that long.
@@ -475,7 +476,9 @@ impl<'a> Field<'a> {
     }
 
     fn vector(&self) -> Result<Vec<f32>> {
-        let null = || Error::argument(self.name, "a vector with NULL elements", "Leave NULL out.");
+        let null = || {
+            Error::invalid(format!("vector in column \"{}\" must not contain nulls", self.name), "Exclude such rows.")
+        };
         // SAFETY: each value is read as the type that it has, and is not NULL.
         let values: Option<Option<Vec<f32>>> = unsafe {
             match self.type_oid {
@@ -495,8 +498,8 @@ impl<'a> Field<'a> {
     }
 
     fn not_utf8<T>(&self) -> Result<T> {
-        let hint = "The database's encoding must be UTF8.";
-        Err(Error::argument(format!("column \"{}\"", self.name), "not valid UTF-8", hint))
+        let hint = "The encoding of the database must be UTF8.";
+        Err(Error::invalid(format!("column \"{}\" is not valid UTF-8", self.name), hint))
     }
 }
 
@@ -516,7 +519,7 @@ fn is_text(type_oid: pg_sys::Oid) -> bool {
     matches!(type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID)
 }
 
-/// What a column of this type says of a row; `None` for types that say nothing a model can use.
+/// The kind of feature that a column of this type is; `None` for types that a model cannot use.
 fn attribute_kind(type_oid: pg_sys::Oid) -> Option<ColumnKind> {
     match type_oid {
         pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID => Some(ColumnKind::Integer),
@@ -530,7 +533,7 @@ fn attribute_kind(type_oid: pg_sys::Oid) -> Option<ColumnKind> {
     }
 }
 
-/// Whether values are told apart by how they are printed: json, and arrays of what can be read.
+/// Whether values of this type are compared by their text: json, and arrays of readable types.
 fn is_printed(type_oid: pg_sys::Oid) -> bool {
     if matches!(type_oid, pg_sys::JSONOID | pg_sys::JSONBOID) {
         return true;

@@ -1,4 +1,4 @@
-//! Rows of a table's own type, put together from values.
+//! Rows of a composite type, built from generated values.
 
 use std::ffi::CString;
 
@@ -9,33 +9,33 @@ use runtime::error::{Error, Result};
 use synthesis::made::{Block, Cell};
 use synthesis::schema::Schema;
 
-/// A composite type as the target of made rows.
+/// The composite type of generated rows.
 pub struct RowType {
     type_oid: pg_sys::Oid,
     description: PgTupleDesc<'static>,
-    /// PostgreSQL's number for the description: another one when it was looked up anew.
+    /// PostgreSQL's identifier of the type's current definition.
     identity: u64,
     columns: Vec<Target>,
-    /// Lasts as long as the rows are asked for.
+    /// The memory context of the set-returning call.
     memory: PgMemoryContexts,
-    /// Of the row under way.
+    /// Values of the current row.
     values: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
 }
 
 struct Target {
-    /// Of the schema; `None` for a column that was dropped from the table.
+    /// The column of the schema; `None` for a dropped column of the table.
     source: Option<usize>,
     type_oid: pg_sys::Oid,
     modifier: i32,
     input: pg_sys::FmgrInfo,
     parameter: pg_sys::Oid,
-    /// Values of names, by their codes, as far as they were made.
+    /// Datums of category names that have been used, by their codes.
     of_codes: Vec<Option<pg_sys::Datum>>,
 }
 
 impl RowType {
-    /// The type of the first argument of `call`, that of a polymorphic function of sets. Its columns must be those of `schema`.
+    /// The type of the first argument of `call`, a polymorphic set-returning function. Its columns must match those of `schema`.
     pub fn of_target(call: pg_sys::FunctionCallInfo, schema: &Schema, model: &str) -> Result<Self> {
         // SAFETY: the call under way has a function with an expression that it was called by; a function of sets has the
         // context of its calls, with memory that lasts to the last of them.
@@ -47,8 +47,8 @@ impl RowType {
         // SAFETY: look-ups that take any oid.
         let composite = unsafe { pg_sys::get_typtype(target_type) as u8 == pg_sys::TYPTYPE_COMPOSITE };
         if !composite {
-            let hint = "Give a NULL of the table's row type, as in NULL::orders.";
-            return Err(Error::argument("the type of target", type_name(target_type), hint));
+            let hint = "Pass a NULL of the table's row type, as in NULL::orders.";
+            return Err(Error::invalid(format!("target must have a row type, not {}", type_name(target_type)), hint));
         }
         // SAFETY: a composite type has a description; it is copied, and so outlives the type's cache entry.
         let description = unsafe {
@@ -63,22 +63,20 @@ impl RowType {
             }
             let source = schema.column(attribute.name()).ok_or_else(|| {
                 let hint = format!(
-                    "The columns of {} and those that \"{model}\" learned must be the same: name others in the source, or make rows of another type. The model has: {}.",
+                    "The columns of {} must match those of the model. The model has: {}.",
                     type_name(target_type),
                     schema.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
                 );
-                Error::argument(format!("column \"{}\"", attribute.name()), format!("unknown to model \"{model}\""), hint)
+                Error::invalid(format!("column \"{}\" is unknown to model \"{model}\"", attribute.name()), hint)
             })?;
             columns.push(Some((source, attribute.atttypid, attribute.atttypmod)));
         }
         let has = |column: usize| columns.iter().flatten().any(|(source, ..)| *source == column);
         if let Some((_, column)) = schema.columns.iter().enumerate().find(|(i, column)| !column.hidden && !has(*i)) {
-            let hint = format!("Add it to {}, or leave it out of the source.", type_name(target_type));
-            return Err(Error::argument(
-                format!("column \"{}\" of model \"{model}\"", column.name),
-                format!("missing from {}", type_name(target_type)),
-                hint,
-            ));
+            let hint = format!("Add the column to {}, or train the model without it.", type_name(target_type));
+            let target = type_name(target_type);
+            let message = format!("column \"{}\" of model \"{model}\" is missing from type {target}", column.name);
+            return Err(Error::invalid(message, hint));
         }
         let columns = columns.into_iter().map(|column| {
             let (source, type_oid, modifier) = match column {
@@ -100,8 +98,7 @@ impl RowType {
         Ok(Self { type_oid: target_type, description, identity: identity(target_type), columns, memory, values, nulls })
     }
 
-    /// Whoever fetches rows from a cursor may alter the table between two of them: rows of the old form would then be read as if they had
-    /// the new one.
+    /// The table may be altered between two fetches of a cursor: rows of the old type must not be read as rows of the new one.
     fn check(&mut self) -> Result<()> {
         let identity = identity(self.type_oid);
         if identity == self.identity {
@@ -117,7 +114,7 @@ impl RowType {
         Ok(())
     }
 
-    /// A row of a block, in the memory context of the moment.
+    /// A row of a block, in the current memory context.
     pub fn row(&mut self, block: &Block, schema: &Schema, row: usize) -> Result<AnyElement> {
         self.check()?;
         let Self { columns, memory, values, nulls, .. } = self;
@@ -143,7 +140,7 @@ impl RowType {
     }
 }
 
-/// The number of the description that a composite type has now. A type that is gone is PostgreSQL's own error.
+/// The identifier of a composite type's current definition. A dropped type raises PostgreSQL's own error.
 fn identity(type_oid: pg_sys::Oid) -> u64 {
     // SAFETY: a look-up in the type cache.
     unsafe { pg_sys::assign_record_type_identifier(type_oid, -1) }
@@ -163,7 +160,7 @@ impl OfType for AnyElement {
 }
 
 impl Target {
-    /// The value of a name: made once, and then the same for every row.
+    /// The datum of a category name, created once and shared by all rows.
     fn of_code<'a>(
         &mut self,
         code: u32,
@@ -214,11 +211,7 @@ impl Target {
         }
         let text = cell.text(described.column_type).unwrap_or_default();
         let text = CString::new(text.as_ref()).map_err(|_| {
-            Error::argument(
-                format!("column \"{}\"", described.name),
-                "a text with a zero byte",
-                "Train the model again.",
-            )
+            Error::invalid(format!("column \"{}\" contains a zero byte", described.name), "Train the model again.")
         })?;
         // SAFETY: the input function of the type, with its own parameter and modifier; it raises errors of its own.
         Ok(Some(unsafe {
@@ -226,7 +219,7 @@ impl Target {
         }))
     }
 
-    /// A domain may refuse NULL: its input function says so.
+    /// A NULL. The input function of a domain raises an error if the domain does not allow it.
     fn null(&mut self) -> Result<Option<pg_sys::Datum>> {
         // SAFETY: takes any oid; an input function is given NULL as it is for NULL in a COPY.
         unsafe {

@@ -37,30 +37,30 @@ static EMBEDDING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CStrin
 static IMAGE_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"efficientnet-lite0"));
 pub static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
 
-/// Makes the settings known to PostgreSQL. Called once, when the library is loaded.
+/// Defines the settings. Called once, when the library is loaded.
 pub fn register() {
     let flags = GucFlags::default();
-    // A path to a library is code to be run: only a superuser may name one.
+    // A library is code that runs inside the server: only superusers may set its path.
     GucRegistry::define_string_guc(
         c"reco.onnxruntime_library",
-        c"Path of ONNX Runtime's shared library.",
-        c"$libdir stands for PostgreSQL's library directory. Read by each connection when it first runs a model.",
+        c"Sets the path of the ONNX Runtime shared library.",
+        c"$libdir is replaced with PostgreSQL's library directory. A session reads the setting when it first runs a model.",
         &ONNXRUNTIME_LIBRARY,
         GucContext::Suset,
         flags,
     );
     GucRegistry::define_enum_guc(
         c"reco.execution_provider",
-        c"Where models run: auto, cpu or cuda.",
-        c"auto takes CUDA where it works, else the CPU, and says so once; cuda is an error where CUDA does not work.",
+        c"Selects where models run.",
+        c"auto uses CUDA if available, otherwise the CPU with a notice. cuda raises an error if CUDA is not available.",
         &EXECUTION_PROVIDER,
         GucContext::Userset,
         flags,
     );
     GucRegistry::define_int_guc(
         c"reco.device_id",
-        c"Number of the CUDA device.",
-        c"As nvidia-smi counts them, from 0.",
+        c"Sets the CUDA device.",
+        c"Devices are numbered from 0, as by nvidia-smi.",
         &DEVICE_ID,
         0,
         1023,
@@ -69,8 +69,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"reco.gpu_memory_limit",
-        c"Memory that one model may take on the CUDA device.",
-        c"In kB where no unit is given; 0 sets no limit. A model loaded after a change keeps to it.",
+        c"Sets the maximum memory of a model on the CUDA device.",
+        c"0 means no limit. A change applies to models that are loaded afterwards.",
         &GPU_MEMORY_LIMIT,
         0,
         i32::MAX,
@@ -79,8 +79,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"reco.run_memory_limit",
-        c"Memory that the runs of a connection's models may take on the CPU, weights not counted.",
-        c"In kB where no unit is given; 0 sets no limit. Read by each connection when it first runs a model.",
+        c"Sets the maximum memory for running the models of a session on the CPU.",
+        c"The weights of models are not included. 0 means no limit. A session reads the setting when it first runs a model.",
         &RUN_MEMORY_LIMIT,
         0,
         i32::MAX,
@@ -89,8 +89,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"reco.training_memory",
-        c"Memory that one call may take to read rows, train, measure or make rows, models and their runs not counted.",
-        c"In kB where no unit is given; 0 sets no limit. What needs more is an error before it is taken.",
+        c"Sets the maximum memory of a call for reading, training, evaluating and generating rows.",
+        c"Models and their runs are not included. 0 means no limit. A call that needs more fails before it allocates.",
         &TRAINING_MEMORY,
         0,
         i32::MAX,
@@ -99,8 +99,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"reco.cache_size",
-        c"Models that a connection keeps loaded, by the size of their files.",
-        c"In kB where no unit is given. Above it the least recently used are unloaded; the one in use always stays.",
+        c"Sets the maximum total size of the models that a session keeps loaded.",
+        c"Least recently used models are unloaded. The last used model is always kept.",
         &CACHE_SIZE,
         0,
         i32::MAX,
@@ -109,8 +109,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"reco.max_model_size",
-        c"Size of a model, its tokenizer included, above which an import is refused.",
-        c"In kB where no unit is given.",
+        c"Sets the maximum size of an imported model, including its tokenizer.",
+        c"Larger models are rejected.",
         &MAX_MODEL_SIZE,
         0,
         i32::MAX,
@@ -119,16 +119,16 @@ pub fn register() {
     );
     GucRegistry::define_string_guc(
         c"reco.preload_models",
-        c"Models that a new connection loads before its first statement, separated by commas.",
-        c"Works where shared_preload_libraries or session_preload_libraries has pg_reco.",
+        c"Lists models to load at the start of a session.",
+        c"Names are separated by commas. Requires pg_reco in shared_preload_libraries or session_preload_libraries.",
         &PRELOAD_MODELS,
         GucContext::Userset,
         flags,
     );
     GucRegistry::define_int_guc(
         c"reco.threads",
-        c"Threads that one statement may use for models and training.",
-        c"0 stands for the number of processors. No more than reco.max_threads.",
+        c"Sets the number of threads of a statement for models and training.",
+        c"0 means the number of processors. Limited by reco.max_threads.",
         &THREADS,
         0,
         1024,
@@ -137,8 +137,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"reco.max_threads",
-        c"Threads that one statement may use, whatever reco.threads says.",
-        c"0 stands for the number of processors.",
+        c"Sets the maximum number of threads of a statement.",
+        c"0 means the number of processors.",
         &MAX_THREADS,
         0,
         1024,
@@ -147,8 +147,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"reco.max_batch",
-        c"Texts that enter a model in one run, at most.",
-        c"Long texts are run in smaller batches, so that a run's memory stays bounded.",
+        c"Sets the maximum number of texts in one run of a model.",
+        c"Long texts are run in smaller batches to limit memory.",
         &MAX_BATCH,
         1,
         4096,
@@ -157,8 +157,8 @@ pub fn register() {
     );
     GucRegistry::define_int_guc(
         c"reco.keep_versions",
-        c"Newest versions of a model that a training keeps where the call does not say.",
-        c"0 keeps all. The version in use always stays.",
+        c"Sets the number of versions of a model to keep after training.",
+        c"0 keeps all versions. The version in use is always kept.",
         &KEEP_VERSIONS,
         0,
         i32::MAX,
@@ -167,24 +167,24 @@ pub fn register() {
     );
     GucRegistry::define_string_guc(
         c"reco.embedding_model",
-        c"Model that embeds texts where a call names none.",
-        c"A model of task text_embedding in reco.models.",
+        c"Sets the default model for embedding texts.",
+        c"The task of the model must be text_embedding.",
         &EMBEDDING_MODEL,
         GucContext::Userset,
         flags,
     );
     GucRegistry::define_string_guc(
         c"reco.image_model",
-        c"Model that embeds images where a call names none.",
-        c"A model of task image_embedding in reco.models.",
+        c"Sets the default model for embedding images.",
+        c"The task of the model must be image_embedding.",
         &IMAGE_MODEL,
         GucContext::Userset,
         flags,
     );
     GucRegistry::define_int_guc(
         c"reco.progress_interval",
-        c"Seconds between two NOTICEs that say how far a long call is.",
-        c"0 switches them off.",
+        c"Sets the interval between progress messages of long calls, in seconds.",
+        c"0 disables progress messages.",
         &PROGRESS_INTERVAL,
         0,
         86_400,
@@ -255,7 +255,7 @@ pub fn max_batch() -> usize {
     MAX_BATCH.get().max(1) as usize
 }
 
-/// How a session is to be made under the current settings.
+/// The session options of the current settings.
 pub fn session_options() -> SessionOptions {
     // SAFETY: PostgreSQL fills this buffer with a C string before any extension is loaded.
     let libdir = unsafe { CStr::from_ptr(std::ptr::addr_of!(pg_sys::pkglib_path).cast()) }.to_string_lossy();

@@ -1,7 +1,7 @@
-//! A query as a source of rows: run with the rights of the moment, columns found by name, values read as the engine wants them.
+//! A query as a source of rows. It runs with the current privileges; columns are looked up by name.
 //!
-//! Nothing here is used as it was found before: a portal is held by reference and tells when it goes ([`cursors`](super::cursors)), a plan is
-//! PostgreSQL's own to revalidate, and the columns of every batch are compared with those that were looked for ([`row`](super::row)).
+//! Nothing is assumed to be as it was before: a portal is held by reference, and its end is noticed ([`cursors`](super::cursors)); PostgreSQL
+//! revalidates plans; and the columns of every batch are compared with those that were looked up ([`row`](super::row)).
 
 use std::ffi::{CStr, CString};
 
@@ -17,26 +17,26 @@ use runtime::error::{Error, Result};
 pub struct Source {
     cursor: Cursor,
     shape: Shape,
-    /// For each wanted column its place in the row; `None` where an optional one is missing.
+    /// The position of each wanted column; `None` for an optional one that is missing.
     columns: Vec<Option<Column>>,
     rows_before: usize,
-    /// The argument that gave the query, and the query, for the context of errors.
+    /// The argument whose value is the query, and the query, for the context of errors.
     what: &'static str,
     query: String,
 }
 
-/// A column as a query gives it.
+/// A column of a query's result.
 pub struct ResultColumn {
     pub name: String,
-    /// Of a domain the type below it.
+    /// For a domain, its base type.
     pub type_oid: pg_sys::Oid,
     pub modifier: i32,
-    /// The table and the number of its column that it is, unchanged.
+    /// The table column that it is an unchanged copy of, by table and number.
     pub origin: Option<(pg_sys::Oid, i16)>,
 }
 
 impl Source {
-    /// Opens `query`, which must be one that only reads, and finds the wanted columns.
+    /// Opens `query`, which must be read-only, and looks up the wanted columns.
     pub fn open(query: &str, wanted: &[Wanted]) -> Result<Self> {
         Self::open_named("source", query, wanted)
     }
@@ -59,7 +59,7 @@ impl Source {
         })
     }
 
-    /// [`open`](Self::open) for one id, with every other column as an attribute.
+    /// [`open`](Self::open) for an id column, with every other column as an attribute.
     pub fn open_with_attributes(what: &'static str, query: &str, id: Wanted) -> Result<(Self, Vec<Attribute>)> {
         let source = Self::open_named(what, query, &[id])?;
         let others = source.shape.columns.iter().enumerate().filter(|(_, column)| column.name != id.name);
@@ -68,7 +68,7 @@ impl Source {
         Ok((source, attributes))
     }
 
-    /// [`open`](Self::open) with every column as an attribute; the one that `id` names is read as text, whatever its type.
+    /// [`open`](Self::open) with every column as an attribute. The column `id` is read as text, whatever its type.
     pub fn open_table(
         what: &'static str,
         query: &str,
@@ -83,7 +83,7 @@ impl Source {
         Ok((source, attributes))
     }
 
-    /// [`open`](Self::open) with every column as it is, to be read by [`Row::field`].
+    /// [`open`](Self::open) with every column, to be read by [`Row::field`].
     pub fn open_columns(what: &'static str, query: &str) -> Result<(Self, Vec<ResultColumn>)> {
         let source = Self::open_named(what, query, &[])?;
         let origins = origins(what, query)?;
@@ -97,17 +97,22 @@ impl Source {
         Ok((source, columns))
     }
 
-    /// Whether the optional column number `column` of those wanted is there.
+    /// Whether the optional wanted column number `column` exists.
     pub fn has(&self, column: usize) -> bool {
         self.columns[column].is_some()
     }
 
-    /// The id type of the column number `column`, which must be one of kind `Id`.
+    /// The names of all columns, separated by commas.
+    pub fn names(&self) -> String {
+        self.shape.names()
+    }
+
+    /// The id type of the column number `column`, which must be of kind `Id`.
     pub fn id_type(&self, column: usize) -> IdType {
         self.columns[column].and_then(|column| IdType::of(self.shape.type_of(column))).unwrap_or(IdType::Text)
     }
 
-    /// Fetches up to `rows` rows and hands each to `visit`. Returns how many there were: 0 at the end.
+    /// Fetches up to `rows` rows and calls `visit` with each. Returns the number of rows: 0 at the end.
     pub fn fetch(&mut self, rows: usize, mut visit: impl FnMut(&Row) -> Result<()>) -> Result<usize> {
         let _context = Context::enter(self.what, &self.query);
         connected(|| {
@@ -124,8 +129,8 @@ impl Source {
     }
 }
 
-/// A prepared query with one parameter that only reads, kept for as long as this lives. Whatever was altered meanwhile, PostgreSQL plans
-/// it anew; the columns are found anew in what each run gives.
+/// A prepared read-only query with one parameter. PostgreSQL plans it again after DDL; the columns are looked up again in the result of each
+/// run.
 pub struct Lookup {
     plan: Plan,
     wanted: Vec<Wanted>,
@@ -138,13 +143,13 @@ impl Lookup {
             plan.shape().find_all(wanted)?;
             // SAFETY: the plan was just prepared; once kept, it outlives the connection.
             if unsafe { pg_sys::SPI_keepplan(plan.0) } != 0 {
-                return Err(Error::Internal("a look-up cannot be kept".into()));
+                return Err(Error::Internal("could not save the plan of a lookup".into()));
             }
             Ok(Self { plan, wanted: wanted.to_vec() })
         })
     }
 
-    /// Hands each row for `parameter` to `visit`.
+    /// Runs the query for `parameter` and calls `visit` with each row.
     pub fn run(&self, parameter: pg_sys::Datum, mut visit: impl FnMut(&Row) -> Result<()>) -> Result<()> {
         connected(|| {
             let mut parameters = [parameter];
@@ -153,7 +158,7 @@ impl Lookup {
             let batch = unsafe {
                 let done = pg_sys::SPI_execute_plan(self.plan.0, parameters.as_mut_ptr(), std::ptr::null(), true, 0);
                 if done != pg_sys::SPI_OK_SELECT as i32 {
-                    return Err(Error::Internal("a look-up gave no rows".into()));
+                    return Err(Error::Internal("lookup did not run as a query".into()));
                 }
                 Batch::fetched()?
             };
@@ -171,7 +176,7 @@ impl Drop for Lookup {
     }
 }
 
-/// The types of a query's columns as they are now, without running it: `None` for a column that it does not have.
+/// The current types of a query's columns, without running it; `None` for a column that it does not have.
 pub fn column_types<const N: usize>(query: &str, columns: [&str; N]) -> Result<[Option<pg_sys::Oid>; N]> {
     let text = c_text("source", query)?;
     connected(|| {
@@ -180,7 +185,7 @@ pub fn column_types<const N: usize>(query: &str, columns: [&str; N]) -> Result<[
     })
 }
 
-/// The query as it can stand inside another: the one statement, without the semicolons and comments around it.
+/// The query as a subquery: its one statement in parentheses, without semicolons and comments around it.
 pub fn as_subquery(what: &'static str, query: &str) -> Result<String> {
     let text = c_text(what, query)?;
     let _context = Context::enter(what, query);
@@ -189,7 +194,7 @@ pub fn as_subquery(what: &'static str, query: &str) -> Result<String> {
     let statement = unsafe {
         let statements = pg_sys::pg_parse_query(text.as_ptr());
         if statements.is_null() || (*statements).length != 1 {
-            return Err(no_query(what));
+            return Err(not_read_only(what));
         }
         let statement = pg_sys::list_nth(statements, 0).cast::<pg_sys::RawStmt>();
         let begin = usize::try_from((*statement).stmt_location).unwrap_or(0);
@@ -198,12 +203,12 @@ pub fn as_subquery(what: &'static str, query: &str) -> Result<String> {
             _ => query.get(begin..),
         }
     };
-    let statement = statement.ok_or_else(|| Error::Internal("a statement ends outside its text".into()))?;
+    let statement = statement.ok_or_else(|| Error::Internal("statement ends outside its text".into()))?;
     // On lines of its own, so that a comment at its end comments nothing else out.
     Ok(format!("(\n{}\n)", statement.trim()))
 }
 
-/// A plan of this SPI connection, or one that is kept.
+/// A plan of this SPI connection, or a saved one.
 struct Plan(pg_sys::SPIPlanPtr);
 
 impl Plan {
@@ -212,19 +217,19 @@ impl Plan {
         // SAFETY: as many parameter types as are counted; errors in the query are raised.
         let plan = unsafe { pg_sys::SPI_prepare(query.as_ptr(), parameters.len() as i32, parameters.as_mut_ptr()) };
         if plan.is_null() {
-            return Err(no_query(what));
+            return Err(not_read_only(what));
         }
         let plan = Self(plan);
         if plan.source().is_none() {
-            return Err(no_query(what));
+            return Err(not_read_only(what));
         }
         Ok(plan)
     }
 
-    /// Of a query that only reads: an error else.
+    /// The plan of a query, which must be read-only.
     fn of_source(what: &'static str, query: &CStr) -> Result<Self> {
         let plan = Self::prepare(what, query, &mut [])?;
-        if plan.only_reads() { Ok(plan) } else { Err(no_query(what)) }
+        if plan.only_reads() { Ok(plan) } else { Err(not_read_only(what)) }
     }
 
     /// The plan's one statement.
@@ -244,7 +249,7 @@ impl Plan {
         }
     }
 
-    /// What it gives as of now. Only right after it was prepared.
+    /// The row type of the result. Only valid right after the plan was prepared.
     fn shape(&self) -> Shape {
         let description = self.source().map_or(std::ptr::null_mut(), |source| {
             // SAFETY: the statement has just been analysed.
@@ -254,7 +259,7 @@ impl Plan {
         unsafe { Shape::of(description) }
     }
 
-    /// Whether it is one query, and no part of it writes.
+    /// Whether it is a single query and no part of it writes.
     fn only_reads(&self) -> bool {
         self.query().is_some_and(|query| {
             // SAFETY: the query of a plan that was just prepared.
@@ -263,16 +268,18 @@ impl Plan {
     }
 }
 
-fn no_query(what: &'static str) -> Error {
-    Error::argument(what, "no query that only reads", "Give one SELECT, VALUES or TABLE statement that writes nothing.")
+fn not_read_only(what: &'static str) -> Error {
+    let hint = "Pass one SELECT, VALUES or TABLE statement that writes nothing.";
+    Error::invalid(format!("argument \"{what}\" must be a read-only query"), hint)
 }
 
 fn c_text(what: &'static str, query: &str) -> Result<CString> {
-    CString::new(query)
-        .map_err(|_| Error::argument(what, "a text with a zero byte", "Give a query, as in TABLE orders."))
+    CString::new(query).map_err(|_| {
+        Error::invalid(format!("argument \"{what}\" contains a zero byte"), "Pass a query, as in TABLE orders.")
+    })
 }
 
-/// The table columns that a query's columns are, unchanged.
+/// The table columns that the columns of a query are unchanged copies of.
 fn origins(what: &'static str, query: &str) -> Result<Vec<Option<(pg_sys::Oid, i16)>>> {
     let text = c_text(what, query)?;
     connected(|| {
@@ -292,13 +299,13 @@ fn origins(what: &'static str, query: &str) -> Result<Vec<Option<(pg_sys::Oid, i
     })
 }
 
-/// Runs `body` connected to SPI. An error that PostgreSQL raises inside unwinds past this; the transaction then ends
+/// Runs `body` connected to SPI. An error that PostgreSQL raises inside unwinds past this function; the end of the transaction then closes
 /// the connection.
 pub fn connected<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: SPI_connect and SPI_finish are called in pairs on every path that returns.
     unsafe {
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
-            return Err(Error::Internal("SPI cannot be used here".into()));
+            return Err(Error::Internal("SPI_connect failed".into()));
         }
         let result = body();
         pg_sys::SPI_finish();

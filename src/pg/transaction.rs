@@ -1,17 +1,17 @@
-//! What is done only when a transaction's fate is known, and whether it goes on.
+//! Callbacks at the end of a transaction.
 
 use std::cell::{Cell, RefCell};
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
 
-/// Run when the transaction has ended: nothing in it may fail.
-type Deed = Box<dyn FnOnce()>;
+/// A callback that runs after the transaction has ended. It must not fail.
+type Callback = Box<dyn FnOnce()>;
 
 #[derive(Default)]
 struct Pending {
-    at_commit: Vec<Deed>,
-    at_abort: Vec<Deed>,
+    at_commit: Vec<Callback>,
+    at_abort: Vec<Callback>,
 }
 
 thread_local! {
@@ -19,26 +19,25 @@ thread_local! {
     static NUMBER: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Of this backend's transactions: another one after each COMMIT or ROLLBACK, in a procedure too.
+/// A number that identifies the current transaction of this backend. It changes with each COMMIT and ROLLBACK, also in procedures.
 pub fn number() -> u64 {
     register();
     NUMBER.get()
 }
 
-/// Runs `deed` once the transaction has committed.
-pub fn at_commit(deed: impl FnOnce() + 'static) {
+/// Runs `callback` once the transaction has committed.
+pub fn at_commit(callback: impl FnOnce() + 'static) {
     register();
-    PENDING.with_borrow_mut(|pending| pending.at_commit.push(Box::new(deed)));
+    PENDING.with_borrow_mut(|pending| pending.at_commit.push(Box::new(callback)));
 }
 
-/// Runs `deed` once the transaction has rolled back.
-pub fn at_abort(deed: impl FnOnce() + 'static) {
+/// Runs `callback` once the transaction has rolled back.
+pub fn at_abort(callback: impl FnOnce() + 'static) {
     register();
-    PENDING.with_borrow_mut(|pending| pending.at_abort.push(Box::new(deed)));
+    PENDING.with_borrow_mut(|pending| pending.at_abort.push(Box::new(callback)));
 }
 
-/// Whether what a call opened is its own to close: where an error unwinds, or the transaction or subtransaction is being rolled back,
-/// PostgreSQL closes it.
+/// Whether a call must close what it opened. While an error unwinds, or the transaction is being rolled back, PostgreSQL does it.
 pub fn goes_on() -> bool {
     // SAFETY: a plain look at this backend's state.
     !std::thread::panicking() && unsafe { pg_sys::IsTransactionState() }
@@ -60,14 +59,14 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *m
     if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_ABORT | XACT_EVENT_PREPARE) {
         NUMBER.set(NUMBER.get() + 1);
     }
-    let deeds = match event {
+    let callbacks = match event {
         XACT_EVENT_COMMIT => PENDING.take().at_commit,
         XACT_EVENT_ABORT => PENDING.take().at_abort,
         // A prepared transaction may end in another process: what it leaves on disk is swept away some time.
         XACT_EVENT_PREPARE => return drop(PENDING.take()),
         _ => return,
     };
-    for deed in deeds {
-        deed();
+    for callback in callbacks {
+        callback();
     }
 }

@@ -1,7 +1,7 @@
-//! Window functions: the rows of one partition, and results kept for it.
+//! Window functions: the rows of a partition, and the results stored for it.
 //!
-//! pgrx has no bindings for PostgreSQL's `windowapi.h`; they are declared here, and called through the boundary that guards pgrx's own, so that an
-//! error of PostgreSQL's unwinds Rust's frames instead of jumping over them.
+//! pgrx has no bindings for PostgreSQL's `windowapi.h`. They are declared here and called through pgrx's FFI boundary, so that a PostgreSQL
+//! error unwinds Rust's frames instead of jumping over them.
 
 use std::ffi::{c_int, c_void};
 
@@ -15,8 +15,8 @@ type WindowObject = *mut pg_sys::WindowObjectData;
 
 /// Counts rows from the first of the partition.
 const WINDOW_SEEK_HEAD: c_int = 1;
-/// The largest block that PostgreSQL gives.
-const MOST_BYTES: usize = 0x3fff_ffff;
+/// The largest block that PostgreSQL allocates (`MaxAllocSize`).
+const MAX_BYTES: usize = 0x3fff_ffff;
 
 unsafe extern "C-unwind" {
     fn WinGetPartitionLocalMemory(winobj: WindowObject, size: pg_sys::Size) -> *mut c_void;
@@ -37,25 +37,25 @@ unsafe extern "C-unwind" {
 pub struct Partition {
     window: WindowObject,
     rows: usize,
-    /// Of the call's arguments.
+    /// The types of the arguments.
     types: Vec<pg_sys::Oid>,
 }
 
-/// In the memory of a partition, before a result for each row. PostgreSQL gives that memory zeroed and frees it with the partition.
+/// The header in the partition's memory, followed by a result for each row. PostgreSQL zeroes the memory and frees it with the partition.
 #[repr(C)]
 struct Kept {
-    /// Not 0 once the results are there.
+    /// Not 0 once the results have been computed.
     done: u64,
 }
 
 impl Partition {
-    /// Of the running call, which is an error where it is none of a window function. Reads the partition to its end.
+    /// The partition of the current call; an error if it is not a call of a window function. Reads the partition to its end.
     pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Result<Self> {
         // SAFETY: fcinfo is that of the running call; its context is null or a node, and as a WindowObjectData the window of this call.
         unsafe {
             let context = (*fcinfo).context;
             if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_WindowObjectData {
-                return Err(Error::Internal("a window function was called outside of a window".into()));
+                return Err(Error::Internal("window function called outside of a window".into()));
             }
             let window = context.cast();
             let function = (*fcinfo).flinfo;
@@ -69,8 +69,8 @@ impl Partition {
         self.rows
     }
 
-    /// The argument number `argument` of the function for a row, which is below [`rows`](Self::rows); `None` for NULL. A copy in the current memory
-    /// context: PostgreSQL gives a place in the row that it read last, which is freed when the row is read for the next argument.
+    /// The argument number `argument` of a row, which is below [`rows`](Self::rows); `None` for NULL. Returns a copy in the current memory
+    /// context: PostgreSQL returns a pointer into its current row, which is freed when the row is read for the next argument.
     fn argument(&self, argument: usize, row: usize) -> Result<Option<Field<'_>>> {
         let (mut is_null, mut is_out) = (true, true);
         let place = c_int::try_from(row).map_err(|_| self.too_many_rows())?;
@@ -81,7 +81,7 @@ impl Partition {
             guarded(|| WinGetFuncArgInPartition(self.window, argument, place, WINDOW_SEEK_HEAD, false, null, out))
         };
         if is_out {
-            return Err(Error::Internal(format!("a partition of {} rows has no row {row}", self.rows)));
+            return Err(Error::Internal(format!("partition of {} rows has no row {row}", self.rows)));
         }
         if is_null {
             return Ok(None);
@@ -94,7 +94,7 @@ impl Partition {
             let own = match (by_value, length) {
                 (true, _) => datum,
                 (false, -1) => pg_sys::Datum::from(pg_sys::pg_detoast_datum_copy(datum.cast_mut_ptr())),
-                (false, _) => return Err(Error::Internal(format!("an argument of {length} bytes cannot be read"))),
+                (false, _) => return Err(Error::Internal(format!("cannot read an argument of {length} bytes"))),
             };
             Ok(Some(Field::element(type_oid, own)))
         }
@@ -102,14 +102,14 @@ impl Partition {
 
     fn too_many_rows(&self) -> Error {
         Error::TooLarge {
-            what: "a window".into(),
+            what: "window".into(),
             needed: format!("{} rows in one partition", self.rows),
-            limit: ((MOST_BYTES - size_of::<Kept>()) / size_of::<f64>()).to_string(),
-            hint: "Divide it: OVER (PARTITION BY …).".into(),
+            limit: ((MAX_BYTES - size_of::<Kept>()) / size_of::<f64>()).to_string(),
+            hint: "Use smaller partitions: OVER (PARTITION BY …).".into(),
         }
     }
 
-    /// Hands `N` arguments of the first row, or `None`s, to `read`.
+    /// Calls `read` with `N` arguments of the first row.
     pub fn first<T, const N: usize>(
         &self,
         arguments: [usize; N],
@@ -122,12 +122,12 @@ impl Partition {
         read(values)
     }
 
-    /// Hands the first `N` arguments of each row to `visit`, with the row's number from 0. They live no longer than the call of `visit`.
+    /// Calls `visit` with the number (from 0) and the first `N` arguments of each row. They are freed after the call of `visit`.
     pub fn each<const N: usize>(
         &self,
         mut visit: impl FnMut(usize, [Option<Field<'_>>; N]) -> Result<()>,
     ) -> Result<()> {
-        let mut room = PgMemoryContexts::new("arguments of a window function");
+        let mut room = PgMemoryContexts::new("window function arguments");
         for row in 0..self.rows {
             // SAFETY: what the row before left in it is not used any more.
             unsafe { room.reset() };
@@ -145,11 +145,11 @@ impl Partition {
         Ok(())
     }
 
-    /// The result of the current row. `compute` is called for the first row of a partition and gives a result for each, which are kept until
-    /// the partition ends. NaN is NULL.
+    /// The result of the current row. `compute` is called at the first row of a partition and returns a result for every row; they are stored
+    /// until the partition ends. NaN is NULL.
     pub fn result(&self, compute: impl FnOnce(&Self) -> Result<Vec<f64>>) -> Result<Option<f64>> {
         let size = size_of::<Kept>() + self.rows * size_of::<f64>();
-        if size > MOST_BYTES {
+        if size > MAX_BYTES {
             return Err(self.too_many_rows());
         }
         // SAFETY: the window is that of the running call. The memory is of this size, zeroed, aligned for any type, for this function in this partition alone,
@@ -169,7 +169,7 @@ impl Partition {
         // SAFETY: as above.
         let position = unsafe { guarded(|| WinGetCurrentPosition(self.window)) } as usize;
         let result =
-            results.get(position).ok_or_else(|| Error::Internal(format!("no row {position} in a partition")))?;
+            results.get(position).ok_or_else(|| Error::Internal(format!("partition has no row {position}")))?;
         Ok((!result.is_nan()).then_some(*result))
     }
 }

@@ -1,9 +1,9 @@
-//! A model's files on disk, made from the catalog when first needed: `<data directory>/pg_reco/<hash>/<file>`.
+//! Model files on disk, created from the catalog on first use: `<data directory>/pg_reco/<hash>/<file>`.
 //!
-//! A version's folder is named after its content, so that every backend maps the same files and a new version never
-//! changes an old one's: by half of a SHA-256, since a base backup takes no path of more than 99 bytes. It can be deleted
-//! or damaged at any moment; the catalog has it all (see [`sealed`]). Which databases need a folder is noted beside it (see
-//! [`CacheFolders`]): what none needs is swept away.
+//! The folder of a version is named after its content, so that all backends map the same files and a new version never changes those of an
+//! old one. The name is half a SHA-256, since a base backup supports paths of at most 99 bytes. A folder can be deleted or damaged at any
+//! time: it is recreated from the catalog (see [`sealed`]). The databases that need a folder are recorded beside it (see [`CacheFolders`]);
+//! a folder that no database needs is removed.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -21,13 +21,13 @@ use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 use runtime::sealed::{self, Hashes, failed};
 
-/// Folders that go beside the making of one, at most: it takes long enough itself.
+/// Folders that are removed while one is created, at most, since creating one takes long.
 const SWEPT_BESIDE: usize = 16;
 
-/// The folder with the files of `entry`, made if it is not there intact.
+/// The folder with the files of `entry`, created unless it exists and is intact.
 pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
     let folder = path(&entry.files);
-    // Where nothing can be written, what is there can still be read.
+    // An existing folder can be used even if nothing can be written.
     let _ = mark(&name(&entry.files));
     let made = Cell::new(false);
     let expected: Hashes = entry.files.iter().map(|f| (f.name.clone(), f.sha256.clone())).collect();
@@ -47,13 +47,13 @@ pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
     if made.get() {
         // A sweep may have taken the mark for that of a version that was never committed.
         let _ = mark(&name(&entry.files));
-        // Only tidying: the caller has what it came for. A cancel request stays pending.
+        // Only cleanup: the caller has its folder. A cancel request stays pending.
         let _ = sweep_away(SWEPT_BESIDE, progress);
     }
     Ok(folder)
 }
 
-/// Notes that this database needs the folder `name`.
+/// Records that this database needs the folder `name`.
 fn mark(name: &str) -> Result<()> {
     match catalog_path() {
         Some(catalog) => folders().mark(this_database(), &catalog, name),
@@ -61,8 +61,8 @@ fn mark(name: &str) -> Result<()> {
     }
 }
 
-/// The path of the catalog's table below the data directory. The file is there, and not empty, as long as the extension is,
-/// with a model: also other databases, and a standby, can see that.
+/// The path of the catalog table's file, relative to the data directory. The file exists and is not empty as long as the extension exists and
+/// has a model, which other databases and a standby can check.
 fn catalog_path() -> Option<String> {
     // SAFETY: look-ups in the system cache; the function takes an oid and gives NULL where there is no such table.
     unsafe {
@@ -71,18 +71,18 @@ fn catalog_path() -> Option<String> {
     }
 }
 
-/// Whether a database still has models, as far as another can tell.
+/// Whether a database still has models, judged from outside of it.
 fn needs(database: Database, catalog: &str) -> bool {
     if database == this_database() {
         return true;
     }
     // SAFETY: a look-up in the system cache, in a transaction.
     let exists = unsafe { !pg_sys::get_database_name(pg_sys::Oid::from(database)).is_null() };
-    // A table that was dropped is cut to nothing at once and its file removed with the next checkpoint.
+    // The file of a dropped table is truncated at once and removed with the next checkpoint.
     exists && !catalog.is_empty() && fs::metadata(data_directory().join(catalog)).is_ok_and(|file| file.len() > 0)
 }
 
-/// Removes everything in the cache that no database needs, and says what that was.
+/// Removes everything in the cache that no database needs, and returns what was removed.
 pub fn sweep(progress: &dyn Progress) -> Result<Vec<Swept>> {
     folders().align(this_database(), &catalog_path().unwrap_or_default(), &versions::named()?)?;
     sweep_away(usize::MAX, progress)
@@ -94,7 +94,7 @@ fn sweep_away(limit: usize, progress: &dyn Progress) -> Result<Vec<Swept>> {
     folders.sweep(&prepared_here(), limit, progress)
 }
 
-/// What there is in the cache.
+/// The contents of the cache.
 pub fn contents() -> Vec<Content> {
     folders().contents(needs)
 }

@@ -1,4 +1,4 @@
-//! Where a model's files lie in the cache, and the folders that go with a transaction's fate: catalog rows come and go with it, folders do not.
+//! The location of a model's files in the cache. Folders are not transactional: they are removed at commit or abort.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +20,7 @@ pub struct FileEntry {
     pub size: u64,
 }
 
-/// The folder for `files`, whether it is there or not.
+/// The folder for `files`, which may not exist.
 pub fn path(files: &[FileEntry]) -> PathBuf {
     root().join(name(files))
 }
@@ -53,22 +53,22 @@ pub fn this_database() -> Database {
     unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
-/// This database does not need the folder `name` any more: it goes where no other does.
+/// Records that this database no longer needs the folder `name`, and removes it if no other does.
 pub fn release(name: &str) -> Result<()> {
     folders().release(this_database(), name)
 }
 
-/// Removes the folder when the transaction commits: others may read it until then, and it may roll back.
+/// Removes the folder at commit. Until then others may read it.
 pub fn remove_at_commit(name: String) {
     transaction::at_commit(move || remove(&name));
 }
 
-/// Removes the folder if the transaction rolls back.
+/// Removes the folder at abort.
 pub fn remove_at_abort(name: String) {
     transaction::at_abort(move || remove(&name));
 }
 
-/// The transaction has ended: nothing may fail any more. Who uses the folder at this moment makes it again.
+/// Removes the folder, ignoring errors since the transaction has ended. A backend that is using the folder recreates it.
 fn remove(name: &str) {
     let _ = release(name);
 }

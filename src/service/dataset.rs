@@ -1,4 +1,4 @@
-//! What a recommender is trained on: a source of interactions, and what is known of items and users besides.
+//! The training data of a recommender: a source of interactions, and features of items and users.
 
 use serde_json::{Value, json};
 
@@ -14,10 +14,10 @@ use recommendation::Training;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
-/// Rows fetched from a source at a time: their memory is given back in between.
+/// Rows fetched from a source at a time. Their memory is freed in between.
 pub const FETCH: usize = 10_000;
 
-/// What an interaction is made of, for training and for evaluation alike.
+/// The columns of an interaction, for training and evaluation.
 pub const INTERACTION: [Wanted; 5] = [
     required("user_id", Kind::Id),
     required("item_id", Kind::Id),
@@ -26,29 +26,40 @@ pub const INTERACTION: [Wanted; 5] = [
     optional("event", Kind::Text),
 ];
 
-/// The queries to read, and what their rows count.
+/// The queries to read, and the weights of their rows.
 #[derive(Clone, Debug, Default)]
 pub struct Queries {
     pub source: String,
     pub items: Option<String>,
     pub users: Option<String>,
     pub signals: Signals,
-    /// Whether the source will be asked for one user at a time: that it can be is checked before it is read.
+    /// Whether the source will later be queried for single users. If so, that is checked before it is read.
     pub served: bool,
+}
+
+/// The error for a query of the argument `what` that returns no rows.
+pub fn empty_query(what: &str) -> Error {
+    match what {
+        "source" => Error::EmptySource(String::new()),
+        what => Error::invalid(
+            format!("query for argument \"{what}\" returned no rows"),
+            "The query must return at least one row that the current role can see.",
+        ),
+    }
 }
 
 pub struct Dataset {
     pub interactions: Interactions,
     pub items: Option<Features>,
     pub users: Option<Features>,
-    /// What a later look at the same queries must know: types of ids, columns, signals.
+    /// What later reads of the same queries need: types of ids, columns, signals.
     pub config: Value,
 }
 
 impl Dataset {
-    /// Runs the queries with the caller's rights.
+    /// Runs the queries with the caller's privileges.
     pub fn read(queries: &Queries, progress: &dyn Progress) -> Result<Self> {
-        // As it will be read for each list: what fails then fails now.
+        // The same restrictions as when serving, so that a source that would fail then fails now.
         let _as_when_served = queries.served.then(|| (ReadOnly::begin(), InAnothersName::begin()));
         let mut signals = queries.signals.clone();
         progress.report("reading the source", 0, 0);
@@ -56,7 +67,7 @@ impl Dataset {
         let (has_weight, has_time) = (rows.has(2), rows.has(3));
         for (needed, column, number) in [(signals.needs_time(), "ts", 3), (signals.needs_event(), "event", 4)] {
             if needed && !rows.has(number) {
-                return Err(Error::MissingColumn { column: column.into(), found: "no such column".into() });
+                return Err(Error::MissingColumn { column: column.into(), found: rows.names() });
             }
         }
         let mut config = json!({
@@ -122,7 +133,7 @@ impl Dataset {
     }
 }
 
-/// Reads a query of attributes, one row an id, and hands each id to `know`.
+/// Reads a query of features, with one row for each id, and calls `know` with each id.
 fn read_features(
     query: &str,
     id: Wanted,

@@ -1,8 +1,7 @@
-//! What a user has done by now: a trained model's source, asked for one user, so that an order placed a second ago
-//! counts.
+//! The current history of a user: the source of a trained model is queried for one user, so that an order placed a second ago counts.
 //!
-//! The query runs as a view's would: with the rights of the model's owner, who wrote it, under the `search_path` of then.
-//! Neither can it act in the caller's name, nor can the caller slip other tables or functions under it.
+//! The query runs like that of a view: with the privileges of the model's owner, who wrote it, and under the `search_path` of the training.
+//! It cannot act as the caller, and the caller cannot make it use other tables or functions.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,7 +23,7 @@ use crate::service::loaded::Recommender;
 use interactions::Signals;
 use runtime::error::{Error, Result};
 
-/// Items (indices of the model, each once, ascending) and their summed weights.
+/// Items (distinct indices of the model, ascending) and their summed weights.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     pub items: Vec<u32>,
@@ -32,7 +31,7 @@ pub struct History {
 }
 
 impl History {
-    /// Items in any order, perhaps repeatedly. Summed as training sums, so that an unchanged history is the same to the
+    /// Sums the weights of items in any order. The order of summation is that of training, so that an unchanged history is identical to the
     /// bit.
     pub fn sum(mut pairs: Vec<(u32, f64)>) -> Self {
         pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
@@ -48,7 +47,7 @@ impl History {
     }
 }
 
-/// What is read of a user's interactions, where training read it.
+/// The columns that are read; optional ones only if training read them.
 const READ: [Wanted; 4] = [
     required("item_id", Kind::Id),
     optional("weight", Kind::Number),
@@ -58,12 +57,12 @@ const READ: [Wanted; 4] = [
 
 enum State {
     Readable(Kept),
-    /// The source is gone, or its owner may not read it any more: said once in the transaction of that number, in which the trained
-    /// history serves. In the next it is tried again.
+    /// The source no longer exists, or its owner can no longer read it. Reported once in the transaction of this number, which uses the trained
+    /// history; the next transaction tries again.
     Unreadable(u64),
 }
 
-/// A look-up by user ids of a type.
+/// A prepared lookup by user id.
 struct Kept {
     lookup: Lookup,
     user_type: IdType,
@@ -73,7 +72,7 @@ thread_local! {
     static PLANS: RefCell<HashMap<String, (Stamp, State)>> = RefCell::new(HashMap::new());
 }
 
-/// The history of `user` in the model's source now; `None` where the source cannot be read.
+/// The current history of `user` in the model's source; `None` if the source cannot be read.
 pub fn now(recommender: &Recommender, user: &str) -> Result<Option<History>> {
     let entry = &recommender.entry;
     let Some(source) = &entry.source else { return Ok(None) };
@@ -100,7 +99,7 @@ pub fn now(recommender: &Recommender, user: &str) -> Result<Option<History>> {
         }
         Err(reason) => {
             notice!(
-                "recommending from what \"{}\" was trained on, since its source cannot be read: {reason}",
+                "using the training data of model \"{}\" because its source could not be read: {reason}",
                 entry.name
             );
             keep(recommender, State::Unreadable(transaction::number()));
@@ -114,7 +113,7 @@ fn keep(recommender: &Recommender, state: State) {
     PLANS.with_borrow_mut(|plans| plans.insert(entry.name.clone(), (entry.stamp, state)));
 }
 
-/// The user's rows, by the look-up that is kept or by a new one, which is kept then.
+/// Reads the user's rows with the stored lookup, or with a new one, and returns the lookup.
 fn look(recommender: &Recommender, source: &str, kept: Option<Kept>, user: &str) -> Result<(Kept, History)> {
     let entry = &recommender.entry;
     let search_path = entry.config["search_path"].as_str().unwrap_or_default();
@@ -132,7 +131,7 @@ fn look(recommender: &Recommender, source: &str, kept: Option<Kept>, user: &str)
                 return Err(Error::ColumnType {
                     column: "user_id".into(),
                     found,
-                    expected: "the type it was trained with",
+                    expected: "of the same type as in training",
                 });
             }
         };
@@ -140,7 +139,7 @@ fn look(recommender: &Recommender, source: &str, kept: Option<Kept>, user: &str)
     })
 }
 
-/// The look-up that a source is read through, prepared with the rights of the moment.
+/// Prepares the lookup in a source, with the current privileges.
 fn prepare(source: &str, has_weight: bool, signals: &Signals) -> Result<Kept> {
     let subquery = as_subquery("source", source)?;
     // What the source need not have is looked for only where training read it.
@@ -153,22 +152,25 @@ fn prepare(source: &str, has_weight: bool, signals: &Signals) -> Result<Kept> {
         expected: "text, bigint, integer, smallint or uuid",
     })?;
     let query = format!("SELECT {} FROM {subquery} AS source WHERE user_id = $1", columns.join(", "));
-    let query = CString::new(query).map_err(|_| Error::Internal("a source with a zero byte".into()))?;
+    let query = CString::new(query).map_err(|_| Error::Internal("source contains a zero byte".into()))?;
     Ok(Kept { lookup: Lookup::prepare(&query, user_type.oid(), &READ)?, user_type })
 }
 
-/// Whether a source that is to be trained on can be read for one user later on: an error says why not.
+/// An error if a source cannot later be queried for single users.
 pub fn check(source: &str, has_weight: bool, signals: &Signals) -> Result<()> {
     prepare(source, has_weight, signals).map(drop)
 }
 
-/// What `body` gives, or why a source cannot be read: that it is gone, or not what it was, or not its owner's to read, is no error
-/// of whoever asks for a list. `body` has undone what it did when it fails.
+/// The result of `body`, or the reason why the source cannot be read. A source that was dropped or altered, or that its owner cannot read, is
+/// not an error of the caller. When `body` fails it has undone its effects.
 fn attempt<T>(body: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T, String>> {
     let returned = |result: Result<T>| match result {
-        Err(error @ (Error::MissingColumn { .. } | Error::ColumnType { .. } | Error::InvalidArgument { .. })) => {
-            Ok(Err(error.to_string()))
-        }
+        Err(
+            error @ (Error::MissingColumn { .. }
+            | Error::ColumnType { .. }
+            | Error::InvalidArgument { .. }
+            | Error::Invalid { .. }),
+        ) => Ok(Err(error.to_string())),
         other => other.map(Ok),
     };
     // SAFETY: a plain read.
@@ -190,8 +192,8 @@ fn attempt<T>(body: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T,
     PgTryBuilder::new(AssertUnwindSafe(|| returned(body()))).catch_others(failed).catch_rust_panic(failed).execute()
 }
 
-/// Whether an error is of the classes 42 (names, rights, types), 3F (schemas), 0A (features) or 25 (it writes): of the query, whatever
-/// its data.
+/// Whether an error is of class 42 (names, privileges, types), 3F (schemas), 0A (features) or 25 (it writes): caused by the query, not by its
+/// data.
 fn is_about_the_query(sqlstate: i32) -> bool {
     // Six bits for each of the five characters, the first lowest, counted from '0'.
     let class = |text: &[u8; 2]| i32::from(text[0] - b'0') | i32::from(text[1] - b'0') << 6;
@@ -207,7 +209,7 @@ fn read(recommender: &Recommender, lookup: &Lookup, user: pg_sys::Datum) -> Resu
         let weight = signals.weight(weight, event) as f32;
         let time = if row.has(2) { row.time(2) } else { i64::MIN };
         let weight = f64::from(if signals.needs_time() { signals.decayed(weight, time) } else { weight });
-        // What training would refuse cannot be in a history either; an item that is new to the model has no factors.
+        // Rows that training would reject are skipped, and so are items that the model does not know.
         if let Some(item) = item_ids.find(&row.id(0)?.to_text())
             && weight.is_finite()
             && weight != 0.0

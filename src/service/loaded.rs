@@ -1,4 +1,4 @@
-//! The models that this backend has ready: looked up by name at each call, loaded when they are not there or outdated.
+//! The models that this backend has loaded. They are looked up by name at each call, and loaded if missing or outdated.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ use runtime::progress::{Progress, Run, SCAN};
 use runtime::sealed;
 use synthesis::RunGraph;
 
-/// A model ready for use. What a run changes is in a cell: a backend runs one thing at a time.
+/// A loaded model. State that a run changes is in a cell: a backend runs one call at a time.
 pub enum Ready {
     Text(Box<RefCell<TextEmbedder>>),
     Image(RefCell<ImageEmbedder>),
@@ -50,7 +50,7 @@ impl Ready {
         }
     }
 
-    /// What it runs on, as `reco.stat_models` names it.
+    /// The provider, as in `reco.stat_models`.
     pub fn provider(&self) -> &'static str {
         match self {
             Self::Text(model) => model.borrow().session().provider.name(),
@@ -71,15 +71,15 @@ pub struct Recommender {
 
 pub struct Synthesizer {
     pub model: synthesis::model::Model,
-    /// Of the methods that make rows by their graph.
+    /// For methods that generate rows with their graph.
     session: Option<RefCell<Session>>,
 }
 
 impl Synthesizer {
-    /// Hands `body` what runs the graph, for methods that have one to run.
+    /// Calls `body` with a function that runs the graph.
     pub fn run<T>(&self, progress: &dyn Progress, body: impl FnOnce(&mut RunGraph) -> Result<T>) -> Result<T> {
         let mut run = |inputs: Vec<(&'static str, Tensor)>, wanted: &[&str]| {
-            let none = || Error::Internal("a synthesizer without a graph was asked to run it".into());
+            let none = || Error::Internal("synthesizer has no graph to run".into());
             let session = &mut *self.session.as_ref().ok_or_else(none)?.borrow_mut();
             let began = Instant::now();
             let rows = inputs.first().map_or(0, |(_, tensor)| tensor.shape.first().copied().unwrap_or(0));
@@ -99,19 +99,19 @@ pub struct Graph {
 
 struct Slot {
     stamp: Stamp,
-    /// Sessions are made anew when a setting that shapes them has changed; recommenders need none.
+    /// The settings of its session, which is recreated when they change; `None` without a session.
     options: Option<SessionOptions>,
     ready: Rc<Ready>,
-    /// Of the files that it holds.
+    /// The size of its files.
     bytes: u64,
-    /// Greater than that of every slot used before.
+    /// Increases with each use, over all slots.
     used: u64,
 }
 
-/// How often files that go while they are loaded are made again.
+/// How often files that disappear during loading are recreated.
 const TRIES: usize = 5;
 
-/// What this backend has loaded, within the budget `reco.cache_size`.
+/// The loaded models, within the budget `reco.cache_size`.
 #[derive(Default)]
 struct Slots {
     by_key: HashMap<String, Slot>,
@@ -135,7 +135,7 @@ impl Slots {
         self.by_key.insert(key, slot);
     }
 
-    /// Unloads the least recently used until the rest keeps to `budget`. The last used stays, whatever its size.
+    /// Unloads the least recently used models until the rest fits `budget`. The last used one stays, whatever its size.
     fn keep_to(&mut self, budget: u64) {
         while self.by_key.len() > 1 && self.by_key.values().map(|s| s.bytes).sum::<u64>() > budget {
             let oldest = self.by_key.iter().min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone());
@@ -148,12 +148,12 @@ thread_local! {
     static SLOTS: RefCell<Slots> = RefCell::default();
 }
 
-/// The version of `name` in use, ready to run. An error where the caller may not use it.
+/// The version of `name` in use, loaded. An error if the caller does not have the privilege serve.
 pub fn model(name: &str, progress: &dyn Progress) -> Result<Rc<Ready>> {
     model_for(name, Privilege::Serve, progress)
 }
 
-/// The same for a call that takes `privilege`.
+/// [`model`] for a call that requires `privilege`.
 pub fn model_for(name: &str, privilege: Privilege, progress: &dyn Progress) -> Result<Rc<Ready>> {
     slot(name.to_owned(), name, privilege, progress, load)
 }
@@ -195,14 +195,14 @@ fn slot(
     Ok(ready)
 }
 
-/// The graph of any model, ready for `reco.predict`.
+/// The graph of any model, for `reco.predict`.
 pub fn graph(name: &str, progress: &dyn Progress) -> Result<Rc<Ready>> {
     slot(format!("{name}\0graph"), name, Privilege::Serve, progress, |entry, options, progress| {
         load(&Entry { task: Task::Predict, ..entry.clone() }, options, progress)
     })
 }
 
-/// Gives this backend's memory for `name` back.
+/// Unloads the model from this backend. Returns whether it was loaded.
 pub fn unload(name: &str) -> bool {
     SLOTS.with_borrow_mut(|slots| {
         let graph = slots.by_key.remove(&format!("{name}\0graph"));
@@ -210,15 +210,14 @@ pub fn unload(name: &str) -> bool {
     })
 }
 
-/// Loads `entry` without keeping it: also the check that an imported model works. Gives the bytes of the files that are
-/// held too.
+/// Loads `entry` without keeping it, which also checks that an imported model works. Also returns the bytes of its files.
 pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
     let mut tries = 1;
     loop {
         let folder = cache::folder(entry, progress)?;
         let loaded_from = identity(&folder);
         match load_from(&folder, entry, options, progress) {
-            // Another backend has just removed the files, as reco.drop_model does: they are made anew.
+            // Another backend has removed the files, as reco.drop_model does: they are created again.
             Err(Error::File { .. } | Error::ModelRun { .. })
                 if tries < TRIES && (loaded_from.is_none() || identity(&folder) != loaded_from) =>
             {
@@ -229,7 +228,7 @@ pub fn load(entry: &Entry, options: &SessionOptions, progress: &dyn Progress) ->
     }
 }
 
-/// Tells a folder from one that was made later under the same name; a number alone may be given out again.
+/// Distinguishes a folder from a later one of the same name. The inode alone may be reused.
 fn identity(folder: &Path) -> Option<(u64, Option<SystemTime>)> {
     fs::metadata(folder).ok().map(|f| (f.ino(), f.created().ok()))
 }
@@ -243,7 +242,7 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
             let signals = match &entry.config["signals"] {
                 serde_json::Value::Null => Signals::default(),
                 stored => serde_json::from_value(stored.clone())
-                    .map_err(|e| catalog::damaged(entry, format!("its signals cannot be read: {e}")))?,
+                    .map_err(|e| catalog::damaged(entry, format!("invalid signals: {e}")))?,
             };
             let ready = Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model, signals }));
             Ok((ready, sealed::size(folder)))
@@ -282,7 +281,7 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
     }
 }
 
-/// The folder with what is mapped of a tokenizer, made from its published form when that is first needed.
+/// The folder with the mappable form of a tokenizer, created from its published form on first use.
 fn prepared_tokenizer(folder: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     let prepared = folder.join(TextTokenizer::PREPARED);
     sealed::ensure(&prepared, None, progress, |aside| {
@@ -295,7 +294,7 @@ fn prepared_tokenizer(folder: &Path, progress: &dyn Progress) -> Result<PathBuf>
 
 fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Session> {
     thread_local! {
-        /// Why CUDA did not work, once that is known and was said: it is not looked for again.
+        /// Whether CUDA was found missing and this was reported: it is not tried again.
         static CUDA_MISSING: RefCell<bool> = const { RefCell::new(false) };
     }
     let mut options = options.clone();
@@ -308,22 +307,22 @@ fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dy
         Some(NotOnCuda::Missing(reason)) => {
             CUDA_MISSING.set(true);
             format!(
-                "models run on the CPU, since CUDA does not work here: {}",
+                "running models on the CPU because CUDA is not available: {}",
                 reason.lines().next().unwrap_or_default()
             )
         }
         Some(NotOnCuda::Refused(reason)) => {
             let reason = reason.lines().next().unwrap_or_default();
-            format!("model \"{}\" runs on the CPU, since it does not run on CUDA: {reason}", entry.name)
+            format!("running model \"{}\" on the CPU because it does not run on CUDA: {reason}", entry.name)
         }
     };
     ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "pg_reco")
-        .set_hint("SET reco.execution_provider = 'cpu' runs on the CPU without this notice.")
+        .set_hint("Set reco.execution_provider to cpu to suppress this message.")
         .report(PgLogLevel::NOTICE);
     Ok(session)
 }
 
-/// Maps a file of the cache. The pages are shared with every process that maps it.
+/// Maps a file of the cache. Pages are shared with all processes that map it.
 fn map(path: &Path) -> Result<Bytes> {
     let failed = sealed::failed("map", path);
     let file = File::open(path).map_err(&failed)?;

@@ -1,5 +1,4 @@
-//! What several functions of the SQL surface need: the model catalog, its cache on disk, loaded models, histories, selections,
-//! datasets.
+//! Services for the SQL functions: the model catalog, its cache on disk, loaded models, histories, selections, datasets.
 
 pub mod cache;
 pub mod cache_folder;

@@ -1,8 +1,7 @@
-//! Loads the models that `reco.preload_models` names when a connection begins, before its first statement.
+//! Loads the models in `reco.preload_models` at the start of a connection, before its first statement.
 //!
-//! A backend reads its user's and database's settings in a transaction of its own before it listens to its client. The end
-//! of that transaction is the one moment that is the same in all versions of PostgreSQL, whether the library came through
-//! `shared_preload_libraries` or `session_preload_libraries`.
+//! A backend reads the settings of its role and database in a transaction before it accepts statements. The end of that transaction is used
+//! because it exists in all versions of PostgreSQL, for `shared_preload_libraries` and `session_preload_libraries` alike.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -58,7 +57,7 @@ fn preload() {
     }
 }
 
-/// A model that cannot be loaded costs a warning, never the connection.
+/// Loads a model. A failure is a warning and does not end the connection.
 fn load(name: &str) {
     // SAFETY: the subtransaction begun here is ended here, one way or the other; a snapshot pushed in it goes with it.
     unsafe {
@@ -87,7 +86,7 @@ fn load(name: &str) {
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
         if let Some(reason) = failed {
-            warning!("model \"{name}\" in reco.preload_models was not loaded: {reason}");
+            warning!("could not load model \"{name}\" of reco.preload_models: {reason}");
         }
     }
 }

@@ -1,38 +1,38 @@
-//! Rows to learn from: a query's columns as features, one of them the label, one the id.
+//! Training rows: the columns of a query as features, a label and an id.
 
 use ahash::AHashSet;
 use pgrx::warning;
 
 use crate::pg::row::{AttributeValue, Types};
 use crate::pg::source::Source;
-use crate::service::dataset::FETCH;
+use crate::service::dataset::{FETCH, empty_query};
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 use tabular::{Column, ColumnKind, Encoder, EncoderOptions, LabelKind, Labels, NONE, Samples, Table};
 
-/// What a query's rows are known by where no id is named: this column, or their number.
+/// The default id column. Without it, rows are numbered.
 const ID: &str = "id";
 
 /// The rows of a query.
 pub struct Rows {
     pub table: Table,
-    /// Of each row, all different.
+    /// The id of each row, without duplicates.
     pub ids: Vec<String>,
 }
 
 impl Rows {
-    /// Runs `query`, the argument `what`, with the caller's rights, and numbers its rows: a column of the name `id` is left out.
+    /// Runs the query of the argument `what` with the caller's privileges, and numbers its rows. A column `id` is left out.
     pub fn read_anonymous(what: &'static str, query: &str, progress: &dyn Progress) -> Result<Self> {
         Self::read_rows(what, query, None, &[], false, Types::Compared, progress)
     }
 
-    /// [`read`](Self::read) of rows to be compared with others.
+    /// [`read`](Self::read) for rows that are compared with others.
     pub fn read_compared(what: &'static str, query: &str, id: Option<&str>, progress: &dyn Progress) -> Result<Self> {
         Self::read_rows(what, query, id, &[], true, Types::Compared, progress)
     }
 
-    /// Runs `query`, the argument `what`, with the caller's rights. `id` names the column of ids; without it a column of the name `id` counts, or the
-    /// rows are numbered from 1. `needed` are columns that must be there.
+    /// Runs the query of the argument `what` with the caller's privileges. `id` names the column of ids, by default `id`; without such a column,
+    /// rows are numbered from 1. The columns `needed` must exist.
     pub fn read(
         what: &'static str,
         query: &str,
@@ -61,7 +61,7 @@ impl Rows {
             }
         }
         let place = attributes.iter().position(|attribute| attribute.name == id.unwrap_or(ID));
-        // An id that is needed for something else stays a column too: then rows are numbered.
+        // If the id column is needed for something else, it stays a column and rows are numbered.
         let place = place.filter(|&place| !needed.contains(&attributes[place].name.as_str()));
         let id_attribute = place.map(|place| attributes.remove(place)).filter(|_| identified);
         let mut table = Table::new(attributes.iter().map(|a| (a.name.clone(), a.kind)).collect());
@@ -79,8 +79,8 @@ impl Rows {
                 };
                 if id_attribute.is_some() && !seen.insert(id.clone()) {
                     let hint =
-                        "Each row needs an id of its own: name another column with id => '…', or give the query none.";
-                    return Err(Error::argument(format!("the number of rows of id \"{id}\""), "more than one", hint));
+                        "Ids must be unique. Name another column with id => '…', or leave the id out of the query.";
+                    return Err(Error::invalid(format!("duplicate id \"{id}\""), hint));
                 }
                 values.clear();
                 for attribute in &attributes {
@@ -99,12 +99,12 @@ impl Rows {
         }
         drop(rows);
         if ids.is_empty() {
-            return Err(Error::EmptySource(if what == "source" { String::new() } else { format!("for {what}") }));
+            return Err(empty_query(what));
         }
         Ok(Self { table, ids })
     }
 
-    /// Puts vectors in the place of texts: `embed` gives one for each.
+    /// Replaces texts with vectors: `embed` returns one for each text.
     pub fn embed_texts(
         &mut self,
         columns: &[String],
@@ -123,13 +123,13 @@ impl Rows {
     }
 }
 
-/// A source and, where one is given, a validation query, encoded alike.
+/// An encoded source and, if there is one, an encoded validation query.
 pub struct Encoded {
     pub samples: Samples,
     pub validation: Option<Samples>,
 }
 
-/// Encodes rows by what the source's columns hold, and tells the user what became of odd ones.
+/// Fits an encoder to the source and encodes both. Warns about columns that get special treatment.
 pub fn encode(
     source: &Rows,
     validation: Option<&Rows>,
@@ -139,7 +139,7 @@ pub fn encode(
     progress: &dyn Progress,
 ) -> Result<Encoded> {
     let column = |rows: &Rows| rows.table.column(label).map(|(_, column)| column.clone());
-    let missing = || Error::MissingColumn { column: label.into(), found: "no such column".into() };
+    let missing = || Error::MissingColumn { column: label.into(), found: String::new() };
     let labels = Labels::fit(label, &column(source).ok_or_else(missing)?, kind)?;
     let encoder = Encoder::fit(&source.table, &[label], options, progress)?;
     encoder.notices().iter().for_each(|text| warning!("{text}"));

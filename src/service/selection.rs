@@ -1,7 +1,7 @@
-//! Which items a request allows, and in which group each is: SQL of the caller's, run with the caller's rights.
+//! The items that a request allows, and their groups: the caller's SQL, run with the caller's privileges.
 //!
-//! A condition is put around the model's items query, which its owner wrote: so only the owner may give one. Run by anybody
-//! else, the owner's query would act in the name of whoever asks. All others give queries of their own.
+//! A condition is applied to the model's items query, which the model's owner wrote. So only the owner may use conditions: otherwise the
+//! owner's query would run with the privileges of the caller. Other roles pass queries of their own.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,10 +22,10 @@ use runtime::progress::Progress;
 
 /// Rows fetched at a time.
 const FETCH: usize = 10_000;
-/// The group of an item that is in none.
+/// The group of items without a group.
 pub const NO_GROUP: u32 = u32::MAX;
 
-/// What SQL says of a model's items.
+/// The result of the queries on a model's items.
 #[derive(Default)]
 pub struct Selection {
     pub allowed: Option<ItemSet>,
@@ -33,7 +33,7 @@ pub struct Selection {
     pub groups: Option<Vec<u32>>,
 }
 
-/// What a selection was made for.
+/// The inputs of a selection.
 #[derive(Clone, PartialEq, Eq)]
 struct Key {
     model: String,
@@ -48,7 +48,7 @@ struct Key {
 
 thread_local! {
     static LAST: RefCell<Option<Kept>> = const { RefCell::new(None) };
-    /// The runs under way whose end is told: each once, however often others come in between.
+    /// The active runs that have a callback at their end.
     static TOLD: RefCell<Vec<QueryRun>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -58,12 +58,12 @@ struct Kept {
     selection: Rc<Selection>,
 }
 
-/// `filter` is a condition on the columns of the model's items query, or a query that gives `item_id`; `group_by` is an
-/// expression over the items query, or a query that gives `item_id` and `group_name`.
+/// Evaluates `filter` and `group_by`. `filter` is a condition on the columns of the model's items query, or a query that returns `item_id`.
+/// `group_by` is an expression over the items query, or a query that returns `item_id` and `group_name`.
 ///
-/// The last selection is kept for the run of a query that made it: a join over many users asks once. That run reads by one snapshot, and what
-/// else a selection can depend on is compared: role, transaction, command. Once a setting was touched, on which row-level security may
-/// depend, nothing is kept for the rest of the transaction.
+/// The last selection is reused within one execution of a query, so that a join over many users evaluates it once. That execution has one
+/// snapshot; the other inputs (role, transaction, command) are compared. Row-level security may depend on settings: after a setting may have
+/// changed, nothing is reused for the rest of the transaction.
 pub fn select(
     recommender: &Recommender,
     filter: Option<&str>,
@@ -105,7 +105,7 @@ pub fn select(
     Ok(selection)
 }
 
-/// The run of a query, told by the memory that its functions live in until it ends.
+/// An execution of a query, identified by the memory context of its functions, which lives until its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct QueryRun(pg_sys::MemoryContext);
 
@@ -115,7 +115,7 @@ impl QueryRun {
         Self(unsafe { (*(*call).flinfo).fn_mcxt })
     }
 
-    /// With the run goes what was kept for it: its memory may be another's then.
+    /// Drops the stored selection at the end of the execution, since its memory context may be reused afterwards.
     fn forget_at_end(self) {
         if TOLD.with_borrow(|told| told.contains(&self)) {
             return;
@@ -139,12 +139,14 @@ unsafe extern "C-unwind" fn forget(argument: *mut c_void) {
     LAST.with_borrow_mut(|last| _ = last.take_if(|kept| kept.run == run));
 }
 
-/// The model's items query, in which `of` is looked up.
-fn items_query<'a>(recommender: &'a Recommender, of: &'static str, value: &str) -> Result<&'a str> {
+/// The model's items query, for a condition in the argument `of`.
+fn items_query<'a>(recommender: &'a Recommender, of: &'static str) -> Result<&'a str> {
     let query = recommender.entry.config["items"].as_str().ok_or_else(|| {
-        let hint = "A condition needs a model trained with items => 'SELECT item_id, … FROM …'; without, give a query \
-                    for filter: 'SELECT item_id FROM … WHERE …'.";
-        Error::argument(of, format!("\"{value}\", and the model was trained without items"), hint)
+        let hint = "A condition needs a model trained with items => 'SELECT item_id, … FROM …'. Otherwise pass a query, as \
+                    in filter => 'SELECT item_id FROM … WHERE …'.";
+        let model = &recommender.entry.name;
+        let message = format!("cannot use a condition as \"{of}\" because model \"{model}\" was trained without items");
+        Error::invalid(message, hint)
     })?;
     if recommender.entry.stamp.owner != caller() {
         return Err(Error::ForeignQuery { model: recommender.entry.name.clone(), argument: of });
@@ -161,7 +163,7 @@ fn allowed(recommender: &Recommender, filter: &str, progress: &dyn Progress) -> 
     let query = if is_query(filter) {
         format!("SELECT item_id FROM {} AS filter", as_subquery("filter", filter)?)
     } else {
-        let items = items_query(recommender, "filter", filter)?;
+        let items = items_query(recommender, "filter")?;
         format!("SELECT item_id FROM {} AS items WHERE (\n{filter}\n)", as_subquery("items", items)?)
     };
     let ids = recommender.model.item_ids();
@@ -180,7 +182,7 @@ fn groups(recommender: &Recommender, group_by: &str, progress: &dyn Progress) ->
     let query = if is_query(group_by) {
         format!("SELECT item_id, group_name FROM {} AS groups", as_subquery("group_by", group_by)?)
     } else {
-        let items = items_query(recommender, "group_by", group_by)?;
+        let items = items_query(recommender, "group_by")?;
         format!("SELECT item_id, (\n{group_by}\n) AS group_name FROM {} AS items", as_subquery("items", items)?)
     };
     let ids = recommender.model.item_ids();
@@ -196,7 +198,7 @@ fn groups(recommender: &Recommender, group_by: &str, progress: &dyn Progress) ->
     Ok(groups)
 }
 
-/// Runs a query that may not write, whatever functions it calls.
+/// Runs a query in a read-only transaction state, which also covers functions that it calls.
 fn each_row(
     what: &'static str,
     query: &str,

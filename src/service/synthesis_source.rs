@@ -1,4 +1,4 @@
-//! The rows of a query, typed, for learning to make more of them.
+//! The rows of a query with their types, for training a synthesizer.
 
 use std::ffi::CStr;
 
@@ -11,7 +11,7 @@ use crate::pg::errors::SpiResult;
 use crate::pg::row::{Field, type_name};
 use crate::pg::secret::secret;
 use crate::pg::source::{ResultColumn, Source};
-use crate::service::dataset::FETCH;
+use crate::service::dataset::{FETCH, empty_query};
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
@@ -20,23 +20,23 @@ use runtime::sorting::sort_watched;
 use synthesis::schema::{ColumnType, Description};
 use tabular::{ColumnKind, Table, Value};
 
-/// What the columns of a source can be.
-const POSSIBLE: &str = "text, boolean, an enum, a number, a date or a time, uuid, json, or an array of those (or is left out by the option \"drop\")";
+/// The types that a column of a source may have.
+const POSSIBLE: &str = "text, boolean, an enum, a number, a date or a time, uuid, json, or an array of those; or leave it out with the option \"drop\"";
 
-/// The rows of a query and what is known of its columns.
+/// The rows of a query, and descriptions of its columns.
 pub struct TypedRows {
     pub table: Table,
     pub descriptions: Vec<Description>,
-    /// CHECK constraints of the tables behind it, and groups of columns that are unique together.
+    /// CHECK constraints of the underlying tables, and groups of columns that are unique together.
     pub checks: Vec<String>,
     pub unique: Vec<Vec<String>>,
     /// Columns that were left out, with their types.
     pub dropped: Vec<(String, String)>,
-    /// Of each column that is kept.
+    /// The types of the columns that are kept.
     pub types: Vec<pg_sys::Oid>,
 }
 
-/// Stands for values that must not be told: the same one for the same value, for as long as it lives.
+/// Replaces values that must not be disclosed. Equal values get equal pseudonyms during its lifetime.
 pub struct Pseudonyms([u8; 32]);
 
 impl Pseudonyms {
@@ -54,7 +54,7 @@ impl Pseudonyms {
     }
 }
 
-/// Columns to be left out, and columns whose values are to be replaced.
+/// Columns to leave out, and columns whose values to replace.
 #[derive(Default)]
 pub struct Hidden {
     pub drop: Vec<String>,
@@ -62,7 +62,7 @@ pub struct Hidden {
 }
 
 impl TypedRows {
-    /// Runs `query`, the argument `what`, with the caller's rights.
+    /// Runs the query of the argument `what` with the caller's privileges.
     pub fn read(
         what: &'static str,
         query: &str,
@@ -81,11 +81,8 @@ impl TypedRows {
         let doubled =
             columns.iter().enumerate().find(|(i, column)| columns[..*i].iter().any(|c| c.name == column.name));
         if let Some((_, column)) = doubled {
-            return Err(Error::argument(
-                format!("the number of columns of the name \"{}\"", column.name),
-                "more than one",
-                "Give each column of the source a name of its own.",
-            ));
+            let hint = "Give every column of the source its own name.";
+            return Err(Error::invalid(format!("column name \"{}\" specified more than once", column.name), hint));
         }
         let mut kept: Vec<(usize, ResultColumn, Reading)> = Vec::new();
         let mut dropped = Vec::new();
@@ -103,7 +100,7 @@ impl TypedRows {
                 return Err(Error::ColumnType {
                     column: column.name.clone(),
                     found: type_name(column.type_oid),
-                    expected: "text to be given other names",
+                    expected: "text to be pseudonymized",
                 });
             }
             kept.push((place, column, reading));
@@ -138,7 +135,7 @@ impl TypedRows {
         }
         drop(rows);
         if table.rows() == 0 {
-            return Err(Error::EmptySource(if what == "source" { String::new() } else { format!("for {what}") }));
+            return Err(empty_query(what));
         }
         let columns: Vec<&ResultColumn> = kept.iter().map(|(_, column, _)| column).collect();
         let declared = declared::read(&columns)?;
@@ -192,7 +189,7 @@ fn is_distinct(table: &Table, name: &str, progress: &dyn Progress) -> Result<boo
     })
 }
 
-/// Digits after the point of a numeric's modifier.
+/// The scale in the type modifier of a numeric.
 fn scale(column: &ResultColumn) -> Option<u8> {
     const HEADER: i32 = 4;
     if column.type_oid != pg_sys::NUMERICOID || column.modifier < HEADER {
@@ -268,7 +265,7 @@ impl Reading {
         }
     }
 
-    /// All the values that the type has.
+    /// All values of the type, if it is an enum or boolean.
     fn labels(self, type_oid: pg_sys::Oid) -> Option<Vec<String>> {
         match self {
             Self::Boolean => Some(vec!["false".into(), "true".into()]),
@@ -282,7 +279,7 @@ impl Reading {
         }
     }
 
-    /// Reads a value of the type that this was made of.
+    /// Reads a value of the type that this was created for.
     fn read(self, field: &Field) -> Result<Read> {
         // Infinite times are refused as infinite numbers are.
         let count = |count: i64, least: i64, most: i64| match count {
@@ -301,8 +298,8 @@ impl Reading {
     }
 }
 
-/// The array type as which values of `type_oid`, printed, are read to be JSON: one of PostgreSQL's own. A cast of somebody's own type
-/// would be somebody's own code: labels of an enum are texts.
+/// The array type that the text of an array of type `type_oid` is parsed as, to convert it to JSON: always a built-in one, since a cast of a
+/// user-defined type would run the code of its owner. Labels of an enum become text.
 fn built_in_array(type_oid: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: look-ups that take any oid.
     unsafe {
@@ -315,7 +312,7 @@ fn built_in_array(type_oid: pg_sys::Oid) -> pg_sys::Oid {
     }
 }
 
-/// Values of an array type, as PostgreSQL prints them, in JSON.
+/// Array values, from their text, as JSON.
 pub fn arrays_as_json(type_oid: pg_sys::Oid, names: &[String]) -> Result<Vec<Json>> {
     // SAFETY: the name of a type that is there, with its schema, as a C string.
     let type_name = unsafe {

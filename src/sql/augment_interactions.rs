@@ -1,4 +1,4 @@
-//! Likely pairs for users and items that have few interactions.
+//! `reco.augment_interactions`: likely pairs for users and items that have few interactions.
 
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -26,7 +26,7 @@ fn augment_interactions(
 ) -> errors::Result<TableIterator<'static, (String, String, f32)>> {
     let source = given(source, "source")?;
     let n = given(n, "n")?;
-    let n = usize::try_from(n).map_err(|_| Error::argument("n", n, "Give the number of pairs wanted, 0 or more."))?;
+    let n = usize::try_from(n).map_err(|_| Error::argument("n", n, "The number of pairs must be 0 or more."))?;
     let method = Method::from_name(given(method, "method")?)?;
     let seed = given(seed, "seed")? as u64;
     let options = options.map_or(Value::Null, |options| options.0);
@@ -35,7 +35,7 @@ fn augment_interactions(
     options.finish()?;
     check_model(method, model)?;
     let statement = Statement::new("augment_interactions", model.unwrap_or_default());
-    // One that may not be used is refused before a row is read.
+    // Privileges on the model are checked before any row is read.
     let ready = model.map(|model| recommender(model, &statement)).transpose()?;
     let queries = Queries { source: source.into(), ..Queries::default() };
     let interactions = Dataset::read(&queries, &statement)?.interactions;
@@ -58,12 +58,12 @@ fn augment_interactions(
 fn check_model(method: Method, model: Option<&str>) -> Result<()> {
     match (method, model) {
         (Method::Model, None) => {
-            let hint = "Name a trained recommender, as in model => 'shop', or take the method mult_vae or neighbors.";
-            Err(Error::argument("model", "null", hint))
+            let hint = "Name a trained recommender, as in model => 'shop', or use the method mult_vae or neighbors.";
+            Err(Error::invalid("method \"model\" requires the argument \"model\"", hint))
         }
         (Method::MultVae | Method::Neighbors, Some(model)) => {
-            let hint = format!("{} draws from the source alone; take method => 'model'.", method.name());
-            Err(Error::argument("model", format!("\"{model}\""), hint))
+            let message = format!("cannot use model \"{model}\" with method \"{}\"", method.name());
+            Err(Error::invalid(message, "Omit model, or set method => 'model'."))
         }
         _ => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! Texts in other words.
+//! `reco.augment_text`: variants of texts.
 
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -20,14 +20,14 @@ use synthesis::text::{
     Augmenter, Change, Corpus, MOST_BYTES, Method, Request, Rules, Vocabulary, check_length, check_phrase,
 };
 
-/// The most variants of a text.
-const MOST: i32 = 10_000;
-/// The least similarity of a variant where none is given.
-const LEAST_SIMILARITY: f64 = 0.9;
-/// The least similarity of words of the corpus that may stand for each other.
-const LEAST_NEIGHBOR_SIMILARITY: f64 = 0.8;
+/// Variants of a text, at most.
+const MAX_VARIANTS: i32 = 10_000;
+/// Minimum similarity of a variant, by default.
+const MIN_SIMILARITY: f64 = 0.9;
+/// Minimum similarity of words of the corpus that may replace each other, by default.
+const MIN_NEIGHBOR_SIMILARITY: f64 = 0.8;
 
-/// The place of the text, or of the variant of the only one, the variant, its similarity.
+/// The number of the text (of the variant, for a single text), the variant and its similarity.
 type Row = (i32, String, Option<f32>);
 
 #[pg_extern(sql = false)]
@@ -66,8 +66,12 @@ fn augment(
     seed: Option<i64>,
 ) -> Result<Vec<Row>> {
     let n = given(n, "n")?;
-    if !(0..=MOST).contains(&n) {
-        return Err(Error::argument("n", n, format!("Give the number of variants of each text, from 0 to {MOST}.")));
+    if !(0..=MAX_VARIANTS).contains(&n) {
+        return Err(Error::argument(
+            "n",
+            n,
+            format!("The number of variants of each text must be from 0 to {MAX_VARIANTS}."),
+        ));
     }
     let method = Method::from_name(given(method, "method")?)?;
     let seed = given(seed, "seed")? as u64;
@@ -76,7 +80,7 @@ fn augment(
     let statement = Statement::new("augment_text", asked.model.as_deref().unwrap_or_default());
     let embed = |texts: &[&str]| match &asked.model {
         Some(model) => embed_texts(model, texts, &statement),
-        None => Err(Error::Internal("texts are to be embedded by no model".into())),
+        None => Err(Error::Internal("no model to embed texts".into())),
     };
     // A NULL text keeps its place and has no variants.
     let (places, present): (Vec<i32>, Vec<&str>) =
@@ -117,7 +121,7 @@ impl<'a> Asked<'a> {
         let mut options = Options::new("augment_text", given)?;
         // Null is no model, other than no option.
         let without_model = given.get("model").is_some_and(Value::is_null);
-        let named = text_option(&mut options, "model", "the name of a model for text embedding, or null for none")?;
+        let named = text_option(&mut options, "model", "the name of a text embedding model, or null for none")?;
         let model = match named {
             Some(name) => Some(name.to_owned()),
             None => (!without_model).then(settings::embedding_model),
@@ -125,13 +129,13 @@ impl<'a> Asked<'a> {
         let lexicon = text_option(&mut options, "lexicon", "a query with columns word and synonym")?;
         let corpus = text_option(&mut options, "corpus", "a query with a column text")?;
         let is_bound_given = options.given("least_similarity").is_some();
-        let default = if without_model { 0.0 } else { LEAST_SIMILARITY };
+        let default = if without_model { 0.0 } else { MIN_SIMILARITY };
         let mut asked = Self {
             method,
             lexicon,
             corpus,
             max_vocabulary: options.integer("max_vocabulary", 10_000, 1, 1_000_000)? as usize,
-            neighbor_similarity: options.float("neighbor_similarity", LEAST_NEIGHBOR_SIMILARITY, 0.0, 1.0)?,
+            neighbor_similarity: options.float("neighbor_similarity", MIN_NEIGHBOR_SIMILARITY, 0.0, 1.0)?,
             model,
             least_similarity: options.float("least_similarity", default, 0.0, 1.0)?,
             rate: options.float("rate", 0.1, 0.0, 1.0)?,
@@ -143,11 +147,12 @@ impl<'a> Asked<'a> {
         Ok(asked)
     }
 
-    /// What goes together and what does not.
+    /// Checks that the options go together.
     fn check(&mut self, without_model: bool, is_bound_given: bool) -> Result<()> {
-        let missing = |option: &str, hint: &str| Err(Error::argument(format!("option \"{option}\""), "null", hint));
+        let missing =
+            |option: &str, hint: &str| Err(Error::invalid(format!("option \"{option}\" must not be null"), hint));
         if without_model && self.least_similarity > 0.0 {
-            let hint = "A bound on similarity needs a model for text embedding, or set least_similarity to 0.";
+            let hint = "A minimum similarity needs a text embedding model. Name one, or set least_similarity to 0.";
             return missing("model", hint);
         }
         if without_model && !is_bound_given {
@@ -156,26 +161,26 @@ impl<'a> Asked<'a> {
                 Method::Mixed => self.method = Method::Only(Change::Synonym),
                 Method::Only(Change::Synonym) => {}
                 Method::Only(_) => {
-                    let hint = "Without a model nothing tells how far a text has changed: name one, or say that none is \
-                                wanted with \"least_similarity\": 0.";
+                    let hint = "Without a model the similarity of a variant cannot be measured. Name a model, or set \
+                                least_similarity to 0.";
                     return missing("model", hint);
                 }
             }
         }
         if without_model && self.corpus.is_some() && self.uses_neighbors() {
-            return missing("model", "The words of a corpus are compared by a model for text embedding: name one.");
+            return missing("model", "The words of a corpus are compared by a text embedding model. Name one.");
         }
         match self.method {
-            Method::Only(Change::Synonym) if self.lexicon.is_none() => {
-                missing("lexicon", "Give a query with columns word and synonym: {\"lexicon\": \"TABLE my_lexicon\"}.")
-            }
+            Method::Only(Change::Synonym) if self.lexicon.is_none() => missing(
+                "lexicon",
+                "Set it to a query with columns word and synonym, as in {\"lexicon\": \"TABLE my_lexicon\"}.",
+            ),
             Method::Only(Change::Neighbor) if self.corpus.is_none() => missing(
                 "corpus",
-                "Give a query with a column text, whose words may stand for each other: {\"corpus\": \"SELECT title AS \
-                 text FROM products\"}.",
+                "Set it to a query with a column text, as in {\"corpus\": \"SELECT title AS text FROM products\"}.",
             ),
             Method::Only(Change::Insert) if self.lexicon.is_none() && self.corpus.is_none() => {
-                missing("lexicon", "Give a query for lexicon or for corpus: words to insert come from there.")
+                missing("lexicon", "The words to insert come from a query: set lexicon or corpus.")
             }
             _ => Ok(()),
         }
@@ -245,7 +250,7 @@ fn read_corpus(query: &str, rules: &Rules, progress: &dyn Progress) -> Result<Co
         // Each text is cut into its words: a thousand titles take some milliseconds, and so does one of the longest.
         let fetched = rows.fetch(1000, |row| {
             if let Some(text) = row.text(0)? {
-                check_length(text, || format!("the text of row {} of corpus", done + 1))?;
+                check_length(text, || format!("the text in row {} of corpus", done + 1))?;
                 unlooked += text.len();
                 if unlooked > MOST_BYTES {
                     unlooked = 0;
@@ -270,7 +275,7 @@ fn text_option<'a>(options: &mut Options<'a>, name: &'static str, what: &str) ->
         None => None,
         Some(Value::String(text)) => Some(text.as_str()),
         Some(other) => {
-            return Err(Error::argument(format!("option \"{name}\""), other, format!("It must be {what}.")));
+            return Err(Error::argument(format!("option \"{name}\""), other, format!("The value must be {what}.")));
         }
     };
     options.record(name, text.map_or(Value::Null, Value::from));
@@ -283,6 +288,6 @@ fn keep_option<'a>(options: &mut Options<'a>) -> Result<Vec<&'a str>> {
     let Some(value) = value else { return Ok(Vec::new()) };
     let words = value.as_array().and_then(|all| all.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
     words.ok_or_else(|| {
-        Error::argument("option \"keep\"", value, "It must be an array of words, as in [\"Brother\", \"海天\"].")
+        Error::argument("option \"keep\"", value, "The value must be an array of words, as in [\"Brother\", \"海天\"].")
     })
 }

@@ -1,4 +1,4 @@
-//! More rows out of those that are there, without training.
+//! `reco.augment`: new rows from existing ones, without training.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -51,7 +51,7 @@ fn augment_typed(
     Ok(rows(source, method, n, label, balance, options, seed)?.into_typed(call)?)
 }
 
-/// Makes rows of one class at a time.
+/// Generates rows of one class at a time.
 struct OfClass {
     augmenter: RefCell<Augmenter>,
     class: Rc<Cell<Option<u32>>>,
@@ -87,8 +87,12 @@ fn rows(
                 column: name.into(),
                 found: schema.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", "),
             })?;
-            let hint = "Its values are made anew for each row: give the column that the rows are to be learned for.";
-            Some(schema.field_of(column).ok_or_else(|| Error::argument("label", format!("\"{name}\""), hint))?)
+            let hint = "New values are generated for this column. Choose a column that the rows are classified by.";
+            Some(
+                schema
+                    .field_of(column)
+                    .ok_or_else(|| Error::invalid(format!("column \"{name}\" cannot be the label"), hint))?,
+            )
         }
     };
     let counts = counts(n, given(balance, "balance")?, label, &frame)?;
@@ -118,24 +122,27 @@ fn rows(
     Ok(Rows::new("the source", Maker::Own(Box::new(part)), steps, statement))
 }
 
-/// How many rows of which class; of all as they are where there is none.
+/// The number of rows to generate for each class; a class of `None` stands for all.
 fn counts(n: Option<i64>, balance: bool, label: Option<usize>, frame: &Frame) -> Result<Vec<(Option<u32>, u64)>> {
     match (n, balance) {
         (Some(n), false) => Ok(vec![(None, row_count(n)?)]),
-        (None, false) => Err(Error::argument("n", "null", "Give the number of rows wanted, or balance => true.")),
-        (Some(n), true) => Err(Error::argument(
-            "n",
-            n,
-            "With balance => true there are as many rows as the label needs to be even: leave n out.",
+        (None, false) => {
+            Err(Error::invalid("argument \"n\" must not be null", "Pass the number of rows, or balance => true."))
+        }
+        (Some(_), true) => Err(Error::invalid(
+            "cannot specify both \"n\" and \"balance\"",
+            "With balance => true the number of rows follows from the classes of the label. Omit n.",
         )),
         (None, true) => match label.map(|label| &frame.columns[label]) {
             Some(Values::Codes(codes)) => {
                 Ok(balanced_counts(codes).into_iter().map(|(class, rows)| (Some(class), rows as u64)).collect())
             }
-            _ => Err(Error::argument(
-                "label",
-                if label.is_some() { "a column of numbers" } else { "null" },
-                "balance => true needs the column of classes to be made even; cast numbers that are classes to text.",
+            Some(_) => {
+                Err(Error::invalid("cannot balance a label of numbers", "Cast numbers that are classes to text."))
+            }
+            None => Err(Error::invalid(
+                "argument \"label\" must not be null",
+                "With balance => true the label names the column of classes to balance.",
             )),
         },
     }

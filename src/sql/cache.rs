@@ -1,4 +1,4 @@
-//! The cache of models' files in the data directory: what is there, and what can go.
+//! `reco.cache` and `reco.sweep_cache`: the cache of model files in the data directory.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ fn cache_folders()
     Ok(TableIterator::new(rows()?))
 }
 
-/// A row for each folder, and for each version of this database that it holds.
+/// One row for each folder and each version of this database whose files are in it.
 fn rows() -> Result<Vec<Row>> {
     let mut by_folder: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for version in versions::all()? {

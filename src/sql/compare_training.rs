@@ -1,4 +1,4 @@
-//! Whether weights help: training with and without them.
+//! `reco.compare_training`: training with and without weights.
 
 use ahash::AHashMap;
 use pgrx::prelude::*;
@@ -21,7 +21,7 @@ use runtime::options::Options;
 use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 
-/// The learner of rows with features and a label.
+/// The algorithm for rows with features and a label.
 const BOOSTING: &str = "boosting";
 
 const WEIGHTS: [Wanted; 3] =
@@ -94,7 +94,7 @@ fn of_rows(
     each_row("weights", weights, &ROW_WEIGHTS, statement, |row| {
         let id = row.id(0)?.to_text().to_string();
         if by_id.insert(id.clone(), weight(row, 1)?).is_some() {
-            return Err(twice(&id));
+            return Err(duplicate(&format!("id \"{id}\"")));
         }
         Ok(())
     })?;
@@ -104,7 +104,7 @@ fn of_rows(
     Ok(found)
 }
 
-/// For each entry of the interactions by user, 0 where the query has no row of it.
+/// A weight for each entry of the interactions by user; 0 for pairs that the query does not return.
 fn weights_of_pairs(query: &str, interactions: &Interactions, statement: &Statement) -> Result<Vec<f32>> {
     let matrix = &interactions.by_user;
     let mut weights = memory::filled(f32::NAN, matrix.entries())?;
@@ -115,7 +115,7 @@ fn weights_of_pairs(query: &str, interactions: &Interactions, statement: &Statem
         let Ok(n) = matrix.row(u as usize).0.binary_search(&i) else { return Ok(()) };
         let entry = matrix.indptr[u as usize] as usize + n;
         if !weights[entry].is_nan() {
-            return Err(twice(&format!("{}, {}", user.to_text(), item.to_text())));
+            return Err(duplicate(&format!("user \"{}\" and item \"{}\"", user.to_text(), item.to_text())));
         }
         weights[entry] = weight;
         Ok(())
@@ -124,7 +124,7 @@ fn weights_of_pairs(query: &str, interactions: &Interactions, statement: &Statem
     Ok(weights)
 }
 
-/// Items of each user, ascending, of those that the interactions know.
+/// Items of each user, ascending; unknown users and items are left out.
 fn pairs_to_find(query: &str, interactions: &Interactions, statement: &Statement) -> Result<Vec<(u32, Vec<u32>)>> {
     let mut pairs = Vec::new();
     each_row("test", query, &PAIR, statement, |row| match place(interactions, &row.id(0)?, &row.id(1)?) {
@@ -144,13 +144,13 @@ fn place(interactions: &Interactions, user: &Id, item: &Id) -> Option<(u32, u32)
 fn weight(row: &Row, column: usize) -> Result<f32> {
     let weight = row.number(column)?;
     if !(weight.is_finite() && weight >= 0.0) {
-        return Err(Error::argument("a weight", weight, "A weight is a finite number, 0 or more."));
+        return Err(Error::argument("column \"weight\"", weight, "A weight must be a finite number, 0 or more."));
     }
     Ok(weight as f32)
 }
 
-fn twice(id: &str) -> Error {
-    Error::argument(format!("the number of weights of {id}"), "more than one", "Give one weight for each row.")
+fn duplicate(id: &str) -> Error {
+    Error::invalid(format!("duplicate weight for {id}"), "The query must return one weight for each row.")
 }
 
 fn each_row(

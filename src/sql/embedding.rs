@@ -22,12 +22,12 @@ use interactions::Id;
 use runtime::error::{Error, Result};
 use runtime::progress::{Part, Progress};
 
-/// Texts sorted by length together, equal ones run once: a thousand batches, and some 60 MB of vectors.
+/// Texts that are sorted by length together; equal texts run once. A window is about a thousand batches and 60 MB of vectors.
 const WINDOW: usize = 32_768;
-/// Of a source, the first: whoever reads only the beginning should not wait for a whole window.
+/// The first window of a source is smaller, so that a client that reads only the beginning does not wait for a full one.
 const FIRST_WINDOW: usize = 1024;
 
-/// A row of a source waiting for its vector: an id, and a text if it is not NULL.
+/// A row of a source without its vector yet: an id, and a text unless NULL.
 type Pending = (String, Option<String>);
 
 #[pg_extern(sql = false)]
@@ -76,7 +76,7 @@ fn embed_query(
     let mut ready: VecDeque<(String, Option<Vec<f32>>)> = VecDeque::new();
     let (mut done, mut at_once) = (0, FIRST_WINDOW);
     statement.report("rows embedded", done, 0);
-    // Given back at the source's end: whoever called may keep the iterator for longer.
+    // Dropped at the end of the source: the caller may keep the iterator for longer.
     let mut under_way = Some((source, statement));
     Ok(TableIterator::new(std::iter::from_fn(move || {
         while ready.is_empty() {
@@ -132,7 +132,7 @@ fn role(input: Option<&str>) -> Result<Role> {
     match input {
         None | Some("passage") => Ok(Role::Passage),
         Some("query") => Ok(Role::Query),
-        Some(other) => Err(Error::argument("input", format!("\"{other}\""), "Give 'passage' or 'query'.")),
+        Some(other) => Err(Error::argument("input", format!("\"{other}\""), "Valid values are 'passage' and 'query'.")),
     }
 }
 
@@ -148,7 +148,7 @@ fn with_text_model<T>(
     }
 }
 
-/// A vector for each text, by a model of the catalog.
+/// One vector for each text, from a model of the catalog.
 pub(super) fn embed_texts(name: &str, texts: &[&str], progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
     with_text_model(name, progress, |model| run(model, texts, Role::Passage, progress))
 }

@@ -1,4 +1,4 @@
-//! Measuring recommenders: held-out rows, and the metrics of a model's lists against them.
+//! Evaluation: splits of a source, and metrics of recommenders on held-out rows.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::recommendation::with_recommender;
 use super::training::{option_map, queries};
-use super::{given, list_length};
+use super::{given, list_length, null_element};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
@@ -57,12 +57,13 @@ fn split(
         statement.check()?;
         statement.report("rows read from the source", users.len(), 0);
     }
+    let columns = source.names();
     drop(source);
     if users.is_empty() {
         return Err(Error::EmptySource(String::new()).into());
     }
     if method == SplitMethod::ByTime && times.is_none() {
-        return Err(Error::MissingColumn { column: "ts".into(), found: "no time".into() }.into());
+        return Err(Error::MissingColumn { column: "ts".into(), found: columns }.into());
     }
     let user_ids = ranked(user_ids, &mut users, &statement)?;
     let item_ids = ranked(item_ids, &mut items, &statement)?;
@@ -77,7 +78,7 @@ fn split(
     })))
 }
 
-/// Turns the numbers of ids into ranks.
+/// Replaces the numbers of ids with their ranks.
 fn ranked(ids: Interner, numbers: &mut [u32], statement: &Statement) -> Result<IdTable> {
     let (table, rank) = ids.finish(statement)?;
     for numbers in numbers.chunks_mut(1 << 18) {
@@ -238,7 +239,7 @@ fn cross_validate(
     Ok(TableIterator::new(rows))
 }
 
-/// The arguments that functions of evaluation share.
+/// The arguments that `reco.evaluate` and `reco.compare_models` share.
 struct Arguments<'a> {
     test: Option<&'a str>,
     k: Option<i32>,
@@ -253,7 +254,7 @@ struct Arguments<'a> {
     seed: Option<i64>,
 }
 
-/// What is asked, of one model or of several.
+/// The arguments, checked; the same for one model or several.
 struct Question<'a> {
     test: &'a str,
     k: usize,
@@ -267,7 +268,7 @@ struct Question<'a> {
     seed: u64,
 }
 
-/// The answers of `N` models.
+/// The results of `N` models.
 struct Asked<const N: usize> {
     measured: [Measured; N],
     counts: Counts,
@@ -276,13 +277,13 @@ struct Asked<const N: usize> {
 impl<'a> Question<'a> {
     fn read(arguments: Arguments<'a>) -> Result<Self> {
         let Arguments { history, negatives, sampled_negatives, .. } = arguments;
-        let hint = "Give 1 or more, or leave it out to rank all items.";
+        let hint = "The number must be 1 or more. Omit it to rank all items.";
         if let Some(wanted) = sampled_negatives.filter(|&n| n < 1) {
             return Err(Error::argument("sampled_negatives", wanted, hint));
         }
         if negatives.is_some() && sampled_negatives.is_some() {
-            let hint = "Give either the candidates or how many to draw.";
-            return Err(Error::argument("sampled_negatives", "given together with negatives", hint));
+            let message = "cannot specify both \"negatives\" and \"sampled_negatives\"";
+            return Err(Error::invalid(message, "Pass either the candidates or the number to sample."));
         }
         let candidates = negatives.is_some() || sampled_negatives.is_some();
         let metrics = match named_metrics(arguments.metrics)? {
@@ -291,8 +292,11 @@ impl<'a> Question<'a> {
             Some(named) => named,
         };
         if let Some(metric) = metrics.iter().find(|m| candidates && m.is_of_lists()) {
-            let hint = "Lists chosen from a few candidates show only whether they are right: leave the negatives out.";
-            return Err(Error::argument("metrics", format!("{} for lists of candidates", metric.name()), hint));
+            let hint = "Omit negatives and sampled_negatives to compute it.";
+            return Err(Error::invalid(
+                format!("metric \"{}\" is not defined for lists of candidates", metric.name()),
+                hint,
+            ));
         }
         let seed = given(arguments.seed, "seed")? as u64;
         let bootstrap = given(arguments.bootstrap, "bootstrap")?.into();
@@ -310,7 +314,7 @@ impl<'a> Question<'a> {
         })
     }
 
-    /// Asks each of the models the same.
+    /// Evaluates each model on the same cases.
     fn ask<const N: usize>(&self, models: [&Model; N], statement: &Statement) -> Result<Asked<N>> {
         let (cases, counts) = self.cases(models, statement)?;
         let sampler = Sampler::new(models, &cases, self.sampled_negatives.unwrap_or(0), self.seed, statement)?;
@@ -332,7 +336,7 @@ impl<'a> Question<'a> {
             }
             measured.push(evaluate_cases(model, cases, &segments, &catalogue, &protocol, statement)?);
         }
-        let measured = measured.try_into().map_err(|_| Error::Internal("a model was not asked".into()))?;
+        let measured = measured.try_into().map_err(|_| Error::Internal("a model was not evaluated".into()))?;
         Ok(Asked { measured, counts })
     }
 
@@ -358,7 +362,7 @@ impl<'a> Question<'a> {
 }
 
 impl<const N: usize> Asked<N> {
-    /// What is counted beside the metrics: a segment's users, and for all of them what could not be asked.
+    /// Counts beside the metrics: the users of a segment, and for the segment of all users the rows that were left out.
     fn counts_of(&self, group: &Group, question: &Question) -> Vec<(&'static str, usize)> {
         let mut counts = vec![("users", group.rows.len())];
         if group.segment != self.measured[0].groups[0].segment {
@@ -384,7 +388,7 @@ impl<const N: usize> Asked<N> {
     }
 }
 
-/// Hands each row of the argument `what`, a query, to `visit`, and whether the query has the third column.
+/// Calls `visit` with each row of the query of the argument `what`, and with whether the query has the third column.
 fn each_row(
     query: &str,
     wanted: &[Wanted],
@@ -419,9 +423,9 @@ fn named_metrics(names: Option<Vec<Option<String>>>) -> Result<Option<MetricSet>
     names.map(|names| names.iter().map(|name| Metric::from_name(name)).collect()).transpose()
 }
 
-/// The elements of an array of names.
+/// The elements of an array of names, which must not contain NULL.
 fn named(names: Option<Vec<Option<String>>>, argument: &str) -> Result<Option<Vec<String>>> {
     let Some(names) = names else { return Ok(None) };
     let all: Option<Vec<String>> = names.into_iter().collect();
-    all.map(Some).ok_or_else(|| Error::argument(argument, "an array with a null", "Leave NULL out of the array."))
+    all.map(Some).ok_or_else(|| null_element(argument))
 }

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use super::embedding::embed_texts;
-use super::given;
+use super::{given, null_element};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
@@ -26,7 +26,7 @@ use tabular::{Encoder, EncoderOptions, LabelKind, Labels};
 /// Rows that a user's own model is run on at a time.
 const BATCH: usize = 1024;
 
-/// Where rows come from and what their columns are.
+/// Where rows come from, and which columns are the label and the id.
 pub(super) struct Asked<'a> {
     source: &'a str,
     label: &'a str,
@@ -61,7 +61,8 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// Reads the queries, of which the second is the argument `validation`, and encodes them, as `options` say: `task`, `max_categories`, `text_dimensions`, `embedding_model`.
+    /// Reads the source and the query of the argument `validation`, and encodes both. The options are `task`, `max_categories`,
+    /// `text_dimensions` and `embedding_model`.
     pub(super) fn read(
         &self,
         validation: &'static str,
@@ -78,7 +79,7 @@ impl<'a> Asked<'a> {
             None => None,
             Some(Value::String(name)) => Some(name.as_str()),
             Some(other) => {
-                let hint = "Give the name of a model for text embedding.";
+                let hint = "The value must be the name of a text embedding model.";
                 return Err(Error::argument("option \"embedding_model\"", other, hint));
             }
         };
@@ -137,13 +138,17 @@ fn importance_by_methods(
 ) -> errors::Result<TableIterator<'static, (String, String, f64, i64)>> {
     let mut wanted: Vec<Method> = Vec::new();
     for name in given(methods, "methods")? {
-        let method = Method::from_name(given(name.as_deref(), "a name in methods")?)?;
+        let method = Method::from_name(name.as_deref().ok_or_else(|| null_element("methods"))?)?;
         if !wanted.contains(&method) {
             wanted.push(method);
         }
     }
     if wanted.is_empty() {
-        return Err(Error::argument("methods", "empty", "Name one at least: ARRAY['aum', 'el2n'].").into());
+        return Err(Error::invalid(
+            "methods must not be empty",
+            "Name at least one method, as in ARRAY['aum', 'el2n'].",
+        )
+        .into());
     }
     let asked = Asked::new(source, label, id, validation, seed)?;
     let (ids, scores) = scores(&asked, &wanted, options, model, "importance")?;
@@ -157,7 +162,7 @@ fn importance_by_methods(
 /// Scores of all rows, and their ranks.
 type Ranked = (Vec<f64>, Vec<u64>);
 
-/// Ids of the source's rows, and what each method gives.
+/// The ids of the source's rows, and the scores of each method.
 fn scores(
     asked: &Asked,
     methods: &[Method],
@@ -184,7 +189,7 @@ fn scores(
     Ok((ids, ranked.collect::<Result<_>>()?))
 }
 
-/// By the outputs of a model of the catalog, in batches.
+/// Scores from the outputs of a model of the catalog, which is run in batches.
 fn scores_of_model(
     asked: &Asked,
     methods: &[Method],
@@ -195,12 +200,12 @@ fn scores_of_model(
     let kind = label_kind(options)?;
     let ready = loaded::graph(model, statement)?;
     let Ready::Graph(graph) = &*ready else {
-        return Err(Error::Internal("a graph was asked for".into()));
+        return Err(Error::Internal("the model is not loaded as a graph".into()));
     };
     let graph = &mut *graph.borrow_mut();
     let mut outputs = Outputs::new(model, &graph.signature, options)?;
     let rows = asked.rows(statement)?;
-    let missing = || Error::Internal("the label is gone".into());
+    let missing = || Error::Internal("the label column is missing".into());
     let (_, label) = rows.table.column(asked.label).ok_or_else(missing)?;
     let labels = Labels::fit(asked.label, label, kind)?;
     let inputs = Inputs::new(model, &graph.signature, &rows.table, &[asked.label])?;
@@ -235,7 +240,7 @@ fn prune(
     let method = Method::from_name(given(method, "method")?)?;
     let fraction = given(fraction, "fraction")?;
     if !(0.0..1.0).contains(&fraction) {
-        let hint = "Give the share of rows to leave out, from 0 to below 1.";
+        let hint = "The share of rows to leave out must be at least 0 and below 1.";
         return Err(Error::argument("fraction", fraction, hint).into());
     }
     let asked = Asked::new(source, label, id, validation, seed)?;

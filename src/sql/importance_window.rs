@@ -1,4 +1,4 @@
-//! Scores and weights as window functions, and the aggregates of scores and losses.
+//! Scores and weights as window functions, and aggregates of scores and losses.
 
 use pgrx::prelude::*;
 use pgrx::{Internal, pg_sys};
@@ -17,10 +17,10 @@ use runtime::options::Options;
 use runtime::progress::Progress;
 use tabular::{ColumnKind, Encoder, EncoderOptions, Labels, Samples, Table, Value};
 
-/// Rows read between two looks at cancel requests.
+/// Rows read between two checks for cancel requests.
 const CHECK_EVERY: usize = 1024;
 
-/// The label's type, which PostgreSQL has chosen among the declarations.
+/// The type of the label. PostgreSQL has chosen the declaration.
 #[derive(Clone, Copy)]
 enum Label {
     Text,
@@ -43,15 +43,14 @@ fn importance_of_truth(fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Optio
     Ok(Partition::of(fcinfo)?.result(|partition| scores(partition, Label::Truth))?)
 }
 
-/// A score for each row of a partition; NaN for those that lack features or label, of which the others' scores know nothing.
+/// A score for each row of a partition; NaN for rows without features or label, which do not affect the scores of others.
 fn scores(partition: &Partition, label: Label) -> Result<Vec<f64>> {
     let method = partition.first([2], |[method]| Method::from_name(super::given(method, "method")?.text()?))?;
     if method.needs_validation() {
-        let hint = format!(
-            "It values rows by what they do for others: reco.importance('SELECT …', '{}', validation => 'SELECT …').",
-            method.name()
-        );
-        return Err(Error::argument("method", format!("\"{}\" in a window", method.name()), hint));
+        let name = method.name();
+        let hint =
+            format!("It needs validation rows: use reco.importance('SELECT …', '{name}', validation => 'SELECT …').");
+        return Err(Error::invalid(format!("method \"{name}\" cannot be used as a window function"), hint));
     }
     let statement = Statement::new("importance", "");
     let (table, known) = read(partition, label, &statement)?;
@@ -60,7 +59,7 @@ fn scores(partition: &Partition, label: Label) -> Result<Vec<f64>> {
         return Ok(scores);
     }
     let encoder = Encoder::fit(&table, &["label"], &EncoderOptions::default(), &statement)?;
-    let (_, column) = table.column("label").ok_or_else(|| Error::Internal("a table lost its label".into()))?;
+    let (_, column) = table.column("label").ok_or_else(|| Error::Internal("the label column is missing".into()))?;
     let samples =
         Samples { labels: Labels::fit("label", column, None)?, features: encoder.encode(&table, &statement)? };
     drop(table);
@@ -74,7 +73,7 @@ fn scores(partition: &Partition, label: Label) -> Result<Vec<f64>> {
     Ok(scores)
 }
 
-/// The rows that have both, and their places in the partition.
+/// The rows that have features and a label, and their positions in the partition.
 fn read(partition: &Partition, label: Label, progress: &dyn Progress) -> Result<(Table, Vec<u32>)> {
     let kind = match label {
         Label::Number => ColumnKind::Number,
@@ -94,7 +93,7 @@ fn read(partition: &Partition, label: Label, progress: &dyn Progress) -> Result<
             Label::Number => Value::Number(given.number()?),
             Label::Truth => Value::Category(if given.boolean()? { "true" } else { "false" }),
         };
-        table.push(&[Value::Vector(vector(&features, &format!("features of {}", number()))?), given], number)?;
+        table.push(&[Value::Vector(vector(&features, format_args!("features of row {}", row + 1))?), given], number)?;
         memory::push(&mut known, row as u32)
     })?;
     Ok((table, known))
@@ -157,7 +156,7 @@ fn loss_stats_deserialize(
     Ok(aggregate::adopt(fcinfo, LossStatistics::deserialize(bytes)?)?)
 }
 
-/// Gives a `reco.loss_summary`, which has no Rust type: the datum is passed as it is.
+/// Returns a `reco.loss_summary`. It has no Rust type: the datum is passed as is.
 #[pg_extern(sql = false)]
 fn loss_stats_final(state: Internal, fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Internal> {
     let all = aggregate::read::<LossStatistics>(&state);

@@ -1,4 +1,4 @@
-//! Scores of the interactions that a recommender is trained on.
+//! `reco.interaction_importance`: scores of the interactions that a recommender is trained on.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -45,9 +45,12 @@ fn interaction_importance(
             Dataset::read(&Queries { source: source.into(), ..Queries::default() }, &statement)?.interactions
         }
         _ => {
-            let hint = "Give a trained recommender, or source => 'SELECT user_id, item_id FROM …'.";
-            let value = if model.is_some() { "given together with source" } else { "null, and so is source" };
-            return Err(Error::argument("model", value, hint).into());
+            let hint = "Pass either a trained recommender or source => 'SELECT user_id, item_id FROM …'.";
+            let message = match model {
+                Some(_) => "cannot specify both \"model\" and \"source\"",
+                None => "either \"model\" or \"source\" must be specified",
+            };
+            return Err(Error::invalid(message, hint).into());
         }
     };
     let held_out = validation.map(|query| held_out(query, &interactions, &statement)).transpose()?;
@@ -76,20 +79,19 @@ fn check_validation(method: Method, validation: Option<&str>) -> Result<()> {
     let name = method.name();
     match validation {
         None if method.needs_validation() => {
-            let hint = format!(
-                "{name} values rows by what they do for others: validation => 'SELECT user_id, item_id FROM …'."
-            );
-            Err(Error::argument("validation", "null", hint))
+            let hint = "Pass held-out interactions: validation => 'SELECT user_id, item_id FROM …'.";
+            Err(Error::invalid(format!("method \"{name}\" requires the argument \"validation\""), hint))
         }
         Some(_) if !method.needs_validation() => {
-            let hint = format!("{name} needs none; knn_shapley does.");
-            Err(Error::argument("validation", "given", hint))
+            let message = format!("cannot specify \"validation\" for method \"{name}\"");
+            Err(Error::invalid(message, "Omit validation, or use knn_shapley."))
         }
         _ => Ok(()),
     }
 }
 
-/// What a recommender is trained on, as it is now: read as its owner, in whose name alone it may be.
+/// The current interactions of a recommender's source, read with the rights of its owner. The caller must be a member of the owner's
+/// role.
 fn of_model(model: &str, statement: &Statement) -> Result<Interactions> {
     let ready = recommender(model, statement)?;
     let current = as_recommender(&ready)?;
@@ -98,15 +100,15 @@ fn of_model(model: &str, statement: &Statement) -> Result<Interactions> {
         return Err(Error::NotModelOwner(model.into()));
     }
     let source = current.entry.source.clone().ok_or_else(|| {
-        let hint = "Give what it was trained on: source => 'SELECT user_id, item_id FROM …'.";
-        Error::argument("model", format!("\"{model}\", of which no source is known"), hint)
+        let hint = "Pass the query that it was trained on: source => 'SELECT user_id, item_id FROM …'.";
+        Error::invalid(format!("model \"{model}\" has no stored source"), hint)
     })?;
     let queries = Queries { source, signals: current.signals.clone(), ..Queries::default() };
     let search_path = current.entry.config["search_path"].as_str().unwrap_or_default();
     Ok(as_author(current.entry.stamp.owner, search_path, || Dataset::read(&queries, statement))?.interactions)
 }
 
-/// The pairs of a validation query whose user and item the interactions know.
+/// The pairs of a validation query; unknown users and items are left out.
 fn held_out(query: &str, interactions: &Interactions, statement: &Statement) -> Result<Vec<(u32, u32)>> {
     let mut pairs = Vec::new();
     let mut rows = 0;

@@ -24,20 +24,27 @@ mod views;
 use crate::pg::errors::raise;
 use runtime::error::{Error, Result};
 
-/// `k` of a list: 1 or more; more than there are items means all of them.
+/// The length `k` of a list, 1 or more. A `k` above the number of items returns all of them.
 fn list_length(k: i32) -> Result<usize> {
     if k < 1 {
-        return Err(Error::argument("k", k, "Give the number of items wanted, 1 or more."));
+        return Err(Error::argument("k", k, "The number of items must be 1 or more."));
     }
     Ok(k as usize)
 }
 
-/// A number of rows: 0 or more.
-fn row_count(n: i64) -> Result<u64> {
-    u64::try_from(n).map_err(|_| Error::argument("n", n, "Give the number of rows wanted, 0 or more."))
+/// A NULL in an array that must not contain one.
+fn null_element(argument: &str) -> Error {
+    Error::invalid(format!("argument \"{argument}\" must not contain nulls"), "Leave NULL out of the array.")
 }
 
-/// An argument without a default, of a function that takes NULL for others.
+/// A number of rows, 0 or more.
+fn row_count(n: i64) -> Result<u64> {
+    u64::try_from(n).map_err(|_| Error::argument("n", n, "The number of rows must be 0 or more."))
+}
+
+/// The value of an argument that must not be NULL, in a function that is not `STRICT`.
 fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
-    argument.ok_or_else(|| Error::argument(name, "null", "This argument must be given."))
+    argument.ok_or_else(|| {
+        Error::invalid(format!("argument \"{name}\" must not be null"), format!("Pass a value for \"{name}\"."))
+    })
 }

@@ -23,7 +23,7 @@ use embedding::text::Role;
 use onnx::inspect::Signature;
 use onnx::proto::data_type;
 use onnx::session::RunMemory;
-use onnx::tensor::{MOST_JSON_VALUES, Tensor};
+use onnx::tensor::{MAX_JSON_VALUES, Tensor};
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::{Progress, Run, Trial};
@@ -44,33 +44,33 @@ fn import_model(
             what: format!("model \"{name}\""),
             needed: format!("{size} bytes"),
             limit: format!("{} bytes", settings::max_model_size()),
-            hint: "A superuser can raise reco.max_model_size.".into(),
+            hint: "Ask a superuser to raise reco.max_model_size.".into(),
         }
         .into());
     }
     let task = Task::from_name(given(task, "task")?)?;
     let config = config.map_or_else(|| Value::Object(Map::new()), |c| c.0);
     let made_by = match task {
-        Task::Recommendation => Some("reco.train makes recommenders"),
-        Task::Synthesis => Some("reco.train_synthesizer makes synthesizers"),
+        Task::Recommendation => Some("reco.train"),
+        Task::Synthesis => Some("reco.train_synthesizer"),
         Task::TextEmbedding | Task::ImageEmbedding | Task::Predict => None,
     };
     if let Some(made_by) = made_by {
-        let hint = format!("{made_by}; import any other graph under task 'predict'.");
-        return Err(Error::argument("task", task.name(), hint).into());
+        let hint = format!("Use {made_by}, or import the graph with task 'predict'.");
+        return Err(Error::invalid(format!("cannot import a model with task \"{}\"", task.name()), hint).into());
     }
     catalog::require_author(name)?;
     Signature::read(Bytes::copy_from_slice(onnx))?;
     let mut files = vec![(ONNX_FILE, onnx)];
     match (task, tokenizer) {
         (Task::TextEmbedding, None) => {
-            let hint = "Give the bytes of the model's tokenizer.json.";
-            return Err(Error::argument("tokenizer", "missing", hint).into());
+            let hint = "Pass the contents of the model's tokenizer.json.";
+            return Err(Error::invalid("task \"text_embedding\" requires a tokenizer", hint).into());
         }
         (Task::TextEmbedding, Some(tokenizer)) => files.push((TOKENIZER_FILE, tokenizer)),
         (_, Some(_)) => {
-            let hint = "Only text models have one: leave it out.";
-            return Err(Error::argument("tokenizer", "given", hint).into());
+            let message = format!("cannot specify a tokenizer for task \"{}\"", task.name());
+            return Err(Error::invalid(message, "Omit tokenizer.").into());
         }
         (_, None) => {}
     }
@@ -92,7 +92,7 @@ fn import_model(
     Ok(version)
 }
 
-/// Loads the model and, where it is known what to feed it, runs it once.
+/// Loads the model and, if its inputs are known, runs it once.
 fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
     match loaded::load(entry, &settings::session_options(), progress)?.0 {
         Ready::Text(model) => model.borrow_mut().embed(&["a"], Role::Passage, 1, 1, progress).map(drop),
@@ -110,7 +110,7 @@ fn export_model(name: Option<&str>, version: Option<i32>) -> errors::Result<Vec<
     Ok(onnx_bytes(&catalog::find(given(name, "name")?, version, Privilege::Read)?, "export_model")?)
 }
 
-/// The ONNX file of a version, for the function `asked_by`.
+/// The ONNX file of a version. `asked_by` is the SQL function, for progress.
 fn onnx_bytes(entry: &Entry, asked_by: &'static str) -> Result<Vec<u8>> {
     let file = file(entry, ONNX_FILE)?;
     let mut bytes = Vec::new();
@@ -125,7 +125,7 @@ fn file<'a>(entry: &'a Entry, name: &str) -> Result<&'a FileEntry> {
 /// kind, name, type, value
 type Fact = (String, String, Option<String>, String);
 
-/// Metadata longer than this (a recommender's item ids) is cut in descriptions.
+/// Metadata longer than this many bytes, such as the item ids of a recommender, is cut in descriptions.
 const SHOWN: usize = 200;
 
 #[pg_extern(sql = false)]
@@ -154,7 +154,7 @@ fn describe_model(
     for file in &entry.files {
         property(&file.name, format!("{} bytes, SHA-256 {}", file.size, file.sha256));
     }
-    // What it was made from is for who may read it.
+    // What the model was trained on requires the privilege read.
     if !entry.readable {
         return Ok(TableIterator::new(rows));
     }
@@ -189,7 +189,7 @@ fn drop_model(name: Option<&str>, version: Option<i32>) -> errors::Result<()> {
 fn prune_versions(name: Option<&str>, keep: Option<i32>) -> errors::Result<SetOfIterator<'static, i32>> {
     let (name, keep) = (given(name, "name")?, given(keep, "keep")?);
     if keep < 1 {
-        return Err(Error::argument("keep", keep, "Give the number of newest versions to keep, 1 or more.").into());
+        return Err(Error::argument("keep", keep, "The number of versions to keep must be 1 or more.").into());
     }
     Ok(SetOfIterator::new(versions::prune(name, keep)?))
 }
@@ -225,15 +225,15 @@ fn predict(model: &str, inputs: JsonB) -> errors::Result<JsonB> {
     let statement = Statement::new("predict", model);
     let ready = loaded::graph(model, &statement)?;
     let Ready::Graph(graph) = &*ready else {
-        return Err(Error::Internal("a graph was asked for".into()).into());
+        return Err(Error::Internal("the model is not loaded as a graph".into()).into());
     };
     Ok(JsonB(run_graph(model, &mut graph.borrow_mut(), &inputs.0, &statement)?))
 }
 
-/// Runs a graph on `{"input": nested arrays, …}` and gives `{"output": nested arrays, …}`.
+/// Runs a graph on `{"input": nested arrays, …}` and returns `{"output": nested arrays, …}`.
 fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Progress) -> Result<Value> {
     let takes = graph.signature.inputs.iter().map(|p| format!("\"{}\" {}", p.name, p.describe())).collect::<Vec<_>>();
-    let hint = format!("The model takes {}.", takes.join(", "));
+    let hint = format!("The inputs of the model are {}.", takes.join(", "));
     let wrong = |input: &str, problem: String| Error::ModelInput {
         model: model.into(),
         input: input.into(),
@@ -241,7 +241,7 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
         hint: hint.clone(),
     };
     let Some(given) = inputs.as_object() else {
-        return Err(Error::argument("inputs", "no JSON object", hint));
+        return Err(Error::invalid("inputs must be a JSON object", hint));
     };
     if let Some(unknown) = given.keys().find(|k| graph.signature.input(k).is_none()) {
         return Err(wrong(unknown, "does not exist".into()));
@@ -252,7 +252,7 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
         let value = given.get(&port.name).ok_or_else(|| wrong(&port.name, "is missing".into()))?;
         let tensor = Tensor::from_json(value, port.element_type).map_err(|problem| wrong(&port.name, problem))?;
         if !port.accepts(&tensor.shape) {
-            let problem = format!("has shape {:?} where [{}] is taken", tensor.shape, port.describe_shape());
+            let problem = format!("has shape {:?}, expected [{}]", tensor.shape, port.describe_shape());
             return Err(wrong(&port.name, problem));
         }
         tensors.push((port.name.as_str(), tensor));
@@ -275,12 +275,12 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
     let mut shown = Map::new();
     for (&name, tensor) in wanted.iter().zip(outputs) {
         progress.check()?;
-        if tensor.values.len() > MOST_JSON_VALUES {
+        if tensor.values.len() > MAX_JSON_VALUES {
             return Err(Error::TooLarge {
                 what: format!("output \"{name}\" of model \"{model}\""),
                 needed: format!("{} values", tensor.values.len()),
-                limit: format!("{MOST_JSON_VALUES} values"),
-                hint: "Give it fewer rows at once.".into(),
+                limit: format!("{MAX_JSON_VALUES} values"),
+                hint: "Pass fewer rows at once.".into(),
             });
         }
         shown.insert(name.to_owned(), tensor.to_json());

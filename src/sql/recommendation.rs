@@ -1,4 +1,4 @@
-//! Serving: lists for a user, for a history, for everybody; similar items; typed views and functions.
+//! Serving: recommendations for a user, for a basket and for all users; similar items and users; explanations.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 use pgrx::{AnyArray, AnyElement, pg_sys};
 
-use super::{given, list_length, raise};
+use super::{given, list_length, null_element, raise};
 use crate::pg::arrays::ids;
 use crate::pg::errors;
 use crate::pg::ids::id_text;
@@ -30,7 +30,7 @@ type Place = (i32, String, f32, String);
 /// user_id, rank, item_id, score
 type UserPlace = (String, i32, String, f32);
 
-/// What a request asks besides whom it is for. NULL for `k` and `diversity` is an error, for the others it is nothing.
+/// The arguments of a request besides the user. `k`, `exclude_seen` and `diversity` must not be NULL.
 struct Asked {
     k: usize,
     exclude_seen: bool,
@@ -41,7 +41,7 @@ struct Asked {
     max_per_group: Option<usize>,
 }
 
-/// The same for one model: items by their numbers, SQL answered.
+/// [`Asked`] for one model: items as indices, queries answered.
 struct Resolved<'a> {
     asked: &'a Asked,
     selection: Rc<Selection>,
@@ -49,7 +49,7 @@ struct Resolved<'a> {
 }
 
 impl Resolved<'_> {
-    /// As the engine takes it.
+    /// The request for the engine.
     fn request(&self) -> Request<'_> {
         let groups = self.selection.groups.as_ref().zip(self.asked.max_per_group);
         Request {
@@ -75,15 +75,15 @@ impl Asked {
     ) -> Result<Self> {
         let diversity = given(diversity, "diversity")?;
         if !(0.0..=1.0).contains(&diversity) {
-            let hint = "Give a share from 0 (by score alone) to 1 (by difference alone).";
+            let hint = "The value must be from 0 (by score only) to 1 (by difference only).";
             return Err(Error::argument("diversity", diversity, hint));
         }
         if group_by.is_some() != max_per_group.is_some() {
-            let hint = "Give both: group_by => 'category', max_per_group => 2.";
-            return Err(Error::argument("group_by", "not given together with max_per_group", hint));
+            let hint = "Pass both, as in group_by => 'category', max_per_group => 2.";
+            return Err(Error::invalid("\"group_by\" and \"max_per_group\" must be specified together", hint));
         }
         if let Some(most) = max_per_group.filter(|most| *most < 1) {
-            return Err(Error::argument("max_per_group", most, "Give 1 or more."));
+            return Err(Error::argument("max_per_group", most, "The value must be 1 or more."));
         }
         Ok(Self {
             k: list_length(given(k, "k")?)?,
@@ -135,7 +135,7 @@ fn recommend(
     Ok(TableIterator::new(list))
 }
 
-/// Hands `body` what is known of a user.
+/// Calls `body` with the user, or with the user's current history if it differs from the trained one.
 fn for_user<T>(recommender: &Recommender, user_id: &str, live: bool, body: impl FnOnce(Who) -> Result<T>) -> Result<T> {
     let known = recommender.model.user_ids().find(user_id);
     let now = if live { history::now(recommender, user_id)? } else { None };
@@ -193,10 +193,10 @@ fn similar_users(
     let statement = Statement::new("similar_users", model);
     let rows = served(model, Privilege::Read, &statement, |recommender| {
         let ids = recommender.model.user_ids();
-        let hint = "A user is known to the model if it was in the source that the model was trained on.";
+        let hint = "A model knows the users of the source that it was trained on.";
         let user = ids
             .find(&user_id)
-            .ok_or_else(|| Error::argument("user_id", format!("\"{user_id}\", whom the model does not know"), hint))?;
+            .ok_or_else(|| Error::invalid(format!("user \"{user_id}\" is unknown to the model"), hint))?;
         let similar = recommender.model.similar_users(user, k, &statement)?;
         let rows = (1..).zip(similar).map(|(rank, s)| Ok((rank, id(recommender, ids.get(s.item), s.item)?, s.score)));
         rows.collect::<Result<Vec<_>>>()
@@ -205,21 +205,21 @@ fn similar_users(
 }
 
 fn known_item(recommender: &Recommender, item_id: &str) -> Result<u32> {
-    let hint = "An item is known to the model if it was in the source or the items query that it was trained on; \
-                reco.refresh takes new ones in.";
+    let hint = "A model knows the items of the source and the items query that it was trained on. Add new items with \
+                reco.refresh.";
     recommender
         .model
         .item_ids()
         .find(item_id)
-        .ok_or_else(|| Error::argument("item_id", format!("\"{item_id}\", which the model does not know"), hint))
+        .ok_or_else(|| Error::invalid(format!("item \"{item_id}\" is unknown to the model"), hint))
 }
 
-/// Which history a list is made from: what the source holds now, or what the model was trained on.
+/// Whether `history` is the current content of the source (`live`) or what the model was trained on (`trained`).
 pub fn is_live(history: &str) -> Result<bool> {
     match history {
         "live" => Ok(true),
         "trained" => Ok(false),
-        other => Err(Error::argument("history", format!("\"{other}\""), "Give 'live' or 'trained'.")),
+        other => Err(Error::argument("history", format!("\"{other}\""), "Valid values are 'live' and 'trained'.")),
     }
 }
 
@@ -249,8 +249,9 @@ fn recommend_for_items(
     if let Some(weights) = &weights
         && weights.len() != item_ids.len()
     {
-        let value = format!("{} long for {} items", weights.len(), item_ids.len());
-        return Err(Error::argument("weights", value, "Give one weight for each item, or leave weights out.").into());
+        let message =
+            format!("number of weights ({}) does not match number of items ({})", weights.len(), item_ids.len());
+        return Err(Error::invalid(message, "Pass one weight for each item, or omit weights.").into());
     }
     let list = served(model, Privilege::Serve, &statement, |recommender| {
         let mut pairs: Vec<(u32, f64)> = Vec::new();
@@ -258,17 +259,16 @@ fn recommend_for_items(
             if i.is_multiple_of(LOOK) {
                 statement.check()?;
             }
-            let hint = "Leave NULL out of the array.";
-            let id = id.as_deref().ok_or_else(|| Error::argument(format!("item_ids[{}]", i + 1), "null", hint))?;
+            let id = id.as_deref().ok_or_else(|| null_element("item_ids"))?;
             let weight = match &weights {
                 None => 1.0,
                 Some(weights) => weights[i].unwrap_or(f64::NAN),
             };
             if !(weight as f32).is_finite() {
-                let hint = "A weight is a finite number, below 0 for negative feedback.";
+                let hint = "A weight must be a finite number; below 0 it is negative feedback.";
                 return Err(Error::argument(format!("weights[{}]", i + 1), weight, hint));
             }
-            // An item that is new to the model says nothing to it.
+            // Items that the model does not know are ignored.
             if let Some(item) = recommender.model.item_ids().find(id)
                 && weight != 0.0
             {
@@ -284,10 +284,10 @@ fn recommend_for_items(
     Ok(TableIterator::new(list))
 }
 
-/// Ids between two looks for a cancel request.
+/// Ids between two checks for cancel requests.
 const LOOK: usize = 8192;
 
-/// Users whose lists are made together: one matrix product fills all cores for some milliseconds.
+/// Users per block: one matrix product keeps all cores busy for some milliseconds.
 const USERS_AT_ONCE: u32 = 512;
 
 #[pg_extern(sql = false)]
@@ -310,7 +310,7 @@ fn recommend_all(
     let run = QueryRun::of(call);
     let (mut next, mut took) = (0u32, Duration::ZERO);
     let mut rows: VecDeque<UserPlace> = VecDeque::new();
-    // Given back with the last user's list: whoever called may keep the iterator for longer.
+    // Dropped with the last user's list: the caller may keep the iterator for longer.
     let mut under_way = Some(statement);
     Ok(TableIterator::new(std::iter::from_fn(move || {
         while rows.is_empty() {
@@ -320,7 +320,7 @@ fn recommend_all(
             statement.report("users", next as usize, users as usize);
             let began = Instant::now();
             rows = raise(recommend_block(recommender, next..end, &asked, run, statement));
-            // Without the time in which the caller does something with the rows.
+            // Time spent in the caller between rows is not counted.
             took += began.elapsed();
             next = end;
             if next == users {
@@ -332,7 +332,7 @@ fn recommend_all(
     })))
 }
 
-/// The lists of the users of these numbers.
+/// The lists of a range of users.
 fn recommend_block(
     recommender: &Recommender,
     users: Range<u32>,
@@ -388,7 +388,7 @@ pub fn recommender(model: &str, statement: &Statement) -> Result<Rc<Ready>> {
     recommender_for(model, Privilege::Serve, statement)
 }
 
-/// The recommender for a call that takes `privilege`.
+/// The recommender, for a call that requires `privilege`.
 pub fn recommender_for(model: &str, privilege: Privilege, statement: &Statement) -> Result<Rc<Ready>> {
     let ready = loaded::model_for(model, privilege, statement)?;
     match &*ready {
@@ -404,7 +404,7 @@ pub fn recommender_for(model: &str, privilege: Privilege, statement: &Statement)
 pub fn as_recommender(ready: &Rc<Ready>) -> Result<&Recommender> {
     match &**ready {
         Ready::Recommender(recommender) => Ok(recommender),
-        _ => Err(Error::Internal("a recommender was asked for".into())),
+        _ => Err(Error::Internal("the model is not a recommender".into())),
     }
 }
 
@@ -416,7 +416,7 @@ pub fn with_recommender<T>(
     body(as_recommender(&recommender(model, statement)?)?)
 }
 
-/// One list made by `body`, counted as a run of the model.
+/// Runs `body` and counts it as a run of the model.
 fn served<T>(
     model: &str,
     privilege: Privilege,

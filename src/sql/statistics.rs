@@ -1,4 +1,4 @@
-//! What the server's processes know of each other: the functions behind `reco.stat_models` and `reco.stat_progress`.
+//! The functions behind the views `reco.stat_models` and `reco.stat_progress`.
 
 use std::time::Duration;
 
@@ -73,5 +73,5 @@ fn milliseconds(duration: Duration) -> f64 {
 
 fn time(microseconds: i64) -> Result<TimestampWithTimeZone> {
     TimestampWithTimeZone::try_from(microseconds)
-        .map_err(|_| Error::Internal(format!("{microseconds} µs since 2000 is no time")))
+        .map_err(|_| Error::Internal(format!("timestamp out of range: {microseconds} µs since 2000")))
 }

@@ -1,4 +1,4 @@
-//! Learning a table's rows and making more of them.
+//! Synthesizers: training on a query, and generating rows.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -51,7 +51,7 @@ fn train_synthesizer(
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new(method.name(), &options)?;
     catalog::require_author(name)?;
-    // Whoever knows the seed of a private synthesizer knows its noise.
+    // The seed of a private synthesizer would reveal its noise.
     let secret = if method.is_private() && seed.is_none() { Some(secret()?) } else { None };
     let (learned, children) = read_related(source, method, &mut options, &statement)?;
     let (seed, threads) = (seed.unwrap_or(0) as u64, settings::threads());
@@ -73,7 +73,7 @@ fn train_synthesizer(
     Ok(number)
 }
 
-/// Reads the source and the children that the options name.
+/// Reads the source and the related tables in the option `children`.
 fn read_related(
     source: &str,
     method: Method,
@@ -84,16 +84,16 @@ fn read_related(
     let told = options.given("children").cloned().unwrap_or_else(|| json!({}));
     options.record("children", told.clone());
     let wrong = || {
-        let hint = "It must name queries and their columns: {\"orders\": {\"source\": \"TABLE orders\", \"key\": \"customer_id\", \"parent_key\": \"id\"}}.";
+        let hint = "The value must be an object of queries and their key columns, as in {\"orders\": {\"source\": \"TABLE orders\", \"key\": \"customer_id\", \"parent_key\": \"id\"}}.";
         Error::argument("option \"children\"", &told, hint)
     };
     let told_children = told.as_object().ok_or_else(wrong)?;
     if !told_children.is_empty() && (method.is_private() || method.runs_graph()) {
         let hint = match method.is_private() {
-            true => "Its promise would not hold for them: train it on one table.",
-            false => "Train the parent with cart, gaussian_copula, bootstrap or independent.",
+            true => "Its privacy guarantee covers a single table. Train on one table.",
+            false => "Use cart, gaussian_copula, bootstrap or independent.",
         };
-        return Err(Error::Unsupported { algorithm: method.name(), what: "children", hint: hint.into() });
+        return Err(Error::Unsupported { algorithm: method.name(), what: "option \"children\"", hint: hint.into() });
     }
     let (learned, rows) = read("source", source, method.is_private(), options, &pseudonyms, progress)?;
     let mut children = Vec::new();
@@ -120,7 +120,7 @@ fn read_related(
     Ok((learned, children))
 }
 
-/// Reads a query and what the options and the catalog say of its columns; tells the user what became of odd ones.
+/// Reads a query, with what the options and the catalog say about its columns. Warns about columns that get special treatment.
 pub(super) fn read(
     what: &'static str,
     query: &str,
@@ -144,7 +144,7 @@ pub(super) fn read(
             *json = Some(arrays_as_json(typed.types[place.ok_or_else(gone)?], names)?);
         }
     }
-    // Whoever wants rows of the table's own type gets NULL there.
+    // Rows of the table's own type have NULL there.
     let dropped = std::mem::take(&mut typed.dropped).into_iter().map(|(name, type_name)| Column {
         name,
         column_type: ColumnType::Text,
@@ -178,25 +178,25 @@ fn synthesize_typed(
     Ok(Rows::of_model(name, n, conditions, seed)?.into_typed(call)?)
 }
 
-/// The rows of a call, made as they are asked for.
+/// The rows of a call, generated as they are fetched.
 pub(super) struct Rows {
     name: String,
     maker: Maker,
-    /// What is still to be made, and who watches.
+    /// The remaining steps, and the statement.
     under_way: Option<(VecDeque<Step>, Statement)>,
     block: Block,
-    /// Rows of the block that are still to be given.
+    /// Rows of the block that have not been returned yet.
     left: Range<usize>,
 }
 
 /// Rows of one kind.
 pub(super) struct Step {
     pub sampler: Sampler,
-    /// Done before they are made.
+    /// Called before the rows are generated.
     pub prepare: Box<dyn Fn()>,
 }
 
-/// What makes the rows. A model is kept, so that another version coming into use changes none of them.
+/// What generates the rows. The model is held, so that promoting another version does not affect the rest of the rows.
 pub(super) enum Maker {
     Model(Rc<Ready>),
     Own(Box<Part>),
@@ -230,10 +230,10 @@ impl Rows {
         Self { name: name.to_owned(), maker, under_way, block: Block::default(), left: 0..0 }
     }
 
-    /// The place in the block of the next row.
+    /// The index in the block of the next row.
     fn next(&mut self) -> Result<Option<usize>> {
         while self.left.is_empty() {
-            // At the end, or where rows cannot be made, the statement is over: whoever called may keep the iterator for longer.
+            // The statement is dropped at the end and on an error: the caller may keep the iterator for longer.
             let Some((mut steps, statement)) = self.under_way.take() else { return Ok(None) };
             let Some(step) = steps.front_mut() else { return Ok(None) };
             (step.prepare)();
@@ -241,7 +241,7 @@ impl Rows {
             let mut next = |graph: &mut RunGraph| step.sampler.next(part, graph, settings::threads(), &statement);
             let next = match &self.maker {
                 Maker::Model(ready) => as_synthesizer(&self.name, ready)?.run(&statement, next)?,
-                Maker::Own(_) => next(&mut |_, _| Err(Error::Internal("there is no graph to run".into())))?,
+                Maker::Own(_) => next(&mut |_, _| Err(Error::Internal("no graph to run".into())))?,
             };
             match next {
                 Some(block) => {
@@ -288,8 +288,8 @@ fn synthesize_related(
     let ready = synthesizer(name, &statement)?;
     let model = &as_synthesizer(name, &ready)?.model;
     if model.children.is_empty() {
-        let hint = "Train it with the option \"children\", or use reco.synthesize.";
-        return Err(Error::argument("the number of related tables of the model", 0, hint).into());
+        let hint = "Train the model with the option \"children\", or use reco.synthesize.";
+        return Err(Error::invalid(format!("model \"{name}\" has no related tables"), hint).into());
     }
     let conditions = conditions.map_or(Value::Null, |conditions| conditions.0);
     let conditions = Conditions::new(&conditions, &model.part.schema)?;
@@ -322,11 +322,11 @@ fn synthesize_related(
     })))
 }
 
-/// A synthesizer whose rows the caller may have.
+/// A synthesizer, after a check that the caller may see its rows.
 fn synthesizer(name: &str, statement: &Statement) -> Result<Rc<Ready>> {
     let ready = loaded::model(name, statement)?;
     let method = as_synthesizer(name, &ready)?.model.method;
-    // The rows that this one makes are those that it learned from.
+    // Bootstrap returns the rows that it was trained on.
     let privilege = if method == Method::Bootstrap { Privilege::Read } else { Privilege::Serve };
     loaded::model_for(name, privilege, statement)
 }

@@ -1,4 +1,4 @@
-//! How good synthetic rows are, and which of them to take.
+//! Reports on synthetic rows, and their alignment with real rows.
 
 use pgrx::prelude::*;
 use serde_json::Value;

@@ -38,7 +38,7 @@ impl PartialOrd for Scored {
 
 #[derive(Clone, Debug, Default)]
 struct TopK {
-    /// 0 until the first row has come.
+    /// 0 before the first row.
     k: usize,
     best: BinaryHeap<Reverse<Scored>>,
 }
@@ -58,11 +58,8 @@ impl TopK {
 
     fn set_k(&mut self, k: usize) -> Result<()> {
         if self.k != 0 && self.k != k {
-            return Err(Error::argument(
-                "k",
-                format!("{} in one row and {k} in another", self.k),
-                "Give the same k in every row.",
-            ));
+            let message = format!("k must be the same in every row, but is {} and {k}", self.k);
+            return Err(Error::invalid(message, "Pass a constant for k."));
         }
         self.k = k;
         Ok(())
@@ -94,7 +91,7 @@ impl TopK {
     }
 
     fn deserialize(bytes: &[u8]) -> Result<Self> {
-        let cut = || Error::Internal("a state of top_k is damaged".into());
+        let cut = || Error::Internal("invalid state of top_k".into());
         let (k, mut rest) = bytes.split_first_chunk::<8>().ok_or_else(cut)?;
         let mut state = Self { k: u64::from_le_bytes(*k) as usize, best: BinaryHeap::new() };
         while !rest.is_empty() {
@@ -118,12 +115,12 @@ fn top_k_accum(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> errors::Result<Internal> {
     Ok(aggregate::update(state, fcinfo, TopK::default, |top| {
-        let k = k.ok_or_else(|| Error::argument("k", "null", "Give the number of items wanted, 1 or more."))?;
+        let k = super::given(k, "k")?;
         top.set_k(list_length(k)?)?;
         // As with max: rows with a NULL count for nothing.
         let (Some(item), Some(score)) = (item, score) else { return Ok(()) };
         if score.is_nan() {
-            return Err(Error::argument("score", "NaN", "Leave such rows out: FILTER (WHERE score <> 'NaN')."));
+            return Err(Error::argument("score", "NaN", "Exclude such rows: FILTER (WHERE score <> 'NaN')."));
         }
         if top.admits(score) {
             top.push(Scored { score, item: Reverse(any_text(&item)?) });
@@ -150,7 +147,7 @@ fn top_k_deserialize(bytes: &[u8], _internal: Internal, fcinfo: pg_sys::Function
 }
 
 #[pg_extern(sql = false)]
-/// Gives a `reco.scored_item[]`, which has no Rust type: the datum is passed as it is.
+/// Returns a `reco.scored_item[]`. It has no Rust type: the datum is passed as is.
 fn top_k_final(state: Internal) -> errors::Result<Option<Internal>> {
     let Some(top) = aggregate::read::<TopK>(&state).filter(|t| !t.best.is_empty()) else { return Ok(None) };
     let rows = top.ranked().into_iter().map(|row| (row.item.0, row.score));

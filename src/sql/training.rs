@@ -1,4 +1,4 @@
-//! Training recommenders from queries, taking in what is new, and searching options.
+//! Training recommenders, refreshing them, and tuning their options.
 
 use std::time::{Duration, Instant};
 
@@ -23,12 +23,12 @@ use interactions::Signals;
 use recommendation::{Algorithm, Metric, Previous, Search, Trained, Training};
 use runtime::error::{Error, Result};
 
-/// The number of places compared before a version is promoted.
+/// The length of the lists that are compared before a version is promoted.
 const COMPARED_AT: usize = 10;
-/// Sweeps of iALS from the factors of the version in use.
+/// iALS iterations of a refresh, which starts from the factors of the version in use.
 const REFRESH_ITERATIONS: u64 = 3;
 
-/// When a new version is put in use.
+/// When a new version is promoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Promote {
     Always,
@@ -42,26 +42,30 @@ impl Promote {
             "always" => Ok(Self::Always),
             "if_better" => Ok(Self::IfBetter),
             "never" => Ok(Self::Never),
-            other => Err(Error::argument("promote", format!("\"{other}\""), "Give 'always', 'if_better' or 'never'.")),
+            other => Err(Error::argument(
+                "promote",
+                format!("\"{other}\""),
+                "Valid values are 'always', 'if_better' and 'never'.",
+            )),
         }
     }
 }
 
-/// A version to be made.
+/// A version to train.
 struct Version<'a> {
     name: &'a str,
-    /// The model that it refreshes.
+    /// The model, if it is a refresh.
     refreshes: Option<Uuid>,
     source: &'a str,
     algorithm: &'static dyn Algorithm,
     options: Map<String, Value>,
     promote: Promote,
-    /// How many of the newest to keep; 0 for all.
+    /// The number of newest versions to keep; 0 for all.
     keep: i32,
     began: Instant,
 }
 
-/// What was made of it.
+/// A trained version.
 struct Made {
     trained: Trained,
     config: Value,
@@ -115,7 +119,7 @@ fn refresh(model: Option<&str>, promote: Option<&str>, keep: Option<i32>) -> err
     let text = |key: &str| config[key].as_str().map(str::to_owned);
     let source = current.entry.source.clone().ok_or_else(|| {
         let hint = "Train a model of this name with reco.train.";
-        Error::argument("model", format!("\"{model}\", of which no source is known"), hint)
+        Error::invalid(format!("model \"{model}\" has no stored source"), hint)
     })?;
     let signals = current.signals.clone();
     let queries = Queries { source: source.clone(), items: text("items"), users: text("users"), signals, served: true };
@@ -131,11 +135,11 @@ fn refresh(model: Option<&str>, promote: Option<&str>, keep: Option<i32>) -> err
     let refreshes = Some(current.entry.id);
     let version = Version { name: model, refreshes, source: &source, algorithm, options, promote, keep, began };
     let trained = make(&version, dataset, previous.as_ref(), &statement)?;
-    // Others could do with the model what they liked till now: also drop it, which storing looks for.
+    // The model was not locked during training and may have been dropped: storing checks that.
     Ok(store(&version, &trained, &statement)?)
 }
 
-/// Trains a version and decides whether it is to be put in use. Takes long, and locks nothing.
+/// Trains a version and decides whether to promote it. Takes long and holds no lock.
 fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statement: &Statement) -> Result<Made> {
     let read = version.began.elapsed().as_secs_f64();
     let options = Value::Object(version.options.clone());
@@ -155,7 +159,7 @@ fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statem
         });
         if !promoted {
             notice!(
-                "the new version of \"{}\" is not put in use: its NDCG@{COMPARED_AT} for {} users' new interactions is {:.4}, that of the version in use {:.4}",
+                "new version of model \"{}\" was not promoted: on new interactions of {} users its NDCG@{COMPARED_AT} is {:.4}, that of the version in use is {:.4}",
                 version.name,
                 judged.users,
                 judged.candidate,
@@ -168,7 +172,7 @@ fn make(version: &Version, dataset: Dataset, previous: Option<&Previous>, statem
     Ok(Made { trained, config, promoted })
 }
 
-/// Stores what was trained, and removes versions that are older than what is to be kept.
+/// Stores a trained version and removes old versions.
 fn store(version: &Version, made: &Made, statement: &Statement) -> Result<i32> {
     let new = NewVersion {
         name: version.name,
@@ -186,8 +190,8 @@ fn store(version: &Version, made: &Made, statement: &Statement) -> Result<i32> {
     Ok(number)
 }
 
-/// The version in use and a candidate against interactions that are new since the one in use was trained. `None` where
-/// there is no version in use or nothing new to judge by.
+/// Compares the version in use with a candidate on the interactions that are new since the version in use was trained. `None` if
+/// there is no version in use or there are no new interactions.
 fn judge(
     name: &str,
     training: &Training,
@@ -237,7 +241,7 @@ fn tune(
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
-/// What the arguments of training and of tuning say to read.
+/// The queries in the arguments of `reco.train` and `reco.tune`.
 pub fn queries(
     source: &str,
     items: Option<&str>,
@@ -257,13 +261,16 @@ fn microseconds(interval: &Interval) -> i64 {
     days.saturating_mul(DAY).saturating_add(interval.micros())
 }
 
-/// Options as an object, with the argument `seed` where there is an option of that name.
+/// The options as an object. The argument `seed` is added if the algorithm has an option of that name.
 pub fn option_map(options: Option<JsonB>, algorithm: &dyn Algorithm, seed: i64) -> Result<Map<String, Value>> {
     let mut options = match options.map(|o| o.0) {
         Some(Value::Object(options)) => options,
         None | Some(Value::Null) => Map::new(),
         Some(other) => {
-            return Err(Error::argument("options", other, "Give a JSON object, as in '{\"factors\": 64}'."));
+            return Err(Error::invalid(
+                format!("options must be a JSON object, not {other}"),
+                "Pass an object, as in '{\"factors\": 64}'.",
+            ));
         }
     };
     if algorithm.is_stochastic() {
@@ -273,8 +280,8 @@ pub fn option_map(options: Option<JsonB>, algorithm: &dyn Algorithm, seed: i64) 
     Ok(options)
 }
 
-/// The schemas in which the source's names were found, with the temporary one last: there anybody could put a table in
-/// front of another's.
+/// The schemas in which the names of the source were resolved. The temporary schema comes last: any role can create a table there that
+/// would hide another one.
 fn search_path() -> Result<String> {
     let path: Option<String> = Spi::get_one(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ')

@@ -5,20 +5,24 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 use pgrx::{AnyArray, AnyElement, Internal, pg_sys};
 
-use crate::pg::arrays::vector as argument;
 use crate::pg::errors;
 use crate::pg::{aggregate, arrays};
 use embedding::vector;
 use embedding::vector::Fusion;
 use runtime::error::{Error, Result};
 
-/// The text of an array as a vector, which may hold what [`argument`] refuses by its name.
+/// The elements of the vector argument `name`.
+fn argument<'a>(array: &'a Array<'_, f32>, name: &str) -> Result<&'a [f32]> {
+    arrays::vector(array, format_args!("vector \"{name}\""))
+}
+
+/// Input of `reco.numbers`. Accepts NULL and infinite elements: [`argument`] rejects them later with the name of the argument.
 #[pg_extern(sql = false)]
 fn numbers_in(text: &CStr) -> errors::Result<AnyElement> {
     Ok(arrays::read_reals(text)?)
 }
 
-/// What vectors of other numbers are cast by.
+/// The cast from arrays of other numeric types.
 #[pg_extern(sql = false)]
 fn numbers(values: AnyArray) -> errors::Result<Vec<Option<f32>>> {
     Ok(arrays::numbers(&values)?)
@@ -64,11 +68,13 @@ fn fused(vectors: &[&[f32]], weights: &Array<f32>, method: &str) -> Result<Vec<f
     let how = match method {
         "concatenate" => Fusion::Concatenate,
         "add" => Fusion::Add,
-        other => return Err(Error::argument("method", format!("\"{other}\""), "Give 'concatenate' or 'add'.")),
+        other => {
+            return Err(Error::argument("method", format!("\"{other}\""), "Valid values are 'concatenate' and 'add'."));
+        }
     };
     let weights = argument(weights, "weights")?;
     if weights.len() != vectors.len() || weights.iter().any(|w| *w < 0.0) || weights.iter().all(|w| *w == 0.0) {
-        let hint = format!("Give {} weights, 0 or greater, not all 0.", vectors.len());
+        let hint = format!("Pass {} weights that are 0 or greater and not all 0.", vectors.len());
         return Err(Error::argument("weights", format!("{weights:?}"), hint));
     }
     vector::fuse(vectors, weights, how)
@@ -112,7 +118,7 @@ impl Mean {
 
     fn value(&self) -> Result<Option<Vec<f32>>> {
         if !self.weight.is_finite() || self.sum.iter().any(|s| !s.is_finite()) {
-            return Err(Error::OutOfRange("the sum of weighted vectors"));
+            return Err(Error::OutOfRange("weighted sum of the vectors"));
         }
         Ok((self.weight > 0.0).then(|| self.sum.iter().map(|s| (s / self.weight) as f32).collect()))
     }
@@ -126,7 +132,7 @@ impl Mean {
         let mut numbers = numbers.iter().map(|b| f64::from_le_bytes(*b));
         match numbers.next() {
             Some(weight) if rest.is_empty() => Ok(Self { weight, sum: numbers.collect() }),
-            _ => Err(Error::Internal("a state of mean_embedding is cut short".into())),
+            _ => Err(Error::Internal("invalid state of mean_embedding".into())),
         }
     }
 }
@@ -151,7 +157,7 @@ fn mean_embedding_accum_weighted(
         // As with avg: rows with a NULL count for nothing.
         let (Some(embedding), Some(weight)) = (embedding, weight) else { return Ok(()) };
         if !weight.is_finite() || weight < 0.0 {
-            return Err(Error::argument("weight", weight, "A weight is a finite number, 0 or greater."));
+            return Err(Error::argument("weight", weight, "A weight must be a finite number, 0 or greater."));
         }
         mean.add(argument(&embedding, "embedding")?, weight)
     })?)

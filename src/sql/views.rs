@@ -14,15 +14,15 @@ use crate::service::catalog::Privilege;
 use crate::service::history;
 use runtime::error::{Error, Result};
 
-// What is made here names its model by id: one that takes the name later, perhaps another role's, does not take its place. Every name
-// in it has its schema: a SQL function's body is looked up under the search_path of whoever calls.
+// The generated objects refer to their model by id, so that a later model of the same name, perhaps of another role, does not replace it.
+// Every name in them is schema-qualified: the body of a SQL function is resolved under the caller's search_path.
 
 #[pg_extern(sql = false)]
 fn create_view(model: &str, view: &str, k: i32, history: &str) -> errors::Result<()> {
     catalog::require_writable();
     list_length(k)?;
     is_live(history)?;
-    // Whoever reads the view sees the model's users.
+    // The view shows the users of the model.
     let made_for = MadeFor::find(model, Privilege::Read, &Statement::new("create_view", model))?;
     let query = format!(
         "CREATE VIEW {} AS
@@ -63,9 +63,9 @@ fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors
     Ok(Spi::run(&query).spi()?)
 }
 
-/// A model as generated SQL names it.
+/// How generated SQL refers to a model.
 struct MadeFor {
-    /// Its name, looked up once in each query.
+    /// An expression for its name, evaluated once in each query.
     model: String,
     /// The SQL types of its users' and items' ids.
     user_id: &'static str,
@@ -85,11 +85,13 @@ impl MadeFor {
     }
 }
 
-/// A name as the user writes it, perhaps with a schema, quoted where it must be.
+/// A possibly qualified name, quoted where necessary.
 fn object_name(name: &str) -> Result<String> {
     let quoted: Option<String> = Spi::get_one_with_args(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(part), '.') FROM pg_catalog.unnest(pg_catalog.parse_ident($1)) AS part",
         &[name.into()],
     ).spi()?;
-    quoted.ok_or_else(|| Error::argument("name", format!("\"{name}\""), "Give a name, as in sales.top_items."))
+    quoted.ok_or_else(|| {
+        Error::argument("name", format!("\"{name}\""), "Pass a name, with or without a schema, as in sales.top_items.")
+    })
 }

@@ -239,7 +239,7 @@ def test_a_damaged_catalog_is_an_error_that_names_the_model(cluster, expected, s
         connection.execute("BEGIN; SET LOCAL session_replication_role = replica")
         assert connection.execute(statement).rowcount >= 1
         connection.execute("SAVEPOINT before")
-        with pytest.raises(psycopg.errors.DataCorrupted, match='"large" is damaged') as error:
+        with pytest.raises(psycopg.errors.DataCorrupted, match='"large" is corrupted') as error:
             connection.execute(query)
         assert error.value.diag.message_hint
         connection.execute("ROLLBACK TO before")

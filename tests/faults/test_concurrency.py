@@ -39,7 +39,7 @@ SCRIPTS = {
 EXPECTED = [
     r'model "moving\w*" does not exist',
     r'model "moving\w*" has no version \d+',
-    r"version is \d+, the one in use",
+    r'cannot drop version \d+ of model "moving\w*" because it is in use',
     r"tuple concurrently (updated|deleted)",
 ]
 

@@ -140,7 +140,7 @@ def test_a_model_that_was_handed_over_is_read_in_its_new_owners_name_at_once(sta
         # Who owns it now may not read the table, and who owned it before is a caller like others.
         assert reader.execute("SELECT count(*) FROM reco.recommend('handed', 1, 9)").fetchone() == (3,)
         assert len(notices) == 1 and "permission denied for table handed" in notices[0]
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="only the owner"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="must be owner of model"):
             evil.execute(condition)
     finally:
         admin.execute("SELECT reco.drop_model('handed'); DROP TABLE made.handed")

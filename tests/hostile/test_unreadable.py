@@ -55,7 +55,7 @@ class Reader:
         """The items that the model knows of user 1, and what it says on the side."""
         self.notices.clear()
         rows = self.connection.execute("SELECT item_id FROM reco.recommend('visits', 1, 20)").fetchall()
-        return set(range(12)) - {int(item) for (item,) in rows}, [notice for notice in self.notices if "cannot be read" in notice]
+        return set(range(12)) - {int(item) for (item,) in rows}, [notice for notice in self.notices if "could not be read" in notice]
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["after a plan was made", "at first sight"])

@@ -1,4 +1,4 @@
-//! How a model's graph is fed and read: the `config` that comes with an imported model.
+//! The `config` of an imported model: how inputs are passed to its graph and outputs read.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use onnx::inspect::Signature;
 use onnx::proto::data_type;
 use runtime::error::{Error, Result};
 
-/// How token ids enter the graph.
+/// How token ids are passed to the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
@@ -17,7 +17,7 @@ pub enum Layout {
     Ragged,
 }
 
-/// How one vector a text is made of one vector a token.
+/// How the vectors of a text's tokens are pooled into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
@@ -31,19 +31,19 @@ pub enum Pooling {
 #[serde(deny_unknown_fields, default)]
 pub struct TextConfig {
     pub layout: Layout,
-    /// Tokens of one text that the model reads, special tokens included. What is longer is cut.
+    /// Maximum number of tokens of a text, special tokens included. Longer texts are truncated.
     pub max_length: usize,
     pub pad_id: i64,
-    /// Name of the output that holds the vectors; the first output where not given.
+    /// Name of the output with the vectors; by default the first output.
     pub output: String,
-    /// Length of a vector; 0 where not known.
+    /// Length of a vector; 0 if unknown.
     pub dimension: usize,
     pub pooling: Pooling,
     /// Divide each vector by its length.
     pub normalize: bool,
-    /// Put before a text that searches.
+    /// Prefix of a query text.
     pub query_prefix: String,
-    /// Put before a text that is searched for.
+    /// Prefix of a passage text.
     pub passage_prefix: String,
 }
 
@@ -66,17 +66,17 @@ impl Default for TextConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageConfig {
-    /// Name of the input, float `[batch, 3, crop, crop]`, RGB; the first input where not given.
+    /// Name of the input, float `[batch, 3, crop, crop]`, RGB; by default the first input.
     pub input: String,
     pub output: String,
     pub dimension: usize,
     /// Pixels of the shorter side after resizing.
     pub resize: u32,
-    /// Pixels of both sides of the square cut out of the middle.
+    /// Side of the center crop in pixels.
     pub crop: u32,
-    /// Taken from each channel, on the scale 0 to 255.
+    /// Subtracted from each channel, on the scale 0 to 255.
     pub mean: [f32; 3],
-    /// Each channel is then divided by this.
+    /// Divides each channel after that.
     pub std: [f32; 3],
     pub normalize: bool,
 }
@@ -97,16 +97,16 @@ impl Default for ImageConfig {
     }
 }
 
-const LONGEST_TEXT: usize = 1 << 16;
-const LARGEST_IMAGE: u32 = 4096;
+const MAX_TEXT_LENGTH: usize = 1 << 16;
+const MAX_IMAGE_SIDE: u32 = 4096;
 
 impl TextConfig {
-    /// Reads `config` and holds it against the graph.
+    /// Reads `config` and checks it against the graph.
     pub fn read(config: &Value, graph: &Signature) -> Result<Self> {
         let mut read: Self = parse(config)?;
-        if !(1..=LONGEST_TEXT).contains(&read.max_length) {
-            let hint = format!("Give 1 to {LONGEST_TEXT} tokens.");
-            return Err(Error::argument("max_length in config", read.max_length, hint));
+        if !(1..=MAX_TEXT_LENGTH).contains(&read.max_length) {
+            let hint = format!("The value must be from 1 to {MAX_TEXT_LENGTH} tokens.");
+            return Err(Error::argument("\"max_length\" in config", read.max_length, hint));
         }
         let expected: &[(&str, i32)] = match read.layout {
             Layout::Padded => &[("input_ids", data_type::INT64), ("attention_mask", data_type::INT64)],
@@ -119,7 +119,7 @@ impl TextConfig {
             expected.iter().any(|(fed, _)| *fed == name) || (read.layout == Layout::Padded && name == "token_type_ids")
         };
         if let Some(extra) = graph.inputs.iter().find(|i| !is_fed(&i.name)) {
-            return Err(refused(format!("a text model cannot be given its input \"{}\"", extra.name)));
+            return Err(refused(format!("input \"{}\" is not supported for text models", extra.name)));
         }
         read.output = output(graph, &read.output)?;
         Ok(read)
@@ -127,16 +127,24 @@ impl TextConfig {
 }
 
 impl ImageConfig {
-    /// Reads `config` and holds it against the graph.
+    /// Reads `config` and checks it against the graph.
     pub fn read(config: &Value, graph: &Signature) -> Result<Self> {
         let mut read: Self = parse(config)?;
-        if !(1..=LARGEST_IMAGE).contains(&read.crop) || !(read.crop..=LARGEST_IMAGE).contains(&read.resize) {
-            let hint = format!("Give crop ≤ resize ≤ {LARGEST_IMAGE} pixels.");
-            return Err(Error::argument("crop, resize in config", format!("{}, {}", read.crop, read.resize), hint));
+        if !(1..=MAX_IMAGE_SIDE).contains(&read.crop) || !(read.crop..=MAX_IMAGE_SIDE).contains(&read.resize) {
+            let hint = format!("The values must be 1 ≤ crop ≤ resize ≤ {MAX_IMAGE_SIDE} pixels.");
+            return Err(Error::argument(
+                "\"crop\" and \"resize\" in config",
+                format!("{} and {}", read.crop, read.resize),
+                hint,
+            ));
         }
         if read.std.iter().any(|s| !s.is_finite() || *s == 0.0) || read.mean.iter().any(|m| !m.is_finite()) {
-            let value = format!("{:?}, {:?}", read.mean, read.std);
-            return Err(Error::argument("mean, std in config", value, "Give finite numbers; std may not be 0."));
+            let value = format!("{:?} and {:?}", read.mean, read.std);
+            return Err(Error::argument(
+                "\"mean\" and \"std\" in config",
+                value,
+                "Values must be finite, and std must not be 0.",
+            ));
         }
         if read.input.is_empty() {
             read.input = graph.inputs.first().map(|i| i.name.clone()).unwrap_or_default();
@@ -144,7 +152,7 @@ impl ImageConfig {
         require_input(graph, &read.input, data_type::FLOAT)?;
         let side = read.crop as usize;
         if !graph.input(&read.input).is_some_and(|i| i.accepts(&[1, 3, side, side])) {
-            return Err(refused(format!("its input \"{}\" does not take [1, 3, {side}, {side}]", read.input)));
+            return Err(refused(format!("input \"{}\" does not accept shape [1, 3, {side}, {side}]", read.input)));
         }
         read.output = output(graph, &read.output)?;
         Ok(read)
@@ -153,31 +161,32 @@ impl ImageConfig {
 
 fn parse<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T> {
     let object = if config.is_null() { &Value::Object(Default::default()) } else { config };
-    T::deserialize(object).map_err(|e| Error::argument("config", e, "Give a JSON object with the fields of its task."))
+    T::deserialize(object)
+        .map_err(|e| Error::invalid(format!("invalid config: {e}"), "Pass a JSON object with the fields of the task."))
 }
 
 fn require_input(graph: &Signature, name: &str, element_type: i32) -> Result<()> {
     match graph.input(name) {
         Some(input) if input.element_type == element_type => Ok(()),
-        Some(input) => Err(refused(format!("its input \"{name}\" is {}", input.describe()))),
+        Some(input) => Err(refused(format!("input \"{name}\" has type {}", input.describe()))),
         None => {
             let inputs: Vec<&str> = graph.inputs.iter().map(|i| i.name.as_str()).collect();
-            Err(refused(format!("it has no input \"{name}\", only {}", inputs.join(", "))))
+            Err(refused(format!("input \"{name}\" does not exist among {}", inputs.join(", "))))
         }
     }
 }
 
-/// The output named, or the first; it must give floats.
+/// The output `name`, or the first one. Its type must be float.
 fn output(graph: &Signature, name: &str) -> Result<String> {
     let found = if name.is_empty() { graph.outputs.first() } else { graph.output(name) };
     match found {
         Some(output) if output.element_type == data_type::FLOAT => Ok(output.name.clone()),
-        Some(output) => Err(refused(format!("its output \"{}\" is {}", output.name, output.describe()))),
-        None => Err(refused(format!("it has no output \"{name}\""))),
+        Some(output) => Err(refused(format!("output \"{}\" has type {}", output.name, output.describe()))),
+        None => Err(refused(format!("output \"{name}\" does not exist"))),
     }
 }
 
 fn refused(reason: String) -> Error {
-    let hint = "Set config to how the model is fed (layout, input, output), or import it under task 'predict'.";
+    let hint = "Set layout, input and output in config, or import the model with task 'predict'.";
     Error::RefusedOnnx { reason, hint: hint.into() }
 }

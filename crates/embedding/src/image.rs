@@ -1,4 +1,4 @@
-//! Images to vectors: decode, resize the shorter side (bicubic), cut the middle, scale, run.
+//! Images to vectors: decode, resize the shorter side (bicubic), center crop, scale, run.
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +15,14 @@ use runtime::error::{Error, Result};
 use runtime::parallel;
 use runtime::progress::{Progress, Run};
 
-/// Bytes of a file, at most.
-const MOST_BYTES: usize = 128 << 20;
-/// Pixels of a picture, at most, which a small file can have many of: some JPEG and WebP files are decoded in one piece, which no cancel
-/// request stops, and so is a picture resized. These take a tenth of a second then.
-const MOST_PIXELS: u64 = 25_000_000;
-/// Bytes of pixels on the way, at most: 16 bits for each of four channels, twice.
-const MOST_DECODED: u64 = 400_000_000;
-/// Bytes of a file between two looks at whether to stop: a thousand times as many pixels may be packed in them.
+/// Maximum size of a file in bytes.
+const MAX_BYTES: usize = 128 << 20;
+/// Maximum number of pixels; a small file can have many. Decoding some JPEG and WebP files, and resizing, cannot be cancelled: with this limit
+/// they take a tenth of a second.
+const MAX_PIXELS: u64 = 25_000_000;
+/// Maximum memory for pixels while decoding: 16 bits for each of four channels, twice.
+const MAX_DECODED: u64 = 400_000_000;
+/// Bytes of a file between two checks for cancel requests; they may contain a thousand times as many pixels.
 const READ_AT_ONCE: usize = 1024;
 
 pub struct ImageEmbedder {
@@ -48,7 +48,7 @@ impl ImageEmbedder {
         self.embed_pixels(pixels, progress)
     }
 
-    /// The vector of one picture that is decoded, cut and scaled already: `[3, crop, crop]`.
+    /// The vector of an image that is already decoded, cropped and scaled: `[3, crop, crop]`.
     pub fn embed_pixels(&mut self, pixels: Vec<f32>, progress: &dyn Progress) -> Result<Vec<f32>> {
         let config = &self.config;
         let side = config.crop as usize;
@@ -63,7 +63,10 @@ impl ImageEmbedder {
             tokens: None,
             took: begun.elapsed(),
         });
-        let output = outputs.into_iter().next().ok_or_else(|| Error::Internal("one output was asked for".into()))?;
+        let output = outputs
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::Internal("model did not return exactly one output".into()))?;
         let (mut vector, _) = output.into_rows(1)?;
         if self.config.normalize {
             normalize(&mut vector);
@@ -72,7 +75,7 @@ impl ImageEmbedder {
     }
 }
 
-/// A file that cannot be read any further once the work is to stop.
+/// A reader that fails on a cancel request.
 struct Stoppable<'a> {
     file: Cursor<&'a [u8]>,
     stop: &'a AtomicBool,
@@ -112,13 +115,13 @@ fn check(stop: &AtomicBool) -> Result<()> {
 
 fn decode(file: &[u8], stop: &AtomicBool) -> Result<DynamicImage> {
     let too_large = |needed: String, limit: String| Error::TooLarge {
-        what: "the image".into(),
+        what: "image".into(),
         needed,
         limit,
-        hint: "Scale it down before: models look at some hundred pixels a side.".into(),
+        hint: "Scale the image down: models use a few hundred pixels a side.".into(),
     };
-    if file.len() > MOST_BYTES {
-        return Err(too_large(format!("{} bytes", file.len()), format!("{MOST_BYTES} bytes")));
+    if file.len() > MAX_BYTES {
+        return Err(too_large(format!("{} bytes", file.len()), format!("{MAX_BYTES} bytes")));
     }
     let failed = |e: image::ImageError| Error::NotImage(e.to_string());
     let reader = ImageReader::new(Stoppable { file: Cursor::new(file), stop });
@@ -126,11 +129,11 @@ fn decode(file: &[u8], stop: &AtomicBool) -> Result<DynamicImage> {
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
-    if pixels > MOST_PIXELS {
-        return Err(too_large(format!("{width} × {height} pixels"), format!("{MOST_PIXELS} pixels")));
+    if pixels > MAX_PIXELS {
+        return Err(too_large(format!("{width} × {height} pixels"), format!("{MAX_PIXELS} pixels")));
     }
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MOST_DECODED);
+    limits.max_alloc = Some(MAX_DECODED);
     decoder.set_limits(limits).map_err(failed)?;
     DynamicImage::from_decoder(decoder).map_err(failed)
 }
@@ -201,7 +204,7 @@ mod tests {
     fn a_picture_of_too_many_pixels_is_refused_by_its_size() {
         let strip = png(50_001, 500, [0, 0, 0]);
         let error = decode(&strip, &GO_ON).unwrap_err();
-        assert_eq!(error.to_string(), "the image needs 50001 × 500 pixels, and the limit is 25000000 pixels");
+        assert_eq!(error.to_string(), "image needs 50001 × 500 pixels, but the limit is 25000000 pixels");
     }
 
     #[test]

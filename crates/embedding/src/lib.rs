@@ -1,7 +1,7 @@
-//! Texts and images to vectors, and arithmetic on vectors.
+//! Embeddings of texts and images, and arithmetic on vectors.
 //!
-//! A text is tokenised (Hugging Face `tokenizers`), truncated to the model's length, put into a batch with texts of like
-//! length, run, and pooled where the graph does not pool. A text's vector does not depend on its batch.
+//! A text is tokenised (Hugging Face `tokenizers`), truncated to the model's length, batched with texts of similar length, run, and pooled unless
+//! the graph does. The vector of a text does not depend on its batch.
 
 pub mod config;
 pub mod image;

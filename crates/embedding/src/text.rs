@@ -1,4 +1,4 @@
-//! Batches of texts through a text model.
+//! Runs a text model on batches of texts.
 
 use std::time::Instant;
 
@@ -11,12 +11,12 @@ use onnx::tensor::{Tensor, Values};
 use runtime::error::{Error, Result};
 use runtime::progress::{Progress, Run};
 
-/// Tokens, padding included, of one run: it bounds a run's memory (about 100 MB for a 384-wide BERT) and the time
-/// until a run sees that it was cancelled.
+/// Tokens of one run, padding included. It bounds the memory of a run (about 100 MB for a BERT of width 384) and the time until it notices a
+/// cancel request.
 const MAX_TOKENS_PER_RUN: usize = 4096;
 
-/// A call of more tokens than this gives the memory of its runs back: what one text needs is kept for the next.
-const MOST_TOKENS_KEPT: usize = 512;
+/// A call with more tokens than this frees the memory of its runs. Below, the memory is kept for the next call.
+const MAX_TOKENS_KEPT: usize = 512;
 
 pub struct TextEmbedder {
     tokenizer: TextTokenizer,
@@ -25,7 +25,7 @@ pub struct TextEmbedder {
     with_token_types: bool,
 }
 
-/// Which of the model's two prefixes a text gets.
+/// Which of the model's two prefixes is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Query,
@@ -33,7 +33,7 @@ pub enum Role {
 }
 
 impl TextEmbedder {
-    /// `tokenizer` is opened with `config.max_length`.
+    /// `tokenizer` must have been opened with `config.max_length`.
     pub fn new(tokenizer: TextTokenizer, session: Session, config: TextConfig, graph: &Signature) -> Self {
         Self { tokenizer, session, with_token_types: graph.input("token_type_ids").is_some(), config }
     }
@@ -42,9 +42,9 @@ impl TextEmbedder {
         &self.session
     }
 
-    /// One vector a text, in the order of `texts`, all of one length. At most `max_batch` texts enter one run.
+    /// One vector for each text, in the order of `texts`. A run has at most `max_batch` texts.
     ///
-    /// Texts with the same tokens are run once. Runs take texts of like length together, so that little is padded.
+    /// Texts with the same tokens are run once. Texts of similar length are run together, which limits padding.
     pub fn embed(
         &mut self,
         texts: &[&str],
@@ -73,7 +73,7 @@ impl TextEmbedder {
             let batch_tokens: Vec<&[u32]> = batch.iter().map(|texts| tokens[texts[0]].as_slice()).collect();
             let run_tokens: usize = batch_tokens.iter().map(|tokens| tokens.len()).sum();
             tokens_run += run_tokens;
-            let memory = match later.is_empty() && tokens_run > MOST_TOKENS_KEPT {
+            let memory = match later.is_empty() && tokens_run > MAX_TOKENS_KEPT {
                 true => RunMemory::GiveBack,
                 false => RunMemory::Keep,
             };
@@ -106,7 +106,7 @@ impl TextEmbedder {
             Layout::Ragged => ragged(batch),
         };
         let [output] = &mut self.session.run(inputs, &[&self.config.output], memory, progress)?[..] else {
-            return Err(Error::Internal("one output was asked for".into()));
+            return Err(Error::Internal("model did not return exactly one output".into()));
         };
         let output = std::mem::replace(output, Tensor::f32([0], vec![]));
         let (values, dimension) = match output.shape.len() {
@@ -114,7 +114,7 @@ impl TextEmbedder {
             _ => output.into_rows(rows)?,
         };
         if dimension == 0 {
-            return Err(Error::Internal("the model gave vectors without elements".into()));
+            return Err(Error::Internal("model returned empty vectors".into()));
         }
         let mut vectors: Vec<Vec<f32>> = values.chunks_exact(dimension).map(<[f32]>::to_vec).collect();
         if self.config.normalize {
@@ -143,7 +143,7 @@ fn padded(batch: &[&[u32]], pad_id: i64, with_token_types: bool) -> Vec<(&'stati
     inputs
 }
 
-/// `token_ids` of all texts end to end, and `row_splits`, where each begins.
+/// `token_ids` of all texts, concatenated, and `row_splits`, the start of each.
 fn ragged(batch: &[&[u32]]) -> Vec<(&'static str, Tensor)> {
     let ids: Vec<i32> = batch.concat().into_iter().map(|id| id as i32).collect();
     let mut splits = vec![0i64];
@@ -156,13 +156,13 @@ fn ragged(batch: &[&[u32]]) -> Vec<(&'static str, Tensor)> {
     ]
 }
 
-/// One vector a text of one vector a token, `[rows, longest, dimension]`; padding counts for nothing.
+/// Pools the vectors of tokens, `[rows, longest, dimension]`, into one for each text; padding is ignored.
 fn pool(output: Tensor, batch: &[&[u32]], pooling: Pooling) -> Result<(Vec<f32>, usize)> {
     let (Values::F32(values), &[rows, longest, dimension]) = (&output.values, &output.shape[..]) else {
-        return Err(Error::Internal(format!("the model gave a tensor of shape {:?} for tokens", output.shape)));
+        return Err(Error::Internal(format!("model returned a tensor of shape {:?} for tokens", output.shape)));
     };
     if rows != batch.len() || batch.iter().any(|t| t.len() > longest) || dimension == 0 {
-        return Err(Error::Internal(format!("the model gave a tensor of shape {:?} for tokens", output.shape)));
+        return Err(Error::Internal(format!("model returned a tensor of shape {:?} for tokens", output.shape)));
     }
     let mut pooled = vec![0.0f32; rows * dimension];
     for ((out, tokens), text) in

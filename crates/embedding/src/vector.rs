@@ -3,7 +3,7 @@
 use kernels::dot::dot;
 use runtime::error::{Error, Result};
 
-/// cos(a, b) = a·b / (|a| |b|) of two vectors of one length; 0 where one of them is all zeros.
+/// cos(a, b) = a·b / (|a| |b|) of two vectors of equal length; 0 if one of them is all zeros.
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     // Squares between these keep their sum in an f32, and what is lost of smaller products cannot be seen.
     const EXACT: std::ops::RangeInclusive<f32> = 1e-30..=f32::MAX;
@@ -17,22 +17,22 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     if length > 0.0 { (ab / length).clamp(-1.0, 1.0) as f32 } else { 0.0 }
 }
 
-/// a·b of two vectors of one length; an error where that is no finite `f32`.
+/// a·b of two vectors of equal length; an error if it is not a finite `f32`.
 pub fn dot_product(a: &[f32], b: &[f32]) -> Result<f32> {
     // A sum that was infinite on its way stays so, or is NaN.
     let product = match dot(a, b) {
         product if product.is_finite() => product,
         _ => wide_dot(a, b) as f32,
     };
-    if product.is_finite() { Ok(product) } else { Err(Error::OutOfRange("the inner product of the vectors")) }
+    if product.is_finite() { Ok(product) } else { Err(Error::OutOfRange("inner product of the vectors")) }
 }
 
-/// a·b in `f64`, where neither the largest nor the smallest products of `f32` are lost.
+/// a·b in `f64`, so that products of `f32` neither overflow nor underflow.
 fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
-/// Divides by the length; a vector of zeros stays one.
+/// Divides a vector by its length; a vector of zeros is unchanged.
 pub fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     if length > 0.0 && length.is_finite() {
@@ -40,7 +40,7 @@ pub fn normalize(vector: &mut [f32]) {
     }
 }
 
-/// [`normalize`] before anything is rounded: squares of `f32` numbers fit an `f64`.
+/// [`normalize`] in `f64`, which squares of `f32` numbers fit.
 fn normalize_wide(vector: &mut [f64]) {
     let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
     if length > 0.0 {
@@ -51,16 +51,15 @@ fn normalize_wide(vector: &mut [f64]) {
 /// How [`fuse`] joins vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fusion {
-    /// End to end: lengths may differ, and add up.
+    /// Concatenation; lengths may differ.
     Concatenate,
-    /// Element by element: all lengths must be equal.
+    /// Elementwise sum; lengths must be equal.
     Add,
 }
 
-/// One vector for several modalities: each normalised and weighed, joined, and the whole normalised.
+/// One vector for several modalities: each vector is normalised and multiplied by its weight, they are joined, and the result is normalised.
 ///
-/// With `Concatenate` the inner product of two fused vectors is the mean of the modalities' cosines, weighed by the
-/// squares of the weights.
+/// With `Concatenate` the inner product of two fused vectors is the mean of the modalities' cosines, weighted by the squares of the weights.
 pub fn fuse(vectors: &[&[f32]], weights: &[f32], how: Fusion) -> Result<Vec<f32>> {
     let weighed = vectors.iter().zip(weights).map(|(vector, weight)| {
         let mut part: Vec<f64> = vector.iter().copied().map(f64::from).collect();

@@ -1,4 +1,4 @@
-//! From rows in any order to [`Interactions`].
+//! Builds [`Interactions`] from rows in any order.
 
 use std::cmp::Ordering;
 
@@ -10,16 +10,16 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::{Progress, Unwatched};
 
-/// Interactions with every (user, item) pair at most once; the same for every order of the rows they came from.
+/// Interactions with each (user, item) pair at most once. They do not depend on the order of the rows.
 #[derive(Clone, Debug)]
 pub struct Interactions {
     pub user_ids: IdTable,
     pub item_ids: IdTable,
     /// [users, items]: summed weights, all above 0; items ascend within a user.
     pub by_user: Csr,
-    /// [users, items]: pairs whose weights sum to less than 0, by that sum: what a user turned down.
+    /// [users, items]: summed weights of the pairs with a negative sum, which a user rejected.
     pub rejected: Csr,
-    /// The last time of each entry of `by_user`, in microseconds; `None` when no row had a time, `i64::MIN` where a pair had none.
+    /// The last time of each entry of `by_user`, in microseconds; `None` if no row had a time, `i64::MIN` for pairs without one.
     pub last_times: Option<Vec<i64>>,
 }
 
@@ -32,7 +32,7 @@ impl Interactions {
         self.item_ids.len()
     }
 
-    /// Both together: what serving knows of each user.
+    /// `by_user` and `rejected` together, for serving.
     pub fn history(&self) -> Csr {
         if self.rejected.entries() == 0 {
             return self.by_user.clone();
@@ -58,15 +58,15 @@ impl Interactions {
     }
 }
 
-/// Collects rows. See [`Interactions`] for what becomes of them.
+/// Collects rows for [`Interactions`].
 #[derive(Default)]
 pub struct InteractionsBuilder {
     users: Interner,
     items: Interner,
     rows: Vec<Row>,
-    /// Empty until the first row with a time.
+    /// Empty before the first row with a time.
     times: Vec<i64>,
-    /// Rows of weight 0 leave no interaction behind, but their ids.
+    /// Number of rows, including those of weight 0, which only add their ids.
     pushed: usize,
 }
 
@@ -82,18 +82,18 @@ impl InteractionsBuilder {
         Self::default()
     }
 
-    /// Makes an item known that may have no interaction.
+    /// Adds an item, which may have no interactions.
     pub fn know_item(&mut self, item: Id) -> Result<()> {
         self.items.intern(item).map(drop)
     }
 
-    /// Makes a user known who may have no interaction.
+    /// Adds a user, who may have no interactions.
     pub fn know_user(&mut self, user: Id) -> Result<()> {
         self.users.intern(user).map(drop)
     }
 
-    /// Takes a row. A weight of 0 is no interaction: the user and the item become known, no more. One below 0 is negative
-    /// feedback. `time` is in microseconds.
+    /// Adds a row. A row of weight 0 is not an interaction and only adds the user and the item. A weight below 0 is negative feedback. `time` is in
+    /// microseconds.
     pub fn push(&mut self, user: Id, item: Id, weight: f32, time: Option<i64>) -> Result<()> {
         if !weight.is_finite() {
             return Err(Error::InvalidWeight { user: user.to_text(), item: item.to_text(), weight: weight.into() });
@@ -118,7 +118,7 @@ impl InteractionsBuilder {
         self.times.iter().copied().max().filter(|&time| time != i64::MIN)
     }
 
-    /// Gives each row another weight, by its weight and time (`i64::MIN` for none); one of 0 is no interaction any more.
+    /// Replaces the weight of each row by a function of its weight and time (`i64::MIN` for none). Rows of weight 0 are then not interactions.
     pub fn reweigh(&mut self, weight: impl Fn(f32, i64) -> f32) {
         for (r, row) in self.rows.iter_mut().enumerate() {
             row.weight = weight(row.weight, self.times.get(r).copied().unwrap_or(i64::MIN));
@@ -135,7 +135,7 @@ impl InteractionsBuilder {
         self.finish_watched(&Unwatched)
     }
 
-    /// [`finish`](Self::finish) with a look at `progress` every few milliseconds: many million rows take seconds.
+    /// [`finish`](Self::finish) with a check of `progress` every few milliseconds: millions of rows take seconds.
     pub fn finish_watched(self, progress: &dyn Progress) -> Result<Interactions> {
         if self.rows.is_empty() {
             let condition = if self.pushed > 0 { "with a weight above 0" } else { "" };
@@ -209,14 +209,14 @@ impl InteractionsBuilder {
 struct Merged {
     chosen: Csr,
     rejected: Csr,
-    /// Of each entry of `chosen`.
+    /// The times of the entries of `chosen`.
     times: Vec<i64>,
     timed: bool,
 }
 
 impl Merged {
-    /// Appends one user's rows, summed by item. Weights are summed in ascending order, so that the sum does not
-    /// depend on the order of the rows.
+    /// Appends the rows of one user, summed by item. Weights are summed in ascending order, so that the sum does not depend on the order of the
+    /// rows.
     fn user<R>(&mut self, rows: &mut [R], read: impl Fn(&R) -> (u32, f32, i64)) {
         rows.sort_unstable_by(|a, b| {
             let (a, b) = (read(a), read(b));

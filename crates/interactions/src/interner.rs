@@ -1,4 +1,4 @@
-//! Ids of any type as dense numbers while rows are read, as ranks once all are known.
+//! Maps ids of any type to dense numbers while rows are read, and to ranks in the end.
 
 use std::hash::Hash;
 use std::io::Write;
@@ -12,7 +12,7 @@ use runtime::memory;
 use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 
-/// An id as its source has it. Its canonical text is what PostgreSQL's `::text` gives.
+/// An id in the type of its source. Its canonical text is the result of PostgreSQL's `::text`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Id<'a> {
     Int(i64),
@@ -20,8 +20,8 @@ pub enum Id<'a> {
     Uuid(u128),
 }
 
-/// What no integer's and no uuid's text exceeds, in bytes.
-const LONGEST: usize = 36;
+/// Maximum length of the text of an integer or uuid, in bytes.
+const MAX_ID_LENGTH: usize = 36;
 
 impl Id<'_> {
     fn write(self, out: &mut Vec<u8>) {
@@ -45,7 +45,7 @@ impl Id<'_> {
     }
 }
 
-/// Gives ids dense numbers in order of appearance, hashing each in its own type.
+/// Assigns dense numbers to ids in order of appearance. Each type has its own hash table.
 #[derive(Default)]
 pub struct Interner {
     ints: AHashMap<i64, u32>,
@@ -54,10 +54,10 @@ pub struct Interner {
     len: u32,
 }
 
-/// Where an id's text lies.
+/// The position of an id's text.
 #[derive(Clone, Copy)]
 struct Place {
-    /// The first eight bytes, which decide most comparisons without a look at the text.
+    /// The first eight bytes, which decide most comparisons.
     head: u64,
     start: u64,
     len: u32,
@@ -65,7 +65,7 @@ struct Place {
 }
 
 impl Interner {
-    /// The number of an id: the same each time.
+    /// The number of an id.
     pub fn intern(&mut self, id: Id) -> Result<u32> {
         fn entry<K: Hash + Eq>(map: &mut AHashMap<K, u32>, key: K, len: &mut u32) -> Result<u32> {
             let next = *len;
@@ -85,10 +85,10 @@ impl Interner {
         }
     }
 
-    /// The sorted table, and each number's index in it: one that does not depend on the order of the rows. The integer 1
-    /// and the text '1' are one id.
+    /// The sorted table, and the index in it of each number. The index does not depend on the order of the rows. The integer 1 and the text '1' are
+    /// the same id.
     ///
-    /// Time: O(n log n). Memory: 48 bytes an id besides its text, of which there are two for a while.
+    /// Time: O(n log n). Memory: 48 bytes for each id and two copies of its text.
     pub fn finish(self, progress: &dyn Progress) -> Result<(IdTable, Vec<u32>)> {
         let n = self.len as usize;
         let (mut texts, mut places): (Vec<u8>, Vec<Place>) = Default::default();
@@ -101,7 +101,7 @@ impl Interner {
                 progress.check()?;
             }
             let start = texts.len();
-            memory::reserve(&mut texts, if let Id::Text(text) = id { text.len() } else { LONGEST })?;
+            memory::reserve(&mut texts, if let Id::Text(text) = id { text.len() } else { MAX_ID_LENGTH })?;
             id.write(&mut texts);
             let text = &texts[start..];
             let mut head = [0; 8];
@@ -134,10 +134,10 @@ impl Interner {
 
 fn too_many() -> Error {
     Error::TooLarge {
-        what: "the source".into(),
-        needed: "more different ids".into(),
+        what: "source".into(),
+        needed: "more distinct ids".into(),
         limit: format!("{}", u32::MAX),
-        hint: "Train on a part of the users or items.".into(),
+        hint: "Train on fewer users or items.".into(),
     }
 }
 

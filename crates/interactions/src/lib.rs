@@ -1,7 +1,7 @@
-//! Who did what with which item: ids as dense indices, interactions as a sparse matrix.
+//! Interactions of users and items: ids as dense indices, interactions as a sparse matrix.
 //!
-//! [`InteractionsBuilder`] takes (user, item, weight, time) rows in any order; [`Interactions`] is the same whatever that
-//! order was. Memory while building: 12 bytes a row (20 with times) plus one hash entry an id.
+//! [`InteractionsBuilder`] takes (user, item, weight, time) rows; the resulting [`Interactions`] do not depend on their order. Memory while
+//! building: 12 bytes for each row (20 with times) and one hash entry for each id.
 
 mod builder;
 mod features;

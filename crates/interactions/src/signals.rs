@@ -1,4 +1,4 @@
-//! How much a row of a source counts: by what happened in it, and by how long ago that was.
+//! The weight of a row of a source, from its event and its age.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use serde_json::Value;
 use super::InteractionsBuilder;
 use runtime::error::{Error, Result};
 
-/// The same for training and for a history read later, so that an unchanged history is the same to the bit.
+/// Used in training and for histories that are read later, so that an unchanged history is identical to the bit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Signals {
-    /// What each event counts, below 0 for negative feedback; an event that is not named counts nothing.
+    /// The weight of each event, below 0 for negative feedback; other events have weight 0.
     event_weights: Option<BTreeMap<String, f64>>,
-    /// Microseconds after which a row counts half.
+    /// The half-life of a row's weight in microseconds.
     half_life: Option<i64>,
-    /// The time of the newest row when the model was trained: from there ages are counted.
+    /// The time of the newest row in training, which ages are relative to.
     newest: Option<i64>,
 }
 
 impl Signals {
     /// `event_weights` is a JSON object of numbers; `half_life` is in microseconds.
     pub fn new(event_weights: Option<&Value>, half_life: Option<i64>) -> Result<Self> {
-        let hint = "Give an object of numbers, as in '{\"view\": 1, \"cart\": 3, \"purchase\": 5, \"return\": -5}'.";
+        let hint = "Pass an object of numbers, as in '{\"view\": 1, \"cart\": 3, \"purchase\": 5, \"return\": -5}'.";
         let wrong = |value: &Value| Error::argument("event_weights", value, hint);
         let event_weights = event_weights.map(|given| {
             let weights = given.as_object().filter(|map| !map.is_empty()).ok_or_else(|| wrong(given))?;
@@ -34,7 +34,11 @@ impl Signals {
         });
         if let Some(half_life) = half_life.filter(|h| *h <= 0) {
             let seconds = half_life as f64 / 1e6;
-            return Err(Error::argument("half_life", format!("{seconds} s"), "Give a time above 0, as in '90 days'."));
+            return Err(Error::argument(
+                "half_life",
+                format!("{seconds} s"),
+                "The value must be above 0, as in '90 days'.",
+            ));
         }
         Ok(Self { event_weights: event_weights.transpose()?, half_life, newest: None })
     }
@@ -49,8 +53,7 @@ impl Signals {
         self.half_life.is_some()
     }
 
-    /// The time of row number `row` of a source, from which ages can be counted: one row of the infinite future would make all
-    /// others infinitely old.
+    /// Checks the time of row number `row` of a source. With an infinite time, all other rows would be infinitely old.
     pub fn time(&self, time: i64, row: usize) -> Result<i64> {
         if self.needs_time() && time == i64::MAX {
             return Err(Error::InfiniteTime { column: "ts", row: Some(row) });
@@ -66,8 +69,7 @@ impl Signals {
         }
     }
 
-    /// That weight at the row's age. A row without a time (`i64::MIN`) counts nothing; one that is newer than the training
-    /// counts in full.
+    /// The weight after decay. A row without a time (`i64::MIN`) has weight 0; a row newer than the training has its full weight.
     pub fn decayed(&self, weight: f32, time: i64) -> f32 {
         let (Some(half_life), Some(newest)) = (self.half_life, self.newest) else { return weight };
         if time == i64::MIN {
@@ -77,7 +79,7 @@ impl Signals {
         (f64::from(weight) * (-age / half_life as f64).exp2()) as f32
     }
 
-    /// Ages every row of `builder`, from its newest one on.
+    /// Applies the decay to every row of `builder`, relative to the newest one.
     pub fn apply(&mut self, builder: &mut InteractionsBuilder) {
         if self.half_life.is_some() {
             self.newest = builder.newest();
@@ -108,7 +110,7 @@ mod tests {
     fn a_time_without_end_is_refused_where_ages_count() {
         let signals = Signals::new(None, Some(10)).unwrap();
         let refused = signals.time(i64::MAX, 7).unwrap_err();
-        assert_eq!(refused.to_string(), "column \"ts\" is infinity in row 7 of the source");
+        assert_eq!(refused.to_string(), "column \"ts\" is infinite in row 7 of the source");
         assert_eq!(refused.sqlstate(), "22008");
         assert_eq!(signals.time(i64::MIN, 7).unwrap(), i64::MIN);
         assert_eq!(Signals::default().time(i64::MAX, 7).unwrap(), i64::MAX);

@@ -1,6 +1,6 @@
-//! A part of the interactions, and holding some out to judge what was trained on the rest.
+//! Subsets of interactions, and holding out interactions for evaluation.
 //!
-//! Users and items keep their numbers and ids: what is trained on a part is asked for the same users as the whole.
+//! Users and items keep their indices and ids, so that models trained on a subset and on all interactions can be compared.
 
 use super::Interactions;
 use kernels::Csr;
@@ -9,18 +9,18 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Users looked through between two looks at progress.
+/// Users processed between two checks of `progress`.
 const USERS_PER_CHECK: usize = 1 << 14;
 
-/// Interactions in two parts.
+/// Interactions split into a training and a held-out part.
 pub struct HeldOut {
     pub training: Interactions,
-    /// Each user of whom something was held out, ascending, with these items, ascending.
+    /// Users with held-out interactions, ascending, with these items, ascending.
     pub validation: Vec<(u32, Vec<u32>)>,
 }
 
 impl Interactions {
-    /// The entries of `by_user` of which `keep` says so, by their user and their place. What was turned down stays.
+    /// The entries of `by_user` for which `keep`, called with the user and the index of the entry, returns true. Negative feedback is kept.
     pub fn keep(&self, keep: impl Fn(usize, usize) -> bool, progress: &dyn Progress) -> Result<Interactions> {
         let mut part = Csr { columns: self.items(), ..Csr::default() };
         // No more than the whole: what is not filled is never touched.
@@ -53,11 +53,11 @@ impl Interactions {
         })
     }
 
-    /// Holds `share` (between 0 and 1) of each user's interactions out: the latest ones where there are times, else by
-    /// chance, which is drawn from `seed`, user and item.
+    /// Holds out a share `share` (between 0 and 1) of each user's interactions: the latest ones if there are times, otherwise random ones, drawn from
+    /// `seed`, user and item.
     ///
-    /// The number is rounded up or down by chance, so that the shares of short histories are right on average. Everyone keeps
-    /// an interaction, so users with a single one are not among those held out; there may be nobody left to be.
+    /// The number is rounded up or down at random, so that the share is right on average for short histories. Every user keeps at least one
+    /// interaction, so nothing is held out for users with a single one. The held-out part may be empty.
     pub fn hold_out(&self, share: f64, seed: u64, progress: &dyn Progress) -> Result<HeldOut> {
         let chance = |user: usize, item: u64| mix(mix(mix(seed) ^ user as u64) ^ item);
         let mut held = memory::filled(false, self.by_user.entries())?;

@@ -1,4 +1,4 @@
-//! Integer products of rows of bytes with queries of bytes, and which of the rows they let stand.
+//! Integer products of rows of bytes with queries of bytes, and a test of each row against a threshold.
 //!
 //! Rows come in blocks of [`ROWS`], laid out for one register: bytes `4g` to `4g + 3` of all 16 rows, then the next four. A
 //! register so holds four factors of every row, multiplied with four of the query in one instruction where the processor
@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 /// Rows of a block.
 pub const ROWS: usize = 16;
-/// A byte of a row stands for itself less this.
+/// Offset of the bytes of rows: a byte `b` stands for `b − OFFSET`.
 pub const OFFSET: u8 = 128;
 
 /// Bytes of a block whose rows have `groups` groups of four.
@@ -26,7 +26,7 @@ pub struct ByteQuery {
     start: i32,
     /// What a product of bytes is worth, before a row's own scale.
     pub scale: f32,
-    /// The least a row must reach.
+    /// The threshold that a row must reach.
     pub least: f32,
 }
 
@@ -43,7 +43,7 @@ impl ByteQuery {
     }
 }
 
-/// What [`passes`] looks at.
+/// The rows for [`passes`].
 #[derive(Clone, Copy)]
 pub struct Blocks<'a> {
     /// [blocks, groups, ROWS, 4]

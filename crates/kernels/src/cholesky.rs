@@ -6,8 +6,8 @@ pub fn factor(a: &mut [f64], d: usize) -> Option<()> {
     factor_above(a, d, 0.0).then_some(())
 }
 
-/// The same, in which a pivot that keeps no more than `least` of its diagonal leaves a row and a column of zeros: its column
-/// depends on those before. Returns whether there was none such.
+/// [`factor`] for matrices that may be singular: a pivot that is at most the share `least` of its diagonal gives a row and a column of zeros,
+/// since its column depends on those before. Returns whether there was no such pivot.
 pub fn factor_above(a: &mut [f64], d: usize, least: f64) -> bool {
     let mut independent = true;
     for i in 0..d {

@@ -4,7 +4,7 @@ use runtime::error::Result;
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Entries handled between two looks at [`Progress`].
+/// Entries handled between two checks of [`Progress`].
 pub const CHECK_EVERY: u64 = 1 << 18;
 
 /// A sparse matrix [rows, columns] by rows: row `r` holds `indices[indptr[r]..indptr[r + 1]]`, ascending, with `values`.
@@ -52,7 +52,7 @@ impl Csr {
 }
 
 impl<'a> CsrView<'a> {
-    /// The same matrix by columns, of a whole matrix. O(entries), with a look at `progress` every few milliseconds.
+    /// The same matrix by columns, of a whole matrix. O(entries), with a check of `progress` every few milliseconds.
     pub fn transpose(&self, progress: &dyn Progress) -> Result<Csr> {
         let mut indptr = vec![0u64; self.columns + 1];
         for &column in self.indices {

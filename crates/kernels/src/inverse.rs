@@ -20,10 +20,10 @@ use runtime::progress::Progress;
 const BLOCK: usize = 128;
 /// Columns of a strip of the right factor: [`BLOCK`] rows of it fit the first-level cache.
 const STRIP: usize = 64;
-/// Rows updated between two looks for more work.
+/// Rows in a unit of work.
 const ROWS: usize = 64;
 
-/// A symmetric matrix [n, n] in `f32`, of which the lower triangle counts.
+/// A symmetric matrix [n, n] in `f32`. Only the lower triangle is used.
 pub struct Symmetric {
     n: usize,
     /// `n` rounded up to whole blocks.
@@ -33,13 +33,13 @@ pub struct Symmetric {
 }
 
 impl Symmetric {
-    /// Bytes that a matrix of `n` rows takes.
+    /// The size of a matrix of `n` rows in bytes.
     pub fn bytes(n: usize) -> usize {
         let stride = n.next_multiple_of(BLOCK);
         stride.saturating_mul(stride).saturating_mul(size_of::<f32>())
     }
 
-    /// Fills `rows` rows at a time: `fill` is given a thread's own state, the row's number and the row's lower part [row + 1].
+    /// Fills the matrix, `rows` rows at a time. `fill` gets the thread's state, the number of the row and its lower part [row + 1].
     pub fn build<S>(
         n: usize,
         threads: usize,
@@ -88,7 +88,7 @@ impl Symmetric {
         }
     }
 
-    /// Overwrites the matrix with the negative of its inverse. False where it is not positive definite to
+    /// Overwrites the matrix with the negative of its inverse. False if it is not positive definite to
     /// `f32`'s precision.
     pub fn negative_inverse(&mut self, threads: usize, progress: &dyn Progress) -> Result<bool> {
         let stride = self.stride;

@@ -1,7 +1,7 @@
 //! Dense `f32` kernels on the widest vectors the processor has, and the small decompositions the trainers need.
 //!
 //! Matrices are row-major slices. A kernel is written once over [`vector::Vector`] and compiled for AVX-512, AVX2 with
-//! FMA, and whatever the target guarantees (NEON on aarch64, SSE2 on x86-64); the choice is made at run time, per call,
+//! FMA, and the baseline of the target (NEON on aarch64, SSE2 on x86-64); the choice is made at run time, per call,
 //! so a kernel should do at least a few hundred nanoseconds of work.
 
 pub mod bytes;

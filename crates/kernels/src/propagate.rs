@@ -17,7 +17,7 @@ use runtime::progress::Progress;
 /// Floats to which a row is padded: a pair of the widest registers, whose halves share words.
 pub const PAD: usize = 32;
 
-/// Rows handled at once: their sums stay in the first-level cache until they are used.
+/// Rows per block: their sums fit the first-level cache.
 pub const BLOCK_ROWS: usize = 32;
 
 /// Users and items as one graph: node `u` is user `u`, node `users + i` is item `i`.
@@ -86,10 +86,10 @@ fn balanced(indptr: &[u64]) -> Vec<Range<usize>> {
     // What a row costs besides its neighbours, counted in neighbours.
     const ROW: u64 = 8;
     const RUNS: u64 = 128;
-    const LEAST: u64 = 4096;
+    const MIN_WORK: u64 = 4096;
     let nodes = indptr.len() - 1;
     let work = |node: usize| indptr[node] + ROW * node as u64;
-    let target = work(nodes).div_ceil(RUNS).max(LEAST);
+    let target = work(nodes).div_ceil(RUNS).max(MIN_WORK);
     let mut runs = Vec::new();
     let mut start = 0;
     while start < nodes {
@@ -254,7 +254,7 @@ fn add_half(words: &[u32], factor: f32, to: &mut [f32]) {
     }
 }
 
-/// Rows asked for ahead of their use: about the time that the third-level cache takes.
+/// Prefetch distance in rows: about the latency of the third-level cache.
 const AHEAD: usize = 12;
 
 /// Adds up one strip of each row's neighbours: `N` registers of floats, which are `N` loads of `f32` or as many of halves.

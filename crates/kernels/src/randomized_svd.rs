@@ -19,11 +19,11 @@ use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
-/// Rows of a sparse matrix multiplied between two looks for more work.
+/// Rows of a sparse matrix in a unit of work.
 const ROWS: usize = 64;
 /// Rows whose Gram matrix is summed in `f32` before it is added up in `f64`.
 const GRAM_ROWS: usize = 1024;
-/// Partial Gram matrices at most: their number must not depend on that of the threads.
+/// Maximum number of partial Gram matrices, which must not depend on the number of threads.
 const GRAM_PARTS: usize = 32;
 /// A column that keeps a smaller share of its square than this beside those before is rounding.
 const DEPENDENT: f64 = 1e-5;
@@ -49,7 +49,7 @@ pub struct RightSvd {
 }
 
 impl Svd {
-    /// Decomposes `a`, given with its transposed. The same on any number of threads.
+    /// Decomposes `a`, given with its transpose. The result does not depend on the number of threads.
     pub fn decompose(&self, a: &Csr, transposed: &Csr, threads: usize, progress: &dyn Progress) -> Result<RightSvd> {
         let (users, items) = (a.rows(), a.columns);
         let width = (self.rank + self.oversampling).next_multiple_of(16);

@@ -22,7 +22,7 @@ impl Step {
         Self::with(learning_rate, number, BETA1, BETA2)
     }
 
-    /// With other shares of the moments that a step keeps.
+    /// With other decay rates of the moments.
     pub fn with(learning_rate: f32, number: u64, beta1: f64, beta2: f64) -> Self {
         let t = number as f64;
         let second = (1.0 - beta2.powf(t)).sqrt();

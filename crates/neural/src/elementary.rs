@@ -108,7 +108,7 @@ unsafe fn fill_uniform_body<V, const TILE: usize>(seed: u64, out: &mut [f32]) {
     out.iter_mut().zip(0u32..).for_each(|(x, place)| *x = fraction(seed, place));
 }
 dispatch! {
-    /// Numbers from 0 to 1, both left out, from the seed and their place alone; at most 2³² of them.
+    /// Numbers between 0 and 1, both excluded, from the seed and their index only; at most 2³² of them.
     pub fn fill_uniform(seed: u64, out: &mut [f32]) = fill_uniform_body
 }
 
@@ -117,7 +117,7 @@ unsafe fn fill_normal_body<V, const TILE: usize>(seed: u64, out: &mut [f32]) {
     out.iter_mut().zip(0u32..).for_each(|(x, place)| *x = normal_quantile(2.0 * fraction(seed, place) - 1.0));
 }
 dispatch! {
-    /// Standard normal numbers from the seed and their place alone; at most 2³² of them.
+    /// Standard normal numbers from the seed and their index only; at most 2³² of them.
     pub fn fill_normal(seed: u64, out: &mut [f32]) = fill_normal_body
 }
 
@@ -126,7 +126,7 @@ unsafe fn fill_gumbel_body<V, const TILE: usize>(seed: u64, out: &mut [f32]) {
     out.iter_mut().zip(0u32..).for_each(|(x, place)| *x = -ln(-ln(fraction(seed, place))));
 }
 dispatch! {
-    /// Numbers of the standard Gumbel distribution, `−ln(−ln u)`, from the seed and their place alone.
+    /// Numbers of the standard Gumbel distribution, `−ln(−ln u)`, from the seed and their index only.
     pub fn fill_gumbel(seed: u64, out: &mut [f32]) = fill_gumbel_body
 }
 

@@ -2,8 +2,8 @@
 //! embeddings of which a step touches few rows, Adam for both, the threads they train on, and forward passes for serving;
 //! and for networks whose gradients are in closed form, plain matrix products and elementary functions.
 //!
-//! A training gives the same bytes on any number of threads: work is cut into chunks of a fixed size, each chunk's result
-//! depends on its number alone, and results are summed in the order of the chunks.
+//! Training gives the same bytes on any number of threads: work is split into chunks of a fixed size, the result of a chunk depends on its number
+//! only, and results are summed in the order of the chunks.
 
 pub mod adam;
 pub mod dense;

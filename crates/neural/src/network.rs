@@ -1,6 +1,6 @@
 //! Fully connected layers with ReLU between them: forward, and backward from the gradient of the output.
 //!
-//! A loss is left to the caller, who computes its gradient with respect to the output in closed form.
+//! The caller computes the gradient of the loss with respect to the output in closed form.
 
 use super::adam::Step;
 use super::dense::PAD;
@@ -31,10 +31,10 @@ pub struct Network {
 pub struct Variables(Vec<Padded>);
 
 struct Padded {
-    /// Of the layer itself.
+    /// Widths of the layer, without padding.
     inputs: usize,
     outputs: usize,
-    /// How wide its input is: as given for the first layer, padded for the others.
+    /// Width of its input: unpadded for the first layer, padded for the others.
     width: usize,
     /// `outputs`, padded.
     stride: usize,
@@ -46,7 +46,7 @@ struct Padded {
     bias: Vec<f32>,
 }
 
-/// A forward pass, with what the way back needs.
+/// A forward pass, with the values for the backward pass.
 pub struct Pass<'a> {
     variables: &'a Variables,
     rows: usize,

@@ -1,6 +1,5 @@
-//! Matrix products of training, on one thread: batches of a few hundred rows times layers of
-//! a few hundred, which fit the caches. An element is summed in the order of `k` whatever part of a product is asked
-//! for, so that a product cut into parts gives the same bits.
+//! Matrix products of training, on one thread: batches of a few hundred rows times layers of a few hundred, which fit the caches. An element
+//! is always summed in the order of `k`, so that a product computed in parts gives the same bits.
 
 use std::borrow::Cow;
 
@@ -11,10 +10,10 @@ use kernels::vector::{Vector, dispatch};
 use runtime::error::{Error, Result};
 use runtime::memory;
 
-/// Products are summed in parts of so many: a strip of 64 columns then fills 32 kB.
+/// Terms per part of a sum: a strip of 64 columns then fills 32 kB.
 const DEPTH: usize = 128;
 
-/// A matrix as it lies in memory: element (i, j) at `i · row + j · column`.
+/// The memory layout of a matrix: element (i, j) is at `i · row + j · column`.
 #[derive(Clone, Copy)]
 struct View {
     row: usize,

@@ -1,4 +1,4 @@
-//! A table of embeddings: a step of training reads and moves few of its rows.
+//! A table of embeddings, of which a training step reads and updates few rows.
 
 use rayon::prelude::*;
 
@@ -8,11 +8,11 @@ use runtime::draw::uniform;
 use runtime::error::Result;
 use runtime::memory;
 
-/// Parts that are updated at the same time; each row belongs to one of them.
+/// Number of parts that are updated in parallel; each row belongs to one of them.
 const PARTS: usize = 16;
 const NONE: u32 = u32::MAX;
 
-/// That `scale` times row `from` of a matrix of gradients goes to row `row` of the table.
+/// Adds `scale` times row `from` of a matrix of gradients to the gradient of row `row` of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Touch {
     pub row: u32,
@@ -26,7 +26,7 @@ pub struct Table {
     pub values: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
-    /// [rows]: where a row's gradient is being summed, in a step.
+    /// [rows]: during a step, the position of each row's gradient sum.
     slots: Vec<u32>,
 }
 

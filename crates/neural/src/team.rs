@@ -1,7 +1,7 @@
 //! Threads that live as long as one training.
 //!
-//! rayon's would else be a pool for the life of the process. The calling thread watches these ([`watched`]); they have every signal
-//! blocked, as the thread that starts them has, and end with the call.
+//! rayon would otherwise start a pool that lives as long as the process. This pool ends with the call. All signals are blocked in its threads,
+//! and the calling thread checks for cancel requests ([`watched`]).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -11,13 +11,13 @@ use runtime::error::{Error, Result};
 use runtime::parallel::{spawn, watched};
 use runtime::progress::{Counted, Progress};
 
-/// The threads, as the work that runs on them sees them.
+/// The thread pool, for the work that runs on it.
 pub struct Team<'a> {
     stop: &'a AtomicBool,
     done: &'a AtomicUsize,
 }
 
-/// Runs `work` on `threads` threads while this one watches `progress`. `phase` and `total` are what it reports.
+/// Runs `work` on `threads` threads while this one checks `progress`. It reports `phase` and `total`.
 pub fn run<T: Send>(
     threads: usize,
     progress: &dyn Progress,
@@ -38,7 +38,7 @@ pub fn run<T: Send>(
                     spawn(scope, || thread.run()).map(drop).map_err(std::io::Error::other)
                 };
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).spawn_handler(start);
-                let pool = pool.build().map_err(|e| Error::Resources(format!("cannot start threads: {e}")))?;
+                let pool = pool.build().map_err(|e| Error::Resources(format!("could not start threads: {e}")))?;
                 pool.install(|| work(&team))
             })
         },
@@ -46,7 +46,7 @@ pub fn run<T: Send>(
 }
 
 impl Team<'_> {
-    /// An error once the work should stop: to be called about every 10 ms.
+    /// An error if the work should stop. Call it about every 10 ms.
     pub fn check(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) { Err(Error::Canceled) } else { Ok(()) }
     }
@@ -56,13 +56,13 @@ impl Team<'_> {
         self.done.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// The results of `work` for 0 to n − 1, in that order, worked out on all threads.
+    /// The results of `work` for 0 to n − 1, in order, computed on all threads.
     pub fn each<T: Send>(&self, n: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
         self.check()?;
         (0..n).into_par_iter().map(|i| self.check().and_then(|()| work(i))).collect()
     }
 
-    /// Fills `output` in chunks of `chunk` elements; `work` is given a chunk's number and the chunk.
+    /// Fills `output` in chunks of `chunk` elements; `work` gets the number of the chunk and the chunk.
     pub fn fill<T: Send>(
         &self,
         output: &mut [T],

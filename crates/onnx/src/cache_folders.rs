@@ -1,14 +1,14 @@
-//! What lies in the cache of models' files, and which databases need it.
+//! The cache of model files, and which databases need which folders.
 //!
 //! ```text
 //! <root>/<hash>/…                    the files of a version, named after their content: databases share them
-//! <root>/<hash>/prepared-<key>/…     its graph as one ONNX Runtime on one processor wants it
-//! <root>/databases/<oid>/<hash>      a mark: the database's catalog names that content
-//! <root>/databases/<oid>/catalog     the path of the catalog's table, by which others see whether it is still there
+//! <root>/<hash>/prepared-<key>/…     its graph, prepared for one ONNX Runtime and processor
+//! <root>/databases/<oid>/<hash>      a mark: the database's catalog refers to that content
+//! <root>/databases/<oid>/catalog     the path of the catalog table's file, to see whether it still exists
 //! ```
 //!
-//! A mark is made before the folder, so that nobody takes a folder in the making for one that is not needed. All of it can
-//! be lost at any moment and costs no more than making a folder again: no lock is taken, and who loses a race makes it anew.
+//! A mark is written before the folder, so that a folder that is being created is not removed as unneeded. All of it can be lost at any time,
+//! and then only costs creating a folder again: no lock is taken, and the loser of a race recreates the folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,10 +25,10 @@ use runtime::sealed::failed;
 const DATABASES: &str = "databases";
 const CATALOG: &str = "catalog";
 
-/// What a process of today's number has begun may be that of one before it: nothing takes so long to make.
-const LONGEST_MAKING: Duration = Duration::from_secs(24 * 3600);
+/// Process ids are reused: an unfinished folder older than this was left by a terminated process.
+const MAX_CREATION: Duration = Duration::from_secs(24 * 3600);
 
-/// The number of a database.
+/// The oid of a database.
 pub type Database = u32;
 
 pub struct CacheFolders {
@@ -40,16 +40,16 @@ pub struct CacheFolders {
 pub struct Content {
     pub name: String,
     pub bytes: u64,
-    /// That need it.
+    /// The databases that need it.
     pub databases: BTreeSet<Database>,
     /// Folders with its graph prepared.
     pub prepared: BTreeSet<String>,
 }
 
-/// What a sweep took away.
+/// Something that a sweep removed.
 #[derive(Debug, PartialEq)]
 pub struct Swept {
-    /// Below the cache's root.
+    /// Path relative to the root of the cache.
     pub folder: String,
     pub bytes: u64,
     pub why: &'static str,
@@ -60,7 +60,7 @@ impl CacheFolders {
         Self { root }
     }
 
-    /// Notes that `database` needs the folder `name`. `catalog` is the path of its catalog's table.
+    /// Records that `database` needs the folder `name`. `catalog` is the path of its catalog table's file.
     pub fn mark(&self, database: Database, catalog: &str, name: &str) -> Result<()> {
         let folder = self.marks(database);
         sealed::create_folders(&folder)?;
@@ -69,7 +69,7 @@ impl CacheFolders {
             if record.is_dir() {
                 delete(&record)?;
             }
-            // Whole or not at all: what is half written would look like a catalog that is gone.
+            // Written atomically: a partial path would look like a dropped catalog.
             let aside = record.with_extension(std::process::id().to_string());
             fs::write(&aside, catalog).and_then(|()| fs::rename(&aside, &record)).map_err(failed("write", &record))?;
         }
@@ -80,7 +80,7 @@ impl CacheFolders {
         }
     }
 
-    /// Takes the mark of `database` away and, where no other has one, the folder.
+    /// Removes the mark of `database`, and the folder if no other database has one.
     pub fn release(&self, database: Database, name: &str) -> Result<()> {
         delete(&self.marks(database).join(name))?;
         if self.is_marked(name) {
@@ -89,7 +89,7 @@ impl CacheFolders {
         sealed::remove(&self.root.join(name))
     }
 
-    /// Makes the marks of `database` those of the folders that its catalog names.
+    /// Sets the marks of `database` to the folders that its catalog refers to.
     pub fn align(&self, database: Database, catalog: &str, named: &BTreeSet<String>) -> Result<()> {
         for name in named.iter().filter(|name| self.root.join(name).exists()) {
             self.mark(database, catalog, name)?;
@@ -103,8 +103,7 @@ impl CacheFolders {
         Ok(())
     }
 
-    /// Removes the marks of databases that need nothing any more. `needs` is told the number of one and the path of its
-    /// catalog's table.
+    /// Removes the marks of databases that no longer need anything. `needs` gets the oid of a database and the path of its catalog table's file.
     pub fn forget(&self, needs: impl Fn(Database, &str) -> bool) -> Result<()> {
         for database in self.databases() {
             if !self.needs(database, &needs) {
@@ -114,18 +113,18 @@ impl CacheFolders {
         Ok(())
     }
 
-    /// Removes what nobody needs: folders without a mark, what was begun by processes that are no more, and prepared graphs
-    /// other than `prepared`. At most `limit` folders.
+    /// Removes what is not needed: folders without a mark, unfinished folders of terminated processes, and prepared graphs other than
+    /// `prepared`. Removes at most `limit` folders.
     pub fn sweep(&self, prepared: &str, limit: usize, progress: &dyn Progress) -> Result<Vec<Swept>> {
         let mut swept = Vec::new();
         for name in names(&self.root) {
             let folder = self.root.join(&name);
             if is_left_behind(&folder) {
-                swept.push(self.take(&folder, "begun and never finished", delete)?);
+                swept.push(self.take(&folder, "unfinished", delete)?);
             } else if is_hash(&name) && (self.is_marked(&name) || is_worked_on(&folder)) {
                 self.sweep_within(&folder, prepared, &mut swept)?;
             } else if is_hash(&name) {
-                swept.push(self.take(&folder, "no database names it", sealed::remove)?);
+                swept.push(self.take(&folder, "not needed by any database", sealed::remove)?);
             }
             if swept.len() >= limit {
                 break;
@@ -135,12 +134,12 @@ impl CacheFolders {
         Ok(swept)
     }
 
-    /// What goes of a folder that stays.
+    /// Removes unneeded parts of a folder that is kept.
     fn sweep_within(&self, folder: &Path, prepared: &str, swept: &mut Vec<Swept>) -> Result<()> {
         for name in names(folder) {
             let inner = folder.join(&name);
             if is_left_behind(&inner) {
-                swept.push(self.take(&inner, "begun and never finished", delete)?);
+                swept.push(self.take(&inner, "unfinished", delete)?);
             } else if prepared::is_prepared(&name) && name != prepared {
                 swept.push(self.take(&inner, "prepared for another ONNX Runtime or processor", sealed::remove)?);
             }
@@ -155,7 +154,7 @@ impl CacheFolders {
         Ok(Swept { folder: below.to_string_lossy().into_owned(), bytes, why })
     }
 
-    /// What is there. `needs` is that of [`forget`](Self::forget).
+    /// The contents of the cache. `needs` is as in [`forget`](Self::forget).
     pub fn contents(&self, needs: impl Fn(Database, &str) -> bool) -> Vec<Content> {
         let mut marked: BTreeMap<String, BTreeSet<Database>> = BTreeMap::new();
         for database in self.databases().filter(|&database| self.needs(database, &needs)) {
@@ -188,41 +187,41 @@ impl CacheFolders {
         needs(database, &fs::read_to_string(self.marks(database).join(CATALOG)).unwrap_or_default())
     }
 
-    /// Looked up for each folder anew, just before it is removed.
+    /// Looked up again for each folder, just before it is removed.
     fn is_marked(&self, name: &str) -> bool {
         self.databases().any(|database| fs::symlink_metadata(self.marks(database).join(name)).is_ok())
     }
 }
 
-/// What is in a folder, in order; nothing where it cannot be read.
+/// The entries of a folder, sorted; none if it cannot be read.
 fn names(folder: &Path) -> impl Iterator<Item = String> + use<> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names: BTreeSet<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.into_iter()
 }
 
-/// Whether this is the name of a folder with a version's files; longer ones are from the first versions.
+/// Whether this is the name of a folder with a version's files. Early releases used longer names.
 fn is_hash(name: &str) -> bool {
     [32, 64].contains(&name.len()) && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// The process that is making or removing what stands at `path`, by its name.
+/// The process that is creating or removing `path`, from its name.
 fn process(path: &Path) -> Option<i32> {
     path.extension()?.to_str()?.parse().ok().filter(|&process| process > 0)
 }
 
-/// Whether a process began what stands at `path` and is no more.
+/// Whether `path` was left unfinished by a terminated process.
 fn is_left_behind(path: &Path) -> bool {
     let age = || fs::symlink_metadata(path).and_then(|m| m.modified()).ok()?.elapsed().ok();
-    process(path).is_some_and(|process| !sealed::is_alive(process) || age().is_some_and(|age| age > LONGEST_MAKING))
+    process(path).is_some_and(|process| !sealed::is_alive(process) || age().is_some_and(|age| age > MAX_CREATION))
 }
 
-/// Whether some process is making something in a folder at this moment.
+/// Whether a process is currently creating something in a folder.
 fn is_worked_on(folder: &Path) -> bool {
     names(folder).map(|name| folder.join(name)).any(|inner| process(&inner).is_some() && !is_left_behind(&inner))
 }
 
-/// Bytes of all files in and below a folder.
+/// The size of all files in a folder and its subfolders.
 fn size(folder: &Path) -> u64 {
     let below = |name: String| {
         let path = folder.join(name);
@@ -235,7 +234,7 @@ fn size(folder: &Path) -> u64 {
     names(folder).map(below).sum()
 }
 
-/// Removes a file or a folder that may be gone already.
+/// Removes a file or folder that may no longer exist.
 fn delete(path: &Path) -> Result<()> {
     let gone = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),

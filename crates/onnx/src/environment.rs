@@ -1,5 +1,4 @@
-//! ONNX Runtime's library and its process-wide state: opened on first use by the process that uses it, never before a
-//! fork.
+//! ONNX Runtime's library and its process-wide state. A process loads it on first use, never before a fork.
 
 use std::path::{Path, PathBuf};
 
@@ -11,21 +10,22 @@ use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use runtime::error::{Error, Result};
 use runtime::memory;
 
-/// What the process's first session decides for all.
+/// Options of the process. The first session sets them for all later ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvironmentOptions {
     /// Path of `libonnxruntime.so`.
     pub library: PathBuf,
-    /// Bytes that all runs of this process together may take on the CPU, weights not counted.
+    /// Bytes that all runs of this process together may use on the CPU, without weights.
     pub run_memory_limit: Option<usize>,
 }
 
 static ENVIRONMENT: OnceCell<Environment> = OnceCell::new();
 
-/// ONNX Runtime crashes where it gets no memory while it starts: its library is 30 MB, what it sets up 10, and threads reserve more.
+/// Memory that must be available, since ONNX Runtime crashes without memory at start: its library takes 30 MB, its setup 10 MB, and its
+/// threads reserve more.
 const NEEDED_TO_START: usize = 128 << 20;
 
-/// To be called on the process's own thread before any other calls [`environment`].
+/// Must be called on the main thread before any thread calls [`environment`].
 pub fn prepare(options: &EnvironmentOptions) -> Result<()> {
     if ENVIRONMENT.get().is_none() {
         check_library(&options.library)?;
@@ -40,8 +40,8 @@ pub fn prepare(options: &EnvironmentOptions) -> Result<()> {
     Ok(())
 }
 
-/// Has the C library return what is freed to the system. Left to itself it raises these thresholds to tens of megabytes when
-/// it sees a large block freed, and every connection would keep that much which it no longer uses.
+/// Makes the C library return freed memory to the system. By default it raises these thresholds to tens of megabytes after a large block was
+/// freed, and every connection would keep that much unused memory.
 #[cfg(target_env = "gnu")]
 fn give_memory_back() {
     // SAFETY: both set a number; a value that is refused changes nothing.
@@ -54,8 +54,8 @@ fn give_memory_back() {
 #[cfg(not(target_env = "gnu"))]
 fn give_memory_back() {}
 
-/// Has the C library load what it unwinds threads with. It does so when a thread first ends early, and aborts where there is
-/// no memory for it by then.
+/// Makes the C library load the library that it unwinds threads with. Otherwise it does so when a thread first ends early, and aborts if there
+/// is no memory then.
 #[cfg(target_env = "gnu")]
 fn load_unwinder() {
     let mut frames = [std::ptr::null_mut(); 1];
@@ -66,7 +66,7 @@ fn load_unwinder() {
 #[cfg(not(target_env = "gnu"))]
 fn load_unwinder() {}
 
-/// Returns to the system what lies free between blocks in use: loading takes several times what it leaves.
+/// Returns free memory between used blocks to the system: loading a model takes several times the memory that it keeps.
 pub fn trim_memory() {
     // SAFETY: safe to call at any time, from any thread.
     #[cfg(target_env = "gnu")]
@@ -75,12 +75,12 @@ pub fn trim_memory() {
     };
 }
 
-/// The environment. A path that is no library may be tried again with another; what went wrong within the library stays so.
+/// The environment. After a wrong path another one can be tried; an error inside the library is permanent.
 pub fn environment(options: &EnvironmentOptions) -> Result<&'static Environment> {
     static SPOILT: OnceCell<String> = OnceCell::new();
     ENVIRONMENT.get_or_try_init(|| {
         if let Some(reason) = SPOILT.get() {
-            return Err(missing(&options.library, format!("{reason} (connect anew to try again)")));
+            return Err(missing(&options.library, format!("{reason} (reconnect to try again)")));
         }
         let library = &options.library;
         let environment = ort::init_from(library)
@@ -105,7 +105,7 @@ fn missing(library: &Path, reason: String) -> Error {
     Error::RuntimeMissing { path: library.display().to_string(), reason }
 }
 
-/// Makes the one arena out of which every session's runs take their memory, so that one limit holds for all.
+/// Creates the arena that the runs of all sessions share, so that one limit applies to all.
 fn register_arena(environment: &Environment, limit: Option<usize>) -> ort::Result<()> {
     let (key, value) = (c"max_mem".as_ptr(), limit.unwrap_or(0));
     let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default)?;

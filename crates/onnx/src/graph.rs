@@ -1,8 +1,7 @@
 //! Writes ONNX graphs.
 //!
-//! The bytes of every large initializer start at a multiple of 64 from the start of the file, so that serving can read a
-//! mapped file in place. Protobuf has no alignment of its own: the gap is filled by spaces in the documentation string of
-//! whatever message stands before, which every reader ignores.
+//! The bytes of every large initializer start at a multiple of 64 from the start of the file, so that serving can read a mapped file in place.
+//! Protobuf has no alignment: gaps are filled with spaces in the documentation string of the preceding message, which readers ignore.
 
 use std::collections::HashSet;
 
@@ -16,7 +15,7 @@ use runtime::error::{Error, Result};
 
 /// The version of the standard operators: ScatterElements sums since 16, ReduceSum takes its axes as an input since 13.
 pub const OPSET: i64 = 17;
-/// The version of the file format that belongs to it.
+/// The version of the file format for this opset.
 const IR_VERSION: i64 = 8;
 const ALIGNMENT: usize = 64;
 /// Initializers at least this large are aligned.
@@ -29,12 +28,12 @@ pub enum Axis<'a> {
     Named(&'a str),
 }
 
-/// A graph in the making. Nodes are added in the order in which they can run.
+/// Builds a graph. Nodes must be added in an order in which they can run.
 #[derive(Clone, Default)]
 pub struct GraphBuilder {
     graph: GraphProto,
     metadata: Vec<StringStringEntryProto>,
-    /// In front of the names of values, so that those of a subgraph differ from the outer ones.
+    /// Prefix of value names, so that those of a subgraph differ from the outer ones.
     prefix: String,
 }
 
@@ -110,18 +109,18 @@ impl GraphBuilder {
         });
     }
 
-    /// A graph to be the attribute of a node of this one; it may read this one's values.
+    /// A builder for a subgraph, which may read the values of this graph.
     pub fn subgraph(&self, name: &str) -> Self {
         Self { prefix: format!("{}{name}_", self.prefix), ..Self::new(name) }
     }
 
-    /// As the attribute `name` of a node.
+    /// The graph as the attribute `name` of a node.
     pub fn into_attribute(self, name: &str) -> AttributeProto {
         AttributeProto { name: name.into(), g: Some(self.graph), r#type: attribute_type::GRAPH, ..Default::default() }
     }
 
-    /// Takes all of another graph in, `prefix` in front of every name but those of its inputs: these are this graph's, under
-    /// the same names. Returns the new names of its outputs, in order. What the other says about itself is left behind.
+    /// Inlines another graph, with `prefix` in front of all its names except inputs: these must exist in this graph under the same names. Returns
+    /// the new names of its outputs, in order. The metadata of the other graph is dropped.
     pub fn inline(&mut self, prefix: &str, other: Self) -> Vec<String> {
         let mut other = other.graph;
         let shared: HashSet<String> = std::mem::take(&mut other.input).into_iter().map(|input| input.name).collect();
@@ -138,7 +137,7 @@ impl GraphBuilder {
         other.output.into_iter().map(|output| output.name).collect()
     }
 
-    /// Puts another graph beside this one: `prefix` stands in front of all its names, inputs, outputs and axes included.
+    /// Adds another graph beside this one, with `prefix` in front of all its names, including inputs, outputs and axes.
     pub fn beside(&mut self, prefix: &str, other: Self) {
         let mut other = other.graph;
         let (mut inputs, mut outputs) = (std::mem::take(&mut other.input), other.output.clone());
@@ -157,7 +156,7 @@ impl GraphBuilder {
         self.graph.output.append(&mut outputs);
     }
 
-    /// What the file says about itself (`metadata_props`).
+    /// Sets an entry of the file's metadata (`metadata_props`).
     pub fn metadata(&mut self, key: &str, value: String) {
         self.metadata.push(StringStringEntryProto { key: key.into(), value });
     }
@@ -180,10 +179,10 @@ impl GraphBuilder {
         let len = model.encoded_len();
         if len > i32::MAX as usize {
             return Err(Error::TooLarge {
-                what: "the ONNX file of this model".into(),
+                what: "ONNX file of the model".into(),
                 needed: format!("{} MB", len >> 20),
-                limit: "2 GB, the most a protobuf file can hold".into(),
-                hint: "Train with fewer factors or neighbours, or on a part of the items.".into(),
+                limit: "2 GB, the maximum of a protobuf file".into(),
+                hint: "Train with fewer factors or neighbours, or with fewer items.".into(),
             });
         }
         Ok(model.encode_to_vec())
@@ -204,7 +203,7 @@ impl ModelProto {
     }
 }
 
-/// Applies `rename` to the name of every value and node of a graph, of its subgraphs too.
+/// Applies `rename` to the names of all values and nodes of a graph and its subgraphs.
 fn rename_all(graph: &mut GraphProto, rename: &impl Fn(&mut String)) {
     for node in &mut graph.node {
         rename(&mut node.name);
@@ -219,12 +218,12 @@ fn rename_all(graph: &mut GraphProto, rename: &impl Fn(&mut String)) {
     graph.input.iter_mut().chain(&mut graph.output).for_each(|value| rename(&mut value.name));
 }
 
-/// Length of a message's field: tag (one byte, since all tags here are below 16), length, content.
+/// Length of a message field: tag (one byte, since all tags here are below 16), length, content.
 fn field_len(content: usize) -> usize {
     1 + encoded_len_varint(content as u64) + content
 }
 
-/// Pads so that each large initializer's bytes are aligned, given what stands before the graph in the file.
+/// Adds padding so that the bytes of each large initializer are aligned, given the length of the file before the graph.
 fn align(graph: &mut GraphProto, before_graph: usize) {
     // The graph's own length takes part in the offsets, by the size of its varint: a second or third round settles it.
     for _ in 0..4 {
@@ -249,7 +248,7 @@ fn align(graph: &mut GraphProto, before_graph: usize) {
     }
 }
 
-/// Pads the message before initializer `i`, whose bytes would begin at `start`; returns where the initializer's field begins.
+/// Pads the message before initializer `i`, whose bytes would begin at `start`. Returns the start of the initializer's field.
 fn pad_before(graph: &mut GraphProto, i: usize, offset: usize, start: usize) -> usize {
     let before = i.checked_sub(1);
     let mut shifted = offset;

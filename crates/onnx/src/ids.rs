@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use runtime::mapped::Mapped;
 
-/// Sorted ids in two flat arrays, as they lie in a model's file. Opening a table costs O(1), finding an id O(log n).
+/// Sorted ids in two flat arrays, in the format of a model's file. Opening a table costs O(1), finding an id O(log n).
 #[derive(Clone, Debug)]
 pub struct IdTable {
     /// [n + 1]: id `i` is `bytes[offsets[i]..offsets[i + 1]]`, UTF-8.
@@ -31,7 +31,7 @@ impl IdTable {
         Self { offsets: offsets.into(), bytes: bytes.into() }
     }
 
-    /// A table in mapped memory; `None` when the arrays cannot belong together.
+    /// A table in mapped memory; `None` if the arrays are inconsistent.
     pub fn from_mapped(offsets: Mapped<i64>, bytes: Bytes) -> Option<Self> {
         (offsets.first() == Some(&0) && offsets.last().copied() == i64::try_from(bytes.len()).ok())
             .then_some(Self { offsets, bytes })
@@ -45,7 +45,7 @@ impl IdTable {
         self.len() == 0
     }
 
-    /// The id of an index; `None` past the end, or where a damaged file has no text.
+    /// The id at an index; `None` past the end, or if a damaged file has invalid UTF-8 there.
     pub fn get(&self, index: u32) -> Option<&str> {
         std::str::from_utf8(self.raw(index as usize)?).ok()
     }

@@ -1,4 +1,4 @@
-//! What an ONNX file holds and whether it may be stored: read from the protobuf alone, before ONNX Runtime sees it.
+//! Inspects an ONNX file and checks whether it may be stored, from the protobuf alone, before ONNX Runtime reads it.
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,27 +9,27 @@ use crate::proto::{
 };
 use runtime::error::{Error, Result};
 
-/// Operator sets that ONNX Runtime itself implements; anything else would need a library of custom operators.
+/// Operator sets that ONNX Runtime implements; others would require custom operators.
 const KNOWN_DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 
-/// Subgraphs (If, Loop, Scan) nested deeper than this are not written by any exporter.
+/// Maximum nesting of subgraphs (If, Loop, Scan). No exporter nests deeper.
 const MAX_NESTING: usize = 32;
 
-/// An operator of com.microsoft that loads what another program has compiled.
+/// An operator of com.microsoft that loads precompiled code.
 const CONTEXT_OPERATOR: &str = "EPContext";
 
-/// No operator takes a tensor of more dimensions or elements than this.
-const MOST_DIMENSIONS: usize = 16;
-const MOST_ELEMENTS: u64 = 1 << 31;
+/// Maximum dimensions and elements of a tensor.
+const MAX_DIMENSIONS: usize = 16;
+const MAX_ELEMENTS: u64 = 1 << 31;
 
-/// Two numbers of 4 bits to a byte, eight to the 32-bit field of a tensor that is not stored raw.
-const MOST_ELEMENTS_PER_VALUE: u64 = 8;
+/// Numbers of 4 bits: two in a byte, eight in the 32-bit field of a tensor that is not stored raw.
+const MAX_ELEMENTS_PER_VALUE: u64 = 8;
 
 /// One input or output of a graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
     pub name: String,
-    /// `TensorProto.DataType`; 0 for what is no dense tensor.
+    /// `TensorProto.DataType`; 0 if it is not a dense tensor.
     pub element_type: i32,
     pub shape: Vec<Dimension>,
 }
@@ -40,7 +40,7 @@ pub enum Dimension {
     Named(String),
 }
 
-/// A graph's outside: what it takes, what it gives, what it is made of.
+/// The interface of a graph: inputs, outputs, and metadata.
 #[derive(Clone, Debug)]
 pub struct Signature {
     pub inputs: Vec<Port>,
@@ -53,19 +53,19 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// Decodes and checks `onnx`. Refuses what is no ONNX, what refers to files, and what needs custom operators.
+    /// Decodes and checks `onnx`. Rejects invalid files, references to other files, and custom operators.
     pub fn read(onnx: Bytes) -> Result<Self> {
         let model = ModelProto::decode(onnx).map_err(|e| Error::NotOnnx(e.to_string()))?;
-        let graph = model.graph.as_ref().ok_or_else(|| Error::NotOnnx("it has no graph".into()))?;
+        let graph = model.graph.as_ref().ok_or_else(|| Error::NotOnnx("graph is missing".into()))?;
         if graph.node.is_empty() || graph.output.is_empty() {
-            return Err(Error::NotOnnx("its graph has no nodes or no outputs".into()));
+            return Err(Error::NotOnnx("graph has no nodes or no outputs".into()));
         }
         let opset = model
             .opset_import
             .iter()
             .find(|o| matches!(o.domain.as_str(), "" | "ai.onnx"))
             .map(|o| o.version)
-            .ok_or_else(|| Error::NotOnnx("it names no version of the ONNX operators".into()))?;
+            .ok_or_else(|| Error::NotOnnx("opset version is missing".into()))?;
 
         let local_functions: Vec<&str> = model.functions.iter().map(|f| f.domain.as_str()).collect();
         let check = Check { local_functions };
@@ -153,27 +153,22 @@ impl Check<'_> {
     fn nodes(&self, nodes: &[NodeProto], depth: usize) -> Result<()> {
         if depth > MAX_NESTING {
             return Err(Error::RefusedOnnx {
-                reason: format!("its subgraphs are nested more than {MAX_NESTING} deep"),
-                hint: "Export the model without such nesting.".into(),
+                reason: format!("subgraphs are nested more than {MAX_NESTING} levels deep"),
+                hint: "Export the model with less nesting.".into(),
             });
         }
         for node in nodes {
             let domain = node.domain.as_str();
             if !KNOWN_DOMAINS.contains(&domain) && !self.local_functions.contains(&domain) {
                 return Err(Error::RefusedOnnx {
-                    reason: format!(
-                        "operator {} of domain \"{domain}\" needs a library of custom operators",
-                        node.op_type
-                    ),
+                    reason: format!("operator {} of domain \"{domain}\" requires custom operators", node.op_type),
                     hint: "Export the model with the standard ONNX operators only.".into(),
                 });
             }
             if node.op_type == CONTEXT_OPERATOR {
                 return Err(Error::RefusedOnnx {
-                    reason: format!(
-                        "operator {CONTEXT_OPERATOR} refers to a file that a hardware vendor's compiler wrote"
-                    ),
-                    hint: "Export the model before it is compiled.".into(),
+                    reason: format!("operator {CONTEXT_OPERATOR} refers to a file with precompiled code"),
+                    hint: "Export the model without precompiling it.".into(),
                 });
             }
             node.attribute.iter().try_for_each(|a| self.attribute(a, depth))?;
@@ -191,7 +186,7 @@ impl Check<'_> {
 fn tensor(tensor: &TensorProto) -> Result<()> {
     if tensor.data_location == EXTERNAL || !tensor.external_data.is_empty() {
         return Err(Error::RefusedOnnx {
-            reason: format!("tensor \"{}\" lies in another file", tensor.name),
+            reason: format!("tensor \"{}\" is stored in an external file", tensor.name),
             hint: "Save the model as one file: onnx.save(onnx.load(path), one_file).".into(),
         });
     }
@@ -203,20 +198,20 @@ fn tensor(tensor: &TensorProto) -> Result<()> {
         + tensor.double_data.len()
         + tensor.uint64_data.len();
     match elements(&tensor.dims) {
-        Some(n) if n <= (values as u64).saturating_mul(MOST_ELEMENTS_PER_VALUE) => Ok(()),
-        _ => Err(absurd(&format!("tensor \"{}\"", tensor.name), &tensor.dims)),
+        Some(n) if n <= (values as u64).saturating_mul(MAX_ELEMENTS_PER_VALUE) => Ok(()),
+        _ => Err(invalid_shape(&format!("tensor \"{}\"", tensor.name), &tensor.dims)),
     }
 }
 
 fn sparse(tensor: &SparseTensorProto) -> Result<()> {
     tensor.values.iter().chain(&tensor.indices).try_for_each(self::tensor)?;
     match elements(&tensor.dims) {
-        Some(n) if n <= MOST_ELEMENTS => Ok(()),
-        _ => Err(absurd("a sparse tensor", &tensor.dims)),
+        Some(n) if n <= MAX_ELEMENTS => Ok(()),
+        _ => Err(invalid_shape("sparse tensor", &tensor.dims)),
     }
 }
 
-/// The least that a tensor of this shape holds: what is not fixed counts as one.
+/// Checks the shape of an input or output; dimensions that are not fixed count as one.
 fn shape(value: &ValueInfoProto) -> Result<()> {
     let port = port(value);
     let fixed: Vec<i64> =
@@ -224,23 +219,23 @@ fn shape(value: &ValueInfoProto) -> Result<()> {
     // Some exporters write -1 for a dimension of any length.
     let known: Vec<i64> = fixed.iter().copied().filter(|&n| n != -1).collect();
     match elements(&known) {
-        Some(n) if n <= MOST_ELEMENTS && port.shape.len() <= MOST_DIMENSIONS => Ok(()),
-        _ => Err(absurd(&format!("\"{}\"", port.name), &fixed)),
+        Some(n) if n <= MAX_ELEMENTS && port.shape.len() <= MAX_DIMENSIONS => Ok(()),
+        _ => Err(invalid_shape(&format!("\"{}\"", port.name), &fixed)),
     }
 }
 
-/// Number of elements of a tensor; `None` for no shape that a tensor can have.
+/// The number of elements of a tensor; `None` for an invalid shape.
 fn elements(dims: &[i64]) -> Option<u64> {
-    if dims.len() > MOST_DIMENSIONS {
+    if dims.len() > MAX_DIMENSIONS {
         return None;
     }
     dims.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))
 }
 
-fn absurd(what: &str, dims: &[i64]) -> Error {
-    let shown: Vec<String> = dims.iter().take(MOST_DIMENSIONS).map(i64::to_string).collect();
+fn invalid_shape(what: &str, dims: &[i64]) -> Error {
+    let shown: Vec<String> = dims.iter().take(MAX_DIMENSIONS).map(i64::to_string).collect();
     Error::RefusedOnnx {
-        reason: format!("{what} has the absurd shape [{}]", shown.join(",")),
-        hint: "The file is damaged or was not made by an exporter: export the model anew.".into(),
+        reason: format!("{what} has invalid shape [{}]", shown.join(",")),
+        hint: "The file may be corrupted. Export the model again.".into(),
     }
 }

@@ -1,4 +1,4 @@
-//! A model's files: the ONNX graph, written, checked, prepared and run, and the data file beside it.
+//! Model files: writing, checking, preparing and running ONNX graphs, and the data file beside them.
 
 pub mod cache_folders;
 pub mod environment;

@@ -1,12 +1,12 @@
-//! A graph optimised once for this processor, its weights laid out as the kernels want them, in files that every process
-//! maps: loading it takes a quarter of the time, and the weights take no private memory.
+//! Prepared graphs: optimised once for this processor, with weights in the layout of the kernels, in files that all processes map. Loading one
+//! takes a quarter of the time, and its weights take no private memory.
 //!
-//! ONNX Runtime writes both: the optimised graph, and beside it one file of weights, prepacked ones included. What it
-//! writes holds for its own version and this processor only, so the folder's name has both.
+//! ONNX Runtime writes the optimised graph and one file of weights, including prepacked ones. They are valid only for its version and this
+//! processor, so the folder's name contains both.
 //!
-//! It does so in a process of its own (`prepare/`), which also tries the graph out: a graph that ONNX Runtime crashes on,
-//! or that asks for more memory than the machine has, ends that process and not the caller's. On CUDA the graph runs as it was given;
-//! before that it has run there in a process of its own too ([`try_on_cuda`]).
+//! This is done in a separate process (`prepare/`), which also runs the graph on trial inputs: a graph that crashes ONNX Runtime or needs more
+//! memory than the machine has ends that process, not the caller's. On CUDA the original graph is used, after a trial run in a separate process
+//! ([`try_on_cuda`]).
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,39 +20,39 @@ use runtime::progress::Progress;
 use runtime::sealed;
 use runtime::sealed::failed;
 
-/// What the names of folders with a prepared graph begin with.
+/// Prefix of the names of folders with a prepared graph.
 const PREFIX: &str = "prepared-";
 
-/// Names that `prepare/` gives its files.
+/// Names of the files that `prepare/` writes.
 const GRAPH: &str = "model.onnx";
 
-/// What a graph may take in memory and on disk while it is prepared, beside a multiple of its own size.
+/// Memory and disk space that preparing a graph may take, in addition to a multiple of its size.
 const FREE_BYTES: u64 = 1 << 30;
 const BYTES_PER_BYTE: u64 = 8;
 
-/// Beside the graph that CUDA was tried with, empty.
+/// An empty file that records a successful trial run on CUDA.
 const TRIED: &str = "tried";
-/// The status of `prepare/` that says that CUDA does not work here.
+/// Exit status of `prepare/` if CUDA is not available.
 const NO_CUDA: i32 = 2;
-/// What CUDA finds its libraries and devices by.
+/// Environment variables that CUDA uses to find its libraries and devices.
 const CUDA_VARIABLES: [&str; 5] = ["LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_PATH", "PATH"];
 
-const LONGEST_WAIT: Duration = Duration::from_millis(5);
+const MAX_WAIT: Duration = Duration::from_millis(5);
 
-/// Where the preparing program and the library that it loads are.
+/// Paths of the program that prepares graphs, and of the library that it loads.
 pub struct Tools<'a> {
     pub preparer: &'a Path,
     pub library: &'a Path,
 }
 
-/// The folder with the graph prepared from `source`, beside which it is kept.
+/// The folder with the graph prepared from `source`. It is stored beside `source`.
 pub fn folder(model: &str, source: &Path, tools: &Tools, progress: &dyn Progress) -> Result<PathBuf> {
     let folder = source.with_file_name(key(tools.library));
     sealed::ensure(&folder, None, progress, |aside| prepare(model, source, aside, tools, progress))?;
     Ok(folder)
 }
 
-/// The prepared graph in a prepared folder.
+/// The path of the graph in a folder of [`folder`].
 pub fn graph(folder: &Path) -> PathBuf {
     folder.join(GRAPH)
 }
@@ -74,8 +74,8 @@ fn prepare(model: &str, source: &Path, target: &Path, tools: &Tools, progress: &
     }
 }
 
-/// Has `source` run on the CUDA device `device` in a process of its own, unless that has been done before. `Error::CudaMissing`
-/// where CUDA does not work here; `Error::RefusedOnnx` for a graph that crashes ONNX Runtime there.
+/// Runs `source` on the CUDA device `device` in a separate process, unless that has been done before. `Error::CudaMissing` if CUDA is not
+/// available; `Error::RefusedOnnx` if the graph crashes ONNX Runtime.
 pub fn try_on_cuda(model: &str, source: &Path, device: i32, tools: &Tools, progress: &dyn Progress) -> Result<()> {
     let folder = source.with_file_name(format!("{}-cuda{device}", key(tools.library)));
     sealed::ensure(&folder, None, progress, |aside| {
@@ -98,7 +98,7 @@ pub fn try_on_cuda(model: &str, source: &Path, device: i32, tools: &Tools, progr
 
 enum Outcome {
     Prepared,
-    /// By this signal.
+    /// The signal that ended the process.
     Crashed(i32),
 }
 
@@ -127,17 +127,17 @@ fn try_prepare(
     }
 }
 
-/// What the end of the process by a signal says of the graph; `place` is where it ran.
+/// The error for a process that was ended by a signal. `place` is where the graph ran.
 fn ended(model: &str, signal: i32, place: &str) -> Error {
     match signal {
         libc::SIGXCPU => Error::RefusedOnnx {
-            reason: format!("it was tried out{place} and did not come to an end"),
-            hint: "Look for a loop that never ends.".into(),
+            reason: format!("trial run{place} did not finish"),
+            hint: "Check the model for an endless loop.".into(),
         },
-        libc::SIGKILL => Error::Resources(format!("preparing model \"{model}\"{place} was killed")),
+        libc::SIGKILL => Error::Resources(format!("process preparing model \"{model}\"{place} was killed")),
         signal => Error::RefusedOnnx {
-            reason: format!("ONNX Runtime crashes on it{place} (signal {signal})"),
-            hint: "Check the file with onnx.checker and onnxruntime, then export it anew.".into(),
+            reason: format!("ONNX Runtime crashed{place} (signal {signal})"),
+            hint: "Check the file with onnx.checker and onnxruntime, and export it again.".into(),
         },
     }
 }
@@ -146,12 +146,12 @@ fn size(source: &Path) -> Result<u64> {
     Ok(fs::metadata(source).map_err(failed("read", source))?.len())
 }
 
-/// Bytes that the process may take.
+/// Bytes of memory that the process may use.
 fn limit(source: &Path) -> Result<u64> {
     Ok(FREE_BYTES.saturating_add(size(source)?.saturating_mul(BYTES_PER_BYTE)))
 }
 
-/// The program with its first two arguments. It works in `target`.
+/// The program with its first two arguments. Its working directory is `target`.
 fn command(source: &Path, target: &Path, tools: &Tools) -> Command {
     let mut command = Command::new(tools.preparer);
     command
@@ -165,7 +165,8 @@ fn command(source: &Path, target: &Path, tools: &Tools) -> Command {
     command
 }
 
-/// Runs the program to its end; kills it when the caller is to stop. Gives what it said, which it writes to a file in `target` for a while.
+/// Runs the program to its end, or kills it on a cancel request. Returns its exit status and its messages, which go through a temporary file in
+/// `target`.
 fn wait(command: &mut Command, target: &Path, progress: &dyn Progress, program: &Path) -> Result<(ExitStatus, String)> {
     struct Killed(Child);
     impl Drop for Killed {
@@ -184,7 +185,7 @@ fn wait(command: &mut Command, target: &Path, progress: &dyn Progress, program: 
             break status;
         }
         progress.check()?;
-        std::thread::sleep((started.elapsed() / 16).clamp(Duration::from_micros(200), LONGEST_WAIT));
+        std::thread::sleep((started.elapsed() / 16).clamp(Duration::from_micros(200), MAX_WAIT));
     };
     progress.check()?;
     let reason = String::from_utf8_lossy(&fs::read(&said).map_err(failed("read", &said))?).trim().to_owned();
@@ -201,7 +202,7 @@ fn free_space(folder: &Path) -> Option<u64> {
     }
 }
 
-/// Whether a folder of this name holds a prepared graph.
+/// Whether this is the name of a folder with a prepared graph.
 pub fn is_prepared(name: &str) -> bool {
     name.starts_with(PREFIX) && !name.contains('.')
 }

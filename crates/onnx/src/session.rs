@@ -1,7 +1,6 @@
 //! Running graphs: ONNX Runtime's sessions and execution providers.
 //!
-//! Loading and running happen on a thread of their own, which the calling thread watches, so that both can be cancelled at
-//! any moment.
+//! Loading and running happen on a separate thread while the calling thread waits, so that both can be cancelled at any time.
 
 use std::borrow::Cow;
 use std::fs;
@@ -27,14 +26,14 @@ use runtime::sealed;
 /// Where graphs should run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// On CUDA where that works, else on the CPU.
+    /// On CUDA if available, otherwise on the CPU.
     Auto,
     Cpu,
-    /// On CUDA or not at all.
+    /// On CUDA only.
     Cuda,
 }
 
-/// Where a session does run.
+/// Where a session runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
     Cpu,
@@ -57,48 +56,48 @@ pub struct SessionOptions {
     pub preparer: PathBuf,
     pub execution: Execution,
     pub device_id: i32,
-    /// Bytes that a session may take on the CUDA device.
+    /// Bytes that a session may use on the CUDA device.
     pub gpu_memory_limit: Option<usize>,
-    /// Threads of one run on the CPU.
+    /// Number of threads for a run on the CPU.
     pub threads: usize,
 }
 
-/// What loading a graph takes beside its files, at least.
+/// Minimum memory for loading a graph, in addition to its files.
 const NEEDED_TO_LOAD: usize = 32 << 20;
 
-/// What becomes of the memory that a run took.
+/// What to do with the memory of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunMemory {
-    /// The next run takes it.
+    /// Keep it for the next run.
     Keep,
-    /// It goes back to the system, which costs some milliseconds for each 100 MB.
+    /// Return it to the system, which costs some milliseconds for each 100 MB.
     GiveBack,
 }
 
-/// A graph made ready to run.
+/// A loaded graph.
 pub struct Session {
     inner: ort::session::Session,
-    /// The model's.
+    /// The name of the model.
     pub name: String,
     pub provider: Provider,
-    /// Of the graph and its weights.
+    /// The size of the graph and its weights.
     pub bytes: u64,
-    /// Why CUDA is not in use although `Execution::Auto` looked for it.
+    /// Why `Execution::Auto` does not use CUDA.
     pub not_on_cuda: Option<NotOnCuda>,
 }
 
-/// Why a graph runs on the CPU after all.
+/// Why a graph runs on the CPU instead of CUDA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotOnCuda {
-    /// CUDA does not work here, for no graph.
+    /// CUDA is not available.
     Missing(String),
-    /// This graph does not work on it.
+    /// This graph does not run on CUDA.
     Refused(String),
 }
 
 impl Session {
-    /// Loads the graph in the file `source`. `name` is the model's, for messages. What is prepared of it for this
-    /// processor is kept beside it; nothing is loaded here that was not tried out while it was prepared.
+    /// Loads the graph in the file `source`. `name` is the name of the model, for messages. The graph prepared for this processor is stored beside
+    /// `source`. Only graphs that ran in a trial in a separate process are loaded.
     pub fn load(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
         let tools = prepared::Tools { preparer: &options.preparer, library: &options.environment.library };
         environment::prepare(&options.environment)?;
@@ -134,7 +133,7 @@ impl Session {
         Ok(Self { inner, name: name.to_owned(), provider, bytes, not_on_cuda })
     }
 
-    /// Runs the graph on `inputs` and gives the outputs named in `wanted`, in that order.
+    /// Runs the graph on `inputs` and returns the outputs in `wanted`, in that order.
     pub fn run(
         &mut self,
         inputs: Vec<(&str, Tensor)>,
@@ -169,7 +168,7 @@ impl Session {
                     .iter()
                     .map(|&output| {
                         let value =
-                            outputs.get(output).ok_or_else(|| failed(format!("it gave no output \"{output}\"")))?;
+                            outputs.get(output).ok_or_else(|| failed(format!("output \"{output}\" is missing")))?;
                         tensor(value).map_err(failed)
                     })
                     .collect()
@@ -178,12 +177,12 @@ impl Session {
     }
 }
 
-/// Makes sessions, one after the other, until one is right or the caller cancels.
+/// Creates sessions until one works or the caller cancels.
 struct Loader<'a> {
     name: &'a str,
     options: &'a SessionOptions,
     canceled: AtomicBool,
-    /// Of the load that is under way.
+    /// The handle of the current load.
     canceler: Mutex<Option<LoadCanceler>>,
 }
 
@@ -198,7 +197,7 @@ impl Loader<'_> {
         }
     }
 
-    /// From the prepared graph.
+    /// Loads the prepared graph.
     fn cpu(&self, prepared: &Path) -> Result<ort::session::Session> {
         let failed = |e: ort::Error| self.failed(e.to_string());
         let builder =
@@ -210,7 +209,7 @@ impl Loader<'_> {
         Error::ModelRun { model: self.name.to_owned(), reason }
     }
 
-    /// Whether this build of ONNX Runtime has CUDA at all: one for the CPU alone misses nothing.
+    /// Whether this build of ONNX Runtime includes CUDA. A CPU-only build is not reported as missing CUDA.
     fn knows_cuda(&self) -> Result<bool> {
         environment(&self.options.environment)?;
         Ok(CUDA::is_available().unwrap_or(true))
@@ -249,7 +248,7 @@ impl Loader<'_> {
             *guard = Some(canceler);
         }
         if self.canceled.load(Ordering::SeqCst) {
-            return Err(ort::Error::new("the load was canceled"));
+            return Err(ort::Error::new("loading was canceled"));
         }
         builder.commit_from_file(path)
     }
@@ -283,7 +282,7 @@ fn value(tensor: Tensor) -> ort::Result<SessionInputValue<'static>> {
 
 fn tensor(value: &DynValue) -> std::result::Result<Tensor, String> {
     let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
-        return Err("it gave an output that is no tensor".into());
+        return Err("an output is not a tensor".into());
     };
     let shape: Vec<usize> = shape.iter().map(|&d| d.max(0) as usize).collect();
     let said = |e: ort::Error| e.to_string();
@@ -294,7 +293,7 @@ fn tensor(value: &DynValue) -> std::result::Result<Tensor, String> {
         TensorElementType::Int64 => Values::I64(value.try_extract_tensor::<i64>().map_err(said)?.1.to_vec()),
         TensorElementType::Bool => Values::Bool(value.try_extract_tensor::<bool>().map_err(said)?.1.to_vec()),
         TensorElementType::String => Values::Text(value.try_extract_strings().map_err(said)?.1),
-        other => return Err(format!("it gave an output of type {other:?}, which cannot be shown")),
+        other => return Err(format!("output type {other:?} is not supported")),
     };
     Ok(Tensor { shape, values })
 }

@@ -1,4 +1,4 @@
-//! The two files of a model: writing the data file, and reading tensors of both in place.
+//! The two files of a model: writes the data file, and reads tensors of both in place.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use runtime::memory;
 /// An element type of both formats.
 pub trait Element: Pod + Send + Sync + 'static {
     const DTYPE: Dtype;
-    /// `TensorProto.DataType`; 0 where graphs of this engine have none.
+    /// `TensorProto.DataType`; 0 if graphs of this engine do not use it.
     const ONNX: i32 = 0;
 }
 impl Element for f64 {
@@ -59,7 +59,7 @@ struct Tensor {
     bytes: Bytes,
 }
 
-/// Values whose bytes a tensor owns.
+/// Owned values of a tensor.
 struct Owned<T>(Vec<T>);
 
 impl<T: Pod> AsRef<[u8]> for Owned<T> {
@@ -73,7 +73,7 @@ impl DataWriter {
         self.owned(name, shape, values.as_ref().to_vec());
     }
 
-    /// The same without a copy, for what is large.
+    /// [`tensor`](Self::tensor) without a copy, for large tensors.
     pub fn owned<T: Element>(&mut self, name: &str, shape: &[usize], values: Vec<T>) {
         let bytes = Bytes::from_owner(Owned(values));
         self.0.push((name.into(), Tensor { dtype: T::DTYPE, shape: shape.to_vec(), bytes }));
@@ -91,12 +91,12 @@ impl DataWriter {
         self.owned(&format!("{name}.weights"), &[matrix.values.len()], matrix.values);
     }
 
-    /// Takes the tensors of another model's file in, `prefix` in front of their names: [`Files::under`] reads them.
+    /// Adds the tensors of another model's file, with `prefix` in front of their names. [`Files::under`] reads them.
     pub fn inline(&mut self, prefix: &str, other: Self) {
         self.0.extend(other.0.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
     }
 
-    /// The bytes of the file. Each tensor is let go once it is written, so that what is large is hardly ever held twice.
+    /// The bytes of the file. Each tensor is freed once it is written, to limit peak memory.
     pub fn finish(mut self) -> Result<Vec<u8>> {
         // The widest elements first: then every tensor is aligned, as the header is.
         self.0.sort_by(|(a, x), (b, y)| y.dtype.bitsize().cmp(&x.dtype.bitsize()).then(a.cmp(b)));
@@ -121,7 +121,7 @@ impl DataWriter {
     }
 }
 
-/// An opened model's tensors. Sizes and types are checked here, values where they are used.
+/// The tensors of an opened model. Sizes and types are checked here, values where they are used.
 pub struct Files<'a> {
     /// For messages.
     pub model: &'a str,
@@ -129,16 +129,16 @@ pub struct Files<'a> {
     tensors: Rc<SafeTensors<'a>>,
     graph: Rc<HashMap<String, (Vec<usize>, i32, Bytes)>>,
     metadata: Rc<HashMap<String, String>>,
-    /// In front of every tensor's name, in both files.
+    /// Prefix of tensor names in both files.
     prefix: String,
 }
 
 impl<'a> Files<'a> {
-    /// `data` is given twice since the tensors' places borrow from it.
+    /// The tensors' positions borrow from `data`.
     pub fn open(model: &'a str, onnx: Bytes, data: &'a Bytes) -> Result<Self> {
         let damaged = |reason: String| Error::DamagedModel { model: model.into(), reason };
-        let proto = ModelProto::decode(onnx).map_err(|e| damaged(format!("the graph cannot be read: {e}")))?;
-        let tensors = SafeTensors::deserialize(data).map_err(|e| damaged(format!("the data cannot be read: {e}")))?;
+        let proto = ModelProto::decode(onnx).map_err(|e| damaged(format!("invalid graph: {e}")))?;
+        let tensors = SafeTensors::deserialize(data).map_err(|e| damaged(format!("invalid data file: {e}")))?;
         let graph = proto.graph.unwrap_or_default().initializer.into_iter().filter_map(|t| {
             let shape: Option<Vec<usize>> = t.dims.iter().map(|&n| usize::try_from(n).ok()).collect();
             Some((t.name, (shape?, t.data_type, t.raw_data)))
@@ -154,7 +154,7 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// The same files as a model sees them whose tensors were all named with `prefix` in front.
+    /// The same files for an inlined model whose tensor names begin with `prefix`.
     pub fn under(&self, prefix: &str) -> Self {
         Self {
             model: self.model,
@@ -172,14 +172,17 @@ impl<'a> Files<'a> {
 
     /// An entry of the graph's `metadata_props`.
     pub fn metadata(&self, key: &str) -> Result<&str> {
-        self.metadata.get(key).map(String::as_str).ok_or_else(|| self.damaged(format!("its graph has no {key}")))
+        self.metadata
+            .get(key)
+            .map(String::as_str)
+            .ok_or_else(|| self.damaged(format!("{key} is missing from the graph")))
     }
 
     /// An initializer of the graph: its shape, of `N` axes, and its values.
     pub fn initializer<T: Element, const N: usize>(&self, name: &str) -> Result<([usize; N], Mapped<T>)> {
         let name = &format!("{}{name}", self.prefix);
         let (shape, element, bytes) =
-            self.graph.get(name).ok_or_else(|| self.damaged(format!("its graph has no {name}")))?;
+            self.graph.get(name).ok_or_else(|| self.damaged(format!("{name} is missing from the graph")))?;
         if *element != T::ONNX {
             return Err(self.damaged(format!("{name} has element type {element}")));
         }
@@ -193,7 +196,8 @@ impl<'a> Files<'a> {
     /// A tensor of the data file.
     pub fn tensor<T: Element, const N: usize>(&self, name: &str) -> Result<([usize; N], Mapped<T>)> {
         let name = &format!("{}{name}", self.prefix);
-        let view = self.tensors.tensor(name).map_err(|_| self.damaged(format!("its data has no {name}")))?;
+        let view =
+            self.tensors.tensor(name).map_err(|_| self.damaged(format!("{name} is missing from the data file")))?;
         if view.dtype() != T::DTYPE {
             return Err(self.damaged(format!("{name} has element type {:?}", view.dtype())));
         }
@@ -212,7 +216,7 @@ impl<'a> Files<'a> {
         let size = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         match (axes, Mapped::<T>::new(bytes)) {
             (Some(axes), Some(values)) if size == Some(values.len()) => Ok((axes, values)),
-            _ => Err(self.damaged(format!("{name} has shape {shape:?}, which its bytes do not fill"))),
+            _ => Err(self.damaged(format!("shape {shape:?} of {name} does not match its size"))),
         }
     }
 
@@ -221,7 +225,7 @@ impl<'a> Files<'a> {
         let view = format!("{name}.bytes");
         let ([_], bytes) = self.tensor::<u8, 1>(&view)?;
         let bytes = if bytes.is_empty() { Bytes::new() } else { self.data.slice_ref(&bytes) };
-        IdTable::from_mapped(offsets, bytes).ok_or_else(|| self.damaged(format!("{name} contradicts itself")))
+        IdTable::from_mapped(offsets, bytes).ok_or_else(|| self.damaged(format!("{name} is inconsistent")))
     }
 
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<MappedCsr> {
@@ -229,7 +233,7 @@ impl<'a> Files<'a> {
         let ([entries], indices) = self.tensor(&format!("{name}.items"))?;
         let ([weights], values) = self.tensor(&format!("{name}.weights"))?;
         if length != rows + 1 || entries != weights || indptr.last() != Some(&(entries as u64)) {
-            return Err(self.damaged(format!("{name} contradicts itself")));
+            return Err(self.damaged(format!("{name} is inconsistent")));
         }
         Ok(MappedCsr { indptr, indices, values, columns })
     }

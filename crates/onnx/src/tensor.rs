@@ -1,12 +1,12 @@
-//! Dense tensors as they go into a graph and come out of it, and their form in JSON (nested arrays).
+//! Dense tensors, the inputs and outputs of a graph, and their JSON form (nested arrays).
 
 use serde_json::Value;
 
 use crate::proto::data_type;
 use runtime::error::{Error, Result};
 
-/// Values of a tensor in JSON, at most: they are read and written without a look for a cancel request, in some tenths of a second.
-pub const MOST_JSON_VALUES: usize = 1 << 21;
+/// Maximum number of values of a tensor in JSON. They are read and written without a check for cancel requests, in some tenths of a second.
+pub const MAX_JSON_VALUES: usize = 1 << 21;
 
 /// Values in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,8 +67,8 @@ impl Tensor {
         Self { shape: shape.into(), values: Values::I32(values) }
     }
 
-    /// Nested JSON arrays of one depth and equal lengths become a tensor of the ONNX element type `element_type`
-    /// (`TensorProto.DataType`). A bare number is a tensor without dimensions. The error says what is wrong.
+    /// Converts nested JSON arrays of one depth and equal lengths to a tensor of the ONNX element type `element_type`
+    /// (`TensorProto.DataType`). A single number is a tensor without dimensions. The error completes "input x …".
     pub fn from_json(value: &Value, element_type: i32) -> std::result::Result<Self, String> {
         let mut shape = Vec::new();
         let mut level = value;
@@ -79,15 +79,15 @@ impl Tensor {
                 None => break,
             }
         }
-        // No more than this many are there: an array that has fewer somewhere is refused below.
+        // An upper bound: arrays of different lengths are rejected below.
         let values = shape.iter().fold(1usize, |values, &n| values.saturating_mul(n));
-        if values > MOST_JSON_VALUES {
-            return Err(format!("has {values} values where {MOST_JSON_VALUES} are the most"));
+        if values > MAX_JSON_VALUES {
+            return Err(format!("has {values} values, but at most {MAX_JSON_VALUES} are allowed"));
         }
         let mut leaves = Vec::new();
         collect_leaves(value, &shape, &mut leaves)?;
-        let number = |v: &Value| v.as_f64().ok_or_else(|| format!("holds {v}, which is no number"));
-        let integer = |v: &Value| v.as_i64().ok_or_else(|| format!("holds {v}, which is no 64-bit integer"));
+        let number = |v: &Value| v.as_f64().ok_or_else(|| format!("contains {v}, which is not a number"));
+        let integer = |v: &Value| v.as_i64().ok_or_else(|| format!("contains {v}, which is not a 64-bit integer"));
         let values = match element_type {
             data_type::FLOAT => Values::F32(
                 leaves.into_iter().map(|v| number(v).map(|x| x as f32)).collect::<std::result::Result<_, _>>()?,
@@ -95,21 +95,26 @@ impl Tensor {
             data_type::DOUBLE => Values::F64(leaves.into_iter().map(number).collect::<std::result::Result<_, _>>()?),
             data_type::INT64 => Values::I64(leaves.into_iter().map(integer).collect::<std::result::Result<_, _>>()?),
             data_type::INT32 => {
-                let narrow =
-                    |v: &Value| integer(v)?.try_into().map_err(|_| format!("holds {v}, which does not fit 32 bits"));
+                let narrow = |v: &Value| {
+                    integer(v)?
+                        .try_into()
+                        .map_err(|_| format!("contains {v}, which is out of range for a 32-bit integer"))
+                };
                 Values::I32(leaves.into_iter().map(narrow).collect::<std::result::Result<_, _>>()?)
             }
             data_type::BOOL => {
-                let boolean =
-                    |v: &Value| v.as_bool().ok_or_else(|| format!("holds {v}, which is neither true nor false"));
+                let boolean = |v: &Value| v.as_bool().ok_or_else(|| format!("contains {v}, which is not a boolean"));
                 Values::Bool(leaves.into_iter().map(boolean).collect::<std::result::Result<_, _>>()?)
             }
             data_type::STRING => {
-                let text =
-                    |v: &Value| v.as_str().map(str::to_owned).ok_or_else(|| format!("holds {v}, which is no string"));
+                let text = |v: &Value| {
+                    v.as_str().map(str::to_owned).ok_or_else(|| format!("contains {v}, which is not a string"))
+                };
                 Values::Text(leaves.into_iter().map(text).collect::<std::result::Result<_, _>>()?)
             }
-            other => return Err(format!("has an element type ({}) that JSON cannot give", super::type_name(other))),
+            other => {
+                return Err(format!("has element type {}, which cannot be read from JSON", super::type_name(other)));
+            }
         };
         Ok(Self { shape, values })
     }
@@ -133,7 +138,7 @@ impl Tensor {
         let shape = self.shape;
         match self.values {
             Values::F32(values) if shape.len() == 2 && shape[0] == rows => Ok((values, shape[1])),
-            _ => Err(Error::Internal(format!("the model gave a tensor of shape {shape:?} for {rows} rows"))),
+            _ => Err(Error::Internal(format!("model returned a tensor of shape {shape:?} for {rows} rows"))),
         }
     }
 }
@@ -180,7 +185,7 @@ mod tests {
         let large = |rows: usize| serde_json::Value::from(vec![row.clone(); rows]);
         assert!(Tensor::from_json(&large(1 << 10), data_type::INT64).is_ok());
         let error = Tensor::from_json(&large((1 << 10) + 1), data_type::INT64).unwrap_err();
-        assert_eq!(error, "has 2099200 values where 2097152 are the most");
+        assert_eq!(error, "has 2099200 values, but at most 2097152 are allowed");
     }
 
     #[test]

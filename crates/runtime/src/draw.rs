@@ -1,4 +1,4 @@
-//! Random numbers that depend on a seed and a place alone, never on which thread asks, or how many.
+//! Random numbers that depend on a seed and an index only, not on threads.
 
 /// SplitMix64's finaliser (Steele, Lea, Flood 2014): 64 well mixed bits.
 pub fn mix(x: u64) -> u64 {
@@ -8,12 +8,12 @@ pub fn mix(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A number from −1 to 1, from the seed and its place alone.
+/// A number from −1 to 1, from the seed and the index only.
 pub fn uniform(seed: u64, place: u64) -> f32 {
     (mix(seed ^ mix(place)) >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
 
-/// A standard normal number, from the seed and its place alone (Box and Muller 1958).
+/// A standard normal number, from the seed and the index only (Box and Muller 1958).
 pub fn normal(seed: u64, place: u64) -> f32 {
     let bits = mix(seed ^ mix(place));
     // Both above 0, of 32 bits each.
@@ -22,7 +22,7 @@ pub fn normal(seed: u64, place: u64) -> f32 {
     ((-2.0 * radius).sqrt() * angle.cos()) as f32
 }
 
-/// A number below `n`, from the seed and its place alone.
+/// A number below `n`, from the seed and the index only.
 pub fn below(seed: u64, place: u64, n: usize) -> usize {
     ((u128::from(mix(seed ^ mix(place))) * n as u128) >> 64) as usize
 }

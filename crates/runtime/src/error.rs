@@ -1,27 +1,30 @@
-//! Every cause a user can meet: its message, its SQLSTATE, its hint.
+//! Every error that a user can meet: its message, its SQLSTATE and its hint.
 
+use std::fmt::Display;
 use std::io::ErrorKind;
 
-/// One variant for each cause. Messages are in lower case and name the thing; hints say what to do.
+/// One variant for each cause. Messages follow PostgreSQL's style: lower case, no full stop, names in double quotes. Hints are whole
+/// sentences that say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller asked to stop. Never shown: the layer that talks to PostgreSQL raises PostgreSQL's own error instead.
+    /// The caller asked to stop. Never shown: `pg::errors` raises PostgreSQL's own error instead.
     #[error("canceled")]
     Canceled,
 
+    /// An invalid value of an argument, option or setting. See [`argument`](Error::argument).
     #[error("invalid value for {name}: {value}")]
     InvalidArgument { name: String, value: String, hint: String },
 
-    /// An argument or data that cannot be used, for a reason that is not its value alone.
+    /// Other arguments or data that cannot be used. See [`invalid`](Error::invalid).
     #[error("{message}")]
     Invalid { message: String, hint: String },
 
-    /// Something held across other SQL is no longer what it was.
-    #[error("{0} changed while it was read")]
+    /// A type or a row type changed between two reads.
+    #[error("{0} changed while it was being read")]
     Changed(String),
 
-    /// Of the argument that is named.
-    #[error("the cursor that reads {0} was closed")]
+    /// The cursor on the query of this argument.
+    #[error("cursor for argument \"{0}\" was closed")]
     CursorClosed(&'static str),
 
     #[error("unknown option \"{option}\" of {of}")]
@@ -39,22 +42,23 @@ pub enum Error {
     #[error("column \"{column}\" is null in row {row} of the source")]
     NullColumn { column: String, row: usize },
 
-    #[error("column \"{column}\" is infinity in {}", row.map_or("a row of the source".into(), |row| format!("row {row} of the source")))]
+    #[error("column \"{column}\" is infinite in {}", row.map_or("a row of the source".into(), |row| format!("row {row} of the source")))]
     InfiniteTime { column: &'static str, row: Option<usize> },
 
     #[error("{0} is out of range")]
     OutOfRange(&'static str),
 
-    #[error("the weight of user \"{user}\" and item \"{item}\" is {weight}")]
+    #[error("invalid weight for user \"{user}\" and item \"{item}\": {weight}")]
     InvalidWeight { user: String, item: String, weight: f64 },
 
+    /// The rows that are missing, as in "with a weight above 0"; empty for any row.
     #[error("the source has no rows{}", if .0.is_empty() { String::new() } else { format!(" {}", .0) })]
     EmptySource(String),
 
     #[error("model \"{0}\" does not exist")]
     UnknownModel(String),
 
-    #[error("model \"{0}\" was dropped, or made anew, while the call worked on it")]
+    #[error("model \"{0}\" was dropped or replaced concurrently")]
     ModelGone(String),
 
     #[error("model \"{name}\" has no version {version}")]
@@ -63,38 +67,39 @@ pub enum Error {
     #[error("permission denied for model \"{0}\"")]
     ModelPermission(String),
 
-    #[error("permission denied for model \"{0}\": it is granted for serving alone")]
+    #[error("permission denied for model \"{0}\": privilege \"read\" is required")]
     ReadPermission(String),
 
-    /// Of a model whose name is not for the caller.
-    #[error("permission denied for the model with id {0}")]
+    /// The name is left out: the caller may not see it.
+    #[error("permission denied for model with id {0}")]
     UnnamedModelPermission(String),
 
-    #[error("the model with id {0} was dropped")]
+    #[error("model with id {0} was dropped")]
     DroppedModel(String),
 
-    #[error("only the owner of model \"{0}\" may do this")]
+    #[error("must be owner of model \"{0}\"")]
     NotModelOwner(String),
 
-    #[error("only its owner{} adds versions to model \"{name}\"", if owner.is_empty() { String::new() } else { format!(" \"{owner}\"") })]
+    /// The name belongs to another role. `owner` is empty if that role no longer exists.
+    #[error("only {} can add versions to model \"{name}\"", if owner.is_empty() { "its owner".into() } else { format!("role \"{owner}\"") })]
     AnothersName { name: String, owner: String },
 
-    #[error("only the owner of model \"{model}\" may give {argument} as a condition on its items query")]
+    #[error("must be owner of model \"{model}\" to use a condition on its items query as \"{argument}\"")]
     ForeignQuery { model: String, argument: &'static str },
 
-    #[error("model \"{name}\" is a model for {task}, not for {wanted}")]
+    #[error("model \"{name}\" is for {task}, not for {wanted}")]
     WrongTask { name: String, task: String, wanted: String },
 
-    #[error("this is no ONNX model: {0}")]
+    #[error("invalid ONNX model: {0}")]
     NotOnnx(String),
 
-    #[error("this ONNX model cannot be used: {reason}")]
+    #[error("cannot use ONNX model: {reason}")]
     RefusedOnnx { reason: String, hint: String },
 
-    #[error("this is no tokenizer: {0}")]
+    #[error("invalid tokenizer: {0}")]
     NotTokenizer(String),
 
-    #[error("the image cannot be read: {0}")]
+    #[error("could not read image: {0}")]
     NotImage(String),
 
     #[error("input \"{input}\" of model \"{model}\" {problem}")]
@@ -103,41 +108,41 @@ pub enum Error {
     #[error("model \"{model}\" failed: {reason}")]
     ModelRun { model: String, reason: String },
 
-    #[error("vectors of {left} and of {right} dimensions cannot be combined")]
+    #[error("different vector dimensions {left} and {right}")]
     Dimensions { left: usize, right: usize },
 
-    #[error("{what} needs {needed}, and the limit is {limit}")]
+    #[error("{what} needs {needed}, but the limit is {limit}")]
     TooLarge { what: String, needed: String, limit: String, hint: String },
 
     #[error("{algorithm} has no {what}")]
     Unsupported { algorithm: &'static str, what: &'static str, hint: String },
 
-    #[error("the stored model \"{model}\" is damaged: {reason}")]
+    #[error("stored model \"{model}\" is corrupted: {reason}")]
     DamagedModel { model: String, reason: String },
 
-    #[error("pg_reco's library is version {library} and its SQL objects are version {objects}")]
+    #[error("pg_reco's library is version {library}, but its SQL objects are version {objects}")]
     VersionMismatch { library: &'static str, objects: String },
 
-    /// Files do not hold what was recorded of them; the layer that knows the model's name says it.
+    /// Files differ from their recorded hashes. The caller knows the model and turns it into [`Error::DamagedModel`].
     #[error("{0}")]
     Damaged(String),
 
-    #[error("ONNX Runtime cannot be loaded from \"{path}\": {reason}")]
+    #[error("could not load ONNX Runtime from \"{path}\": {reason}")]
     RuntimeMissing { path: String, reason: String },
 
-    #[error("{0} needs shared memory")]
+    #[error("{0} requires pg_reco to be loaded via \"shared_preload_libraries\"")]
     NotPreloaded(&'static str),
 
-    #[error("CUDA cannot be used: {0}")]
+    #[error("CUDA is not available: {0}")]
     CudaMissing(String),
 
-    #[error("out of resources: {0}")]
+    #[error("insufficient resources: {0}")]
     Resources(String),
 
-    #[error("cannot {action} \"{path}\": {source}")]
+    #[error("could not {action} \"{path}\": {source}")]
     File { action: &'static str, path: String, source: std::io::Error },
 
-    /// A broken promise of this code, never of its caller.
+    /// A defect of this code. Never used for what a caller did.
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -145,17 +150,17 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An argument whose value cannot be used, with what would be right.
-    pub fn argument(name: impl Into<String>, value: impl ToString, hint: impl Into<String>) -> Self {
-        Self::InvalidArgument { name: name.into(), value: value.to_string(), hint: hint.into() }
+    /// An invalid value of the argument, option or setting `name`: `invalid value for k: 0`. The hint says which values are valid.
+    pub fn argument(name: impl Display, value: impl Display, hint: impl Into<String>) -> Self {
+        Self::InvalidArgument { name: name.to_string(), value: value.to_string(), hint: hint.into() }
     }
 
-    /// The whole message, where "invalid value for" would not say it: `duplicate id "x"`, `inputs must be a JSON object`.
+    /// Any other invalid input, with its whole message: `duplicate id "x"`, `inputs must be a JSON object`.
     pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Invalid { message: message.into(), hint: hint.into() }
     }
 
-    /// The five characters of PostgreSQL's appendix A.
+    /// The SQLSTATE, from appendix A of PostgreSQL's documentation.
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Canceled => "57014",
@@ -196,7 +201,7 @@ impl Error {
         }
     }
 
-    /// What the user can do about it.
+    /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Canceled | Self::Damaged(_) | Self::Internal(_) => return None,
@@ -208,81 +213,80 @@ impl Error {
             | Self::Unsupported { hint, .. } => hint.clone(),
             Self::Changed(_) => "Run the statement again.".into(),
             Self::CursorClosed(_) => {
-                "Read the rows to their end in the transaction that asked for them, and close no cursor on the way."
-                    .into()
+                "Fetch all rows in the transaction that called the function, and do not close the cursor before.".into()
             }
             Self::UnknownOption { known, .. } => format!("Known options: {known}."),
-            Self::UnknownName { known, .. } => format!("Known: {known}."),
+            Self::UnknownName { known, .. } => format!("Valid values: {known}."),
             Self::MissingColumn { column, found } => {
-                format!("Name the column in the source, as in SELECT … AS {column}. The source has: {found}.")
+                let found = if found.is_empty() { String::new() } else { format!(" The source has: {found}.") };
+                format!("Name the column in the source, as in SELECT … AS {column}.{found}")
             }
             Self::ColumnType { column, expected, .. } => {
-                format!("It must be {expected}: cast it in the source, as in {column}::….")
+                format!("The column must be {expected}. Cast it in the source, as in {column}::….")
             }
-            Self::NullColumn { column, .. } => format!("Leave such rows out: … WHERE {column} IS NOT NULL."),
+            Self::NullColumn { column, .. } => format!("Exclude such rows: … WHERE {column} IS NOT NULL."),
             Self::InfiniteTime { column, .. } => {
-                format!("No age counts from a time that is infinite. Leave such rows out: … WHERE isfinite({column}).")
+                format!("Ages cannot be computed from an infinite time. Exclude such rows: … WHERE isfinite({column}).")
             }
-            Self::OutOfRange(_) => "Divide by the vectors' lengths or by the largest weight first.".into(),
-            Self::InvalidWeight { .. } => "A weight is a finite number, below 0 for negative feedback.".into(),
-            Self::EmptySource(_) => "The query must give at least one row to the role that calls.".into(),
-            Self::UnknownModel(_) => "SELECT name FROM reco.models lists the models you may use.".into(),
-            Self::ModelGone(_) => {
-                "Nothing was stored. SELECT name FROM reco.models lists the models there are now.".into()
-            }
+            Self::OutOfRange(_) => "Normalize the vectors first, or scale the weights down.".into(),
+            Self::InvalidWeight { .. } => "A weight must be a finite number; below 0 it is negative feedback.".into(),
+            Self::EmptySource(_) => "The query must return at least one row that the current role can see.".into(),
+            Self::UnknownModel(_) => "Query reco.models for the models that you may use.".into(),
+            Self::ModelGone(_) => "Nothing was stored. Query reco.models for the current models.".into(),
             Self::UnknownVersion { name, .. } => {
-                format!("SELECT version FROM reco.models WHERE name = '{name}' lists its versions.")
+                format!("Query reco.models WHERE name = '{name}' for its versions.")
             }
-            Self::ModelPermission(name) => format!("Its owner can grant it: SELECT reco.grant_model('{name}', role)."),
+            Self::ModelPermission(name) => format!("The owner can grant it: SELECT reco.grant_model('{name}', role)."),
             Self::ReadPermission(name) => {
                 format!(
-                    "Its owner can grant what shows its training data too: SELECT reco.grant_model('{name}', role, 'read')."
+                    "The owner can grant the privilege, which also shows the training data: SELECT reco.grant_model('{name}', role, 'read')."
                 )
             }
             Self::UnnamedModelPermission(_) => {
-                "Its owner can grant it: SELECT reco.grant_model(name, role), with the name that reco.models has for the id."
+                "The owner, who finds its name in reco.models, can grant it: SELECT reco.grant_model(name, role)."
                     .into()
             }
             Self::DroppedModel(_) => {
-                "What names a model by its id does not take a later one of the same name: make it anew for that one.".into()
+                "Views and functions refer to a model by its id, not by its name. Create them again for another model."
+                    .into()
             }
             Self::AnothersName { owner, .. } if owner.is_empty() => {
-                "That role is gone: give another name, or drop the model first.".into()
+                "The owner no longer exists. Choose another name, or drop the model first.".into()
             }
             Self::AnothersName { owner, .. } => {
-                format!("SET ROLE \"{owner}\" first, so that the version is made in its name; or give another name.")
+                format!("Run SET ROLE \"{owner}\" first, or choose another name.")
             }
-            Self::NotModelOwner(_) => "Ask its owner, shown by reco.models, or a superuser.".into(),
+            Self::NotModelOwner(_) => "Ask the owner, shown in reco.models, or a superuser.".into(),
             Self::ForeignQuery { argument, .. } => {
                 let columns = if *argument == "filter" { "item_id" } else { "item_id, … AS group_name" };
-                format!("Give a query of your own: {argument} => 'SELECT {columns} FROM …'.")
+                format!("Use a query of your own: {argument} => 'SELECT {columns} FROM …'.")
             }
             Self::WrongTask { wanted, .. } => {
-                format!("SELECT name FROM reco.models WHERE task = '{wanted}' lists the models that fit.")
+                format!("Query reco.models WHERE task = '{wanted}' for suitable models.")
             }
-            Self::NotOnnx(_) => "Give the whole bytes of an .onnx file.".into(),
-            Self::NotTokenizer(_) => "Give the whole bytes of a Hugging Face tokenizer.json.".into(),
-            Self::NotImage(_) => "Give the whole bytes of a PNG, JPEG or WebP file.".into(),
+            Self::NotOnnx(_) => "Pass the complete contents of an .onnx file.".into(),
+            Self::NotTokenizer(_) => "Pass the complete contents of a Hugging Face tokenizer.json.".into(),
+            Self::NotImage(_) => "Pass the complete contents of a PNG, JPEG or WebP file.".into(),
             Self::ModelRun { model, .. } => {
-                format!("SELECT * FROM reco.describe_model('{model}') shows what the model takes.")
+                format!("Query reco.describe_model('{model}') for the model's inputs.")
             }
-            Self::Dimensions { .. } => "Both must come from the same model.".into(),
+            Self::Dimensions { .. } => "Vectors must come from the same model.".into(),
             Self::DamagedModel { model, .. } => {
                 format!("Import or train \"{model}\" again, or restore it from a backup.")
             }
             Self::RuntimeMissing { .. } => {
-                "A superuser sets reco.onnxruntime_library to the path of libonnxruntime.so.".into()
+                "Ask a superuser to set reco.onnxruntime_library to the path of libonnxruntime.so.".into()
             }
             Self::VersionMismatch { library, .. } => {
                 let update = format!("ALTER EXTENSION pg_reco UPDATE TO '{library}'");
-                format!("Run {update}; if the SQL objects are the newer, install their library and connect anew.")
+                format!("Run {update}. If the SQL objects are newer, install their library and reconnect.")
             }
             Self::NotPreloaded(_) => "Add pg_reco to shared_preload_libraries and restart the server.".into(),
-            Self::CudaMissing(_) => "SET reco.execution_provider = 'cpu' runs without CUDA.".into(),
+            Self::CudaMissing(_) => "Set reco.execution_provider to cpu to run without CUDA.".into(),
             Self::Resources(_) => {
-                "Lower reco.threads or reco.max_batch, or try again when the server is less busy.".into()
+                "Reduce reco.threads or reco.max_batch, or try again when the server is less busy.".into()
             }
-            Self::File { .. } => "Check the space and the permissions of the data directory.".into(),
+            Self::File { .. } => "Check free space and permissions of the data directory.".into(),
         };
         Some(hint)
     }

@@ -1,16 +1,16 @@
-//! Text of bounded length that holds no pointer, so that it can lie in memory which processes share.
+//! Text of bounded length without pointers, for shared memory.
 
 /// At most `N` bytes of UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct FixedText<const N: usize> {
     length: u16,
-    /// Zeros behind the text, so that equal texts have equal bytes.
+    /// Zero-padded, so that equal texts have equal bytes.
     bytes: [u8; N],
 }
 
 impl<const N: usize> FixedText<N> {
-    /// As much of `text` as fits, cut between two characters.
+    /// As much of `text` as fits, cut at a character boundary.
     pub fn new(text: &str) -> Self {
         let length = text.floor_char_boundary(N.min(u16::MAX as usize));
         let mut bytes = [0; N];

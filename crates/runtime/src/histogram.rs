@@ -1,4 +1,4 @@
-//! Durations counted by size, so that a quantile can be told of any number of them in a fixed amount of memory.
+//! A histogram of durations, for quantiles in a fixed amount of memory.
 //!
 //! Each octave (a doubling of the duration) is cut into eight equal buckets, as HdrHistogram does: a bucket's width is at
 //! most an eighth of its lower bound, and a quantile, given as the middle of its bucket, is at most 1/16 (6.25 %) off. That
@@ -10,7 +10,7 @@ use std::time::Duration;
 const BITS: u32 = 3;
 const PER_OCTAVE: u64 = 1 << BITS;
 
-/// log₂ of the nanoseconds of a unit: durations below eight units (1.024 µs) are told apart by units.
+/// log₂ of the nanoseconds of a unit: durations below eight units (1.024 µs) are distinguished by units.
 const UNIT: u32 = 7;
 
 /// Doublings from the first octave's lower bound (2¹⁰ ns) to the last one's upper (2⁴² ns).
@@ -19,7 +19,7 @@ const OCTAVES: u64 = 32;
 /// Number of buckets: the linear ones, then those of each octave.
 pub const BUCKETS: usize = (PER_OCTAVE + OCTAVES * PER_OCTAVE) as usize;
 
-/// The bucket that `duration` falls in.
+/// The bucket of `duration`.
 pub fn bucket(duration: Duration) -> usize {
     let units = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX) >> UNIT;
     if units < PER_OCTAVE {
@@ -39,8 +39,7 @@ fn middle(bucket: usize) -> Duration {
     Duration::from_nanos((lower << UNIT) + (1 << octave << UNIT) / 2)
 }
 
-/// The duration that a share `share` (0 to 1) of all those counted does not exceed; `None` of none. `counts` has one
-/// count for each bucket.
+/// The quantile `share` (0 to 1) of the counted durations; `None` if there are none. `counts` has one count for each bucket.
 pub fn quantile(counts: &[u64], share: f64) -> Option<Duration> {
     let total: u64 = counts.iter().sum();
     // The rank of the one looked for, from 1.

@@ -1,4 +1,4 @@
-//! Work that takes long on each thread, and hears of a cancel request while it runs.
+//! Long jobs on threads that check for cancel requests while they run.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use crate::memory;
 use crate::parallel::for_each_chunk;
 use crate::progress::{Progress, Run};
 
-/// What work shares with the thread that watches.
+/// Shared between a job and the waiting thread.
 #[derive(Default)]
 pub struct Signal {
     stop: AtomicBool,
@@ -15,7 +15,7 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// An error once the work should stop: to be called about every 10 ms.
+    /// An error if the work should stop. Call it about every 10 ms.
     pub fn check(&self) -> Result<()> {
         if self.is_stopped() { Err(Error::Canceled) } else { Ok(()) }
     }
@@ -34,11 +34,11 @@ impl Signal {
     }
 }
 
-/// Passes a cancel request on to the work, and what it has finished to whoever asks.
+/// Passes cancel requests on to the work, and its progress to the caller.
 pub struct Relay<'a> {
     whole: &'a dyn Progress,
     pub signal: Signal,
-    /// The phase that the signal counts, and its units in all; else reports are passed on as they come.
+    /// The phase and total of the units that the signal counts. Without them reports are passed on.
     counted: Option<(&'a str, usize)>,
 }
 
@@ -80,7 +80,7 @@ impl Progress for Relay<'_> {
     }
 }
 
-/// The results of `work` for 0 to n − 1, in that order, on `threads` threads. `phase` and `total` are what is reported.
+/// The results of `work` for 0 to n − 1, in order, computed on `threads` threads. `phase` and `total` are reported.
 pub fn jobs<T: Send>(
     n: usize,
     threads: usize,
@@ -103,7 +103,7 @@ pub fn jobs<T: Send>(
             Ok(())
         },
     )?;
-    results.into_iter().map(|result| result.ok_or_else(|| Error::Internal("a job has no result".into()))).collect()
+    results.into_iter().map(|result| result.ok_or_else(|| Error::Internal("job has no result".into()))).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! What every capability runs on: errors, threads that can be cancelled, progress, options, chance, memory, sealed files.
+//! The base of all crates: errors, cancellable threads, progress, options, random numbers, memory, sealed files.
 //!
-//! Nothing here knows what is computed, nor PostgreSQL: who embeds the engine hands in a [`progress::Progress`].
+//! It does not depend on PostgreSQL: the caller of the engine passes a [`progress::Progress`].
 
 pub mod draw;
 pub mod error;

@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 use bytes::Bytes;
 
-/// `[T]` that lies in shared bytes, or in memory of its own where the bytes are not aligned for `T`.
+/// A `[T]` in shared bytes, or in its own memory if the bytes are not aligned for `T`.
 #[derive(Clone, Debug)]
 pub struct Mapped<T>(Inner<T>);
 
@@ -14,7 +14,7 @@ enum Inner<T> {
 }
 
 impl<T: Pod> Mapped<T> {
-    /// `None` when the bytes are no whole number of `T`s.
+    /// `None` if the bytes are not a whole number of `T`s.
     pub fn new(bytes: Bytes) -> Option<Self> {
         if !bytes.len().is_multiple_of(size_of::<T>()) {
             return None;
@@ -25,7 +25,7 @@ impl<T: Pod> Mapped<T> {
         }))
     }
 
-    /// Whether reading needs no memory besides the map's.
+    /// Whether it shares the bytes without a copy.
     pub fn is_shared(&self) -> bool {
         matches!(self.0, Inner::Shared(_))
     }

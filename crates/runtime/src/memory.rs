@@ -1,7 +1,7 @@
-//! Memory whose size comes from the data: where there is none, or a call has had its share, that is an error.
+//! Memory whose size depends on the data. Running out of it, or exceeding the limit of the call, is an error.
 //!
-//! The allocator tells [`took`] what it gives and gets back. A call may take so much beyond what was taken when it began ([`Ceiling`]): what is
-//! made here is refused before it is taken, and the rest is seen at the call's next look.
+//! The allocator reports to [`took`]. A call may allocate a limited amount beyond what was allocated when it began ([`Ceiling`]). Allocations
+//! made here are checked beforehand; others are noticed at the next check of the call.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
@@ -16,36 +16,36 @@ thread_local! {
     static FALLIBLE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the allocation under way may fail: its caller deals with it.
+/// Whether the current allocation may fail, because its caller handles that.
 pub fn is_fallible() -> bool {
     FALLIBLE.get()
 }
 
-/// What looks whether the process must end, since a helper thread waits for memory that does not come.
+/// Ends the process if a helper thread waits for memory in vain.
 static STUCK: OnceLock<fn()> = OnceLock::new();
 
-/// Sets what [`end_if_stuck`] calls; the first counts.
+/// Sets the function that [`end_if_stuck`] calls. Only the first call has an effect.
 pub fn when_stuck(look: fn()) {
     STUCK.get_or_init(|| look);
 }
 
-/// Called every few milliseconds by a thread that waits for its helpers. Does not return where one of them cannot end.
+/// Called every few milliseconds by a thread that waits for its helpers. Does not return if one of them cannot end.
 pub fn end_if_stuck() {
     if let Some(look) = STUCK.get() {
         look();
     }
 }
 
-/// Bytes that this process has from the allocator, but for what its threads have not told yet.
+/// Bytes allocated by this process, without what its threads have not reported yet.
 static TAKEN: AtomicIsize = AtomicIsize::new(0);
-/// What [`TAKEN`] may come to, and of that what the call under way was given.
+/// The limit of [`TAKEN`], and the allowance of the current call in it.
 static CEILING: AtomicIsize = AtomicIsize::new(isize::MAX);
 static ALLOWANCE: AtomicIsize = AtomicIsize::new(isize::MAX);
 
-/// What a thread takes or gives back before it is added up: one number that all threads write would slow each of them down.
+/// Bytes that a thread allocates or frees before it reports them. Updating one shared counter each time would slow all threads down.
 const BATCH: usize = 64 << 10;
 
-/// The allocator gave so many bytes, or got them back where that is below 0.
+/// Reports that bytes were allocated or, if negative, freed.
 #[inline]
 pub fn took(bytes: isize) {
     thread_local! {
@@ -60,7 +60,7 @@ pub fn took(bytes: isize) {
     }
 }
 
-/// What a call may take.
+/// The memory limit of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceiling {
     most: isize,
@@ -68,27 +68,26 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
-    /// `allowance` bytes beyond what is taken now; `None` sets no limit.
+    /// `allowance` bytes beyond what is allocated now; `None` for no limit.
     pub fn new(allowance: Option<usize>) -> Self {
         let allowance = allowance.and_then(|bytes| isize::try_from(bytes).ok()).unwrap_or(isize::MAX);
         Self { most: TAKEN.load(Ordering::Relaxed).max(0).saturating_add(allowance), allowance }
     }
 
-    /// Makes it the one that counts, as a call does at each look: another call in between may have set its own. An error where it is
-    /// passed already.
+    /// Makes this limit the current one and checks it. Each check of a call does so, since another call in between may have set its own.
     pub fn hold(self) -> Result<()> {
         CEILING.store(self.most, Ordering::Relaxed);
         ALLOWANCE.store(self.allowance, Ordering::Relaxed);
         fits(0)
     }
 
-    /// No limit any more, until another call looks.
+    /// Removes the limit until another call sets its own.
     pub fn lift() {
         CEILING.store(isize::MAX, Ordering::Relaxed);
     }
 }
 
-/// Whether the call under way may take `more` bytes.
+/// An error if the current call may not allocate `more` bytes.
 fn fits(more: usize) -> Result<()> {
     let ceiling = CEILING.load(Ordering::Relaxed);
     let needed = TAKEN.load(Ordering::Relaxed).saturating_add_unsigned(more);
@@ -98,29 +97,28 @@ fn fits(more: usize) -> Result<()> {
     let allowance = ALLOWANCE.load(Ordering::Relaxed);
     let megabytes = |bytes: isize| format!("{} MB", (bytes as f64 / f64::from(1 << 20)).ceil());
     Err(Error::TooLarge {
-        what: "the memory of this call".into(),
+        what: "this call".into(),
         needed: megabytes(needed.saturating_sub(ceiling.saturating_sub(allowance))),
-        limit: format!("{}, reco.training_memory", megabytes(allowance)),
-        hint: "Give it fewer rows, ids, columns or factors, or ask a superuser for a higher reco.training_memory."
-            .into(),
+        limit: format!("{} (reco.training_memory)", megabytes(allowance)),
+        hint: "Reduce rows, ids, columns or factors, or ask a superuser to raise reco.training_memory.".into(),
     })
 }
 
-/// Asks whether the system would give `bytes`, and takes none: before code that crashes where it gets none.
+/// Checks that the system would provide `bytes`, without allocating them. For use before code that crashes without memory.
 pub fn require(bytes: usize) -> Result<()> {
     // SAFETY: a new private mapping at an address of the system's choosing, never touched, and taken away at once.
     unsafe {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let block = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
         if block == libc::MAP_FAILED {
-            return Err(Error::Resources(format!("no memory for {bytes} more bytes")));
+            return Err(Error::Resources(format!("could not allocate {bytes} bytes")));
         }
         libc::munmap(block, bytes);
     }
     Ok(())
 }
 
-/// Makes room for `more` elements, and some beyond where the vector has grown before.
+/// Reserves room for `more` elements, with amortized growth.
 pub fn reserve<T>(vector: &mut Vec<T>, more: usize) -> Result<()> {
     let missing = more.saturating_sub(vector.capacity() - vector.len());
     if missing == 0 {
@@ -135,7 +133,7 @@ pub fn reserve<T>(vector: &mut Vec<T>, more: usize) -> Result<()> {
     FALLIBLE.set(true);
     let result = vector.try_reserve_exact(beyond);
     FALLIBLE.set(false);
-    result.map_err(|_| Error::Resources(format!("no memory for {} more bytes", bytes(more))))
+    result.map_err(|_| Error::Resources(format!("could not allocate {} bytes", bytes(more))))
 }
 
 /// `n` elements, each `value`.
@@ -151,10 +149,10 @@ pub fn zeros(n: usize) -> Result<Vec<f32>> {
     zeroed(n)
 }
 
-/// `n` elements of all bits zero as the system gives them, not touched yet: whoever writes a page first takes it, on as many threads as write. In huge pages
-/// where the system has them, of which a large block takes hundreds of times fewer to fill and to give back.
+/// `n` zeroed elements whose pages have not been touched yet: they are allocated when first written, by any thread. Huge pages are used if
+/// available; a large block then needs far fewer page faults.
 pub fn zeroed<T: bytemuck::Zeroable>(n: usize) -> Result<Vec<T>> {
-    let none = || Error::Resources(format!("no memory for {} more bytes", n.saturating_mul(size_of::<T>())));
+    let none = || Error::Resources(format!("could not allocate {} bytes", n.saturating_mul(size_of::<T>())));
     let layout = Layout::array::<T>(n).map_err(|_| none())?;
     if layout.size() == 0 {
         return Ok(Vec::new());

@@ -1,10 +1,10 @@
-//! Reading the options of an algorithm or a method from JSON, with the offending key named.
+//! Options of algorithms and methods, read from JSON. Errors name the option.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// The options given for one algorithm. Every `read` names its default; the values in effect are collected.
+/// The options of one algorithm. Each read has a default; the effective values are collected.
 pub struct Options<'a> {
     given: Option<&'a Map<String, Value>>,
     of: &'static str,
@@ -18,7 +18,10 @@ impl<'a> Options<'a> {
             Value::Null => None,
             Value::Object(map) => Some(map),
             other => {
-                return Err(Error::argument("options", other, "Options are a JSON object, as in {\"factors\": 64}."));
+                return Err(Error::invalid(
+                    format!("options must be a JSON object, not {other}"),
+                    "Pass an object, as in {\"factors\": 64}.",
+                ));
             }
         };
         Ok(Self { given, of, effective: Map::new() })
@@ -29,7 +32,7 @@ impl<'a> Options<'a> {
     }
 
     fn wrong(name: &str, value: &Value, expected: String) -> Error {
-        Error::argument(format!("option \"{name}\""), value, format!("It must be {expected}."))
+        Error::argument(format!("option \"{name}\""), value, format!("The value must be {expected}."))
     }
 
     /// A number from `least` to `most`.
@@ -54,7 +57,7 @@ impl<'a> Options<'a> {
         Ok(None)
     }
 
-    /// A number from `least` to `most`, whose default is worked out from the data.
+    /// A number from `least` to `most`, with a computed default.
     pub fn float_or(&mut self, name: &str, default: impl FnOnce() -> f64, least: f64, most: f64) -> Result<f32> {
         let default = if self.value(name).is_some() { least } else { default().clamp(least, most) };
         self.float(name, default, least, most)
@@ -92,17 +95,17 @@ impl<'a> Options<'a> {
         Ok(*choice)
     }
 
-    /// A value of any shape, which whoever asks checks and then [`records`](Self::record).
+    /// The value as passed, if any. The caller checks it and then calls [`record`](Self::record) with the effective value.
     pub fn given(&self, name: &str) -> Option<&'a Value> {
         self.value(name)
     }
 
-    /// The value in effect of an option that was read as it was [`given`](Self::given).
+    /// Records the effective value of an option that was read by [`given`](Self::given).
     pub fn record(&mut self, name: &str, value: Value) {
         self.effective.insert(name.into(), value);
     }
 
-    /// The values in effect, once all were read; an option that nobody read is an error.
+    /// The effective values. An option that was not read is an error.
     pub fn finish(self) -> Result<Value> {
         let unknown = self.given.and_then(|map| map.keys().find(|key| !self.effective.contains_key(*key)));
         if let Some(option) = unknown {
@@ -142,11 +145,11 @@ mod tests {
     fn what_cannot_be_used_is_named() {
         let message = |v: Value| read(&v).unwrap_err().to_string();
         assert_eq!(message(json!({"facters": 8})), "unknown option \"facters\" of ials");
-        assert_eq!(message(json!({"factors": 0})), "option \"factors\" is 0");
-        assert_eq!(message(json!({"factors": 1.5})), "option \"factors\" is 1.5");
-        assert_eq!(message(json!({"alpha": "x"})), "option \"alpha\" is \"x\"");
-        assert_eq!(message(json!({"weighting": "loud"})), "option \"weighting\" is \"loud\"");
-        assert_eq!(message(json!([1])), "options is [1]");
+        assert_eq!(message(json!({"factors": 0})), "invalid value for option \"factors\": 0");
+        assert_eq!(message(json!({"factors": 1.5})), "invalid value for option \"factors\": 1.5");
+        assert_eq!(message(json!({"alpha": "x"})), "invalid value for option \"alpha\": \"x\"");
+        assert_eq!(message(json!({"weighting": "loud"})), "invalid value for option \"weighting\": \"loud\"");
+        assert_eq!(message(json!([1])), "options must be a JSON object, not [1]");
         let hint = read(&json!({"facters": 8})).unwrap_err().hint().unwrap();
         assert!(hint.contains("alpha, factors, weighting"));
     }

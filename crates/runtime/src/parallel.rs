@@ -1,11 +1,11 @@
 //! Threads for blocks of work, watched and cancellable.
 //!
-//! The calling thread does none of the work: it waits, calls [`Progress::check`] every few milliseconds and so sees a
-//! cancel request at once, however long a block takes. Threads live only as long as the call and have every signal
-//! blocked, so that PostgreSQL's signal handlers run on PostgreSQL's own thread alone.
+//! The calling thread does not work: it waits and calls [`Progress::check`] every few milliseconds, so that it notices a cancel request at
+//! once, however long a block takes. Threads live only as long as the call. All signals are blocked in them, so that PostgreSQL's signal
+//! handlers run on the main thread only.
 //!
-//! No process may end while such a thread lives: whoever might end it asks [`has_helpers`] first, stops and joins them, and ends
-//! it then.
+//! A process must not end while such a thread is running. Code that may end the process calls [`has_helpers`] first, then stops and joins
+//! the helpers.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,15 +17,15 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::Progress;
 
-/// How long the waiting thread sleeps between two looks at [`Progress::check`].
+/// How long the waiting thread sleeps between two calls of [`Progress::check`].
 const WATCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Number of threads to use when none was chosen: one for each processor.
+/// The default number of threads: one for each processor.
 pub fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Blocks every signal on the current thread while `body` runs: a thread started inside inherits that for its life.
+/// Blocks all signals on the current thread while `body` runs. Threads started in it inherit the mask.
 pub fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     // SAFETY: both sets are plain data on this stack; pthread_sigmask only reads the first and writes the second.
     let before = unsafe {
@@ -46,14 +46,14 @@ pub fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
-/// The stack of a helper thread, and what the C library takes when it starts: its thread-local data and its own caches. Bytes.
+/// Bytes for a helper thread: its stack, and what the C library allocates when it starts (thread-local data, caches).
 const STACK: usize = 2 << 20;
 const STARTING: usize = 1 << 20;
 
-/// Starts a scoped thread with every signal blocked, and waits until it runs. A thread that cannot be started is an error, not a panic.
+/// Starts a scoped thread with all signals blocked, and waits until it runs. Failure to start is an error, not a panic.
 ///
-/// The C library ends the process where it finds no memory for a new thread's thread-local data. So there must be enough of it
-/// when a thread starts, and nobody else may take it meanwhile: whoever starts several lets none of them work before the last one runs.
+/// The C library ends the process if there is no memory for a new thread's thread-local data. So enough memory must be available while
+/// threads start: of several threads, none may start working before the last one runs.
 pub fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     body: impl FnOnce() -> T + Send + 'scope,
@@ -74,7 +74,7 @@ pub fn spawn<'scope, T: Send + 'scope>(
             .name("pg_reco".into())
             .stack_size(STACK)
             .spawn_scoped(scope, counted)
-            .map_err(|e| Error::Resources(format!("cannot start a thread: {e}")))
+            .map_err(|e| Error::Resources(format!("could not start a thread: {e}")))
     })?;
     while !started.load(Ordering::Acquire) {
         std::thread::park_timeout(WATCH_INTERVAL);
@@ -82,7 +82,7 @@ pub fn spawn<'scope, T: Send + 'scope>(
     Ok(thread)
 }
 
-/// Makes the C library take what it takes for a thread's data, and for a destructor of such.
+/// Makes the C library allocate a thread's thread-local data, and its entry for a destructor.
 fn touch_thread_locals() {
     struct Ends;
     impl Drop for Ends {
@@ -94,7 +94,7 @@ fn touch_thread_locals() {
     TOUCHED.with(|_| ());
 }
 
-/// Threads at work in this process, for [`stop_helpers`].
+/// Threads that are working in this process, for [`stop_helpers`].
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 struct Running;
@@ -112,7 +112,7 @@ impl Drop for Running {
     }
 }
 
-/// Helper threads that the current thread has started and not joined yet: a list on its stack, the innermost call first.
+/// Helper threads that the current thread has started and not joined: a list on its stack, innermost call first.
 struct Helpers<'a> {
     /// Makes them end soon.
     stop: &'a dyn Fn(),
@@ -142,8 +142,8 @@ pub fn has_helpers() -> bool {
     !HELPERS.get().is_null()
 }
 
-/// Tells all helper threads that the current thread has started to stop, and waits until none is at work any more, but not for longer
-/// than `patience`. For the end of a process that cannot go back to where it would join them. Allocates nothing.
+/// Stops all helper threads of the current thread, and waits until none is working, for at most `patience`. For ending a process that cannot
+/// return to where it would join them. Does not allocate.
 pub fn stop_helpers(patience: Duration) {
     let mut next = HELPERS.get();
     // SAFETY: the list's parts stand on this thread's stack, in calls that have not returned: each takes itself off when it does.
@@ -157,8 +157,8 @@ pub fn stop_helpers(patience: Duration) {
     }
 }
 
-/// Runs `work` on a thread of its own while this one watches `progress`; on a cancel request calls `stop` (which must
-/// make `work` return soon), waits for `work`, and returns the request.
+/// Runs `work` on a new thread while this one checks `progress`. On a cancel request it calls `stop`, which must make `work` return soon, waits
+/// for `work`, and returns the error.
 pub fn watched<T: Send>(
     progress: &dyn Progress,
     stop: impl Fn(),
@@ -185,9 +185,9 @@ pub fn watched<T: Send>(
 
 /// Splits `output` into chunks of `chunk` elements and fills them on `threads` threads.
 ///
-/// `work` is given a thread's own scratch state (made by `init`), the chunk's number and the chunk. Each chunk's result
-/// must depend on its number alone, so that any number of threads gives the same output. Stops between chunks when
-/// `progress` says so; what was written by then is to be thrown away.
+/// `work` gets the thread's own scratch state (from `init`), the number of the chunk, and the chunk. The result of a chunk must depend on its
+/// number only, so that any number of threads gives the same output. Stops between chunks if `progress` returns an error; the output must
+/// then be discarded.
 pub fn for_each_chunk<T: Send, S>(
     output: &mut [T],
     chunk: usize,
@@ -261,7 +261,7 @@ impl Drop for OnUnwind<'_> {
     }
 }
 
-/// Counts threads that have ended and wakes the one that waits for them.
+/// Counts the threads that have ended, and wakes the one that waits for them.
 #[derive(Default)]
 struct Finished {
     count: Mutex<usize>,
@@ -289,7 +289,7 @@ impl Finished {
         Ok(())
     }
 
-    /// Waits until `threads` have ended, which have been told to.
+    /// Waits until `threads` have ended, after they were stopped.
     fn wait_to_the_end(&self, threads: usize) {
         while !self.have_ended(threads) {
             memory::end_if_stuck();
@@ -310,7 +310,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
         .map(|s| s.to_string())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "unknown cause".into());
-    Error::Internal(format!("a helper thread failed: {message}"))
+    Error::Internal(format!("helper thread failed: {message}"))
 }
 
 #[cfg(test)]

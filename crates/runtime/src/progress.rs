@@ -1,41 +1,41 @@
-//! The one handle through which long work reports how far it is and learns that it should stop.
+//! The handle through which long work reports its progress and learns about cancel requests.
 //!
-//! The engine never calls PostgreSQL: whoever calls the engine hands it a `Progress`.
+//! The engine never calls PostgreSQL: its caller passes a `Progress`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::error::Result;
 
-/// Called on the thread that called the engine, once per block of work (about 10 ms).
+/// Its methods are called on the thread that called the engine, once per block of work (about 10 ms).
 pub trait Progress {
-    /// `Err(Error::Canceled)` when the work should stop; it is passed up unchanged.
+    /// `Err(Error::Canceled)` if the work should stop. Callers return it unchanged.
     fn check(&self) -> Result<()>;
 
-    /// `done` of `total` units of `phase` are finished; a total of 0 is not known.
+    /// Reports that `done` of `total` units of `phase` are finished; a total of 0 means unknown.
     fn report(&self, _phase: &str, _done: usize, _total: usize) {}
 
     /// A model has run.
     fn ran(&self, _run: &Run) {}
 }
 
-/// The provider of recommenders, which no runtime runs.
+/// The provider of recommenders, which run without ONNX Runtime.
 pub const SCAN: &str = "scan";
 
-/// One run of a model, for those who count them.
+/// One run of a model, for statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     pub model: &'a str,
     /// What it ran on: `cpu` and `cuda` are ONNX Runtime's, [`SCAN`] is this project's own search of a recommender.
     pub provider: &'a str,
-    /// Texts, images, users: whatever got an answer.
+    /// The number of inputs with a result: texts, images, users.
     pub rows: usize,
-    /// Tokens that entered, padding left out; `None` where the model takes none.
+    /// Input tokens without padding; `None` for models without tokens.
     pub tokens: Option<usize>,
     pub took: Duration,
 }
 
-/// Work that nobody watches: tests, benchmarks.
+/// No progress: for tests and benchmarks.
 pub struct Unwatched;
 
 impl Progress for Unwatched {
@@ -44,7 +44,7 @@ impl Progress for Unwatched {
     }
 }
 
-/// A part of a longer work: what it reports counts on from what was done before, under the whole's phase and total.
+/// A part of longer work. Its reports are added to what was done before, with the phase and total of the whole.
 pub struct Part<'a> {
     pub whole: &'a dyn Progress,
     pub phase: &'a str,
@@ -66,7 +66,7 @@ impl Progress for Part<'_> {
     }
 }
 
-/// Work of threads that count what they have done: reported whenever the thread that waits for them looks up.
+/// Work of threads that count their finished units; the count is reported at each check of the waiting thread.
 pub struct Counted<'a> {
     pub whole: &'a dyn Progress,
     pub phase: &'a str,
@@ -85,7 +85,7 @@ impl Progress for Counted<'_> {
     }
 }
 
-/// Work that is watched but does not count as use: a model that is only tried out.
+/// Work that can be cancelled but is not counted in the statistics, such as a trial run of a model.
 pub struct Trial<'a>(pub &'a dyn Progress);
 
 impl Progress for Trial<'_> {

@@ -1,9 +1,8 @@
-//! Folders that are whole or not there at all, whoever makes them and whatever happens to them.
+//! Folders that are complete or do not exist, after concurrent creation and crashes.
 //!
-//! A folder is written aside, its files are hashed into a manifest, all is synced, and one rename puts it in place. Whoever
-//! opens it later compares each file with the manifest: by inode, size and times of change, which no write leaves as they
-//! were, and by SHA-256 where one of these differs (a folder that was copied, restored or written to). What does not match
-//! is made anew.
+//! A folder is written under a temporary name, its files are hashed into a manifest, everything is synced, and one rename puts it in place.
+//! When it is opened, each file is compared with the manifest: by inode, size and change times, which every write changes, and by SHA-256 if
+//! one of them differs (the folder was copied, restored or written to). A folder that does not match is recreated.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -19,20 +18,20 @@ use crate::progress::Progress;
 
 const MANIFEST: &str = "manifest";
 
-/// Bytes hashed between two looks at whether to stop: some milliseconds.
+/// Bytes hashed between two checks for cancel requests: some milliseconds.
 const HASHED_AT_ONCE: usize = 4 << 20;
 
 /// SHA-256 in hexadecimal by file name.
 pub type Hashes = BTreeMap<String, String>;
 
-/// What a manifest says of each file.
+/// The manifest's entry for a file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Seal {
     sha256: String,
     identity: Identity,
 }
 
-/// Changes with every write to a file, and with every copy of it.
+/// Changes with every write to the file, and differs for every copy.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Identity {
     inode: u64,
@@ -53,10 +52,9 @@ impl Identity {
     }
 }
 
-/// Sees to it that `folder` is there and intact: if it is not, `make` fills a folder that takes its place.
+/// Ensures that `folder` exists and is intact. Otherwise `make` fills a new folder, which replaces it.
 ///
-/// `expected`: the hashes that its files must have, where they are known beforehand; `Err(Error::Damaged)` where what
-/// `make` wrote has others.
+/// `expected` are the hashes of its files, if known beforehand. `Err(Error::Damaged)` if the files that `make` wrote have other hashes.
 pub fn ensure(
     folder: &Path,
     expected: Option<&Hashes>,
@@ -80,7 +78,7 @@ pub fn ensure(
     made
 }
 
-/// Removes a folder if it is there, in one step for whoever looks. Who has its files mapped keeps what it has.
+/// Removes a folder if it exists, atomically. Processes that have its files mapped keep the mapping.
 pub fn remove(folder: &Path) -> Result<()> {
     let gone = beside(folder, ".removed");
     delete(&gone)?;
@@ -91,7 +89,7 @@ pub fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// Removes, file by file, a folder that nobody else looks for.
+/// Removes a folder that no other process uses, file by file.
 fn delete(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", folder)(e)),
@@ -99,13 +97,13 @@ fn delete(folder: &Path) -> Result<()> {
     }
 }
 
-/// Bytes of the files in `folder`, not of those in folders within.
+/// The size of the files in `folder`, without subfolders.
 pub fn size(folder: &Path) -> u64 {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|f| f.metadata().ok()).filter(Metadata::is_file).map(|m| m.len()).sum()
 }
 
-/// Turns what the file system says into an error that names the path.
+/// Converts an I/O error into an error that names the path.
 pub fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Error + 'a {
     move |source| Error::File { action, path: path.display().to_string(), source }
 }
@@ -152,7 +150,7 @@ fn read_manifest(folder: &Path) -> Option<BTreeMap<String, Seal>> {
     serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()
 }
 
-/// Hashes and syncs what stands in `folder` and writes its manifest.
+/// Hashes and syncs the files in `folder` and writes its manifest.
 fn seal(folder: &Path, expected: Option<&Hashes>, progress: &dyn Progress) -> Result<()> {
     let mut hashes = Hashes::new();
     for entry in fs::read_dir(folder).map_err(failed("read", folder))? {
@@ -164,7 +162,7 @@ fn seal(folder: &Path, expected: Option<&Hashes>, progress: &dyn Progress) -> Re
         hashes.insert(name, hash(&path, progress)?);
     }
     if let Some((name, _)) = expected.into_iter().flatten().find(|(name, sha256)| hashes.get(*name) != Some(sha256)) {
-        return Err(Error::Damaged(format!("{name} does not have its SHA-256")));
+        return Err(Error::Damaged(format!("SHA-256 of {name} does not match")));
     }
     write_manifest(folder, &hashes)?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(failed("sync", folder))
@@ -217,13 +215,13 @@ fn sync_parent(folder: &Path) -> Result<()> {
     File::open(parent).and_then(|f| f.sync_all()).map_err(failed("sync", parent))
 }
 
-/// A name of this process's own beside `path`.
+/// A path beside `path` that is unique to this process.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{name}{suffix}.{}", std::process::id()))
 }
 
-/// Removes what processes that are no more have left beside a folder: names that end in their number.
+/// Removes what terminated processes have left beside a folder: names that end in their process id.
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -235,13 +233,13 @@ fn sweep(parent: &Path) {
     }
 }
 
-/// Whether there is a process of this number that belongs to the same user.
+/// Whether a process of this id exists and belongs to the same user.
 pub fn is_alive(process: i32) -> bool {
     // SAFETY: signal 0 only asks whether the process is there.
     unsafe { libc::kill(process, 0) == 0 }
 }
 
-/// Makes a folder and those above it, for their owner alone.
+/// Creates a folder and its parents, accessible to their owner only.
 pub fn create_folders(folder: &Path) -> Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))
 }

@@ -1,15 +1,15 @@
-//! Sorting that looks for a cancel request every few milliseconds, which that of the standard library cannot.
+//! Sorting with a check for cancel requests every few milliseconds, unlike that of the standard library.
 
 use std::cmp::Ordering;
 
 use crate::error::Result;
 use crate::memory;
 
-/// Elements sorted, or merged, between two looks: some milliseconds.
+/// Elements sorted or merged between two checks: some milliseconds.
 const PART: usize = 1 << 16;
 
-/// Sorts `items`: in parts, which are then merged two by two. `check` says whether to go on. Needs room for as many
-/// elements again where there is more than one part. Not stable.
+/// Sorts `items` in parts and merges them pairwise. Returns the error of `check`, if any. More than one part needs memory for a copy of all
+/// elements. Not stable.
 pub fn sort_watched<T: Copy>(
     items: &mut Vec<T>,
     check: &dyn Fn() -> Result<()>,

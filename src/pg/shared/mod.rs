@@ -1,7 +1,7 @@
-//! What the server's processes know of each other: counters of models, and how far long calls are.
+//! Statistics in shared memory: counters of models, and the progress of long calls.
 //!
-//! Shared memory is set aside when the server starts, which a library takes part in only where `shared_preload_libraries`
-//! names it. Elsewhere there is none: nothing is counted, and only who asks for the counts gets an error.
+//! Shared memory is allocated at server start, only if the library is in `shared_preload_libraries`. Without it nothing is counted, and reading
+//! the statistics is an error.
 
 pub mod models;
 pub mod progress;
@@ -16,7 +16,7 @@ use pgrx::prelude::*;
 
 type Hook = Option<unsafe extern "C-unwind" fn()>;
 
-/// Asks for the memory. Called once, when the library is loaded.
+/// Requests the memory. Called once, when the library is loaded.
 pub fn register() {
     static PREVIOUS_STARTUP: OnceLock<Hook> = OnceLock::new();
 

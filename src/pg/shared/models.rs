@@ -1,7 +1,7 @@
 //! Loads and runs of each model, counted over all backends: `reco.stat_models`.
 //!
-//! A backend that counts takes the table's lock shared and adds to atomics: some 100 ns, and backends do not wait for each
-//! other. When the table is full, the row that was not used for longest gives way.
+//! To count, a backend takes the table's lock in shared mode and adds to atomics. This takes about 100 ns, and backends do not wait for each
+//! other. If the table is full, the least recently used row is replaced.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -20,14 +20,14 @@ pub const ROWS: usize = 1000;
 
 pub static TABLE: Table<Entry> = Table::new(c"pg_reco models");
 
-/// What a row counts: a model of a database on a provider.
+/// The key of a row: a model of a database on a provider.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 struct Key {
-    /// 0 in a row that is free.
+    /// 0 in a free row.
     database: u32,
     provider: FixedText<8>,
-    /// The longest name that a model can have.
+    /// As long as a model name can be.
     model: FixedText<200>,
 }
 
@@ -52,9 +52,9 @@ pub struct Entry {
     rows: AtomicU64,
     tokens: AtomicU64,
     run_nanoseconds: AtomicU64,
-    /// When the counting began, in microseconds since 2000.
+    /// Time of the last reset, in microseconds since 2000.
     since: AtomicI64,
-    /// When the statement began that last counted something.
+    /// Start time of the last statement that used the row.
     used: AtomicI64,
     histogram: [AtomicU64; histogram::BUCKETS],
 }
@@ -77,7 +77,7 @@ impl Entry {
         self.histogram[histogram::bucket(run.took)].fetch_add(1, Relaxed);
     }
 
-    /// Begins to count anew. The bytes stay: what is loaded stays loaded.
+    /// Resets the counters. The bytes are kept, since models stay loaded.
     fn reset(&self, now: i64) {
         let counters =
             [&self.loads, &self.load_nanoseconds, &self.runs, &self.rows, &self.tokens, &self.run_nanoseconds];
@@ -125,7 +125,7 @@ fn count(model: &str, provider: &str, add: impl Fn(&Entry)) {
     }
 }
 
-/// The row of `key`: first where this backend last found such a key, then anywhere.
+/// The index of the row of `key`. The index that this backend found last is tried first.
 fn find(entries: &[Entry], key: &Key) -> Option<usize> {
     const REMEMBERED: usize = 16;
     thread_local! {
@@ -144,7 +144,7 @@ fn find(entries: &[Entry], key: &Key) -> Option<usize> {
     })
 }
 
-/// A row for `key`: a free one, else that which was not used for longest.
+/// A new row for `key`: a free one, or else the least recently used.
 fn make(entries: &mut [Entry], key: Key, now: i64) -> Option<usize> {
     let free = entries.iter().position(|entry| entry.key.database == 0);
     let place = free.or_else(|| (0..entries.len()).min_by_key(|&place| entries[place].used.load(Relaxed)))?;
@@ -155,7 +155,7 @@ fn make(entries: &mut [Entry], key: Key, now: i64) -> Option<usize> {
     Some(place)
 }
 
-/// Frees the rows of a model that is dropped.
+/// Frees the rows of a dropped model.
 pub fn forget(model: &str) {
     let (database, model) = (database(), FixedText::new(model));
     TABLE.exclusive(|entries| {
@@ -165,7 +165,7 @@ pub fn forget(model: &str) {
     });
 }
 
-/// Begins to count anew for one model of this database or for all. Gives the number of rows.
+/// Resets the counters of one model of this database, or of all. Returns the number of rows.
 pub fn reset(model: Option<&str>) -> Result<usize> {
     let (database, model) = (database(), model.map(FixedText::new));
     // SAFETY: a plain read of the clock.
@@ -189,7 +189,7 @@ pub struct Counts {
     pub rows: u64,
     pub tokens: u64,
     pub run_time: Duration,
-    /// That 99 of 100 runs did not exceed.
+    /// The 99th percentile of the run times.
     pub p99: Option<Duration>,
     /// Microseconds since 2000.
     pub since: i64,

@@ -1,7 +1,6 @@
-//! How far each backend's long call is: `reco.stat_progress`.
+//! The progress of each backend's long call: `reco.stat_progress`.
 //!
-//! A call takes a row when it first reports and gives it back when it ends, in whatever way. Of calls inside each other the
-//! one that reported last is shown.
+//! A call takes a row with its first report and frees it at its end, in any way. Of nested calls, the one that reported last is shown.
 
 use std::cell::Cell;
 
@@ -18,18 +17,18 @@ pub static TABLE: Table<Report> = Table::new(c"pg_reco progress");
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Report {
-    /// 0 in a row that is free.
+    /// 0 in a free row.
     pub pid: i32,
     pub database: pg_sys::Oid,
-    /// As who the session logged in.
+    /// The session user.
     pub user: pg_sys::Oid,
-    /// Tells the calls of a backend apart.
+    /// Identifies the call among those of the backend.
     pub call: u64,
     pub function: FixedText<32>,
     pub model: FixedText<200>,
     pub phase: FixedText<64>,
     pub done: u64,
-    /// 0 where it is not known.
+    /// 0 if unknown.
     pub total: u64,
     /// Microseconds since 2000.
     pub started: i64,
@@ -43,7 +42,7 @@ thread_local! {
     static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Shows what `report` makes of this backend's row. Where every row is taken, the call is not shown.
+/// Updates this backend's row, or takes one with the initial content `begin`. If no row is free, the call is not shown.
 pub fn show(call: u64, begin: impl FnOnce() -> Report, phase: &str, done: usize, total: usize) {
     if !TABLE.is_there() {
         return;
@@ -62,7 +61,7 @@ pub fn show(call: u64, begin: impl FnOnce() -> Report, phase: &str, done: usize,
     });
 }
 
-/// Takes the row of `call` away, if it is the one shown.
+/// Frees the row of `call`, if it is the one shown.
 pub fn clear(call: u64) {
     free(|row| row.call == call);
 }
@@ -77,7 +76,7 @@ fn free(which: impl FnOnce(&Report) -> bool) {
     });
 }
 
-/// A backend that is ended in the middle of a call unwinds nothing: PostgreSQL calls this instead.
+/// Registers a callback that frees the row at backend exit: a terminated backend does not unwind.
 fn free_on_exit() {
     thread_local! {
         static REGISTERED: Cell<bool> = const { Cell::new(false) };

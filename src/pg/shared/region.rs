@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use pgrx::pg_sys;
 
-/// What may lie in shared memory.
+/// A type that can be stored in shared memory.
 ///
 /// # Safety
 /// Bytes that are all zero must be a value of the type, and it must hold no pointer.
 pub unsafe trait Row: 'static {}
 
-/// `count` rows, all zero when the server starts. pgrx's own `PgLwLock` fixes the number of rows when it is compiled, builds
-/// the table on the stack, and cannot be asked whether it is there.
+/// `count` rows, zeroed at server start. pgrx's own `PgLwLock` fixes the number of rows at compile time, builds the table on the stack, and
+/// cannot tell whether it exists.
 pub struct Table<T> {
     name: &'static CStr,
     count: AtomicUsize,
-    /// Null where there is no shared memory. Set before the first fork: every process has it at the same address.
+    /// Null if there is no shared memory. Set before the first fork, so the address is the same in every process.
     rows: AtomicPtr<T>,
     lock: AtomicPtr<pg_sys::LWLock>,
 }
@@ -32,7 +32,7 @@ impl<T: Row> Table<T> {
     }
 
     /// # Safety
-    /// Only while PostgreSQL takes requests for shared memory.
+    /// Must be called while PostgreSQL accepts requests for shared memory.
     pub unsafe fn request(&self, count: usize) {
         self.count.store(count, Ordering::Relaxed);
         // SAFETY: the caller's.
@@ -43,7 +43,7 @@ impl<T: Row> Table<T> {
     }
 
     /// # Safety
-    /// Only once PostgreSQL has made the shared memory that `request` asked for. After a crash it makes it anew.
+    /// Must be called after PostgreSQL has allocated the shared memory of `request`. This happens again after a crash.
     pub unsafe fn start(&self) {
         let count = self.count.load(Ordering::Relaxed);
         // SAFETY: only the postmaster (or a single-user server) comes here, before it has children: nobody else looks at
@@ -63,8 +63,8 @@ impl<T: Row> Table<T> {
         !self.rows.load(Ordering::Relaxed).is_null()
     }
 
-    /// Reads the rows, or changes atomics in them, while others do so too. `body` must be short and must not call
-    /// PostgreSQL. `None` where there is no shared memory.
+    /// Calls `body` with the rows under a shared lock: it may read them and change atomics. `body` must be short and must not call PostgreSQL.
+    /// `None` if there is no shared memory.
     pub fn share<R>(&self, body: impl FnOnce(&[T]) -> R) -> Option<R> {
         self.locked(pg_sys::LWLockMode::LW_SHARED, |rows, count| {
             // SAFETY: the memory has `count` rows, and nobody writes to them while the lock is shared.
@@ -72,7 +72,7 @@ impl<T: Row> Table<T> {
         })
     }
 
-    /// Changes the rows while nobody else looks at them. As with [`share`](Self::share).
+    /// Calls `body` with the rows under an exclusive lock. Otherwise as [`share`](Self::share).
     pub fn exclusive<R>(&self, body: impl FnOnce(&mut [T]) -> R) -> Option<R> {
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, |rows, count| {
             // SAFETY: the memory has `count` rows, which are this process's alone while it has the lock.

@@ -1,4 +1,4 @@
-//! What the catalog says of a model's version.
+//! The catalog entry of a model version.
 
 use pgrx::datum::Uuid;
 use pgrx::pg_sys;
@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::service::cache_folder::FileEntry;
 use runtime::error::{Error, Result};
 
-/// What a model is for; decides which functions take it.
+/// The purpose of a model; determines which functions accept it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     TextEmbedding,
     ImageEmbedding,
     Recommendation,
-    /// Makes rows.
+    /// Generates rows.
     Synthesis,
     /// Any other graph: `reco.predict` runs it.
     Predict,
@@ -51,7 +51,7 @@ pub const DATA_FILE: &str = "data.safetensors";
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub name: String,
-    /// Of the model: another one of this name, made later, has another.
+    /// The id of the model. A later model of the same name has another id.
     pub id: Uuid,
     pub stamp: Stamp,
     pub task: Task,
@@ -59,16 +59,16 @@ pub struct Entry {
     pub config: Value,
     pub source: Option<String>,
     pub files: Vec<FileEntry>,
-    /// Whether the caller may see what the model was made from.
+    /// Whether the caller has the privilege read.
     pub readable: bool,
 }
 
-/// Which version a name stands for at the moment, and whether the caller may use it. Cheap: asked at each call.
+/// The version in use of a model. Cheap: looked up at each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub version: i32,
-    /// Microseconds; tells a model from one made later under the same name and version.
+    /// Creation time in microseconds. It distinguishes a model from a later one of the same name and version.
     pub created: i64,
-    /// In whose name its queries run: a model can be handed over.
+    /// The role that its queries run as. It can change.
     pub owner: pg_sys::Oid,
 }

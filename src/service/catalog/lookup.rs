@@ -16,7 +16,7 @@ use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 use runtime::sealed::hex;
 
-/// The version of `name` in use. An error where the caller has not this privilege on the model.
+/// The version of `name` in use. An error if the caller does not have the privilege.
 pub fn stamp(name: &str, privilege: Privilege) -> Result<Stamp> {
     thread_local! {
         static PLAN: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
@@ -57,7 +57,7 @@ pub fn stamp(name: &str, privilege: Privilege) -> Result<Stamp> {
     })
 }
 
-/// A version of `name`, or the one in use. An error where the caller has not this privilege on the model.
+/// A version of `name`, by default the one in use. An error if the caller does not have the privilege.
 pub fn find(name: &str, version: Option<i32>, privilege: Privilege) -> Result<Entry> {
     let caller = caller();
     let reads_all = reads_all(caller);
@@ -125,7 +125,7 @@ pub(super) fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<
             let file: String = required(row.get(1).spi()?)?;
             // The name becomes that of a file on disk.
             if ![ONNX_FILE, TOKENIZER_FILE, DATA_FILE].contains(&file.as_str()) {
-                let reason = format!("it has a file \"{}\"", file.escape_debug());
+                let reason = format!("unexpected file \"{}\"", file.escape_debug());
                 return Err(Error::DamagedModel { model: name.into(), reason });
             }
             let size = required::<i64>(row.get(3).spi()?)?.max(0) as u64;
@@ -134,7 +134,7 @@ pub(super) fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<
         .collect()
 }
 
-/// Hands the bytes of a file, part by part, to `sink`. An error at the end where they are not those that were stored.
+/// Passes the bytes of a file, part by part, to `sink`. An error at the end if length or SHA-256 do not match.
 pub fn read_file(
     entry: &Entry,
     file: &FileEntry,
@@ -178,7 +178,7 @@ pub fn read_file(
         part += 1;
     }
     if read != file.size || hex(&hash.finalize()) != file.sha256 {
-        return Err(damaged(entry, format!("{} does not have its length and SHA-256", file.name)));
+        return Err(damaged(entry, format!("length or SHA-256 of {} does not match", file.name)));
     }
     Ok(())
 }

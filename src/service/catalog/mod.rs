@@ -1,8 +1,8 @@
-//! Models as rows: finding, reading, writing, granting.
+//! The model catalog: finding, reading, storing and granting models.
 //!
-//! The tables belong to the extension's owner and nobody else may touch them: each function here checks what the caller
-//! may do, then reads or writes as that owner. Queries name every object and operator by schema, since the caller's
-//! `search_path` is in force.
+//! The tables belong to the extension's owner, and no other role has privileges on them. Each function here checks the caller's privileges,
+//! then reads or writes as that owner. All names and operators in queries are schema-qualified, since the caller's `search_path` is in
+//! effect.
 
 mod entry;
 mod lookup;

@@ -1,4 +1,4 @@
-//! Who may do what with a model: its owner everything, others what it granted them, members of `reco_reader` read.
+//! Privileges on models: owners have all, other roles have what was granted to them, and members of `reco_reader` can read every model.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -13,12 +13,12 @@ use crate::pg::errors::SpiResult;
 use crate::pg::identity::caller;
 use runtime::error::{Error, Result};
 
-/// What a model is granted for. Each contains those before it.
+/// A privilege on a model. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
-    /// The model's answers: lists, vectors, rows made new.
+    /// To get results of the model: recommendations, vectors, generated rows.
     Serve,
-    /// Also what it was made from: its users, their histories, its source and its files.
+    /// To also see its training data: its users, their histories, its source and its files.
     Read,
 }
 
@@ -40,7 +40,7 @@ impl Privilege {
         })
     }
 
-    /// What is said to a role that has less.
+    /// The error for a role without this privilege.
     pub(super) fn denied(self, name: &str) -> Error {
         match self {
             Self::Serve => Error::ModelPermission(name.into()),
@@ -58,8 +58,8 @@ pub(super) fn reads_all(role: pg_sys::Oid) -> bool {
     }
 }
 
-/// SQL that is true where the role $2, which may read every model where $3 is true, may be served by the model `m`; where
-/// the condition `read` holds, whether it may read it.
+/// An SQL condition: whether the role $2 has the privilege serve on the model `m`, or the privilege read if the condition `read` is true. $3 is
+/// whether the role can read every model.
 pub(super) fn held(read: &str) -> String {
     format!(
         "($3 OR pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAGE') OR EXISTS (
@@ -71,7 +71,7 @@ pub(super) fn held(read: &str) -> String {
     )
 }
 
-/// The name of the model `id`. An error where it was dropped, or where the caller may not use it.
+/// The name of the model `id`. An error if it was dropped, or if the caller has no privilege on it.
 pub fn name_of(id: Uuid) -> Result<String> {
     thread_local! {
         static PLAN: RefCell<Option<OwnedPreparedStatement>> = const { RefCell::new(None) };
@@ -99,7 +99,7 @@ pub fn name_of(id: Uuid) -> Result<String> {
     })
 }
 
-/// The models whose statistics the caller may see: those that it may use, or all of them.
+/// The models whose statistics the caller may see: those that it has privileges on, or all for members of `pg_read_all_stats`.
 pub fn with_visible_statistics() -> Result<HashSet<String>> {
     let caller = caller();
     let reads_all = reads_all(caller);
@@ -119,7 +119,7 @@ pub fn with_visible_statistics() -> Result<HashSet<String>> {
     })
 }
 
-/// Gives `grantee` (0 for PUBLIC) a privilege on the model. What it has beyond that it keeps.
+/// Grants a privilege on the model to `grantee` (0 for PUBLIC). A stronger privilege that it has is kept.
 pub fn grant(name: &str, grantee: pg_sys::Oid, privilege: Privilege) -> Result<()> {
     owned(name, |client| {
         client
@@ -135,7 +135,7 @@ pub fn grant(name: &str, grantee: pg_sys::Oid, privilege: Privilege) -> Result<(
     })
 }
 
-/// Takes a privilege back, and with it those that contain it.
+/// Revokes a privilege, and those that include it.
 pub fn revoke(name: &str, grantee: pg_sys::Oid, privilege: Privilege) -> Result<()> {
     let change = match privilege {
         Privilege::Serve => "DELETE FROM reco.model_grant",
@@ -152,32 +152,32 @@ pub fn revoke(name: &str, grantee: pg_sys::Oid, privilege: Privilege) -> Result<
     })
 }
 
-/// As a number: pgrx makes a NULL of oid 0, which here is PUBLIC.
+/// The oid as a number: pgrx turns oid 0, which stands for PUBLIC here, into NULL.
 fn oid_number(oid: pg_sys::Oid) -> DatumWithOid<'static> {
     i64::from(oid.to_u32()).into()
 }
 
-/// The role of this name; `public` is everybody.
+/// The oid of a role; 0 for `public`.
 pub fn role(name: &str) -> Result<pg_sys::Oid> {
     if name == "public" {
         return Ok(pg_sys::InvalidOid);
     }
-    let c_name = CString::new(name).map_err(|_| Error::argument("role", "no name", "Give a role's name."))?;
+    let c_name =
+        CString::new(name).map_err(|_| Error::invalid("role name contains a zero byte", "Pass the name of a role."))?;
     // SAFETY: a look-up by a C string; an unknown role is PostgreSQL's own error.
     Ok(unsafe { pg_sys::get_role_oid(c_name.as_ptr(), false) })
 }
 
-/// An error where a version of this name, made of what the caller gave, would be another's: before long work. Locks nothing;
-/// a name that is free is anybody's.
+/// An error if the name belongs to another role, to be raised before long work. Takes no lock. Any role can use a free name.
 pub fn require_author(name: &str) -> Result<()> {
     let caller = caller();
     as_owner(|| Spi::connect_mut(|client| check_author(client, name, caller, false)))
 }
 
-/// The same; with `lock` the model must be there, and its row is locked till the transaction ends.
+/// The check of [`require_author`]. With `lock` the model must exist, and its row is locked until the end of the transaction.
 ///
-/// Neither a member of the owner's role nor a superuser adds a version by its own name: a name may have been taken by somebody
-/// else first, who would then own what they made.
+/// Members of the owner's role and superusers cannot add versions as themselves either: another role may have taken the name first and would
+/// own what they trained.
 pub(super) fn check_author(client: &mut SpiClient, name: &str, caller: pg_sys::Oid, lock: bool) -> Result<()> {
     let query = format!(
         "SELECT m.owner::pg_catalog.oid OPERATOR(pg_catalog.=) $2, pg_catalog.pg_has_role($2, m.owner::pg_catalog.oid, 'USAGE'),

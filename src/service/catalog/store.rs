@@ -20,10 +20,11 @@ use runtime::sealed::hex;
 /// Bytes of a file kept in one row.
 const PART: usize = 4 << 20;
 
-/// A version to be stored.
+/// A version to store.
 pub struct NewVersion<'a> {
     pub name: &'a str,
-    /// The model whose own source it was made from, under its owner's rights: whoever may act for the owner may add that one.
+    /// The model that it refreshes, if any. A refresh reads the stored source with the owner's privileges, so any member of the owner's role may
+    /// store it.
     pub refreshes: Option<Uuid>,
     pub task: Task,
     pub algorithm: Option<&'a str>,
@@ -32,15 +33,15 @@ pub struct NewVersion<'a> {
     pub metrics: Option<&'a Value>,
     /// The ONNX file first.
     pub files: &'a [(&'a str, &'a [u8])],
-    /// Whether it takes the place of the version in use; the first one is in use in any case.
+    /// Whether it is promoted; the first version always is.
     pub in_use: bool,
 }
 
-/// Stores a new version of a model. The caller becomes the owner of a new name; a name that exists takes versions from its
-/// owner alone, and from whoever may act for it those that were made of its own source.
+/// Stores a new version of a model and returns its number. The caller becomes the owner of a new name. Only the owner itself can add versions
+/// to an existing name; members of the owner's role can add refreshes.
 pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
     if new.name.is_empty() || new.name.len() > 200 || new.name.chars().any(char::is_control) {
-        let hint = "Give 1 to 200 bytes without control characters.";
+        let hint = "A name has 1 to 200 bytes and no control characters.";
         return Err(Error::argument("name", format!("\"{}\"", new.name.escape_debug()), hint));
     }
     require_writable();
@@ -49,10 +50,10 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
     let metrics = new.metrics.map(|m| pgrx::JsonB(m.clone()));
     let hashed = new.files.iter().map(|&(_, bytes)| Ok((sha256(bytes, progress)?, bytes.len() as i64)));
     let hashed: Vec<(String, i64)> = hashed.collect::<Result<_>>()?;
-    let (sha256, size) = hashed.first().ok_or_else(|| Error::Internal("a version without files".into()))?;
+    let (sha256, size) = hashed.first().ok_or_else(|| Error::Internal("version has no files".into()))?;
     let version = as_owner(|| {
         Spi::connect_mut(|client| {
-            // The row is locked till the transaction ends, so that two new versions get two numbers.
+            // The row is locked until the end of the transaction, so that concurrent inserts get different numbers.
             match new.refreshes {
                 Some(id) => require_ownership(client, new.name, Some(id), caller)?,
                 None => {
@@ -128,7 +129,7 @@ fn insert_file(
     for (part, data) in bytes.chunks(PART).enumerate() {
         progress.check()?;
         progress.report(&phase, part * PART, bytes.len());
-        // A connection for each part: what SPI copies of it is given back before the next.
+        // One SPI connection for each part, so that its copy is freed before the next.
         as_owner(|| {
             Spi::connect_mut(|client| {
                 client
@@ -145,7 +146,7 @@ fn insert_file(
     Ok(())
 }
 
-/// Makes `version` the one in use.
+/// Promotes `version`.
 pub fn promote(name: &str, version: i32) -> Result<()> {
     owned(name, |client| {
         if files(client, name, version)?.is_empty() {
@@ -155,7 +156,7 @@ pub fn promote(name: &str, version: i32) -> Result<()> {
     })
 }
 
-/// Removes one version, or the model with all of them. Gives the files of each version removed.
+/// Removes one version, or the model with all versions. Returns the files of each removed version.
 pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
     owned(name, |client| {
         let Some(version) = version else {
@@ -182,8 +183,11 @@ pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
             .get::<i32>(1)
             .spi()?;
         if in_use == Some(version) {
-            let hint = "Promote another version first, or drop the whole model by leaving version out.";
-            return Err(Error::argument("version", format!("{version}, the one in use"), hint));
+            let hint = "Promote another version first, or omit version to drop the model.";
+            return Err(Error::invalid(
+                format!("cannot drop version {version} of model \"{name}\" because it is in use"),
+                hint,
+            ));
         }
         let gone = files(client, name, version)?;
         let mut deleted = false;

@@ -1,4 +1,4 @@
-//! The catalog's tables, as their owner; who may write to a model's rows.
+//! Access to the catalog tables as their owner, and checks of model ownership.
 
 use std::cell::Cell;
 
@@ -20,8 +20,8 @@ pub(super) fn as_owner<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// The SQL objects must be those of this library: after an update of the one without the other, nothing else would say why
-/// things fail. Asked once for each schema that the extension lives in, and again until it is right.
+/// The versions of library and SQL objects must match. If only one of them was updated, calls would otherwise fail without a clear reason.
+/// Checked once for each oid of the schema, and again until they match.
 fn check_version(schema: pg_sys::Oid) -> Result<()> {
     thread_local! {
         static CHECKED: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
@@ -37,7 +37,7 @@ fn check_version(schema: pg_sys::Oid) -> Result<()> {
         Ok::<_, Error>(if row.is_empty() { None } else { row.get::<String>(1).spi()? })
     })?;
     match objects {
-        // Without the extension there is a schema of that name with tables of somebody else's.
+        // There is a schema of this name, but not the extension.
         None => Err(Error::VersionMismatch { library, objects: "none".into() }),
         Some(objects) if objects != library => Err(Error::VersionMismatch { library, objects }),
         Some(_) => {
@@ -47,7 +47,7 @@ fn check_version(schema: pg_sys::Oid) -> Result<()> {
     }
 }
 
-/// The role that owns the catalog tables. Looked up at each call: it can change.
+/// The role that owns the catalog tables. Looked up at each call, since it can change.
 fn owner(schema: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: look-ups in the system cache; the tuple is released after its only use.
     unsafe {
@@ -63,11 +63,10 @@ fn owner(schema: pg_sys::Oid) -> pg_sys::Oid {
     }
 }
 
-/// When a version was made, in microseconds.
+/// SQL for the creation time of a version, in microseconds.
 pub(super) const CREATED: &str = "(EXTRACT(epoch FROM v.created) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8";
 
-/// Raises PostgreSQL's error where nothing may be written: in a read-only transaction, on a standby. To be called before long
-/// work whose result is to be stored.
+/// Raises PostgreSQL's error in a read-only transaction and on a standby. Call it before long work whose result will be stored.
 pub fn require_writable() {
     // SAFETY: reads this backend's state and raises; the name is a C string constant.
     unsafe {
@@ -76,7 +75,7 @@ pub fn require_writable() {
     }
 }
 
-/// Runs `body` with write access to the model `name`, if the caller owns it.
+/// Runs `body` with write access to the model `name`. The caller must be a member of the owner's role.
 pub(super) fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T>) -> Result<T> {
     require_writable();
     let caller = caller();
@@ -88,8 +87,8 @@ pub(super) fn owned<T>(name: &str, body: impl FnOnce(&mut SpiClient) -> Result<T
     })
 }
 
-/// An error where the caller is not the model's owner, nor of that role, inside a query of the catalog's owner; the model must be the one with this `id`, where one is given. Its row is
-/// locked till the transaction ends.
+/// An error if `caller` is not a member of the owner's role, or if the model does not have this `id`. Runs as the owner of the catalog and locks
+/// the model's row until the end of the transaction.
 pub(super) fn require_ownership(
     client: &mut SpiClient,
     name: &str,
@@ -117,7 +116,7 @@ pub(super) fn require_ownership(
     }
 }
 
-/// The plan of a query that is asked at every call: made at the first of a connection.
+/// The saved plan of a frequent query, prepared once for each connection.
 pub(super) fn kept<'a>(
     plan: &'a mut Option<OwnedPreparedStatement>,
     client: &SpiClient,
@@ -128,9 +127,9 @@ pub(super) fn kept<'a>(
         let types: Vec<PgOid> = types.iter().map(|&t| PgOid::BuiltIn(t)).collect();
         *plan = Some(client.prepare(query().as_str(), &types).spi()?.keep());
     }
-    plan.as_ref().ok_or_else(|| Error::Internal("a plan was not kept".into()))
+    plan.as_ref().ok_or_else(|| Error::Internal("plan was not saved".into()))
 }
 
 pub(super) fn required<T>(value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| Error::Internal("the catalog holds a NULL where none may be".into()))
+    value.ok_or_else(|| Error::Internal("unexpected NULL in the catalog".into()))
 }

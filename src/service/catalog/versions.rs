@@ -1,4 +1,4 @@
-//! A model's versions as a whole: which there are, which go.
+//! All versions of a model: listing and pruning.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub struct Version {
     pub files: Vec<FileEntry>,
 }
 
-/// Every version in this database's catalog, whoever owns it.
+/// Every version in this database's catalog, of any owner.
 pub fn all() -> Result<Vec<Version>> {
     as_owner(|| {
         Spi::connect(|client| {
@@ -44,18 +44,18 @@ pub fn all() -> Result<Vec<Version>> {
     })
 }
 
-/// How many versions a training keeps: what the call says, else the setting; 0 for all.
+/// The number of versions to keep after training: the argument, or else the setting; 0 for all.
 pub fn kept(keep: Option<i32>) -> Result<i32> {
     match keep {
         Some(keep) if keep < 0 => {
-            Err(Error::argument("keep", keep, "Give the number of newest versions to keep, or 0 for all."))
+            Err(Error::argument("keep", keep, "The number of versions to keep must be 1 or more, or 0 for all."))
         }
         Some(keep) => Ok(keep),
         None => Ok(settings::keep_versions()),
     }
 }
 
-/// Removes all but the newest `keep` versions and the one in use, if there is to be an end to them.
+/// [`prune`], unless `keep` is 0.
 pub fn keep(name: &str, keep: i32) -> Result<()> {
     if keep > 0 {
         prune(name, keep)?;
@@ -63,7 +63,7 @@ pub fn keep(name: &str, keep: i32) -> Result<()> {
     Ok(())
 }
 
-/// Removes all but the newest `keep` versions and the one in use; gives those that went.
+/// Removes all but the newest `keep` versions and the one in use. Returns the removed versions.
 pub fn prune(name: &str, keep: i32) -> Result<Vec<i32>> {
     let (pruned, gone): (Vec<i32>, Vec<Vec<FileEntry>>) = owned(name, |client| {
         let pruned: Vec<i32> = client
@@ -87,7 +87,7 @@ pub fn prune(name: &str, keep: i32) -> Result<Vec<i32>> {
     Ok(pruned)
 }
 
-/// Deletes the rows of a version and gives its files.
+/// Deletes the rows of a version and returns its files.
 fn remove(client: &mut SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>> {
     let gone = files(client, name, version)?;
     for table in ["model_part", "model_file", "model_version"] {
@@ -99,7 +99,7 @@ fn remove(client: &mut SpiClient, name: &str, version: i32) -> Result<Vec<FileEn
     Ok(gone)
 }
 
-/// An error where the caller is not the model's owner, nor of that role. Locks nothing: whoever writes later asks again.
+/// An error if the caller is not a member of the owner's role. Takes no lock: the check is repeated before writing.
 pub fn require_owner(name: &str) -> Result<()> {
     let caller = caller();
     as_owner(|| {
@@ -124,8 +124,7 @@ pub fn require_owner(name: &str) -> Result<()> {
     })
 }
 
-/// Removes, when the transaction commits, the folders of versions that it has removed; not of those whose files another
-/// version has too.
+/// Removes the folders of removed versions at commit, unless another version has the same files.
 pub fn remove_at_commit(gone: &[Vec<FileEntry>]) -> Result<()> {
     let named = named()?;
     let gone = gone.iter().map(|files| cache_folder::name(files)).filter(|name| !named.contains(name));
@@ -133,7 +132,7 @@ pub fn remove_at_commit(gone: &[Vec<FileEntry>]) -> Result<()> {
     Ok(())
 }
 
-/// The folders that this database's catalog names.
+/// The folders that this database's catalog refers to.
 pub fn named() -> Result<BTreeSet<String>> {
     Ok(all()?.iter().map(|version| cache_folder::name(&version.files)).collect())
 }

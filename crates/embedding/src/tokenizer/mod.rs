@@ -1,8 +1,8 @@
-//! Texts to token ids, exactly as the model's published tokenizer gives them.
+//! Texts to token ids, exactly as with the model's published tokenizer.
 //!
-//! Everything around the vocabulary is the `tokenizers` crate. Its own vocabularies are hash tables that every process
-//! would parse and hold for itself (210 ms and 120 MB for 128,000 pieces), so WordPiece and Unigram are this project's,
-//! on a file that all processes map: opening takes a millisecond. Other kinds are left to the crate.
+//! Everything but the vocabulary is done by the `tokenizers` crate. Its vocabularies are hash tables that each process would have to parse and
+//! hold (210 ms and 120 MB for 128,000 pieces). WordPiece and Unigram are therefore implemented here, on a file that all processes map: opening
+//! takes a millisecond. Other kinds use the crate.
 
 #[cfg(test)]
 mod fixtures;
@@ -35,12 +35,12 @@ use runtime::progress::Progress;
 const CHUNK: usize = 32;
 
 /// Bytes of a text, at most, that are read to fill a model of no more tokens than they surely hold: a tenth of a second.
-const MOST_READ: usize = 128 << 10;
+const MAX_READ: usize = 128 << 10;
 
 /// Bytes of text that surely hold more than one token of the model's length, in all but odd texts; see [`head`].
 const BYTES_PER_TOKEN: usize = 32;
 
-/// What is not mapped of a prepared tokenizer, or the whole `tokenizer.json` where there is no [`MAPPED_FILE`].
+/// The JSON file of a prepared tokenizer, or the whole `tokenizer.json` if there is no [`MAPPED_FILE`].
 const JSON_FILE: &str = "tokenizer.json";
 const MAPPED_FILE: &str = "vocabulary.safetensors";
 
@@ -79,8 +79,8 @@ impl TextTokenizer {
         }
     }
 
-    /// Opens what [`Self::prepare`] wrote. The published padding and truncation are left out: they are those of whoever
-    /// published it, often shorter than the model's length.
+    /// Opens the files of [`Self::prepare`]. The published padding and truncation are ignored, since they are often shorter than the model's
+    /// length.
     ///
     /// `folder` must not change while the tokenizer lives. Damaged files give an error here, or wrong ids later.
     pub fn open(folder: &Path, max_length: usize) -> Result<Self> {
@@ -131,11 +131,11 @@ impl TextTokenizer {
         Ok(tokens)
     }
 
-    /// A long text is read only as far as it fills the model: a text of a megabyte costs what a page costs. One that does not fill it within
-    /// [`MOST_READ`] is an error: where its tokens end only all of it could say.
+    /// A long text is only read until it has enough tokens: a text of a megabyte costs no more than a page. A text with too few tokens in its first
+    /// [`MAX_READ`] bytes is an error, since all of it would have to be read.
     fn one(&self, text: &str, prefix: &str) -> Result<Vec<u32>> {
         let mut bytes = (self.max_length + 1) * BYTES_PER_TOKEN;
-        let most = bytes.max(MOST_READ);
+        let most = bytes.max(MAX_READ);
         loop {
             let part = head(text, bytes);
             let input = if prefix.is_empty() { part.into() } else { format!("{prefix}{part}") };
@@ -143,18 +143,17 @@ impl TextTokenizer {
                 Kind::Mapped(tokenizer) => tokenizer.encode_fast(input.as_str(), true),
                 Kind::Whole(tokenizer) => tokenizer.encode_fast(input.as_str(), true),
             }
-            .map_err(|e| Error::Internal(format!("the tokenizer failed: {e}")))?;
+            .map_err(|e| Error::Internal(format!("tokenizer failed: {e}")))?;
             if encoding.len() >= self.max_length || part.len() == text.len() {
                 return Ok(encoding.get_ids().to_vec());
             }
             if bytes == most {
                 return Err(Error::TooLarge {
-                    what: format!("a text that begins with {} tokens in {most} bytes", encoding.len()),
+                    what: format!("text with {} tokens in its first {most} bytes", encoding.len()),
                     needed: format!("{} bytes to be read", text.len()),
                     limit: format!("{most} bytes for the model's {} tokens", self.max_length),
-                    hint:
-                        "Take out blanks, control characters and words that are no words, or embed left(text, 100000)."
-                            .into(),
+                    hint: "Remove whitespace, control characters and meaningless words, or embed left(text, 100000)."
+                        .into(),
                 });
             }
             bytes = bytes.saturating_mul(4).min(most);
@@ -162,7 +161,7 @@ impl TextTokenizer {
     }
 }
 
-/// At most `bytes` bytes of `text`, cut at a blank where there is one in the last half, so that no word is split.
+/// At most `bytes` bytes of `text`, cut at whitespace if there is some in the second half, so that no word is split.
 fn head(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {
         return text;
@@ -191,8 +190,9 @@ fn truncate<M: Model, N: Normalizer>(
     // The crate subtracts one from the other.
     let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
     if max_length < special {
-        let hint = format!("The tokenizer adds {special} tokens to each text: give more.");
-        return Err(Error::argument("max_length in config", max_length, hint));
+        let hint =
+            format!("The value must be at least {special}, the number of tokens that the tokenizer adds to each text.");
+        return Err(Error::argument("\"max_length\" in config", max_length, hint));
     }
     let truncation = TruncationParams {
         max_length,
@@ -204,7 +204,7 @@ fn truncate<M: Model, N: Normalizer>(
     Ok(())
 }
 
-/// The bytes of a file, shared with every process that maps it; none where it does not exist.
+/// The mapped bytes of a file; `None` if it does not exist.
 fn map(path: &Path) -> Result<Option<Bytes>> {
     let file = match File::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -35,7 +35,7 @@ pub struct CharacterMap {
 }
 
 /// A grapheme of more bytes is replaced character by character, as sentencepiece's users have come to rely on.
-const LONGEST_GRAPHEME: usize = 5;
+const MAX_GRAPHEME: usize = 5;
 
 impl CharacterMap {
     pub fn new(places: Trie, texts: Bytes) -> Self {
@@ -63,7 +63,7 @@ impl CharacterMap {
         let mut out = Vec::with_capacity(text.get().len());
         let mut is_changed = false;
         for grapheme in text.get().graphemes(true) {
-            let whole = if grapheme.len() <= LONGEST_GRAPHEME { self.replacement(grapheme) } else { None };
+            let whole = if grapheme.len() <= MAX_GRAPHEME { self.replacement(grapheme) } else { None };
             if let Some(replacement) = whole {
                 is_changed = true;
                 replace(grapheme, replacement, &mut out);

@@ -1,4 +1,4 @@
-//! The two files of a prepared tokenizer: what is small as JSON, and vocabulary and character maps to be mapped.
+//! The two files of a prepared tokenizer: a small JSON file, and a mapped file with the vocabulary and character maps.
 //!
 //! The second is safetensors: `pieces`, a trie from piece to id; for Unigram also `scores` by id and `unknown_score`; for
 //! each character map `map<n>.places` and `map<n>.texts`. See [`super::trie`] for tries.
@@ -24,12 +24,12 @@ pub type MappedTokenizer =
     TokenizerImpl<MappedModel, MappedNormalizer, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
 /// Longer pieces are left to the crate: building the trie recurses once a byte.
-const LONGEST_PIECE: usize = 512;
+const MAX_PIECE: usize = 512;
 
 /// Below the least likely piece by this much is an unknown character: sentencepiece's constant, in nats.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
-/// What the JSON file says of the model. What is a float stands in the mapped file, where it keeps every bit.
+/// The model in the JSON file. Floats are in the mapped file, which keeps all bits.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type")]
 enum Parameters {
@@ -46,7 +46,7 @@ struct Small {
     post_processor: Option<PostProcessorWrapper>,
 }
 
-/// The two files of a `tokenizer.json`; none where its model is of a kind that only the crate runs, or is faulty.
+/// The two files for a `tokenizer.json`; `None` if only the crate supports its model, or if it is invalid.
 pub fn prepare(json: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
     let Ok(Value::Object(mut root)) = serde_json::from_slice(json) else { return Ok(None) };
     let mut tensors = Vec::new();
@@ -69,7 +69,7 @@ pub fn prepare(json: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
     });
     let tensors = tensors.iter().map(|(name, tensor)| (name, tensor));
     let mapped = safetensors::serialize(tensors, None)
-        .map_err(|e| Error::Internal(format!("the vocabulary cannot be written: {e}")))?;
+        .map_err(|e| Error::Internal(format!("could not serialize the vocabulary: {e}")))?;
     Ok(Some((small.to_string().into_bytes(), mapped)))
 }
 
@@ -128,7 +128,7 @@ fn trie<K: AsRef<str>>(ids: &BTreeMap<K, u32>) -> Option<Vec<u8>> {
     let pieces = ids.iter().map(|(piece, id)| (piece.as_ref(), *id));
     // An empty piece stands nowhere in a text.
     let pieces: Vec<(&str, u32)> = pieces.filter(|(piece, _)| !piece.is_empty()).collect();
-    match pieces.iter().all(|(piece, _)| piece.len() <= LONGEST_PIECE) {
+    match pieces.iter().all(|(piece, _)| piece.len() <= MAX_PIECE) {
         true if pieces.is_empty() => Some(Vec::new()),
         true => DoubleArrayBuilder::build(&pieces).ok(),
         false => None,
@@ -139,7 +139,7 @@ fn trie<K: AsRef<str>>(ids: &BTreeMap<K, u32>) -> Option<Vec<u8>> {
 fn take_maps(normalizer: &mut Value, tensors: &mut Vec<(String, Tensor)>) -> Result<()> {
     match normalizer.get("type").and_then(Value::as_str) {
         Some("Precompiled") => {
-            let faulty = || Error::NotTokenizer("its precompiled_charsmap cannot be read".into());
+            let faulty = || Error::NotTokenizer("invalid precompiled_charsmap".into());
             let text = normalizer.get("precompiled_charsmap").and_then(Value::as_str).ok_or_else(faulty)?;
             let map = Bytes::from(base64::decode(text).map_err(|_| faulty())?);
             let (places, texts) = CharacterMap::parts(&map).ok_or_else(faulty)?;
@@ -157,7 +157,7 @@ fn take_maps(normalizer: &mut Value, tensors: &mut Vec<(String, Tensor)>) -> Res
     Ok(())
 }
 
-/// The tokenizer of two files that [`prepare`] made, without padding or truncation. The error says what is wrong.
+/// Reads the tokenizer from the two files of [`prepare`], without padding or truncation. The error is a message.
 pub fn open(small: &[u8], mapped: &Bytes) -> std::result::Result<MappedTokenizer, String> {
     let small: Small = serde_json::from_slice(small).map_err(|e| e.to_string())?;
     let tensors = SafeTensors::deserialize(mapped).map_err(|e| e.to_string())?;

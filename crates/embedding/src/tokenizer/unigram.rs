@@ -16,9 +16,9 @@ pub struct Unigram {
     /// One little-endian `f64` a piece, by its id.
     scores: Bytes,
     unknown: Option<u32>,
-    /// Of a character that is no piece.
+    /// The score of a character that is not a piece.
     unknown_score: f64,
-    /// Write what is unknown as its bytes, where each byte has a piece such as `<0x0A>`.
+    /// Whether unknown characters become bytes, for which there are pieces such as `<0x0A>`.
     byte_fallback: bool,
 }
 
@@ -51,7 +51,7 @@ impl Unigram {
         while end > 0 {
             let Best { start, id, .. } = best[end];
             if start >= end {
-                return Err("the vocabulary is damaged".into());
+                return Err("vocabulary is corrupted".into());
             }
             if Some(id) == self.unknown {
                 unknown_end.get_or_insert(end);

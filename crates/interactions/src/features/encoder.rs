@@ -1,5 +1,5 @@
-//! From columns of categories, numbers and vectors to [`Features`]: learned once from a table, stored with a model, and
-//! applied to whatever is to be compared with what the model was trained on.
+//! Encodes columns of categories, numbers and vectors as [`Features`]. An encoder is fitted to a table, stored with the model, and applied to
+//! later rows.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use runtime::memory;
 use runtime::sorting::sort_watched;
 use tabular::{Column, ColumnKind, Value};
 
-/// Categories kept of a column: the most frequent.
-const MOST_CATEGORIES: usize = 4096;
-/// In a column of more categories than this, one seen in a single row tells that row apart and says nothing of others.
+/// Maximum number of categories of a column; the most frequent are kept.
+const MAX_CATEGORIES: usize = 4096;
+/// In a column with more categories than this, categories of a single row are dropped, since they only identify that row.
 const FEW_CATEGORIES: usize = 100;
-/// Standardised numbers are cut here, in standard deviations: one slip of a decimal point must not outweigh all else.
-const MOST_DEVIATIONS: f64 = 5.0;
-/// A standard deviation below this share of the greatest value is rounding.
+/// Standardised numbers are clipped at this many standard deviations, to limit the effect of outliers.
+const MAX_DEVIATIONS: f64 = 5.0;
+/// A standard deviation below this share of the largest value is considered a rounding error.
 const CONSTANT: f64 = 1e-12;
 
-/// How columns become numbers. The same for every order of the rows it was learned from.
+/// How columns are encoded. It does not depend on the order of the rows that it was fitted to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Encoder {
     columns: Vec<Encoding>,
@@ -41,7 +41,7 @@ struct Encoding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum How {
-    /// 1 in the attribute of the row's category; nothing for any other.
+    /// One-hot: 1 in the attribute of the row's category; nothing for unknown categories.
     Category { categories: Vec<String> },
     /// (x − mean) / deviation
     Number { mean: f64, deviation: f64 },
@@ -58,7 +58,7 @@ impl How {
         }
     }
 
-    /// Attributes it takes.
+    /// The number of attributes.
     fn attributes(&self) -> usize {
         match self {
             Self::Category { categories } => categories.len(),
@@ -69,8 +69,7 @@ impl How {
 }
 
 impl Encoder {
-    /// Columns that say nothing, such as constant ones, are left out.
-    /// `check` says whether to go on.
+    /// Fits an encoder. Columns without information, such as constant ones, are left out. Returns the error of `check`, if any.
     pub fn fit(table: &FeatureTable, check: &dyn Fn() -> Result<()>) -> Result<Self> {
         let mut columns = Vec::new();
         for (name, column) in table.columns() {
@@ -95,7 +94,7 @@ impl Encoder {
         names.collect()
     }
 
-    /// Length of all vectors of a row together.
+    /// Total length of the vectors of a row.
     pub fn width(&self) -> usize {
         let widths = self.columns.iter().map(|column| match column.how {
             How::Vector { width } => width,
@@ -104,8 +103,8 @@ impl Encoder {
         widths.sum()
     }
 
-    /// A row for each of `ids`, in their order; an empty one for an id that the table lacks. Columns that were not there to
-    /// be learned from are ignored, those that are no longer there give nothing.
+    /// One row for each of `ids`, in their order; empty for ids that are not in the table. Columns that the encoder does not know are ignored, and
+    /// missing columns have no features.
     pub fn encode(&self, table: &FeatureTable, ids: &IdTable) -> Result<Features> {
         let attributes = self.columns.iter().map(|column| column.how.attributes()).sum();
         let readers = self.readers(table)?;
@@ -151,7 +150,7 @@ impl Encoder {
     }
 }
 
-/// A column to be read as it was learned.
+/// A column with its fitted encoding.
 struct Reader<'a> {
     column: &'a Column,
     how: &'a How,
@@ -174,7 +173,7 @@ impl Reader<'_> {
             (Value::Number(number), &How::Number { mean, deviation }) => {
                 // Each divided alone: the difference of two great numbers is beyond f64.
                 let standardised = number / deviation - mean / deviation;
-                (self.attribute, standardised.clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS) as f32)
+                (self.attribute, standardised.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS) as f32)
             }
             (Value::Vector(vector), _) => {
                 let greatest = vector.iter().fold(0f32, |most, x| most.max(x.abs()));
@@ -197,26 +196,26 @@ impl Reader<'_> {
 }
 
 fn check_kind(name: &str, how: &How, column: &Column) -> Result<()> {
-    let named = || format!("column \"{name}\"");
     if how.kind() != column.kind() {
         let word = |kind| match kind {
             ColumnKind::Category => "categories",
             ColumnKind::Number | ColumnKind::Integer | ColumnKind::Time => "numbers",
             ColumnKind::Vector => "vectors",
         };
-        let hint = format!("The model was trained on {}: cast the column to the type it had then.", word(how.kind()));
-        return Err(Error::argument(named(), format!("of {}", word(column.kind())), hint));
+        let hint = "Cast the column to the type that it had in training.";
+        let (found, expected) = (word(column.kind()), word(how.kind()));
+        return Err(Error::invalid(format!("column \"{name}\" contains {found}, expected {expected}"), hint));
     }
     match (how, column) {
         (How::Vector { width }, Column::Vector { width: other, .. }) if *other != 0 && other != width => {
-            let hint = format!("The model was trained on vectors of {width} dimensions: embed with the model of then.");
-            Err(Error::argument(named(), format!("of vectors of {other} dimensions"), hint))
+            let hint = "Use the embedding model of the training.";
+            Err(Error::invalid(format!("column \"{name}\" has vectors of {other} dimensions, expected {width}"), hint))
         }
         _ => Ok(()),
     }
 }
 
-/// The most frequent first, of equal ones in the order of their bytes; nothing where all rows have the same.
+/// The categories, most frequent first, ties in the order of their bytes; `None` if all rows have the same.
 fn fit_category(codes: &[u32], names: &[Arc<str>], check: &dyn Fn() -> Result<()>) -> Result<Option<How>> {
     let mut counts = memory::filled(0usize, names.len())?;
     codes.iter().filter_map(|&code| names.get(code as usize).map(|_| code)).for_each(|code| counts[code as usize] += 1);
@@ -226,12 +225,12 @@ fn fit_category(codes: &[u32], names: &[Arc<str>], check: &dyn Fn() -> Result<()
     let mut order: Vec<usize> = (0..names.len()).filter(|&code| known(counts[code])).collect();
     let by_count = |&code: &usize| (Reverse(counts[code]), &names[code]);
     sort_watched(&mut order, check, |a, b| by_count(a).cmp(&by_count(b)))?;
-    order.truncate(MOST_CATEGORIES);
+    order.truncate(MAX_CATEGORIES);
     let categories: Vec<String> = order.iter().map(|&code| names[code].as_ref().to_owned()).collect();
     Ok((!categories.is_empty()).then_some(How::Category { categories }))
 }
 
-/// The mean and the standard deviation of the numbers there are; nothing where they are all the same.
+/// The mean and the standard deviation of the numbers; `None` if they are all equal.
 fn fit_number(values: &[f64], check: &dyn Fn() -> Result<()>) -> Result<Option<How>> {
     let mut known = Vec::new();
     memory::reserve(&mut known, values.len())?;

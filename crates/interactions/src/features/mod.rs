@@ -1,4 +1,4 @@
-//! What is known of items or users besides their interactions, as numbers.
+//! Features of items and users, as numbers.
 
 mod encoder;
 mod table;
@@ -10,16 +10,16 @@ use kernels::Csr;
 pub use encoder::Encoder;
 pub use table::FeatureTable;
 
-/// Features of every user or of every item, in the order of their ids; a row of which nothing is known is empty.
+/// Features of all users or all items, in the order of their ids; rows without features are empty.
 #[derive(Clone, Debug, Default)]
 pub struct Features {
     /// [rows, columns]: 1 for each category that holds, standardised numbers.
     pub attributes: Csr,
-    /// [rows, width]: vectors, such as embeddings of a text or an image, each normalised; 0 where there is none.
+    /// [rows, width]: vectors, such as embeddings of a text or an image, each normalised; 0 if missing.
     pub vectors: Vec<f32>,
-    /// Length of a vector; 0 where there are none.
+    /// Length of a vector; 0 if there are none.
     pub width: usize,
-    /// How they were encoded, where they were: a model stores it for items and users that come later.
+    /// The encoder, if they were encoded. A model stores it for later items and users.
     pub encoder: Option<Arc<Encoder>>,
 }
 
@@ -32,7 +32,7 @@ impl Features {
         &self.vectors[row * self.width..][..self.width]
     }
 
-    /// Whether anything is known of a row.
+    /// Whether a row has features.
     pub fn knows(&self, row: usize) -> bool {
         !self.attributes.row(row).0.is_empty() || self.vector(row).iter().any(|&x| x != 0.0)
     }

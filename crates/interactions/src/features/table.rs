@@ -9,7 +9,7 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use tabular::{Column, ColumnKind, Table, Value};
 
-/// Collects the features of items or of users, a row each.
+/// Collects the features of items or users, one row each.
 #[derive(Clone, Debug)]
 pub struct FeatureTable {
     table: Table,
@@ -22,17 +22,13 @@ impl FeatureTable {
         Self { table: Table::new(columns), ids: Vec::new(), rows: AHashMap::default() }
     }
 
-    /// Takes a row: a value for each column. An id seen before, a number or vector that is not finite, and a vector of
-    /// another length than those before are errors; the table is then to be thrown away.
+    /// Adds a row, with a value for each column. Errors are a duplicate id, a number or vector that is not finite, and a vector of another length
+    /// than those before. After an error the table must not be used.
     pub fn push(&mut self, id: Id, values: &[Value]) -> Result<()> {
         let id: Arc<str> = id.to_text().into();
         if self.rows.insert(id.clone(), self.ids.len() as u32).is_some() {
-            let hint = "The source of features gives one row for each id: aggregate it, or use SELECT DISTINCT ON.";
-            return Err(Error::argument(
-                format!("the number of rows with features of \"{id}\""),
-                "more than one",
-                hint,
-            ));
+            let hint = "A query of features must return one row for each id. Aggregate it, or use SELECT DISTINCT ON.";
+            return Err(Error::invalid(format!("duplicate id \"{id}\" in query of features"), hint));
         }
         self.table.push(values, || format!("\"{id}\""))?;
         memory::push(&mut self.ids, id)

@@ -124,11 +124,10 @@ fn numbers_far_off_are_cut_and_great_ones_stay_finite() {
 fn what_cannot_be_used_names_the_column_and_the_id() {
     let mut goods = goods();
     let mut message = |id, values: &[Value]| goods.push(Id::Text(id), values).unwrap_err().to_string();
-    assert_eq!(message("a", &[Value::Null, Value::Number(f64::NAN), Value::Null]), "column \"price\" of \"a\" is NaN");
-    assert_eq!(
-        message("b", &[Value::Null, Value::Null, Value::Vector(&[1.0])]),
-        "column \"v\" of \"b\" is a vector of 1 dimensions after others of 2"
-    );
+    let names = |message: String, parts: &[&str]| assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    let not_a_number = message("a", &[Value::Null, Value::Number(f64::NAN), Value::Null]);
+    names(not_a_number, &["column \"price\"", "\"a\"", "NaN"]);
+    names(message("b", &[Value::Null, Value::Null, Value::Vector(&[1.0])]), &["column \"v\"", "\"b\"", "1", "2"]);
     assert!(message("c", &[Value::Null, Value::Null, Value::Vector(&[f32::INFINITY, 0.0])]).contains("inf"));
     assert!(message("茶", &[Value::Null, Value::Null, Value::Null]).contains("\"茶\""));
     // The integer 1 and the text '1' are one id.
@@ -144,6 +143,6 @@ fn a_column_of_another_kind_than_learned_from_is_an_error() {
         table(&[("price", Category)], [("1", vec![Value::Category("1.0")])]),
         table(&[("v", Vector)], [("1", vec![Value::Vector(&[1.0, 2.0, 3.0])])]),
     ] {
-        assert!(matches!(encoder.encode(&later, &ids), Err(Error::InvalidArgument { .. })));
+        assert!(matches!(encoder.encode(&later, &ids), Err(Error::Invalid { .. })));
     }
 }
