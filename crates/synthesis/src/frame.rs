@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use runtime::error::Result;
+use runtime::memory;
 use tabular::NONE;
 
 /// A column of a source.
@@ -67,6 +69,31 @@ impl Values {
 pub struct Frame {
     pub rows: usize,
     pub columns: Vec<Values>,
+}
+
+impl Frame {
+    /// The columns of `rows` [n, d] as graphs give them: −1 for a category and NaN for a number that is NULL.
+    pub fn of_rows(rows: &[f64], n: usize, kinds: &[FieldKind]) -> Result<Self> {
+        let mut frame = Self { rows: n, columns: Vec::new() };
+        for (j, kind) in kinds.iter().enumerate() {
+            let column = rows.iter().skip(j).step_by(kinds.len().max(1)).copied();
+            frame.columns.push(match kind {
+                FieldKind::Number { .. } => {
+                    let mut numbers = Vec::new();
+                    memory::reserve(&mut numbers, n)?;
+                    numbers.extend(column);
+                    Values::Numbers(numbers)
+                }
+                FieldKind::Category { .. } => {
+                    let mut codes = Vec::new();
+                    memory::reserve(&mut codes, n)?;
+                    codes.extend(column.map(|x| if x >= 0.0 { x as u32 } else { NONE }));
+                    Values::Codes(codes)
+                }
+            });
+        }
+        Ok(frame)
+    }
 }
 
 impl FieldKind {

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::conditions::Conditions;
 use super::frame::{Field, FieldKind, Frame, Values};
 use super::made::Block;
-use super::methods::cart;
-use super::model::{Part, Training};
+use super::methods::registry::CONDITIONAL;
+use super::part::Part;
 use super::sampler::Sampler;
 use super::schema::{Column, ColumnType, Learned, Role, Schema};
+use super::training::Training;
 use super::{Parts, RunGraph, Task};
 use onnx::graph::GraphBuilder;
 use onnx::stored::{DataWriter, Files};
@@ -40,24 +41,18 @@ pub fn count(parent: &mut Learned, child: &Child) -> Result<Vec<usize>> {
     for (row, id) in child.parent_ids.iter().enumerate() {
         if rows.insert(id, row).is_some() {
             let hint = format!(
-                "A row of \"{}\" must belong to one row of the source: name a key of it with \"parent_key\".",
+                "Name a key of the source with \"parent_key\": a row of \"{}\" must belong to one row of the source.",
                 child.name
             );
-            return Err(Error::argument(
-                format!("the number of rows with \"{}\" {id}", child.parent_key),
-                "more than one",
-                hint,
-            ));
+            let message = format!("duplicate value \"{id}\" of the parent key \"{}\"", child.parent_key);
+            return Err(Error::invalid(message, hint));
         }
     }
     let owner = |(row, id): (usize, &String)| {
         rows.get(id.as_str()).copied().ok_or_else(|| {
-            let hint = format!("Leave such rows out of the source of \"{}\".", child.name);
-            Error::argument(
-                format!("\"{}\" of row {} of \"{}\"", child.key, row + 1, child.name),
-                format!("\"{id}\", which no parent has"),
-                hint,
-            )
+            let Child { name, key, .. } = child;
+            let message = format!("\"{key}\" is \"{id}\" in row {} of \"{name}\", which no parent has", row + 1);
+            Error::invalid(message, format!("Leave out such rows of \"{name}\"."))
         })
     };
     let owners = child.ids.iter().enumerate().map(owner).collect::<Result<Vec<usize>>>()?;
@@ -117,7 +112,8 @@ pub fn train(
         progress: training.progress,
     };
     let options = json!({ "first": first });
-    let Parts { graph: own, data: trees, .. } = cart::train(&task, &mut Options::new("cart", &options)?)?;
+    let Parts { graph: own, data: trees, .. } =
+        CONDITIONAL.train(&task, &mut Options::new(CONDITIONAL.name(), &options)?)?;
     let text = serde_json::to_vec(&schema).map_err(|e| Error::Internal(format!("a schema cannot be written: {e}")))?;
     graph.beside(&prefix(number), own);
     data.inline(&prefix(number), trees);
@@ -160,7 +156,7 @@ impl Related {
             if !schema.is_whole() || parent_fields != parent.fields.len() || !schema.columns.iter().all(of_parent) {
                 return Err(damaged());
             }
-            let generator = cart::open(&files, &schema.fields)?;
+            let generator = CONDITIONAL.open(&files, &schema.fields)?;
             let part = Part::new(schema, generator, Vec::new(), progress)?;
             Ok(Self { name: name.to_owned(), part, parent_fields, count: count.ok_or_else(damaged)? })
         });

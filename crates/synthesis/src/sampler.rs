@@ -10,7 +10,7 @@ use super::constraints::Constraint;
 use super::frame::{FieldKind, Frame, Values};
 use super::keys::Key;
 use super::made::{Block, Made};
-use super::model::Part;
+use super::part::Part;
 use super::schema::{Role, Schema};
 use super::{BLOCK, Draw, RunGraph};
 use runtime::draw::{below, mix};
@@ -66,14 +66,14 @@ impl Sampler {
             let drawn = self.block * BLOCK as u64;
             self.made += block.rows as u64;
             if self.block >= PATIENCE && self.made * MOST_DRAWN < drawn {
-                let what =
-                    if self.conditions.columns.is_empty() { "keep to the constraints" } else { "meet the conditions" };
-                let hint = "Widen them, or give fewer at once; SELECT the combination from the source to see whether it has such rows.";
-                return Err(Error::argument(
-                    format!("the number of rows that {what}"),
-                    format!("{} of {drawn}", self.made),
-                    hint,
-                ));
+                let (what, hint) = match self.conditions.columns.is_empty() {
+                    true => ("satisfy the constraints", "Leave out constraints that few rows satisfy."),
+                    false => (
+                        "meet the conditions",
+                        "Widen them, or give fewer at once; SELECT the combination from the source to see whether it has such rows.",
+                    ),
+                };
+                return Err(Error::invalid(format!("only {} of {drawn} rows drawn {what}", self.made), hint));
             }
             progress.report("rows made", self.made as usize, self.wanted as usize);
             if block.rows > 0 {
@@ -117,8 +117,8 @@ impl Sampler {
             }
         }
         if !pending.is_empty() {
-            let hint = "Some of the parents have no children that do: give conditions, or leave constraints out.";
-            return Err(Error::argument("the number of rows that keep to the constraints", 0, hint));
+            let message = format!("no rows drawn for {} parents satisfy the constraints", pending.len());
+            return Err(Error::invalid(message, "Give conditions on the parents, or leave out constraints."));
         }
         for (column, described) in made.columns.iter_mut().zip(&part.schema.columns) {
             if let Role::Parent { column: of } = described.role {

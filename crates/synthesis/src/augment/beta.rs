@@ -1,6 +1,6 @@
 //! Numbers from Beta(α, α).
 
-use super::unit;
+use super::pick::unit;
 use runtime::draw;
 
 /// Where the numbers drawn for it begin.

@@ -11,7 +11,7 @@ mod parse;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{ColumnType, Description};
+use crate::description::{ColumnType, Description};
 use runtime::error::{Error, Result};
 
 pub use parse::{Comparison, Operand, Operator, parse, time};
@@ -71,7 +71,7 @@ pub fn understand(expression: &str, columns: &[Description]) -> Option<Result<Ve
 }
 
 fn resolve(expression: &str, comparison: Comparison, columns: &[Description]) -> Result<Constraint> {
-    let wrong = |hint: String| Error::argument("a constraint", format!("\"{expression}\""), hint);
+    let wrong = |hint: String| Error::invalid(format!("invalid constraint \"{expression}\""), hint);
     let find = |name: &str| {
         columns.iter().position(|column| column.name == name).ok_or_else(|| Error::MissingColumn {
             column: name.into(),
@@ -101,18 +101,16 @@ fn resolve(expression: &str, comparison: Comparison, columns: &[Description]) ->
                 Operator::AtMost => (left, right, false),
                 Operator::Greater => (right, left, true),
                 Operator::AtLeast => (right, left, false),
-                Operator::Equal => return Err(wrong("Two columns can be ordered: <, <=, > or >=.".into())),
+                Operator::Equal => return Err(wrong("Compare two columns by <, <=, > or >=.".into())),
             };
             if !comparable || less == greater {
-                return Err(wrong(
-                    "It must compare two different columns, both numbers or both of one type of time.".into(),
-                ));
+                return Err(wrong("Compare two different columns, both numbers or both of one type of time.".into()));
             }
             Ok(Constraint::Order { less, greater, strict })
         }
         (Operand::Column(name), value) => constant(find(&name)?, operator, &value, columns, &wrong),
         (value, Operand::Column(name)) => constant(find(&name)?, operator.turned(), &value, columns, &wrong),
-        _ => Err(wrong("It must name a column.".into())),
+        _ => Err(wrong("Name a column on at least one side.".into())),
     }
 }
 
@@ -134,7 +132,7 @@ fn constant(
     };
     let number = number.ok_or_else(|| {
         wrong(format!(
-            "Column \"{}\" has type {}: compare it to a value of that type.",
+            "Compare column \"{}\" to a value of its type, {}.",
             columns[column].name, columns[column].type_name
         ))
     })?;

@@ -1,6 +1,6 @@
 //! Reading expressions as users write them and as PostgreSQL prints those of its catalog.
 
-use crate::schema::ColumnType;
+use crate::description::ColumnType;
 
 const MOST_PARENTHESES: usize = 200;
 

@@ -20,57 +20,32 @@
 
 mod choose;
 mod neighbors;
+mod registry;
 mod scored;
 mod shares;
+mod source;
 
 use serde_json::Value;
 
-use interactions::Interactions;
 use kernels::Csr;
-use recommendation::Model;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::memory;
 use runtime::options::Options;
-use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
+use source::{Settings, Source};
+
+pub use registry::by_name;
+pub use source::{Augmentation, Task};
 
 /// Users whose candidates are in memory at a time.
 const USERS: usize = 1 << 13;
 /// The same of items, for each batch of which every user is scored.
 const ITEMS: usize = 1 << 17;
 
-/// What the pairs are drawn from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    MultVae,
-    Model,
-    Neighbors,
-}
-
-impl Method {
-    pub const ALL: [Self; 3] = [Self::MultVae, Self::Model, Self::Neighbors];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::MultVae => "mult_vae",
-            Self::Model => "model",
-            Self::Neighbors => "neighbors",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|method| method.name() == name).ok_or_else(|| Error::UnknownName {
-            what: "method",
-            name: name.into(),
-            known: Self::ALL.map(Self::name).join(", "),
-        })
-    }
-}
-
 /// A method with its options.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct Plan {
-    method: Method,
+    method: &'static dyn Augmentation,
     /// Users with fewer interactions get some; the median where there is none.
     max_history: Option<usize>,
     max_users: Option<usize>,
@@ -80,13 +55,11 @@ pub struct Plan {
     weight: f64,
     temperature: f64,
     candidates: usize,
-    neighbors: usize,
-    /// Options of the Mult-VAE.
-    training: Value,
+    settings: Settings,
 }
 
 impl Plan {
-    pub fn read(method: Method, options: &mut Options) -> Result<Self> {
+    pub fn read(method: &'static dyn Augmentation, options: &mut Options) -> Result<Self> {
         let optional = |options: &mut Options, name: &str| -> Result<Option<usize>> {
             if options.given(name).is_none() {
                 options.record(name, Value::Null);
@@ -96,7 +69,7 @@ impl Plan {
         };
         let max_history = optional(options, "max_history")?;
         let max_users = optional(options, "max_users")?;
-        let mut plan = Self {
+        Ok(Self {
             method,
             max_history,
             max_users,
@@ -104,34 +77,9 @@ impl Plan {
             weight: options.float("weight", 0.3, 1e-3, 0.99)?.into(),
             temperature: options.float("temperature", 0.5, 1e-3, 1e3)?.into(),
             candidates: options.integer("candidates", 100, 1, 1 << 20)? as usize,
-            neighbors: 0,
-            training: Value::Null,
-        };
-        match method {
-            Method::Neighbors => plan.neighbors = options.integer("neighbors", 50, 1, 1 << 20)? as usize,
-            Method::MultVae => {
-                plan.training = options.given("training").cloned().unwrap_or(Value::Null);
-                options.record("training", plan.training.clone());
-            }
-            Method::Model => {}
-        }
-        Ok(plan)
+            settings: method.settings(options)?,
+        })
     }
-
-    pub fn method(&self) -> Method {
-        self.method
-    }
-}
-
-/// What pairs are made for.
-#[derive(Clone, Copy)]
-pub struct Task<'a> {
-    pub interactions: &'a Interactions,
-    /// For [`Method::Model`].
-    pub model: Option<&'a Model>,
-    pub seed: u64,
-    pub threads: usize,
-    pub progress: &'a dyn Progress,
 }
 
 /// A user and an item of the interactions, and how much the pair should count.
@@ -142,31 +90,9 @@ pub struct Pair {
     pub weight: f32,
 }
 
-/// Candidates of some users, or of some items: `z` and the other side of the pair.
-type Candidates = Vec<Vec<(f32, u32)>>;
-
-/// Where `z` comes from. Each is asked for some users, or items, with the number of candidates wanted of each, and gives none that exists.
-trait Source {
-    fn of_users(&self, task: &Task, asked: &[(u32, usize)]) -> Result<Candidates>;
-    fn of_items(&self, task: &Task, asked: &[(u32, usize)]) -> Result<Candidates>;
-}
-
 /// Up to `n` new pairs, in order of their users and items: fewer where no more fit, or where nothing is known to draw from.
 pub fn augment(plan: &Plan, task: &Task, n: usize) -> Result<Vec<Pair>> {
-    let trained;
-    let source: Box<dyn Source + '_> = match (plan.method, task.model) {
-        (Method::Neighbors, _) => Box::new(neighbors::Neighbors::new(task, plan.neighbors)?),
-        (Method::Model, Some(model)) => Box::new(scored::Scored::new(task, model, scored::Scale::Standard)?),
-        (Method::Model, None) => {
-            let hint = "Name a trained recommender, as in model => 'shop', or take the method mult_vae or neighbors.";
-            return Err(Error::argument("model", "null", hint));
-        }
-        (Method::MultVae, _) => {
-            trained = scored::train(task, &plan.training)?;
-            Box::new(scored::Scored::new(task, &trained, scored::Scale::Logits)?)
-        }
-    };
-    from_source(plan, task, n, &*source)
+    from_source(plan, task, n, &*plan.method.open(&plan.settings, task)?)
 }
 
 fn from_source(plan: &Plan, task: &Task, n: usize, source: &dyn Source) -> Result<Vec<Pair>> {

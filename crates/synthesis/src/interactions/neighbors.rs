@@ -1,15 +1,33 @@
 //! Candidates from the nearest users, for users, and from the nearest items, for items: the same computation on the matrix and on its
 //! transpose.
 
-use super::{Candidates, Source, Task};
+use super::source::{Augmentation, Candidates, Settings, Source, Task};
 use interactions::Interactions;
 use kernels::Csr;
 use recommendation::TopK;
 use runtime::error::Result;
 use runtime::memory;
+use runtime::options::Options;
 use runtime::parallel::for_each_chunk;
 
-pub struct Neighbors<'a> {
+/// The method `neighbors`.
+pub struct NearestRows;
+
+impl Augmentation for NearestRows {
+    fn name(&self) -> &'static str {
+        "neighbors"
+    }
+
+    fn settings(&self, options: &mut Options) -> Result<Settings> {
+        Ok(Settings { neighbors: options.integer("neighbors", 50, 1, 1 << 20)? as usize, ..Settings::default() })
+    }
+
+    fn open<'a>(&self, settings: &Settings, task: &Task<'a>) -> Result<Box<dyn Source + 'a>> {
+        Ok(Box::new(Neighbors::new(task, settings.neighbors)?))
+    }
+}
+
+struct Neighbors<'a> {
     interactions: &'a Interactions,
     k: usize,
     by_item: Csr,
@@ -27,7 +45,7 @@ struct Scratch {
 }
 
 impl<'a> Neighbors<'a> {
-    pub fn new(task: &Task<'a>, k: usize) -> Result<Self> {
+    fn new(task: &Task<'a>, k: usize) -> Result<Self> {
         let by_item = task.interactions.by_user.transpose(task.progress)?;
         let rejected_by_item = task.interactions.rejected.transpose(task.progress)?;
         Ok(Self { interactions: task.interactions, k, by_item, rejected_by_item })

@@ -75,8 +75,8 @@ impl Learned {
             }
         }
         if learned.schema.fields.is_empty() {
-            let hint = "Besides keys the source needs a column with values.";
-            return Err(Error::argument("the number of columns to learn from", 0, hint));
+            let hint = "Select at least one column with values besides the keys.";
+            return Err(Error::invalid("the source has no columns to learn from", hint));
         }
         Ok(learned)
     }
@@ -89,9 +89,9 @@ impl Learned {
                 Some(Err(error)) if must => return Err(error),
                 None if must => {
                     let hint = "Compare a column to a constant or to another column: \"price > 0\", \"start <= finish\", \"status IN ('a', 'b')\"; join several by AND.";
-                    return Err(Error::argument("a constraint", format!("\"{expression}\""), hint));
+                    return Err(Error::invalid(format!("invalid constraint \"{expression}\""), hint));
                 }
-                _ => self.notices.push(format!("the check {expression} is not understood: rows may break it")),
+                _ => self.notices.push(format!("the check {expression} is not supported: rows may violate it")),
             }
         }
         self.schema.constraints.dedup();
@@ -276,21 +276,21 @@ impl Learned {
         check_lengths(&description.name, &names)?;
         if wishes.private {
             let hint = format!(
-                "Its texts would tell the rows: leave it out with {{\"drop\": [\"{0}\"]}}, or declare its values with {{\"domain\": {{\"{0}\": […]}}}}.",
+                "Leave it out with {{\"drop\": [\"{0}\"]}}, or declare its values with {{\"domain\": {{\"{0}\": […]}}}}: its texts would reveal the rows.",
                 description.name
             );
-            return Err(Error::argument(format!("column \"{}\"", description.name), "free text", hint));
+            return Err(Error::invalid(format!("column \"{}\" is free text", description.name), hint));
         }
         let kind = FieldKind::Category { count: names.len() };
         let field = self.field(description, kind, Values::Codes(codes.to_vec()), false, false);
         Ok(Role::FreeText { field: Some(field), names })
     }
 
-    /// Every row must keep to what all rows are to keep to.
+    /// An error where a row of the source violates a constraint.
     fn check_rows(&self, table: &Table, descriptions: &[Description]) -> Result<()> {
         let broken = |what: String, row: usize| {
-            let hint = "Leave such rows out of the source, or the constraint out.";
-            Error::argument(format!("row {} of the source", row + 1), format!("against {what}"), hint)
+            let hint = "Leave out such rows, or the constraint.";
+            Error::invalid(format!("row {} of the source violates the constraint {what}", row + 1), hint)
         };
         let columns: Vec<&tabular::Column> = table.columns().map(|(_, _, column)| column).collect();
         let name = |column: usize| &descriptions[column].name;
@@ -361,8 +361,8 @@ impl Learned {
                 *high = high.min(bound);
             }
             if low > high {
-                let hint = format!("No value of column \"{}\" can keep to all of them.", field.name);
-                return Err(Error::argument("the constraints", "contradictory", hint));
+                let message = format!("the constraints on column \"{}\" contradict each other", field.name);
+                return Err(Error::invalid(message, "Remove one of them: no value satisfies all."));
             }
         }
         Ok(())
@@ -373,9 +373,12 @@ impl Learned {
         let orders: Vec<(usize, usize)> = self.schema.constraints.iter().filter_map(Constraint::order).collect();
         if let Some(&(less, greater)) = orders.iter().find(|(less, greater)| reaches(&orders, *greater, *less)) {
             let name = |column: usize| &self.schema.columns[column].name;
-            let hint =
-                format!("Each of \"{}\" and \"{}\" would have to be less than the other.", name(less), name(greater));
-            return Err(Error::argument("the constraints", "contradictory", hint));
+            let (less, greater) = (name(less), name(greater));
+            let message = format!("the constraints on columns \"{less}\" and \"{greater}\" contradict each other");
+            return Err(Error::invalid(
+                message,
+                "Remove one of them: each column would have to be less than the other.",
+            ));
         }
         for (less, greater) in orders {
             // By the fields' values before any of them became a difference: those of `less` may be one already.
@@ -448,8 +451,8 @@ pub fn hash(frame: &Frame, fields: &[usize], row: usize) -> u64 {
 }
 
 fn outside(description: &Description, row: usize) -> Error {
-    let hint = format!("Declare all its values under \"domain\", or leave such rows out: row {} has another.", row + 1);
-    Error::argument(format!("column \"{}\"", description.name), "outside its declared domain", hint)
+    let message = format!("column \"{}\" is outside its declared domain in row {}", description.name, row + 1);
+    Error::invalid(message, "Declare all its values under \"domain\", or leave out such rows.")
 }
 
 /// Whether the whole numbers 1 to n, or any n of them side by side, stand in n rows.

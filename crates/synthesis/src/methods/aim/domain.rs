@@ -135,11 +135,8 @@ pub fn prepare(
             discovered(task, at, sigma, plan.delta / undeclared as f64, noise)?
         };
         if told.is_none() && !field.nulls {
-            return Err(Error::argument(
-                format!("the number of values of \"{}\" that may be told at this epsilon", field.name),
-                0,
-                "Declare its categories or bounds, raise epsilon, or give more rows.",
-            ));
+            let message = format!("no value of column \"{}\" can be released at this epsilon", field.name);
+            return Err(Error::invalid(message, "Declare its categories or bounds, raise epsilon, or give more rows."));
         }
         raws.push(told);
         task.progress.report("domain", at + 1, task.fields.len());

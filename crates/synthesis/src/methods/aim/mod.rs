@@ -26,6 +26,7 @@ mod noise;
 mod privacy;
 mod sampler;
 mod select;
+mod steps;
 mod tree;
 
 #[cfg(test)]
@@ -37,7 +38,7 @@ use self::domain::Plan;
 use self::noise::Noise;
 use self::privacy::Ledger;
 use self::select::Limits;
-use crate::{Field, Generator, Parts, Task};
+use crate::{Field, Generator, Parts, Synthesizer, Task};
 use onnx::stored::Files;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
@@ -49,26 +50,47 @@ const ONE_WAY: f64 = 0.12;
 /// The part of δ for names that are not declared.
 const NAMES: f64 = 0.5;
 
-/// What is needed, and has no default.
+/// `aim`, see the [module](self).
+pub struct Aim;
+
+impl Synthesizer for Aim {
+    fn name(&self) -> &'static str {
+        "aim"
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        sampler::open(files, fields)
+    }
+
+    fn is_private(&self) -> bool {
+        true
+    }
+}
+
+/// The privacy budget ε. It is required.
 fn epsilon(options: &mut Options) -> Result<f64> {
     let Some(value) = options.given("epsilon") else {
         let hint = "Give the privacy budget, as in {\"epsilon\": 1}: 1 is strong privacy, 10 weak.";
-        return Err(Error::argument("epsilon", "missing", hint));
+        return Err(Error::invalid("aim needs the option \"epsilon\"", hint));
     };
     options.record("epsilon", value.clone());
     value.as_f64().filter(|x| *x > 0.0 && *x <= 100.0).ok_or_else(|| {
         let hint = "It must be a number above 0, at most 100: 1 is strong privacy, 10 weak.";
-        Error::argument("epsilon", value, hint)
+        Error::argument("option \"epsilon\"", value, hint)
     })
 }
 
-/// A number as it was given: rounded to float32 it could promise less than is said.
+/// An option in full precision: rounded to float32 the privacy could be weaker than what was asked for.
 fn exact(options: &mut Options, name: &'static str, default: f64, least: f64, most: f64) -> Result<f64> {
     options.float(name, default, least, most)?;
     Ok(options.given(name).and_then(serde_json::Value::as_f64).unwrap_or(default))
 }
 
-pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let epsilon = epsilon(options)?;
     let delta = exact(options, "delta", 1e-9, 1e-30, 0.1)?;
     let megabytes = exact(options, "max_model_size", 4.0, 0.01, 64.0)?;
@@ -92,7 +114,7 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let plan = Plan { domain: rho * DOMAIN, bins: rho * BINS, one_way: rho * ONE_WAY, delta: names, most_bins };
     let (columns, released) = domain::prepare(task, &plan, &mut ledger, &mut noise)?;
     let learned = select::learn(task, &columns, &limits, &mut ledger, &mut noise)?;
-    let (graph, data) = sampler::write(&learned, &columns, task.label)?;
+    let (graph, data) = graph::write(&learned, &columns, task.label)?;
     let name = |field: &usize| task.fields[*field].name.clone();
     let marginals: Vec<Vec<String>> = learned.measured.iter().map(|set| set.iter().map(name).collect()).collect();
     let figures = json!({
@@ -103,8 +125,4 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     });
     let figures = if let serde_json::Value::Object(figures) = figures { figures } else { Map::new() };
     Ok(Parts { graph, data, figures, released: Some(released) })
-}
-
-pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
-    sampler::open(files, fields)
 }

@@ -60,8 +60,9 @@ pub fn sigma_for(rho: f64) -> Result<f64> {
     if sigma <= MOST_SIGMA {
         return Ok(sigma);
     }
-    let hint = "Raise epsilon or delta, or learn from fewer columns: of this nothing could be learned.";
-    Err(Error::argument("the noise that epsilon asks for", format!("{sigma:.0} rows"), hint))
+    let message =
+        format!("the noise that epsilon requires has a standard deviation of {sigma:.0} rows, which is too much");
+    Err(Error::invalid(message, "Raise epsilon or delta, or learn from fewer columns."))
 }
 
 /// What Gaussian noise of a deviation on a table of counts costs.
@@ -168,7 +169,7 @@ mod tests {
     fn a_budget_that_would_drown_any_table_is_told_of() {
         assert_eq!(sigma_for(0.5).unwrap(), 1.0);
         for rho in [1e-13, 0.0, f64::NAN] {
-            assert!(matches!(sigma_for(rho), Err(Error::InvalidArgument { .. })), "{rho}");
+            assert!(matches!(sigma_for(rho), Err(Error::Invalid { .. })), "{rho}");
         }
     }
 

@@ -10,13 +10,9 @@
 //! rows each cell gets its share of m, up to one row (the randomized rounding of Private-PGM's samplers). A row alone is
 //! distributed as without it.
 
-use super::domain::Column;
-use super::graph::Nodes;
-use super::select::Learned;
+use super::steps::padded;
 use crate::{Draw, Field, FieldKind, Frame, Generator, RunGraph, Values};
-use onnx::graph::{Axis, GraphBuilder, int_attribute};
-use onnx::proto::data_type;
-use onnx::stored::{DataWriter, Files};
+use onnx::stored::Files;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
 use runtime::mapped::Mapped;
@@ -28,44 +24,6 @@ const COARSE: f64 = 1.0 / (1u64 << 24) as f64;
 const WITHIN: f64 = 1.0 / (1u64 << 40) as f64;
 const FINE: f64 = 1.0 / (1u64 << 53) as f64;
 
-/// The padded length of a row of `n` numbers: 2^m − 1.
-pub fn padded(n: usize) -> usize {
-    (n + 1).next_power_of_two() - 1
-}
-
-/// A field and how it follows from others.
-pub struct Step {
-    pub field: usize,
-    /// Fields, and what their cells count in the number of the row.
-    pub parents: Vec<(usize, usize)>,
-    pub cells: usize,
-    pub cumulative: Vec<f32>,
-}
-
-/// The graph and the data file of what was learned. `label` is made first, if it is in the tree's first clique.
-pub fn write(learned: &Learned, columns: &[Column], label: Option<usize>) -> Result<(GraphBuilder, DataWriter)> {
-    let steps = steps(learned, label)?;
-    let mut data = DataWriter::default();
-    let order: Vec<u32> = steps.iter().map(|step| step.field as u32).collect();
-    data.tensor::<u32>("aim.order", &[order.len()], &order);
-    let mut graph = GraphBuilder::new("aim");
-    graph.input("uniform", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(2 * steps.len())]);
-    graph.output("rows", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(steps.len())]);
-    let mut nodes = Nodes::new(steps.len());
-    for (number, step) in steps.iter().enumerate() {
-        let field = step.field;
-        let column = &columns[field];
-        let flat: Vec<u32> = step.parents.iter().flat_map(|&(field, stride)| [field as u32, stride as u32]).collect();
-        data.tensor::<u32>(&format!("aim.parents.{field}"), &[flat.len()], &flat);
-        let starts: Vec<u32> = column.starts.iter().map(|&start| start as u32).collect();
-        data.tensor::<u32>(&format!("aim.starts.{field}"), &[starts.len()], &starts);
-        nodes.add(&mut graph, number, step, column);
-    }
-    let made: Vec<&str> = nodes.made.iter().map(String::as_str).collect();
-    graph.node_to("Concat", &made, vec![int_attribute("axis", 1)], &["rows"]);
-    Ok((graph, data))
-}
-
 /// How many of the 2^m − 1 ascending numbers of `table` are at most `u`, as the graph finds it.
 fn found<T: PartialOrd + Copy>(table: &[T], u: T) -> usize {
     let (mut at, mut step) = (0, table.len().div_ceil(2));
@@ -74,67 +32,6 @@ fn found<T: PartialOrd + Copy>(table: &[T], u: T) -> usize {
         step /= 2;
     }
     at
-}
-
-/// For each output but the last: its cell's number plus the shares in the cell up to it.
-pub fn keys(column: &Column) -> Vec<f64> {
-    let mut keys = Vec::new();
-    for (cell, bounds) in column.starts.windows(2).enumerate() {
-        let mut sum = 0.0;
-        for (at, output) in (bounds[0]..).zip(&column.outputs[bounds[0]..bounds[1]]) {
-            sum += output.share;
-            keys.push(cell as f64 + if at + 1 == bounds[1] { 1.0 } else { sum.min(1.0) });
-        }
-    }
-    keys.pop();
-    keys.resize(padded(keys.len()), f64::MAX);
-    keys
-}
-
-/// Each field given those of its clique that come before it.
-fn steps(learned: &Learned, label: Option<usize>) -> Result<Vec<Step>> {
-    let (model, fields) = (&learned.model, &learned.fields);
-    let mut steps = Vec::new();
-    for (number, (clique, separator)) in model.tree.cliques.iter().zip(&model.tree.separators).enumerate() {
-        let mut before = separator.clone();
-        let mut new: Vec<usize> = clique.iter().copied().filter(|var| separator.binary_search(var).is_err()).collect();
-        // The label first; else from few cells to many, so that the large table is one only.
-        new.sort_by_key(|&var| (Some(fields[var]) != label, var));
-        for var in new {
-            let set = super::tree::union(&before, &[var]);
-            let joint = model.project(number, &set)?;
-            let cells = model.cells[var];
-            let rows = super::tree::size_of_set(&model.cells, &before);
-            let mut table = memory::filled(0.0, rows * cells)?;
-            let row = super::tree::places(&model.cells, &set, &before)?;
-            let value = super::tree::places(&model.cells, &set, &[var])?;
-            let mut whole = vec![0.0; cells];
-            for ((p, row), value) in joint.iter().zip(row).zip(value) {
-                table[row as usize * cells + value as usize] += p;
-                whole[value as usize] += p;
-            }
-            let length = padded(cells - 1);
-            let mut cumulative = memory::filled(2.0, rows * length)?;
-            for (row, to) in table.chunks_exact(cells).zip(cumulative.chunks_exact_mut(length.max(1))) {
-                // What has no probability may still come up by rounding, and is then drawn as if nothing were known.
-                let row = if row.iter().sum::<f64>() > 0.0 { row } else { &whole };
-                let sum: f64 = row.iter().sum();
-                let mut up_to = 0.0;
-                for (to, p) in to.iter_mut().zip(&row[..cells - 1]) {
-                    up_to += p / sum;
-                    *to = up_to.min(1.0) as f32;
-                }
-            }
-            let mut stride = rows;
-            let parents = before.iter().map(|&parent| {
-                stride /= model.cells[parent];
-                (fields[parent], stride)
-            });
-            steps.push(Step { field: fields[var], parents: parents.collect(), cells, cumulative });
-            before = set;
-        }
-    }
-    Ok(steps)
 }
 
 /// A field as it is drawn.
@@ -320,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::methods::aim::tests::trained;
-    use onnx::proto::ModelProto;
+    use onnx::proto::{ModelProto, data_type};
     use runtime::draw;
     use runtime::progress::Unwatched;
 

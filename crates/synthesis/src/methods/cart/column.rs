@@ -1,6 +1,6 @@
 //! A column as the trees see it: its distinct values, and a byte for each row.
 
-use super::{CHECK_EVERY, Settings};
+use super::settings::Settings;
 use crate::{Field, FieldKind, Values};
 use runtime::error::Result;
 use runtime::jobs::Signal;
@@ -8,7 +8,9 @@ use runtime::memory;
 use runtime::sorting::sort_watched;
 use tabular::NONE;
 
-/// Codes of a column: bytes.
+/// Rows between two checks of the signal.
+pub(super) const CHECK_EVERY: usize = 1 << 16;
+/// Number of codes of a column, each a byte.
 pub(super) const CODES: usize = 256;
 /// Categories that have a code of their own where there are more than codes.
 const OWN: usize = 191;

@@ -6,8 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::CHECK_EVERY;
-use super::column::{CODES, Column, Distinct};
+use super::column::{CHECK_EVERY, CODES, Column, Distinct};
 use super::tree::{LEAF, Mask, Tree, holds, neighbour, walkable};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type::{BOOL, DOUBLE, INT64};

@@ -3,8 +3,7 @@
 //! A node is split where the sum of squares falls most: of the classes' indicators (Gini's impurity), or of the numbers
 //! (variance). Time: O(rows · predictors · depth) and O(nodes · predictors · codes · classes); memory: the rows twice.
 
-use super::CHECK_EVERY;
-use super::column::{CODES, Column};
+use super::column::{CHECK_EVERY, CODES, Column};
 use super::split::{Scratch, Split, Sums, best};
 use super::target::Target;
 use super::tree::{Node, Tree, holds};

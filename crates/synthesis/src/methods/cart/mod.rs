@@ -23,72 +23,49 @@ mod column;
 mod graph;
 mod grow;
 mod sample;
+mod settings;
 mod split;
 mod stored;
 mod target;
 mod tree;
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
-use crate::{Field, Parts, Task};
+use crate::{Field, Generator, Parts, Synthesizer, Task};
 use column::{Column, Distinct};
 use grow::{Predictor, grow};
+use onnx::stored::Files;
 use runtime::error::{Error, Result};
 use runtime::jobs::jobs;
 use runtime::options::Options;
+use settings::Settings;
 use stored::store;
 use target::Target;
 use tree::Tree;
 
-pub use sample::open;
+/// `cart`, see the [module](self).
+pub struct Cart;
 
-/// Rows between two looks at the signal.
-const CHECK_EVERY: usize = 1 << 16;
+impl Synthesizer for Cart {
+    fn name(&self) -> &'static str {
+        "cart"
+    }
 
-/// What the options say.
-#[derive(Clone, Debug)]
-struct Settings {
-    min_leaf: usize,
-    smoothing: bool,
-    /// Rows that make a number one that is told as it is.
-    shared: u32,
-    /// Fields that come first.
-    first: Vec<usize>,
-}
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
 
-impl Settings {
-    fn read(fields: &[Field], options: &mut Options) -> Result<Self> {
-        let min_leaf = options.integer("min_leaf", 100, 1, 1_000_000)? as usize;
-        let smoothing = match options.given("smoothing") {
-            None => true,
-            Some(Value::Bool(smoothing)) => *smoothing,
-            Some(other) => {
-                return Err(Error::argument("option \"smoothing\"", other, "It must be true or false."));
-            }
-        };
-        options.record("smoothing", smoothing.into());
-        let shared = options.integer("shared", 10, 1, u64::from(u32::MAX))? as u32;
-        let given = options.given("first").cloned().unwrap_or(Value::Array(Vec::new()));
-        let wrong = |value: &Value| {
-            let known: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
-            let hint = format!("It must be an array of names of fields, each once: {}.", known.join(", "));
-            Error::argument("option \"first\"", value, hint)
-        };
-        let mut first = Vec::new();
-        for name in given.as_array().ok_or_else(|| wrong(&given))? {
-            let place = fields.iter().position(|field| name.as_str() == Some(&field.name));
-            match place {
-                Some(place) if !first.contains(&place) => first.push(place),
-                _ => return Err(wrong(name)),
-            }
-        }
-        options.record("first", given);
-        Ok(Self { min_leaf, smoothing, shared, first })
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        sample::open(files, fields)
+    }
+
+    fn draws_donors(&self) -> bool {
+        true
     }
 }
 
 /// Grows a tree for each column.
-pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let settings = Settings::read(task.fields, options)?;
     let (order, columns, trees) = learn(task, &settings)?;
 

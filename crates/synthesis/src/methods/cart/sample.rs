@@ -16,7 +16,7 @@ use tabular::NONE;
 /// Rows whose codes stay in the first cache.
 const ROWS: usize = 1024;
 
-struct Cart {
+struct Trees {
     model: String,
     /// In the order in which they are drawn.
     columns: Vec<Opened>,
@@ -37,7 +37,7 @@ struct Part<'a> {
 }
 
 pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
-    Ok(Box::new(Cart { model: files.model.into(), columns: read(files, fields)? }))
+    Ok(Box::new(Trees { model: files.model.into(), columns: read(files, fields)? }))
 }
 
 /// Of a column that is drawn at `place`: from 0 up to but not 1, of 53 bits, a number for each row.
@@ -47,7 +47,7 @@ pub(super) fn uniforms(seed: u64, place: usize, rows: std::ops::Range<usize>) ->
         .map(move |row| (mix(key.wrapping_add(row)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64))
 }
 
-impl Generator for Cart {
+impl Generator for Trees {
     fn sample(&self, draw: &Draw, _graph: &mut RunGraph) -> Result<Frame> {
         let mut columns = Vec::with_capacity(self.columns.len());
         columns.resize_with(self.columns.len(), || Values::Codes(Vec::new()));
@@ -97,7 +97,7 @@ impl Generator for Cart {
     }
 }
 
-impl Cart {
+impl Trees {
     /// `codes` [rows, columns] and `leaves` [rows] are scratch.
     fn fill(
         &self,

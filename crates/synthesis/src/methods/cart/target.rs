@@ -1,7 +1,6 @@
 //! What a tree is to tell: classes, or numbers and their ranks, of variance 1 about 0.
 
-use super::CHECK_EVERY;
-use super::column::{Column, Distinct};
+use super::column::{CHECK_EVERY, Column, Distinct};
 use runtime::error::Result;
 use runtime::jobs::Signal;
 use runtime::memory;

@@ -17,7 +17,7 @@ mod normal;
 
 use serde_json::{Map, json};
 
-use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Task, Values};
+use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Synthesizer, Task, Values};
 use kernels::dot::dot;
 use margin::Margin;
 use onnx::stored::{DataWriter, Files};
@@ -38,7 +38,24 @@ const SUMMED: usize = 1024;
 const PRIOR: f64 = 1.0;
 const CHUNK_ROWS: usize = 256;
 
-pub fn train(task: &Task, _options: &mut Options) -> Result<Parts> {
+/// `gaussian_copula`, see the [module](self).
+pub struct GaussianCopula;
+
+impl Synthesizer for GaussianCopula {
+    fn name(&self) -> &'static str {
+        "gaussian_copula"
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        open(files, fields)
+    }
+}
+
+fn train(task: &Task, _options: &mut Options) -> Result<Parts> {
     if task.rows.rows == 0 {
         return Err(Error::EmptySource(String::new()));
     }
@@ -182,7 +199,7 @@ struct Copula {
     spans: Vec<f64>,
 }
 
-pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let d = fields.len();
     let ([a, b], transposed) = files.initializer::<f64, 2>("factor")?;
     let ([firsts], offsets) = files.initializer::<i64, 1>("first")?;
@@ -242,31 +259,8 @@ impl Generator for Copula {
                 Ok(())
             },
         )?;
-        frame(&rows, draw.rows, &self.kinds)
+        Frame::of_rows(&rows, draw.rows, &self.kinds)
     }
-}
-
-/// The columns of `rows` [n, d] as graphs give them: −1 for a category and NaN for a number that is NULL.
-pub(super) fn frame(rows: &[f64], n: usize, kinds: &[FieldKind]) -> Result<Frame> {
-    let mut frame = Frame { rows: n, columns: Vec::new() };
-    for (j, kind) in kinds.iter().enumerate() {
-        let column = rows.iter().skip(j).step_by(kinds.len().max(1)).copied();
-        frame.columns.push(match kind {
-            FieldKind::Number { .. } => {
-                let mut numbers = Vec::new();
-                memory::reserve(&mut numbers, n)?;
-                numbers.extend(column);
-                Values::Numbers(numbers)
-            }
-            FieldKind::Category { .. } => {
-                let mut codes = Vec::new();
-                memory::reserve(&mut codes, n)?;
-                codes.extend(column.map(|x| if x >= 0.0 { x as u32 } else { NONE }));
-                Values::Codes(codes)
-            }
-        });
-    }
-    Ok(frame)
 }
 
 #[cfg(test)]

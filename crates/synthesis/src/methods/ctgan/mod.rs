@@ -21,7 +21,7 @@ mod slot;
 use serde_json::{Map, Value};
 
 use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
-use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Task};
+use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Synthesizer, Task};
 use conditions::Conditions;
 use critic::Critic;
 use neural::adam::Step;
@@ -72,8 +72,29 @@ fn settings(options: &mut Options) -> Result<Settings> {
     })
 }
 
+/// `ctgan`, see the [module](self).
+pub struct Ctgan;
+
+impl Synthesizer for Ctgan {
+    fn name(&self) -> &'static str {
+        "ctgan"
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        open(files, fields)
+    }
+
+    fn runs_graph(&self) -> bool {
+        true
+    }
+}
+
 /// Learns from the rows of a task.
-pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let settings = settings(options)?;
     let encoding = Encoding::fit(task.fields, task.rows, task.progress)?;
     let encoded = Encoded::new(&encoding, task)?;
@@ -230,7 +251,7 @@ fn drawn(conditions: &[u64], seed: u64, row: usize) -> Option<usize> {
     Some(conditions.partition_point(|&sum| sum <= at))
 }
 
-struct Ctgan {
+struct Sampler {
     decoder: Decoder,
     noise: usize,
     /// How often each condition comes up, itself and all before it.
@@ -238,7 +259,7 @@ struct Ctgan {
 }
 
 /// A trained model.
-pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let decoder = Decoder::open(files, fields)?;
     let ([_], noise) = files.tensor::<u64, 1>("ctgan.noise")?;
     let ([_], conditions) = files.tensor::<u64, 1>("ctgan.conditions")?;
@@ -247,13 +268,13 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     }
     match noise.first() {
         Some(&noise @ 1..=4096) => {
-            Ok(Box::new(Ctgan { decoder, noise: noise as usize, conditions: conditions.to_vec() }))
+            Ok(Box::new(Sampler { decoder, noise: noise as usize, conditions: conditions.to_vec() }))
         }
         _ => Err(files.damaged("ctgan.noise is no width")),
     }
 }
 
-impl Generator for Ctgan {
+impl Generator for Sampler {
     fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame> {
         let seed = mix(draw.seed ^ mix(!0));
         self.decoder.sample(draw, graph, self.noise, |rows| {

@@ -12,8 +12,7 @@
 
 use serde_json::{Map, json};
 
-use super::copula::frame;
-use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Task, Values};
+use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Synthesizer, Task, Values};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
@@ -34,6 +33,31 @@ pub enum Marginal {
     Independent,
 }
 
+impl Synthesizer for Marginal {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Bootstrap => "bootstrap",
+            Self::Independent => "independent",
+        }
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(*self, task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        open(*self, files, fields)
+    }
+
+    fn draws_donors(&self) -> bool {
+        true
+    }
+
+    fn copies_rows(&self) -> bool {
+        *self == Self::Bootstrap
+    }
+}
+
 impl Marginal {
     /// Columns of `uniform`.
     fn draws(self, fields: usize) -> usize {
@@ -44,7 +68,7 @@ impl Marginal {
     }
 }
 
-pub fn train(method: Marginal, task: &Task, options: &mut Options) -> Result<Parts> {
+fn train(method: Marginal, task: &Task, options: &mut Options) -> Result<Parts> {
     let most = options.integer("donors", DONORS, 1, 10_000_000)? as usize;
     let (rows, d) = (task.rows.rows, task.fields.len());
     if rows == 0 {
@@ -80,10 +104,7 @@ pub fn train(method: Marginal, task: &Task, options: &mut Options) -> Result<Par
 }
 
 fn graph(method: Marginal, donors: &[f64], n: usize, d: usize) -> GraphBuilder {
-    let mut g = GraphBuilder::new(match method {
-        Marginal::Bootstrap => "bootstrap",
-        Marginal::Independent => "independent",
-    });
+    let mut g = GraphBuilder::new(method.name());
     g.input("uniform", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(method.draws(d))]);
     g.output("rows", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(d)]);
     let donors = g.doubles("donors", &[n, d], donors);
@@ -113,7 +134,7 @@ struct Donors {
     n: usize,
 }
 
-pub fn open(method: Marginal, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+fn open(method: Marginal, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let ([n, d], values) = files.initializer::<f64, 2>("donors")?;
     if d != fields.len() || n == 0 {
         return Err(files.damaged(format!("it has {n} rows of {d} values for {} fields", fields.len())));
@@ -147,7 +168,7 @@ impl Generator for Donors {
                 Ok(())
             },
         )?;
-        frame(&rows, draw.rows, &self.kinds)
+        Frame::of_rows(&rows, draw.rows, &self.kinds)
     }
 }
 

@@ -18,12 +18,13 @@
 //! `d` outputs: the first layer adds rows of weights instead of multiplying by ones and zeros.
 
 mod network;
+mod settings;
 mod step;
 
 use serde_json::{Map, Value};
 
 use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
-use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Task};
+use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Synthesizer, Task};
 use network::Network;
 use neural::elementary::fill_normal;
 use neural::products::product;
@@ -35,34 +36,32 @@ use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::memory;
 use runtime::options::Options;
+use settings::Settings;
 
-/// How a model is trained.
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    epochs: usize,
-    batch: usize,
-    learning_rate: f32,
-    loss_factor: f32,
-    decay: f32,
-    latent: usize,
-    hidden: usize,
-}
+/// `tvae`, see the [module](self).
+pub struct Tvae;
 
-fn settings(options: &mut Options) -> Result<Settings> {
-    Ok(Settings {
-        epochs: options.integer("epochs", 60, 1, 100_000)? as usize,
-        batch: options.integer("batch_size", 500, 1, 65_536)? as usize,
-        learning_rate: options.float("learning_rate", 3e-3, 1e-7, 1.0)?,
-        loss_factor: options.float("loss_factor", 2.0, 1e-3, 1e3)?,
-        decay: options.float("weight_decay", 1e-5, 0.0, 1.0)?,
-        latent: options.integer("latent", 32, 1, 1024)? as usize,
-        hidden: options.integer("hidden", 128, 1, 4096)? as usize,
-    })
+impl Synthesizer for Tvae {
+    fn name(&self) -> &'static str {
+        "tvae"
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        open(files, fields)
+    }
+
+    fn runs_graph(&self) -> bool {
+        true
+    }
 }
 
 /// Learns from the rows of a task.
-pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
-    let settings = settings(options)?;
+fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+    let settings = Settings::read(options)?;
     let encoding = Encoding::fit(task.fields, task.rows, task.progress)?;
     let encoded = Encoded::new(&encoding, task)?;
     let network = Network::new(&encoding, settings.hidden, settings.latent, task.seed)?;
@@ -148,22 +147,22 @@ fn graph(network: &Network, encoding: &Encoding) -> GraphBuilder {
     g
 }
 
-struct Tvae {
+struct Sampler {
     decoder: Decoder,
     latent: usize,
 }
 
 /// A trained model.
-pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let decoder = Decoder::open(files, fields)?;
     let ([_], latent) = files.tensor::<u64, 1>("tvae.latent")?;
     match latent.first() {
-        Some(&latent @ 1..=4096) => Ok(Box::new(Tvae { decoder, latent: latent as usize })),
+        Some(&latent @ 1..=4096) => Ok(Box::new(Sampler { decoder, latent: latent as usize })),
         _ => Err(files.damaged("tvae.latent is no width")),
     }
 }
 
-impl Generator for Tvae {
+impl Generator for Sampler {
     fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame> {
         self.decoder.sample(draw, graph, self.latent + self.decoder.numbers, |_| Ok(Vec::new()))
     }

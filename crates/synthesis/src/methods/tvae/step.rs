@@ -5,8 +5,8 @@
 
 use rayon::prelude::*;
 
-use super::Settings;
 use super::network::{Layer, Network, Shape};
+use super::settings::Settings;
 use crate::methods::modes::{Class, Encoded, Encoding};
 use kernels::dot::axpy;
 use neural::adam::Step;

@@ -1,0 +1,80 @@
+//! Fields that are left out, moved, or released otherwise than they were read.
+
+use super::{Learned, Role, Schema};
+use crate::frame::FieldKind;
+use crate::synthesizer::Released;
+use runtime::error::{Error, Result};
+
+impl Learned {
+    /// Methods that draw from a distribution have no use for texts of which each is another.
+    pub fn forget_free_texts(&mut self) {
+        let gone: Vec<usize> = self
+            .schema
+            .columns
+            .iter_mut()
+            .filter_map(|column| match &mut column.role {
+                Role::FreeText { field, .. } => field.take(),
+                _ => None,
+            })
+            .collect();
+        let mut fields = (0usize..).map(|field| !gone.contains(&field));
+        self.schema.fields.retain(|_| fields.next().unwrap_or(true));
+        let mut fields = (0usize..).map(|field| !gone.contains(&field));
+        self.frame.columns.retain(|_| fields.next().unwrap_or(true));
+        let moved = |field: &mut usize| *field -= gone.iter().filter(|&&other| other < *field).count();
+        for column in &mut self.schema.columns {
+            match &mut column.role {
+                Role::Categories { field, .. } | Role::Number { field } | Role::Difference { field, .. } => {
+                    moved(field)
+                }
+                Role::Elements { first, .. } => moved(first),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Schema {
+    /// Makes room for as many fields in front.
+    pub fn shift(&mut self, by: usize) {
+        for column in &mut self.columns {
+            match &mut column.role {
+                Role::Categories { field, .. }
+                | Role::Number { field }
+                | Role::Difference { field, .. }
+                | Role::FreeText { field: Some(field), .. } => *field += by,
+                Role::Elements { first, .. } => *first += by,
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes out what a private method does not tell.
+    pub fn release(&mut self, released: &[Released]) -> Result<()> {
+        let contradiction = || Error::Internal("a method released other fields than it was given".into());
+        if released.len() != self.fields.len() {
+            return Err(contradiction());
+        }
+        for (number, (field, released)) in self.fields.iter_mut().zip(released).enumerate() {
+            match (released, &mut field.kind) {
+                (Released::Number { low: least, high: most }, FieldKind::Number { low, high, .. }) => {
+                    (*low, *high) = (*least, *most)
+                }
+                (Released::Category { codes }, FieldKind::Category { count }) => {
+                    *count = codes.len();
+                    for column in &mut self.columns {
+                        if let Role::Categories { field, names, .. } = &mut column.role
+                            && *field == number
+                        {
+                            let kept =
+                                codes.iter().map(|&code| names.get(code as usize).cloned().ok_or_else(contradiction));
+                            *names = kept.collect::<Result<_>>()?;
+                        }
+                    }
+                }
+                _ => return Err(contradiction()),
+            }
+        }
+        Ok(())
+    }
+}
