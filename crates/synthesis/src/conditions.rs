@@ -49,9 +49,10 @@ impl Conditions {
         let object = match given {
             Value::Null => return Ok(conditions),
             Value::Object(object) => object,
-            other => {
-                let hint = "Give a JSON object of columns and what they are to have: {\"segment\": \"new\", \"age\": {\"min\": 18}}.";
-                return Err(Error::argument("conditions", other, hint));
+            _ => {
+                let hint =
+                    "Give a JSON object of columns and their values: {\"segment\": \"new\", \"age\": {\"min\": 18}}.";
+                return Err(Error::invalid("conditions must be a JSON object", hint));
             }
         };
         for (name, wanted) in object {
@@ -66,22 +67,28 @@ impl Conditions {
 
     fn add(&mut self, column: usize, wanted: &Value, schema: &Schema) -> Result<()> {
         let described = &schema.columns[column];
-        let wrong =
-            |hint: String| Error::argument(format!("the condition on column \"{}\"", described.name), wanted, hint);
+        let wrong = |hint: String| {
+            Error::invalid(format!("invalid condition on column \"{}\": {wanted}", described.name), hint)
+        };
         let number = |value: &Value| number(value, described.column_type);
         let wanted = match &described.role {
             Role::Key(_) if described.column_type == ColumnType::Integer => {
                 let start = wanted.get("min").and_then(Value::as_i64);
-                let start =
-                    start.ok_or_else(|| wrong("Its keys are counted: say from where by {\"min\": 1000}.".into()))?;
+                let start = start.ok_or_else(|| {
+                    wrong("Give the first key as {\"min\": 1000}: the keys of this column are counted.".into())
+                })?;
                 self.starts.push((column, start));
                 return Ok(());
             }
             Role::Key(_) | Role::Parent { .. } | Role::FreeText { .. } | Role::Elements { .. } => {
-                return Err(wrong("Its values are made anew for each row: no condition can be on them.".into()));
+                return Err(wrong("Leave it out: the values of this column are new in each row.".into()));
             }
             Role::Null if wanted.is_null() => return Ok(()),
-            Role::Null => return Err(wrong("It was NULL in all rows that the model learned from.".into())),
+            Role::Null => {
+                return Err(wrong(
+                    "Give null, or leave it out: this column is NULL in all rows that the model learned from.".into(),
+                ));
+            }
             _ if wanted.is_null() => Wanted::Null,
             Role::Categories { names, .. } => {
                 let list = wanted.as_array().map_or(std::slice::from_ref(wanted), Vec::as_slice);
@@ -92,7 +99,7 @@ impl Conditions {
                     code.ok_or_else(|| {
                         let known: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
                         wrong(format!(
-                            "No row has it. Known values: {}{}.",
+                            "Give a value of the source. Known values: {}{}.",
                             known.join(", "),
                             if names.len() > 10 { ", …" } else { "" }
                         ))
@@ -105,13 +112,12 @@ impl Conditions {
                 let wanted = match wanted {
                     Value::Object(range) => {
                         if let Some(key) = range.keys().find(|key| *key != "min" && *key != "max") {
-                            return Err(wrong(format!("A range has \"min\" and \"max\", not \"{key}\".")));
+                            return Err(wrong(format!("Give \"min\" and \"max\", not \"{key}\".")));
                         }
                         let end = |key: &str, default: f64| match range.get(key) {
                             None | Some(Value::Null) => Ok(default),
-                            Some(value) => {
-                                number(value).ok_or_else(|| wrong(format!("\"{key}\" must be a value of its type.")))
-                            }
+                            Some(value) => number(value)
+                                .ok_or_else(|| wrong(format!("Give \"{key}\" a value of the column's type."))),
                         };
                         Wanted::Range { low: end("min", low)?, high: end("max", high)? }
                     }
@@ -129,7 +135,9 @@ impl Conditions {
                 };
                 if least > high || most < low || least > most {
                     let (low, high) = (show(low, described.column_type), show(high, described.column_type));
-                    return Err(wrong(format!("No row has it: its values go from {low} to {high}.")));
+                    return Err(wrong(format!(
+                        "Give a value or range within those of the source, from {low} to {high}."
+                    )));
                 }
                 wanted
             }

@@ -22,9 +22,9 @@ use runtime::progress::Progress;
 use tabular::trees::{Binned, Boosting, BoostingOptions, Target};
 use tabular::{Column, ColumnKind, Encoder, EncoderOptions, Table, Value};
 
-/// Rows between two looks at the progress.
+/// Rows between two checks of the progress.
 const CHECK_EVERY: usize = 4096;
-/// Rows that one call draws, at most: what they take is 4 bytes each, and their ids as they are asked for.
+/// Maximum number of rows that one call draws. Each takes 4 bytes, and its id as it is returned.
 const MOST_DRAWN: usize = 100_000_000;
 
 /// A weight for each synthetic row, of mean 1. Columns are matched by name.
@@ -94,12 +94,12 @@ pub fn resample(weights: &[f64], n: usize, seed: u64, progress: &dyn Progress) -
         });
     }
     if let Some(bad) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-        return Err(Error::argument("a weight", bad, "Weights are finite numbers of at least 0."));
+        return Err(Error::invalid(format!("invalid weight: {bad}"), "Weights must be finite numbers of at least 0."));
     }
     let most = weights.iter().copied().fold(0.0, f64::max);
     if most == 0.0 {
-        let given = if weights.is_empty() { "none" } else { "0 for all rows" };
-        return Err(Error::argument("the weights", given, "At least one row must have a weight above 0."));
+        let message = if weights.is_empty() { "there are no weights" } else { "all weights are 0" };
+        return Err(Error::invalid(message, "Give at least one row a weight above 0."));
     }
     // In parts of the greatest: no sum is too great.
     let total: f64 = weights.iter().map(|w| w / most).sum();
@@ -131,13 +131,13 @@ fn check(real: &Table, synthetic: &Table) -> Result<()> {
         }
     }
     for (name, kind, column) in real.columns() {
-        let hint = || "Both sources must have the same columns, of the same types: list them in both queries.";
-        let wrong =
-            |what: String| Err(Error::argument(format!("column \"{name}\" of the synthetic rows"), what, hint()));
         match synthetic.column(name) {
-            None => return wrong("missing".into()),
+            None => return Err(mismatch(format!("the synthetic rows have no column \"{name}\""))),
             Some((other, _)) if general(other) != general(kind) => {
-                return wrong(format!("a column of {}, of the real ones one of {}", word(other), word(kind)));
+                let (other, kind) = (word(other), word(kind));
+                return Err(mismatch(format!(
+                    "column \"{name}\" has {other} in the synthetic rows and {kind} in the real rows"
+                )));
             }
             Some((_, Column::Vector { width: other, .. })) => {
                 if let Column::Vector { width, .. } = column
@@ -145,21 +145,22 @@ fn check(real: &Table, synthetic: &Table) -> Result<()> {
                     && *width != 0
                     && *other != 0
                 {
-                    return wrong(format!(
-                        "a column of vectors of {other} dimensions, of the real ones one of {width}"
-                    ));
+                    return Err(mismatch(format!(
+                        "column \"{name}\" has {other} dimensions in the synthetic rows and {width} in the real rows"
+                    )));
                 }
             }
             Some(_) => {}
         }
     }
     match synthetic.columns().find(|(name, ..)| real.column(name).is_none()) {
-        Some((name, ..)) => {
-            let hint = "Both sources must have the same columns, of the same types: list them in both queries.";
-            Err(Error::argument(format!("column \"{name}\" of the real rows"), "missing", hint))
-        }
+        Some((name, ..)) => Err(mismatch(format!("the real rows have no column \"{name}\""))),
         None => Ok(()),
     }
+}
+
+fn mismatch(message: String) -> Error {
+    Error::invalid(message, "Select the same columns, of the same types, in both queries.")
 }
 
 fn general(kind: ColumnKind) -> ColumnKind {
@@ -195,7 +196,7 @@ fn binned(real: &Table, synthetic: &Table, threads: usize, progress: &dyn Progre
     let encoder = match Encoder::fit(&both, &[], &EncoderOptions::default(), progress) {
         Ok(encoder) => encoder,
         // No column has two values, or all are identifiers.
-        Err(Error::InvalidArgument { .. }) => return Ok(None),
+        Err(Error::InvalidArgument { .. } | Error::Invalid { .. }) => return Ok(None),
         Err(e) => return Err(e),
     };
     let features = encoder.encode(&both, progress)?;
@@ -304,10 +305,10 @@ mod tests {
         let (x, kind) =
             (("x", ColumnKind::Integer, Value::Number(1.0)), ("kind", ColumnKind::Category, Value::Category("a")));
         let message = |synthetic: &Table| weigh(&real, synthetic, &Json::Null).unwrap_err().to_string();
-        assert_eq!(message(&table(&[x])), "column \"kind\" of the synthetic rows is missing");
-        assert_eq!(message(&table(&[kind, x, ("y", x.1, x.2)])), "column \"y\" of the real rows is missing");
+        assert_eq!(message(&table(&[x])), "the synthetic rows have no column \"kind\"");
+        assert_eq!(message(&table(&[kind, x, ("y", x.1, x.2)])), "the real rows have no column \"y\"");
         let text = ("x", ColumnKind::Category, Value::Category("1"));
-        let expected = "column \"x\" of the synthetic rows is a column of categories, of the real ones one of numbers";
+        let expected = "column \"x\" has categories in the synthetic rows and numbers in the real rows";
         assert_eq!(message(&table(&[text, kind])), expected);
         assert_eq!(message(&rows(0, 0.0, 0.5, 1)), "the source has no rows in the synthetic source");
         // One row, in another order of columns, and a table that tells nothing.

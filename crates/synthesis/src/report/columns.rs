@@ -66,20 +66,16 @@ impl<'a> Tables<'a> {
         let others = [Some((synthetic, "synthetic")), holdout.map(|table| (table, "holdout"))];
         for (table, which) in [Some((real, "real"))].into_iter().chain(others).flatten() {
             if table.rows() == 0 {
-                return Err(Error::argument(format!("the number of {which} rows"), 0, "A report compares rows."));
+                return Err(Error::invalid(format!("there are no {which} rows"), "Select at least one row."));
             }
         }
         for (table, which) in others.into_iter().flatten() {
             if let Some((name, ..)) = table.columns().find(|(name, ..)| real.column(name).is_none()) {
-                return Err(differs(name, format!("in the {which} rows and not in the real ones")));
+                return Err(differs(name, format!("is in the {which} rows and not in the real rows")));
             }
         }
         if let Some(name) = leave_out.iter().find(|name| real.column(name).is_none()) {
-            return Err(Error::argument(
-                "option \"leave_out\"",
-                format!("\"{name}\""),
-                "It names columns of the rows.",
-            ));
+            return Err(Error::argument("option \"leave_out\"", format!("\"{name}\""), "Name columns of the rows."));
         }
         let (mut columns, mut vectors) = (Vec::new(), Vec::new());
         for (name, kind, column) in real.columns() {
@@ -88,10 +84,10 @@ impl<'a> Tables<'a> {
                 [SYNTHETIC, HOLDOUT].into_iter().zip(others).filter_map(|(p, t)| Some((p, t?)))
             {
                 let Some((_, other)) = table.column(name) else {
-                    return Err(differs(name, format!("not in the {which} rows")));
+                    return Err(differs(name, format!("is not in the {which} rows")));
                 };
                 if other.kind() != column.kind() {
-                    return Err(differs(name, format!("of another type in the {which} rows")));
+                    return Err(differs(name, format!("has another type in the {which} rows")));
                 }
                 found[place] = Some(other);
             }
@@ -103,8 +99,8 @@ impl<'a> Tables<'a> {
             }
         }
         if columns.is_empty() {
-            let hint = "A report needs a column of numbers, times, truth values or categories.";
-            return Err(Error::argument("the number of columns to compare", 0, hint));
+            let hint = "Select at least one column of numbers, times, booleans or categories.";
+            return Err(Error::invalid("there are no columns to compare", hint));
         }
         let rows = [real.rows(), synthetic.rows(), holdout.map_or(0, Table::rows)];
         Ok(Self { columns, rows, vectors })
@@ -112,8 +108,8 @@ impl<'a> Tables<'a> {
 }
 
 fn differs(name: &str, how: String) -> Error {
-    let hint = "The queries give the same columns: list them, and cast those whose types differ.";
-    Error::argument(format!("column \"{name}\""), how, hint)
+    let hint = "Select the same columns in all queries, and cast those whose types differ.";
+    Error::invalid(format!("column \"{name}\" {how}"), hint)
 }
 
 fn numbers(found: [Option<&Column>; 3]) -> Values<'_> {

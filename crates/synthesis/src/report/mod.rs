@@ -92,8 +92,11 @@ pub fn report(
             return Err(Error::MissingColumn { column: label.into(), found });
         }
         if tables.vectors.contains(&label) {
-            let hint = "A label is a class (text, boolean, enum, integer) or a number.";
-            return Err(Error::argument(format!("label \"{label}\""), "a column of vectors", hint));
+            let message = format!("label \"{label}\" is a column of vectors");
+            return Err(Error::invalid(
+                message,
+                "Name a column of classes (text, boolean, enum, integer) or of numbers.",
+            ));
         }
     }
     let mut warnings = Vec::new();
@@ -150,7 +153,7 @@ fn names<'a>(options: &mut Options<'a>) -> Result<Vec<&'a str>> {
     options.record("leave_out", given.cloned().unwrap_or_else(|| json!([])));
     let Some(given) = given else { return Ok(Vec::new()) };
     let names = given.as_array().and_then(|names| names.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-    names.ok_or_else(|| Error::argument("option \"leave_out\"", given, "It is an array of names of columns."))
+    names.ok_or_else(|| Error::argument("option \"leave_out\"", given, "It must be an array of column names."))
 }
 
 fn quality(tables: &Tables, shapes: &[Shape], distributions: Vec<Value>, trends: &[Trend]) -> Value {

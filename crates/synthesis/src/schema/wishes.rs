@@ -87,8 +87,7 @@ impl Wishes {
             options.record("text", Value::Object(Default::default()));
             return Ok(());
         };
-        let hint =
-            "It must say of columns of text whether they are \"free\" or \"category\": {\"description\": \"free\"}.";
+        let hint = "Give an object of text columns, each \"free\" or \"category\": {\"description\": \"free\"}.";
         let wrong = || Error::argument("option \"text\"", given, hint);
         for (name, kind) in given.as_object().ok_or_else(wrong)? {
             let column = find(name, columns)?;
@@ -115,7 +114,7 @@ impl Wishes {
             options.record("domain", Value::Object(Default::default()));
             return Ok(());
         };
-        let hint = "It must say of columns what they can be: {\"segment\": [\"new\", \"old\"], \"age\": {\"low\": 0, \"high\": 120}}.";
+        let hint = "Give an object of columns and their possible values: {\"segment\": [\"new\", \"old\"], \"age\": {\"low\": 0, \"high\": 120}}.";
         let wrong = || Error::argument("option \"domain\"", given, hint);
         for (name, domain) in given.as_object().ok_or_else(wrong)? {
             let column = find(name, columns)?;
