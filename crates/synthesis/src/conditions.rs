@@ -1,4 +1,5 @@
-//! What the rows made are to have: `{"segment": "new", "age": {"min": 18, "max": 30}, "city": ["Oslo", "Bergen"], "left": null}`.
+//! Conditions on the rows to draw: `{"segment": "new", "age": {"min": 18, "max": 30}, "city": ["Oslo", "Bergen"],
+//! "left": null}`.
 
 use serde_json::Value;
 
@@ -7,11 +8,11 @@ use super::schema::{ColumnType, Role, Schema};
 use crate::frame::FieldKind;
 use runtime::error::{Error, Result};
 
-/// A number counts as the one asked for within this share of the range of its column, and is then set to it: of a number with decimals
-/// hardly any row has exactly the one asked for.
+/// Numbers within this share of the column's range around a requested number match it, and are then set to it: few
+/// drawn rows have exactly a number with decimals.
 const NEAR: f64 = 0.005;
 
-/// What one column is to have.
+/// The condition on one column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
     pub column: usize,
@@ -21,9 +22,9 @@ pub struct Condition {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     Null,
-    /// One of these categories.
+    /// Any of these categories.
     Codes(Vec<u32>),
-    /// One number, or what is nearer to it than `near`.
+    /// A number: drawn values match within `near` of it.
     Number {
         value: f64,
         near: f64,
@@ -34,16 +35,16 @@ pub enum Wanted {
     },
 }
 
-/// The conditions, and where the counters of keys begin.
+/// The conditions on all columns, and the first keys of counted key columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conditions {
     pub columns: Vec<Condition>,
-    /// Columns with the first of their keys.
+    /// Key columns, each with its first key.
     pub starts: Vec<(usize, i64)>,
 }
 
 impl Conditions {
-    /// `given` is an object or null.
+    /// Reads the conditions. `given` is a JSON object or null.
     pub fn new(given: &Value, schema: &Schema) -> Result<Self> {
         let mut conditions = Self::default();
         let object = match given {
@@ -146,13 +147,13 @@ impl Conditions {
         Ok(())
     }
 
-    /// Where the keys of a column begin.
+    /// The first key of a column, if one was given.
     pub fn start(&self, column: usize) -> Option<i64> {
         self.starts.iter().find(|(other, _)| *other == column).map(|&(_, start)| start)
     }
 }
 
-/// The least and the greatest of a column of numbers.
+/// The bounds of a column of numbers.
 fn bounds(schema: &Schema, column: usize) -> (f64, f64) {
     match schema.columns[column].role {
         Role::Number { field } => match schema.fields[field].kind {
@@ -164,7 +165,7 @@ fn bounds(schema: &Schema, column: usize) -> (f64, f64) {
     }
 }
 
-/// As a category is called.
+/// The name of the category that a JSON value denotes.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -193,7 +194,7 @@ fn show(x: f64, kind: ColumnType) -> String {
 }
 
 impl Wanted {
-    /// Whether a code fits.
+    /// Whether a code matches.
     pub fn has_code(&self, code: u32) -> bool {
         match self {
             Self::Null => code == tabular::NONE,
@@ -202,7 +203,7 @@ impl Wanted {
         }
     }
 
-    /// Whether a number fits.
+    /// Whether a number matches.
     pub fn has_number(&self, x: f64) -> bool {
         match *self {
             Self::Null => x.is_nan(),

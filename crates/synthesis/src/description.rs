@@ -1,8 +1,8 @@
-//! What is known of a source's column before its values are read.
+//! A column of the source, as described before its values are read.
 
 use serde::{Deserialize, Serialize};
 
-/// The types that columns may have.
+/// Type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {
@@ -20,7 +20,7 @@ pub enum ColumnType {
     Timestamp,
     /// The same, in UTC.
     Timestamptz,
-    /// Also enums, uuid.
+    /// Also enums and uuid.
     Text,
     Json,
     Array,
@@ -36,21 +36,21 @@ impl ColumnType {
     }
 }
 
-/// What is known of a column before its values are.
+/// A column of the source, without its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
     pub name: String,
     pub column_type: ColumnType,
     /// As SQL writes it.
     pub type_name: String,
-    /// Digits after the point that the type allows.
+    /// Digits after the decimal point that the type allows.
     pub scale: Option<u8>,
     pub not_null: bool,
-    /// All values differ, says the catalog.
+    /// Whether the catalog declares it unique.
     pub key: bool,
-    /// The values are keys of another table, says the catalog.
+    /// Whether the catalog declares it a foreign key.
     pub foreign_key: bool,
-    /// All the values that the type has.
+    /// All values of an enum.
     pub labels: Option<Vec<String>>,
     pub uuid: bool,
 }

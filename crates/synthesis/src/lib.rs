@@ -1,7 +1,8 @@
-//! Synthetic rows: learning what the rows of a table are like, and making more of them.
+//! Synthetic rows: learning the distribution of a table's rows, and drawing new ones from it.
 //!
-//! A source becomes a [`Frame`]: of each field either codes of categories or numbers. A method learns from a frame and gives
-//! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
+//! A source becomes a [`Frame`]: for each field either codes of categories or numbers. A synthesizer learns from a
+//! frame and produces frames. Types, precision, bounds, keys, constraints and conditions are handled around it, once
+//! for all synthesizers.
 
 pub mod align;
 pub mod augment;

@@ -1,4 +1,4 @@
-//! Training a synthesizer, packing it into the two files of a model, and opening those again.
+//! Training a synthesizer, storing it in the two files of a model, and opening them.
 
 use std::time::Instant;
 
@@ -15,16 +15,16 @@ use runtime::error::{Error, Result};
 use runtime::options::Options;
 use runtime::progress::Progress;
 
-/// A trained synthesizer, ready to be stored.
+/// A trained synthesizer, as stored.
 pub struct Trained {
     pub onnx: Vec<u8>,
-    /// safetensors.
+    /// In safetensors format.
     pub data: Vec<u8>,
-    /// `method`, `options` in effect, `rows`, `columns`, `seconds`, and what the method tells of itself.
+    /// `method`, `options` in effect, `rows`, `columns`, `seconds`, and the synthesizer's own figures.
     pub metadata: Value,
 }
 
-/// Trains on what a source came to. `options` are those that nobody has read yet: the method's own.
+/// Trains on a source and its children. `options` are the synthesizer's own; those of the source have been read.
 pub fn train(mut learned: Learned, children: Vec<Child>, mut options: Options, training: &Training) -> Result<Trained> {
     let start = Instant::now();
     let method = training.method;
@@ -96,7 +96,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// `name` is for messages. A file that contradicts itself is `Error::DamagedModel`, here or at the first use of the damaged part.
+    /// Opens the files of a model. `name` is used in messages. An inconsistent file gives `Error::DamagedModel`, here
+    /// or when the damaged part is first used.
     pub fn open(name: &str, onnx: Bytes, data: Bytes, progress: &dyn Progress) -> Result<Self> {
         let files = Files::open(name, onnx, &data)?;
         let method = files.metadata("pg_reco.method")?;

@@ -1,4 +1,4 @@
-//! What makes the rows of one table.
+//! The generator of one table's rows, with its schema.
 
 use crate::schema::{Role, Schema};
 use crate::synthesizer::Generator;
@@ -6,13 +6,13 @@ use crate::text::FreeText;
 use runtime::error::Result;
 use runtime::progress::Progress;
 
-/// What makes the rows of one table.
+/// Draws the rows of one table.
 pub struct Part {
     pub schema: Schema,
     pub generator: Box<dyn Generator>,
-    /// Hashes of the source's rows for each of the schema's unique groups.
+    /// Hashes of the source's rows, for each unique constraint of the schema.
     pub unique: Vec<Vec<u64>>,
-    /// Of each column of free text.
+    /// [columns]: for free text.
     texts: Vec<Option<FreeText>>,
 }
 
@@ -34,7 +34,7 @@ impl Part {
         Ok(Self { schema, generator, unique, texts })
     }
 
-    /// A text of column `column` that begins as the one of number `donor`.
+    /// A new text for `column` that begins like text number `donor` of the source.
     pub fn text(&self, column: usize, donor: u32, seed: u64) -> String {
         self.texts
             .get(column)

@@ -1,7 +1,7 @@
-//! Rows of a table together with those of other tables that belong to them: orders with their customers.
+//! Rows of a table together with those of its child tables, such as customers with their orders.
 //!
-//! The number of a row's children is learned as a column of the parent's. A child's row is drawn by sequential trees in which the fields of
-//! its parent come first, so that it goes with the parent that it is given; its key of the parent is that parent's.
+//! The number of a row's children is learned as a column of the parent. A child's row is drawn by a synthesizer that
+//! conditions on the fields of its parent, which come first; its foreign key is the parent's key.
 
 use std::collections::VecDeque;
 
@@ -23,19 +23,19 @@ use runtime::error::{Error, Result};
 use runtime::options::Options;
 use runtime::progress::Progress;
 
-/// A table whose rows belong to the parent's.
+/// A child table.
 pub struct Child {
     pub name: String,
     pub learned: Learned,
-    /// The column of the child that names the parent's row, and the values of it.
+    /// The child's foreign key column, and its values.
     pub key: String,
     pub ids: Vec<String>,
-    /// The parent's column that it names, and the values of it.
+    /// The parent's column that it references, and its values.
     pub parent_key: String,
     pub parent_ids: Vec<String>,
 }
 
-/// Adds to `parent` how many children each row has. Gives the parent's row of each of the child's rows.
+/// Adds to `parent` the number of children of each row. Returns the parent's row of each child row.
 pub fn count(parent: &mut Learned, child: &Child) -> Result<Vec<usize>> {
     let mut rows: AHashMap<&str, usize> = AHashMap::new();
     for (row, id) in child.parent_ids.iter().enumerate() {
@@ -75,7 +75,7 @@ pub fn count(parent: &mut Learned, child: &Child) -> Result<Vec<usize>> {
     Ok(owners)
 }
 
-/// Trains what makes the rows of `child`, and writes it as child number `number` into the parent's files.
+/// Trains a generator for `child` and writes it into the parent's files as child number `number`.
 pub fn train(
     parent: &Learned,
     child: Child,
@@ -125,18 +125,18 @@ fn prefix(number: usize) -> String {
     format!("child.{number}.")
 }
 
-/// What makes a child's rows.
+/// The generator of a child table.
 pub struct Related {
     pub name: String,
     pub part: Part,
-    /// The parent's fields, which come first.
+    /// Number of the parent's fields, which come first.
     parent_fields: usize,
-    /// The parent's field that says how many.
+    /// The parent's field that holds the number of children.
     count: usize,
 }
 
 impl Related {
-    /// Those that the file of a model with `parent` has, by what [`train`] said of them.
+    /// Opens the children of a model whose parent has the schema `parent`. `told` is what [`train`] returned for them.
     pub fn open(files: &Files, told: &Value, parent: &Schema, progress: &dyn Progress) -> Result<Vec<Self>> {
         let damaged = || files.damaged("its children contradict themselves");
         let told = told.as_array().ok_or_else(damaged)?;
@@ -164,11 +164,11 @@ impl Related {
     }
 }
 
-/// Makes rows of a parent and of its children.
+/// Draws rows of a parent and its children.
 pub struct RelatedSampler {
     parent: Sampler,
     children: Vec<Sampler>,
-    /// Made and not handed out yet: the child, or `None` for the parent.
+    /// Drawn blocks that were not returned yet, with the number of the child; `None` for the parent.
     ready: VecDeque<(Option<usize>, Block)>,
 }
 
@@ -182,7 +182,7 @@ impl RelatedSampler {
         Self { parent, children: children.iter().enumerate().map(child).collect(), ready: VecDeque::new() }
     }
 
-    /// The next rows of the parent, or of a child of parents that went before.
+    /// The next rows of the parent, or of a child of parents already returned.
     pub fn next(
         &mut self,
         part: &Part,

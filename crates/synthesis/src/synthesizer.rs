@@ -1,4 +1,4 @@
-//! The interface of the methods: what one learns from, what it learned, and how rows are drawn from that.
+//! The interface of the synthesizers: what one learns from, what it learned, and how rows are drawn.
 
 use serde_json::{Map, Value};
 
@@ -41,65 +41,66 @@ pub trait Synthesizer: Sync {
     }
 }
 
-/// Rows that are made together: what a block holds depends on the seed and the block's number alone.
+/// Rows drawn together. The rows of a block depend only on the seed and the block's number.
 pub const BLOCK: usize = 8192;
 
-/// What a method learns from.
+/// What a synthesizer learns from.
 #[derive(Clone, Copy)]
 pub struct Task<'a> {
     pub fields: &'a [Field],
     pub rows: &'a Frame,
-    /// The field that the rows will be used to learn.
+    /// The field that the rows will be used to predict.
     pub label: Option<usize>,
     pub seed: u64,
-    /// What noise that protects rows is drawn from, instead of the seed.
+    /// Key of a private synthesizer's noise, instead of the seed.
     pub secret: Option<[u8; 32]>,
     pub threads: usize,
     pub progress: &'a dyn Progress,
 }
 
-/// What it learned.
+/// What a synthesizer learned.
 pub struct Parts {
-    /// Random numbers in, rows out: one output `rows`, float64 [n, fields], with −1 for a category and NaN for a number that
-    /// is NULL.
+    /// From random numbers to rows: one output `rows`, float64 [n, fields], with −1 for a category that is NULL and NaN
+    /// for a number that is.
     pub graph: GraphBuilder,
     /// Tensors for the data file.
     pub data: DataWriter,
-    /// More for the metadata.
+    /// Further entries of the metadata.
     pub figures: Map<String, Value>,
-    /// What may be told of each field, where a promise of privacy forbids to tell what was read.
+    /// What may be disclosed of each field, where privacy forbids disclosing what was read.
     pub released: Option<Vec<Released>>,
 }
 
-/// What a private method may tell of a field.
+/// What a private synthesizer may disclose of a field.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Released {
-    /// The codes of the source whose names may be told: the method's code i stands for `codes[i]`.
+    /// The codes of the source whose names may be disclosed: the synthesizer's code i stands for `codes[i]`.
     Category { codes: Vec<u32> },
-    /// The bounds in effect.
+    /// The bounds that were used.
     Number { low: f64, high: f64 },
 }
 
-/// A block of rows to be made.
+/// A block of rows to draw.
 pub struct Draw<'a> {
     pub rows: usize,
-    /// Of this block alone.
+    /// The seed of this block.
     pub seed: u64,
-    /// Fields whose values are given, one for each row: only such as [`Generator::takes`] is true for.
+    /// Given fields, with a value for each row. [`Generator::takes`] must be true for them.
     pub given: &'a [(usize, Values)],
     pub threads: usize,
     pub progress: &'a dyn Progress,
 }
 
-/// Runs the stored graph: inputs by name, and the names of the outputs wanted.
+/// Runs the stored graph. Takes inputs by name and the names of the requested outputs.
 pub type RunGraph<'a> = dyn FnMut(Vec<(&'static str, Tensor)>, &[&str]) -> Result<Vec<Tensor>> + 'a;
 
-/// A trained method, opened for making rows.
+/// A trained synthesizer, opened for drawing rows.
 pub trait Generator {
-    /// The rows of a block, a column for each field. Numbers need not keep to their grid, nor rows to constraints.
+    /// Draws the rows of a block, a column for each field. Numbers may lie between the steps of their field, and rows
+    /// may violate constraints: the caller corrects both.
     fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame>;
 
-    /// Whether rows can be drawn that have given values in these fields, as often as such rows go with them.
+    /// Whether it can draw rows from the distribution conditional on given values of these fields.
     fn takes(&self, _fields: &[usize]) -> bool {
         false
     }

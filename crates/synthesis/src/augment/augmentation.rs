@@ -1,4 +1,4 @@
-//! The interface of the methods.
+//! The interface of the augmentation methods.
 
 use super::columns::{CodeColumn, NumberColumn};
 use super::pick::Pick;
@@ -7,7 +7,7 @@ use runtime::error::Result;
 use runtime::options::Options;
 use tabular::NONE;
 
-/// What the options of all methods say; a method reads its own.
+/// The options of all methods. Each method reads its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Number of neighbours of a row; 0 where the method uses none.
@@ -38,7 +38,7 @@ pub enum Partner {
     Any(f64),
 }
 
-/// A method: it makes a new row out of one or two rows of the source.
+/// A method: it makes a new row of one or two rows of the source.
 pub trait Augmentation: Sync {
     fn name(&self) -> &'static str;
 
@@ -46,7 +46,7 @@ pub trait Augmentation: Sync {
         Ok(Settings::default())
     }
 
-    /// An error where it cannot make rows of the task's fields.
+    /// Refuses a task whose fields it cannot handle.
     fn check(&self, _task: &Task) -> Result<()> {
         Ok(())
     }

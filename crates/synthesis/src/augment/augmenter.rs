@@ -1,4 +1,4 @@
-//! Making rows by blocks.
+//! Making rows in blocks.
 
 use std::rc::Rc;
 
@@ -20,10 +20,10 @@ use tabular::NONE;
 
 /// Rows between two checks of the signal.
 const CHECK_EVERY: usize = 1 << 14;
-/// Rows whose neighbours a thread searches before it looks for more.
+/// Rows whose neighbours a thread searches at a time.
 const CHUNK_QUERIES: usize = 16;
 
-/// A method ready to make rows.
+/// A method with a source, ready to make rows.
 pub struct Augmenter {
     frame: Rc<Frame>,
     label: Option<usize>,
@@ -33,12 +33,12 @@ pub struct Augmenter {
     measure: Measure,
     noise: Noise,
     classes: Vec<Class>,
-    /// [classes]: rows of each, summed up so far.
+    /// [classes]: cumulative number of rows.
     until: Vec<usize>,
 }
 
 impl Augmenter {
-    /// `kept` are the rows of the task, which are needed for as long as rows are made.
+    /// `kept` are the rows of the task.
     pub fn new(task: &Task, kept: Rc<Frame>, method: &'static dyn Augmentation, options: &mut Options) -> Result<Self> {
         let frame = &*kept;
         if frame.rows == 0 {
@@ -75,8 +75,8 @@ impl Augmenter {
         })
     }
 
-    /// `rows` new rows of the class of that code, or of all as often as the source has them: to be called for some thousands at a time. Numbers
-    /// need not keep to their fields' grid.
+    /// Makes `rows` rows of the class with that code, or of all classes in the source's proportions. Best called for
+    /// some thousands at a time. Numbers may lie between the steps of their field.
     pub fn block(&mut self, class: Option<u32>, rows: usize, seed: u64, progress: &dyn Progress) -> Result<Frame> {
         let progress = &Silent(progress);
         let class = match class {
@@ -130,7 +130,7 @@ impl Augmenter {
         Classes { classes: &self.classes, k: self.settings.k }
     }
 
-    /// The row to begin from, and for methods without neighbours the other one.
+    /// Draws the base row, and for methods without neighbours the other row.
     fn pick(&self, class: Option<usize>, seed: u64) -> Pick {
         let all = self.until.last().copied().unwrap_or(0);
         let drawn = |n: u64| {
@@ -157,7 +157,7 @@ impl Augmenter {
         Pick { base: of.rows[place], other, weight, class: class as u32, place: place as u32, seed }
     }
 
-    /// Makes the neighbours of all bases known.
+    /// Searches the neighbours of all bases that are not known yet.
     fn search(&mut self, picks: &[Pick], progress: &dyn Progress) -> Result<()> {
         let mut wanted: Vec<(u32, u32)> = Vec::new();
         memory::reserve(&mut wanted, picks.len())?;
@@ -212,7 +212,8 @@ impl Augmenter {
         Ok(())
     }
 
-    /// `adasyn`: the share of other classes among the k nearest of all rows, for each row of a class; where no row has any, all are as likely.
+    /// Computes the share of other classes among the k nearest of all rows, for each row of a class. If all shares are
+    /// 0, all rows are equally likely.
     fn weigh(&mut self, class: usize, progress: &dyn Progress) -> Result<()> {
         let Some(labels) = label_classes(&self.frame, self.label) else {
             return Err(Error::Internal("adasyn has no classes".into()));
@@ -269,7 +270,7 @@ fn index(measure: &Measure, frame: &Frame, rows: &[u32], progress: &dyn Progress
     )
 }
 
-/// How far a block is, is no news to whoever counts blocks.
+/// Reports no progress within a block: the caller counts blocks.
 struct Silent<'a>(&'a dyn Progress);
 
 impl Progress for Silent<'_> {
@@ -278,7 +279,7 @@ impl Progress for Silent<'_> {
     }
 }
 
-/// What the values of new rows are made of, for all threads.
+/// What all threads need to fill the columns of a block.
 struct Filling<'a> {
     frame: &'a Frame,
     label: Option<usize>,

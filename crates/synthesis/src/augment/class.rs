@@ -8,10 +8,11 @@ use runtime::error::Result;
 use runtime::memory;
 use tabular::NONE;
 
-/// Rows of a class that are drawn from and searched.
+/// Maximum number of rows of a class that are drawn from and searched.
 pub const MAX_ROWS: usize = 1 << 20;
 
-/// Rows to add so that each class has as many as the largest, by ascending class; rows of no class count for none.
+/// The number of rows to add to each class so that all are as large as the largest, by ascending class. NULL is no
+/// class here.
 pub fn balanced_counts(labels: &[u32]) -> Vec<(u32, usize)> {
     let mut counts: Vec<usize> = Vec::new();
     for &label in labels.iter().filter(|&&label| label != NONE) {
@@ -24,19 +25,19 @@ pub fn balanced_counts(labels: &[u32]) -> Vec<(u32, usize)> {
     (0..).zip(counts).filter(|&(_, rows)| rows > 0 && rows < most).map(|(label, rows)| (label, most - rows)).collect()
 }
 
-/// The rows of a class and what is known of them.
+/// The rows of a class, with what was computed for them so far.
 #[derive(Default)]
 pub struct Class {
     pub rows: Vec<u32>,
     pub index: Option<Index>,
-    /// [rows, neighbours]: where known.
+    /// [rows, neighbours]: valid where `known`.
     pub neighbours: Vec<u32>,
     pub known: Vec<bool>,
-    /// `adasyn`: [rows], summed up so far.
+    /// [rows]: cumulative weights, for methods that prefer borders.
     pub weights: Option<Vec<f64>>,
 }
 
-/// The rows that values of a new row may come from besides its base.
+/// All classes, as the source of values besides the base.
 #[derive(Clone, Copy)]
 pub struct Classes<'a> {
     pub classes: &'a [Class],
@@ -59,7 +60,7 @@ impl<'a> Classes<'a> {
     }
 }
 
-/// The codes of a label of classes.
+/// The codes of the label, if it is one of classes.
 pub fn label_classes(frame: &Frame, label: Option<usize>) -> Option<&[u32]> {
     match &frame.columns[label?] {
         Values::Codes(codes) => Some(codes),
@@ -67,7 +68,7 @@ pub fn label_classes(frame: &Frame, label: Option<usize>) -> Option<&[u32]> {
     }
 }
 
-/// How many rows each class has, and those that are used: the last is of no class.
+/// The number of rows of each class and the rows used. The last class is NULL.
 pub fn classes(rows: usize, labels: Option<&[u32]>, count: usize, task: &Task) -> Result<Vec<(usize, Vec<u32>)>> {
     let Some(labels) = labels else { return Ok(vec![(rows, spread_evenly(rows, MAX_ROWS)?)]) };
     let mut classes: Vec<(usize, Vec<u32>)> = vec![(0, Vec::new()); count];

@@ -1,4 +1,4 @@
-//! The values of new rows, column by column.
+//! Values of new rows, column by column.
 
 use super::class::Classes;
 use super::measure::Spread;
@@ -8,11 +8,11 @@ use runtime::draw;
 use runtime::error::Result;
 use runtime::jobs::jobs;
 
-/// Share of the rows from which on a number is a spike.
+/// A number that at least this share of the rows have is a spike.
 const SPIKE: f64 = 0.05;
-/// Rows that spikes are looked for in.
+/// Maximum number of rows searched for spikes.
 const SAMPLE: usize = 1 << 16;
-/// Where a row's random numbers for its columns begin; those before are for the row.
+/// Offset of a row's random numbers for its columns; those before are for the row itself.
 const COLUMNS: u64 = 64;
 
 /// The noise of the numbers.
@@ -121,12 +121,12 @@ impl<'a> CodeColumn<'a> {
     }
 }
 
-/// Where the random numbers of a column begin.
+/// Offset of a column's random numbers.
 fn place(column: usize) -> u64 {
     COLUMNS + 4 * column as u64
 }
 
-/// The code that most have; of several the one that the seed draws.
+/// The most frequent code; ties are drawn by `seed`.
 fn majority(codes: impl Iterator<Item = u32>, counted: &mut Vec<(u32, u32)>, seed: u64) -> Option<u32> {
     counted.clear();
     for code in codes {
@@ -141,7 +141,7 @@ fn majority(codes: impl Iterator<Item = u32>, counted: &mut Vec<(u32, u32)>, see
     first.nth(draw::below(seed, 0, ties)).map(|(_, code)| *code)
 }
 
-/// The numbers that many rows have, ascending.
+/// The spikes of a sample, ascending.
 fn spikes(mut sample: Vec<f64>) -> Vec<f64> {
     let least = (SPIKE * sample.len() as f64).max(2.0);
     // −0 is 0.

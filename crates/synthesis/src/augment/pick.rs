@@ -1,29 +1,29 @@
-//! The rows that a new row is made of, and the draws that choose them.
+//! The rows that a new row is made of, and how they are drawn.
 
 use runtime::draw;
 use runtime::error::Result;
 use runtime::memory;
 
-/// What a new row is made of.
+/// The rows that a new row is made of.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pick {
     pub base: u32,
-    /// [`NONE`](tabular::NONE) where there is none.
+    /// [`NONE`](tabular::NONE) if there is none.
     pub other: u32,
-    /// Of the other row.
+    /// Weight of the other row.
     pub weight: f64,
     pub class: u32,
-    /// The base's place among the rows of its class.
+    /// Index of the base among the rows of its class.
     pub place: u32,
     pub seed: u64,
 }
 
-/// A number from 0 to below 1.
+/// A uniform number from [0, 1).
 pub fn unit(seed: u64, place: u64) -> f64 {
     (draw::mix(seed ^ draw::mix(place)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// 0 to n − 1, or one of each of `most` equal parts.
+/// 0 to n − 1; if that is more than `most`, one drawn from each of `most` equal parts.
 pub fn spread_evenly(n: usize, most: usize) -> Result<Vec<u32>> {
     let taken = n.min(most);
     let mut places = Vec::new();

@@ -1,4 +1,4 @@
-//! What must hold in every row: CHECK-like expressions over one or two columns, read from the catalog or given.
+//! Constraints on rows: CHECK-like expressions over one or two columns, from the catalog or the caller.
 //!
 //! ```text
 //! expression = comparison { AND comparison }
@@ -16,7 +16,7 @@ use runtime::error::{Error, Result};
 
 pub use parse::{Comparison, Operand, Operator, parse, time};
 
-/// Over columns by their numbers.
+/// A constraint. Columns are numbered as in the schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
@@ -28,7 +28,7 @@ pub enum Constraint {
 }
 
 impl Constraint {
-    /// The lesser and the greater column, where it orders two.
+    /// The lesser and the greater column of an order of two.
     pub fn order(&self) -> Option<(usize, usize)> {
         match *self {
             Self::Order { less, greater, .. } => Some((less, greater)),
@@ -48,7 +48,7 @@ impl Constraint {
         }
     }
 
-    /// For messages.
+    /// The constraint as text, for messages.
     pub fn describe<'a>(&self, name: &dyn Fn(usize) -> &'a String) -> String {
         let sign = |strict: &bool, sign: &str| if *strict { sign.to_owned() } else { format!("{sign}=") };
         match self {
@@ -63,8 +63,8 @@ impl Constraint {
     }
 }
 
-/// The constraints that an expression says. `None` where it is of another form; an error where it names columns or compares things
-/// that cannot be compared.
+/// Parses an expression into constraints. `None` if its form is not supported; an error if it names unknown columns or
+/// compares values that cannot be compared.
 pub fn understand(expression: &str, columns: &[Description]) -> Option<Result<Vec<Constraint>>> {
     let comparisons = parse(expression)?;
     Some(comparisons.into_iter().map(|comparison| resolve(expression, comparison, columns)).collect())

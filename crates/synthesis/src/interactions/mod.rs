@@ -1,22 +1,25 @@
-//! More interactions for users and items that have few: pairs that did not happen but are likely, with weights below the real ones.
+//! New interactions for users and items that have few: likely pairs that did not happen, with weights below the real
+//! ones.
 //!
-//! Who gets them: users with fewer than `max_history` interactions and items with fewer than `max_users` users (by default the
-//! medians), each in proportion to what is missing, and never more than that. Which: of each, `candidates` pairs with the highest
-//! `z_ui` that do not exist, of which as many as are wanted are drawn without replacement by `P ∝ exp(z_ui / temperature)`
-//! (the greatest of `z_ui / temperature` and Gumbel noise: Efraimidis and Spirakis 2006; Vieira 2014). `z` is
+//! Recipients are users with fewer than `max_history` interactions and items with fewer than `max_users` users (the
+//! medians by default), each in proportion to what is missing, and never more than that. For each, the `candidates`
+//! pairs with the highest `z_ui` that do not exist are considered, of which the requested number is drawn without
+//! replacement by `P ∝ exp(z_ui / temperature)` (the largest of `z_ui / temperature` plus Gumbel noise: Efraimidis and
+//! Spirakis 2006; Vieira 2014). `z` is
 //!
-//! - `mult_vae`: `ln π_i(u)`, the multinomial of a Mult-VAE trained on the same interactions (Liang and others, WWW 2018); for an item
-//!   standardised over its users;
-//! - `model`: a trained recommender's score of the item for the user's history folded in, standardised over the user's scores of all
-//!   items, or, for an item, over all users' scores of it;
-//! - `neighbors`: for a user `ln Σ_v cos(u, v)` over the nearest users who have the item; for an item `ln Σ_j cos(i, j)`
-//!   over the nearest items that the user has.
+//! - `mult_vae`: `ln π_i(u)`, the multinomial of a Mult-VAE trained on the same interactions (Liang et al., WWW 2018);
+//!   for an item standardized over its users;
+//! - `model`: a trained recommender's score of the item for the user's history folded in, standardized over the user's
+//!   scores of all items, or, for an item, over all users' scores of it;
+//! - `neighbors`: for a user `ln Σ_v cos(u, v)` over the nearest users who have the item; for an item `ln Σ_j cos(i,
+//!   j)` over the nearest items that the user has.
 //!
-//! A pair's weight is `weight · exp((z − z_best) / temperature)` times the least weight that the user gave: below all real ones.
-//! `z_best` is that of the best candidate of the user, or of the item.
+//! The weight of a pair is `weight · exp((z − z_best) / temperature)` times the user's lowest weight, and so below all
+//! real ones. `z_best` is that of the best candidate of the user, or of the item.
 //!
-//! The same seed and interactions give the same pairs on any number of threads. With a model a user costs one scan of the items,
-//! and where items are to have pairs, every user does; memory is `candidates` times 8 bytes for each of those items.
+//! The same seed and interactions give the same pairs on any number of threads. With a model each user costs one scan
+//! of the items; if items receive pairs, every user is scored. Memory is `candidates` times 8 bytes for each of those
+//! items.
 
 mod choose;
 mod neighbors;
@@ -39,19 +42,19 @@ pub use source::{Augmentation, Task};
 
 /// Users whose candidates are in memory at a time.
 const USERS: usize = 1 << 13;
-/// The same of items, for each batch of which every user is scored.
+/// Items whose candidates are in memory at a time. Every user is scored for each such batch.
 const ITEMS: usize = 1 << 17;
 
 /// A method with its options.
 #[derive(Clone)]
 pub struct Plan {
     method: &'static dyn Augmentation,
-    /// Users with fewer interactions get some; the median where there is none.
+    /// Users with fewer interactions get pairs; `None` for the median.
     max_history: Option<usize>,
     max_users: Option<usize>,
-    /// Share of the pairs that are for items.
+    /// Share of the pairs that are made for items.
     items: f64,
-    /// Greatest weight of a pair, as a share of the least that its user gave.
+    /// Maximum weight of a pair, as a share of its user's lowest weight.
     weight: f64,
     temperature: f64,
     candidates: usize,
@@ -82,7 +85,7 @@ impl Plan {
     }
 }
 
-/// A user and an item of the interactions, and how much the pair should count.
+/// A new pair: user and item of the interactions, and its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
     pub user: u32,
@@ -90,7 +93,7 @@ pub struct Pair {
     pub weight: f32,
 }
 
-/// Up to `n` new pairs, in order of their users and items: fewer where no more fit, or where nothing is known to draw from.
+/// Makes up to `n` new pairs, ordered by user and item: fewer if there is no room for more, or no candidates.
 pub fn augment(plan: &Plan, task: &Task, n: usize) -> Result<Vec<Pair>> {
     from_source(plan, task, n, &*plan.method.open(&plan.settings, task)?)
 }
@@ -139,17 +142,17 @@ fn from_source(plan: &Plan, task: &Task, n: usize, source: &dyn Source) -> Resul
     Ok(pairs)
 }
 
-/// As many candidates as are to be drawn from.
+/// The number of candidates to ask for.
 fn wanted(asked: &[(u32, usize)], candidates: usize) -> Vec<(u32, usize)> {
     asked.iter().map(|&(row, count)| (row, count.max(candidates))).collect()
 }
 
-/// Above 0 and below `least`, however small they are.
+/// The weight of a pair, above 0 and below `least` even if that is tiny.
 fn weight(most: f64, share: f64, least: f32) -> f32 {
     ((most * share * f64::from(least)) as f32).max(least * 1e-6).max(f32::from_bits(1))
 }
 
-/// [rows]: the least weight in each.
+/// [rows]: the lowest weight.
 fn least_weights(matrix: &Csr) -> Result<Vec<f32>> {
     let mut least = memory::filled(f32::INFINITY, matrix.rows())?;
     for (row, least) in least.iter_mut().enumerate() {

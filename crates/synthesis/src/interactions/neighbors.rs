@@ -1,5 +1,5 @@
-//! Candidates from the nearest users, for users, and from the nearest items, for items: the same computation on the matrix and on its
-//! transpose.
+//! Candidates from the nearest users, for users, and from the nearest items, for items: the same computation on the
+//! matrix and its transpose.
 
 use super::source::{Augmentation, Candidates, Settings, Source, Task};
 use interactions::Interactions;
@@ -34,11 +34,11 @@ struct Neighbors<'a> {
     rejected_by_item: Csr,
 }
 
-/// What a thread counts in.
+/// Counters of a thread.
 struct Scratch {
-    /// [rows]: entries in common with a row.
+    /// [rows]: number of entries in common.
     common: Vec<f32>,
-    /// [columns]: summed cosines.
+    /// [columns]: sums of cosines.
     sums: Vec<f32>,
     rows: Vec<u32>,
     columns: Vec<u32>,
@@ -51,7 +51,7 @@ impl<'a> Neighbors<'a> {
         Ok(Self { interactions: task.interactions, k, by_item, rejected_by_item })
     }
 
-    /// For rows of `matrix`, whose transpose is `columns`.
+    /// Candidates of rows of `matrix`, whose transpose is `columns`.
     fn candidates(
         &self,
         task: &Task,

@@ -1,4 +1,4 @@
-//! Candidates from a recommender: its scores of every user's history, folded in.
+//! Candidates from a recommender: its scores for every user's history, folded in.
 
 use std::ops::Deref;
 
@@ -13,7 +13,7 @@ use runtime::options::Options;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Unwatched;
 
-/// Users whose scores of the items asked for are in memory at a time, and scores of all of them together.
+/// Users whose scores are in memory at a time, and the maximum number of those scores.
 const USERS: usize = 512;
 const SCORES: usize = 1 << 24;
 const NONE: u32 = u32::MAX;
@@ -59,7 +59,7 @@ impl Augmentation for Recommender {
     }
 }
 
-/// A recommender of this call, or the caller's.
+/// A recommender trained here, or the caller's.
 enum Held<'a> {
     Trained(Box<Model>),
     Given(&'a Model),
@@ -76,12 +76,12 @@ impl Deref for Held<'_> {
     }
 }
 
-/// What scores are.
+/// The scale of a recommender's scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scale {
-    /// Logits of a user's choice: `s − ln Σ_i exp s_i` over all items is the logarithm of a probability, and a user's `z`.
+    /// Logits: a user's `z` is the log-probability `s − ln Σ_i exp s_i` over all items.
     Logits,
-    /// Anything that ranks: a user's `z` is `(s − mean) / standard deviation` over the items.
+    /// Any ranking score: a user's `z` is `(s − mean) / standard deviation` over the items.
     Standard,
 }
 
@@ -89,11 +89,11 @@ struct Scored<'a> {
     interactions: &'a Interactions,
     model: Held<'a>,
     scale: Scale,
-    /// [items]: their numbers in the model.
+    /// [items]: index in the model.
     numbers: Vec<u32>,
 }
 
-/// Running count, mean, and sum of squared differences from it (Welford 1962).
+/// Running count, mean, and sum of squared deviations (Welford 1962).
 #[derive(Clone, Copy, Default)]
 struct Moments(f64, f64, f64);
 
@@ -111,7 +111,7 @@ impl Moments {
     }
 }
 
-/// Those kept of scores with these moments, by `z`; none where all are the same: they say nothing.
+/// Standardizes the best of scores with these moments. Empty if all scores are equal.
 fn standardized(best: TopK, moments: Moments) -> Vec<(f32, u32)> {
     let (mean, deviation) = moments.finish();
     if !(deviation > 0.0 && deviation.is_finite()) {
@@ -122,7 +122,7 @@ fn standardized(best: TopK, moments: Moments) -> Vec<(f32, u32)> {
     list
 }
 
-/// A Mult-VAE of the task's interactions, with `options`.
+/// Trains a Mult-VAE on the task's interactions.
 fn train(task: &Task, options: &Value) -> Result<Model> {
     let mut options = match options {
         Value::Null => Map::new(),
@@ -151,7 +151,8 @@ impl<'a> Scored<'a> {
         Ok(Self { interactions: task.interactions, model, scale, numbers })
     }
 
-    /// The model's scores of its items for a user; `None` where it has nothing to say. Runs on a helper thread.
+    /// The model's scores of its items for a user; `None` if it knows none of the user's items. Runs on a helper
+    /// thread.
     fn scores(&self, user: u32) -> Result<Option<Vec<f32>>> {
         let (items, weights) = self.interactions.by_user.row(user as usize);
         let known = items.iter().zip(weights).filter_map(|(&item, &weight)| {
@@ -172,7 +173,7 @@ impl<'a> Scored<'a> {
         Ok(Some(scores))
     }
 
-    /// Whether a pair must not be made, since it exists or was turned down.
+    /// Whether a pair exists or was rejected, and so must not be made.
     fn exists(&self, user: u32, item: u32) -> bool {
         let interactions = self.interactions;
         [&interactions.by_user, &interactions.rejected]

@@ -1,4 +1,4 @@
-//! Where candidates come from: the interface of the methods.
+//! The interface of the methods that propose candidates.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use runtime::error::Result;
 use runtime::options::Options;
 use runtime::progress::Progress;
 
-/// A method: it says which pairs are likely.
+/// A method: it scores pairs.
 pub trait Augmentation: Sync {
     fn name(&self) -> &'static str;
 
@@ -24,7 +24,7 @@ pub trait Augmentation: Sync {
     fn open<'a>(&self, settings: &Settings, task: &Task<'a>) -> Result<Box<dyn Source + 'a>>;
 }
 
-/// What the options of all methods say; a method reads its own.
+/// The options of all methods. Each method reads its own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// Number of nearest users, or items.
@@ -33,7 +33,7 @@ pub struct Settings {
     pub training: Value,
 }
 
-/// What pairs are made for.
+/// What pairs are made from.
 #[derive(Clone, Copy)]
 pub struct Task<'a> {
     pub interactions: &'a Interactions,
@@ -44,10 +44,11 @@ pub struct Task<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// Candidates of some users, or of some items: `z` and the other side of the pair.
+/// Candidates of some users or items: `z`, and the item or user of the pair.
 pub type Candidates = Vec<Vec<(f32, u32)>>;
 
-/// Where `z` comes from. Each is asked for some users, or items, with the number of candidates wanted of each, and gives none that exists.
+/// Proposes candidates for users or items. `asked` holds each with the number of candidates requested. No candidate is
+/// an existing pair.
 pub trait Source {
     fn of_users(&self, task: &Task, asked: &[(u32, usize)]) -> Result<Candidates>;
     fn of_items(&self, task: &Task, asked: &[(u32, usize)]) -> Result<Candidates>;

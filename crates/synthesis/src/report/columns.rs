@@ -1,4 +1,4 @@
-//! The tables of a report side by side: columns matched by name, categories under one set of codes.
+//! The tables of a report side by side: columns matched by name, categories with common codes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use tabular::{Column, ColumnKind, NONE, Table};
 
-/// Which of the three tables: the holdout is empty where there is none.
+/// Indices of the three tables. The holdout is empty if there is none.
 pub const REAL: usize = 0;
 pub const SYNTHETIC: usize = 1;
 pub const HOLDOUT: usize = 2;
 
-/// Of one column, what each table holds.
+/// The values of a column in each table.
 pub enum Values<'a> {
     /// NaN for NULL.
     Numbers([&'a [f64]; 3]),
-    /// The codes of the real table go on with names that only the others have; [`NONE`] for NULL.
+    /// Names that only the other tables have follow the codes of the real table; [`NONE`] for NULL.
     Codes { of: [Cow<'a, [u32]>; 3], names: Vec<Arc<str>> },
 }
 
@@ -34,7 +34,7 @@ impl Compared<'_> {
         matches!(self.values, Values::Numbers(_))
     }
 
-    /// The value's bits, the same for the same value whichever the table.
+    /// Bits of a value, equal for equal values of all tables.
     pub fn bits(&self, table: usize, row: usize) -> u64 {
         match &self.values {
             Values::Numbers(of) if of[table][row].is_nan() => u64::MAX,
@@ -48,15 +48,15 @@ impl Compared<'_> {
 /// The tables of a report.
 pub struct Tables<'a> {
     pub columns: Vec<Compared<'a>>,
-    /// Of each table.
+    /// Number of rows of each table.
     pub rows: [usize; 3],
-    /// Columns of vectors, which no figure takes.
+    /// Columns of vectors, which are not compared.
     pub vectors: Vec<&'a str>,
 }
 
 impl<'a> Tables<'a> {
-    /// Columns as the real table orders them. One that another table lacks or has of another kind is an error, and so are a table without
-    /// rows and no column at all.
+    /// Matches columns by name, in the order of the real table. A column that another table lacks or has with another
+    /// type is an error, and so are a table without rows and no column at all.
     pub fn match_columns(
         real: &'a Table,
         synthetic: &'a Table,

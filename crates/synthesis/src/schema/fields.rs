@@ -1,4 +1,4 @@
-//! Fields that are left out, moved, or released otherwise than they were read.
+//! Removing, moving and restricting the fields of a schema.
 
 use super::{Learned, Role, Schema};
 use crate::frame::FieldKind;
@@ -6,7 +6,7 @@ use crate::synthesizer::Released;
 use runtime::error::{Error, Result};
 
 impl Learned {
-    /// Methods that draw from a distribution have no use for texts of which each is another.
+    /// Removes the fields of free texts, which are of no use to synthesizers that do not draw donors.
     pub fn forget_free_texts(&mut self) {
         let gone: Vec<usize> = self
             .schema
@@ -35,7 +35,7 @@ impl Learned {
 }
 
 impl Schema {
-    /// Makes room for as many fields in front.
+    /// Moves all fields back by `by` places.
     pub fn shift(&mut self, by: usize) {
         for column in &mut self.columns {
             match &mut column.role {
@@ -49,7 +49,7 @@ impl Schema {
         }
     }
 
-    /// Takes out what a private method does not tell.
+    /// Restricts categories and bounds to those that a private synthesizer disclosed.
     pub fn release(&mut self, released: &[Released]) -> Result<()> {
         let contradiction = || Error::Internal("a method released other fields than it was given".into());
         if released.len() != self.fields.len() {

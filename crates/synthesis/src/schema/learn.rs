@@ -1,4 +1,4 @@
-//! From a source's table to a schema and the frame that methods learn from.
+//! Derives the schema and the frame from the table of a source.
 
 use ahash::AHashMap;
 
@@ -16,36 +16,36 @@ use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 use tabular::{NONE, Table};
 
-/// Fewer rows do not tell an identifier, or free text, from chance.
+/// Minimum number of rows to detect identifiers and free text.
 const TELLING_ROWS: usize = 20;
-/// What keys are called.
+/// The usual name of a key.
 const IDENTIFIER: &str = "id";
-/// Longer arrays of numbers are categories.
-const MOST_ELEMENTS: usize = 16;
-/// Texts of at least so many words, most of which differ, are free.
+/// Arrays with more numbers are categories.
+const MAX_ELEMENTS: usize = 16;
+/// Texts with at least this many words on average, most of them different, are free text.
 const FREE_WORDS: f64 = 3.0;
 
-/// Numbers between two looks for a cancel request.
+/// Numbers between two checks for a cancel request.
 const PART: usize = 1 << 16;
 
-/// What a source comes to.
+/// A source's schema and frame.
 pub struct Learned {
     pub schema: Schema,
     pub frame: Frame,
-    /// Of each of the schema's unique groups, a hash for each row.
+    /// A hash of each row, for each unique group of the schema.
     pub unique: Vec<Vec<u64>>,
     pub notices: Vec<String>,
 }
 
-/// A column under way: its values and what is known of it.
+/// A column with its description.
 struct Source<'a> {
     description: &'a Description,
     column: &'a tabular::Column,
 }
 
 impl Learned {
-    /// `descriptions` are those of the table's columns, in their order: those that are numbers are read as numbers, all others as
-    /// categories.
+    /// `descriptions` are those of the table's columns, in the same order. Columns whose type is a number were read as
+    /// numbers, all others as categories.
     pub fn new(table: &Table, descriptions: &[Description], wishes: &Wishes, progress: &dyn Progress) -> Result<Self> {
         let mut learned = Self {
             schema: Schema::default(),
@@ -249,7 +249,7 @@ impl Learned {
         let numbers: Option<Vec<Vec<f64>>> = names.iter().map(|name| numbers_of(name)).collect();
         let Some(numbers) = numbers else { return Ok(None) };
         let count = numbers.first().map_or(0, Vec::len);
-        if count == 0 || count > MOST_ELEMENTS || numbers.iter().any(|row| row.len() != count) {
+        if count == 0 || count > MAX_ELEMENTS || numbers.iter().any(|row| row.len() != count) {
             return Ok(None);
         }
         let whole = numbers.iter().flatten().all(|x| x.fract() == 0.0);
@@ -337,7 +337,7 @@ impl Learned {
         Ok(())
     }
 
-    /// Bounds that constraints set narrow those of the fields.
+    /// Narrows the bounds of fields to those of the constraints.
     fn apply_constraints(&mut self) -> Result<()> {
         for constraint in &self.schema.constraints {
             let (column, bound, strict, is_low) = match *constraint {
@@ -368,7 +368,7 @@ impl Learned {
         Ok(())
     }
 
-    /// Where a constraint orders two columns, the greater one is learned as the difference.
+    /// Replaces the greater of two ordered columns by its difference from the lesser one.
     fn order(&mut self) -> Result<()> {
         let orders: Vec<(usize, usize)> = self.schema.constraints.iter().filter_map(Constraint::order).collect();
         if let Some(&(less, greater)) = orders.iter().find(|(less, greater)| reaches(&orders, *greater, *less)) {
@@ -405,7 +405,7 @@ impl Learned {
         Ok(())
     }
 
-    /// The numbers of a column, put together.
+    /// The numbers of a column, with differences resolved.
     fn values(&self, column: usize) -> Option<Vec<f64>> {
         match self.schema.columns[column].role {
             Role::Number { field } => match &self.frame.columns[field] {
@@ -421,7 +421,7 @@ impl Learned {
     }
 }
 
-/// Whether one leads to the other, from less to greater.
+/// Whether the orders imply that `from` is less than `to`.
 fn reaches(orders: &[(usize, usize)], from: usize, to: usize) -> bool {
     let mut seen = vec![from];
     let mut at = 0;
@@ -439,7 +439,7 @@ fn reaches(orders: &[(usize, usize)], from: usize, to: usize) -> bool {
     false
 }
 
-/// Of the values of some fields in a row: the same for equal ones.
+/// Hash of some fields of a row.
 pub fn hash(frame: &Frame, fields: &[usize], row: usize) -> u64 {
     fields.iter().fold(0, |hash, &field| {
         let bits = match &frame.columns[field] {
@@ -455,7 +455,7 @@ fn outside(description: &Description, row: usize) -> Error {
     Error::invalid(message, "Declare all its values under \"domain\", or leave out such rows.")
 }
 
-/// Whether the whole numbers 1 to n, or any n of them side by side, stand in n rows.
+/// Whether n rows hold n consecutive whole numbers.
 fn counts_rows(values: &[f64]) -> bool {
     let n = values.len();
     if n < TELLING_ROWS || values.iter().any(|x| x.is_nan()) {
@@ -475,7 +475,7 @@ fn are_distinct(values: &[f64], progress: &dyn Progress) -> Result<bool> {
     Ok(values.len() >= TELLING_ROWS && sorted.windows(2).all(|pair| pair[0] < pair[1]))
 }
 
-/// Numbers as categories, in ascending order.
+/// Turns numbers into categories, in ascending order.
 fn categories_of(values: &[f64], progress: &dyn Progress) -> Result<(Vec<u32>, Vec<String>)> {
     let mut known = sorted(values, progress)?;
     known.retain(|x| !x.is_nan());
@@ -507,7 +507,7 @@ fn numbers_of(text: &str) -> Option<Vec<f64>> {
     inner.split(',').map(|number| number.parse().ok().filter(|x: &f64| x.is_finite())).collect()
 }
 
-/// Words, or for scripts without blanks a third of the letters.
+/// Number of words; for scripts without blanks, a third of the letters.
 fn words(text: &str) -> usize {
     let unspaced = text.chars().filter(|&c| ('\u{3040}'..='\u{9fff}').contains(&c)).count();
     text.split_whitespace().count().max(unspaced / 3)

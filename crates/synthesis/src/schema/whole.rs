@@ -1,10 +1,10 @@
-//! Whether a stored schema can be used.
+//! Consistency of a stored schema.
 
 use super::{Role, Schema};
 use crate::frame::FieldKind;
 
 impl Schema {
-    /// Whether every column's fields and columns are there.
+    /// Whether all fields and columns that it refers to exist and have the right kind.
     pub fn is_whole(&self) -> bool {
         let is_number =
             |field: usize| matches!(self.fields.get(field).map(|field| field.kind), Some(FieldKind::Number { .. }));
@@ -28,7 +28,7 @@ impl Schema {
             && self.constraints.iter().all(|constraint| constraint.columns().into_iter().all(known))
     }
 
-    /// Whether a chain of differences comes to a number of its own.
+    /// Whether a chain of differences ends in a column of numbers.
     fn ends(&self, mut column: usize) -> bool {
         for _ in 0..=self.columns.len() {
             match self.columns.get(column).map(|column| &column.role) {

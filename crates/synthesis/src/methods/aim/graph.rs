@@ -1,6 +1,6 @@
-//! The sampler as an ONNX graph: the nodes that make a field's cells and values from those before it.
+//! The sampler as an ONNX graph: the nodes that compute a field's cells and values from those before it.
 //!
-//! Searches are unrolled: m steps of a Gather and a comparison for 2^m cells, whatever the number of rows in a table.
+//! Searches are unrolled: m steps of Gather and a comparison for 2^m cells, whatever the number of rows in a table.
 
 use super::domain::Column;
 use super::select::Learned;
@@ -10,7 +10,7 @@ use onnx::proto::data_type;
 use onnx::stored::DataWriter;
 use runtime::error::Result;
 
-/// The graph and the data file of what was learned. `label` is made first, if it is in the tree's first clique.
+/// Writes the graph and the data file. `label` is drawn first if it is in the tree's first clique.
 pub fn write(learned: &Learned, columns: &[Column], label: Option<usize>) -> Result<(GraphBuilder, DataWriter)> {
     let steps = steps(learned, label)?;
     let mut data = DataWriter::default();
@@ -34,10 +34,10 @@ pub fn write(learned: &Learned, columns: &[Column], label: Option<usize>) -> Res
     Ok((graph, data))
 }
 
-/// Values of the graph: of each field its cells, and its part of the rows.
+/// Names of values in the graph: each field's cells, and its column of the rows.
 struct Nodes {
     cells: Vec<String>,
-    /// [fields]: a column each.
+    /// [fields]: the column.
     made: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl Nodes {
     }
 }
 
-/// How many of the `length` = 2^m − 1 ascending numbers of `table` from `row` on are at most `u`.
+/// Counts how many of the `length` = 2^m − 1 ascending numbers of `table` from `row` on are at most `u`.
 fn search(graph: &mut GraphBuilder, name: &str, table: &str, length: usize, row: Option<String>, u: &str) -> String {
     let mut at = row.clone();
     let mut step = length.div_ceil(2);

@@ -1,14 +1,15 @@
-//! Making rows from what was learned: fields one after another along the junction tree, each given those of its clique that
-//! came before.
+//! Drawing rows: fields one after another along the junction tree, each conditional on those of its clique that came
+//! before.
 //!
-//! Of a field the graph holds `cumulative`, a row for each joint value of its parents: the probabilities of its cells but the
-//! last, summed up, padded by 2 to 2^m − 1 numbers, so that m steps of halving find how many are at most u. The cell's outputs
-//! are found in `keys` in the same way where a cell has several, and an output is `low` + u' `width`. u and u' are columns 2i and
-//! 2i + 1 of the input `uniform`, where u is a multiple of 2⁻²⁴, so that it is the same in float32.
+//! For each field the graph holds `cumulative`, with a row for each joint value of its parents: the cumulative
+//! probabilities of its cells except the last, padded with 2 to 2^m − 1 numbers, so that m steps of binary search find
+//! how many are at most u. If cells have several outputs, the output is found in `keys` in the same way. An output is
+//! `low` + u' `width`. u and u' are columns 2i and 2i + 1 of the input `uniform`; u is a multiple of 2⁻²⁴, so that it
+//! is exact in float32.
 //!
-//! Within a block each field's u are spread evenly over the rows whose parents are equal, in an order drawn at random: of m such
-//! rows each cell gets its share of m, up to one row (the randomized rounding of Private-PGM's samplers). A row alone is
-//! distributed as without it.
+//! Within a block, the u of each field are stratified over the rows with equal parents, in random order: of m such rows
+//! each cell gets its share of m, up to one row (the randomized rounding of Private-PGM's samplers). The distribution
+//! of a single row is unchanged.
 
 use super::steps::padded;
 use crate::{Draw, Field, FieldKind, Frame, Generator, RunGraph, Values};
@@ -19,12 +20,12 @@ use runtime::mapped::Mapped;
 use runtime::memory;
 use tabular::NONE;
 
-/// What u and u' are multiples of: u is then a float32, and u' plus the number of a cell, below 256, a float64.
+/// Granularity of u and u': u is exact in float32, and u' plus the number of a cell, below 256, in float64.
 const COARSE: f64 = 1.0 / (1u64 << 24) as f64;
 const WITHIN: f64 = 1.0 / (1u64 << 40) as f64;
 const FINE: f64 = 1.0 / (1u64 << 53) as f64;
 
-/// How many of the 2^m − 1 ascending numbers of `table` are at most `u`, as the graph finds it.
+/// How many of the 2^m − 1 ascending numbers of `table` are at most `u`, by the graph's search.
 fn found<T: PartialOrd + Copy>(table: &[T], u: T) -> usize {
     let (mut at, mut step) = (0, table.len().div_ceil(2));
     while step > 0 {
@@ -34,7 +35,7 @@ fn found<T: PartialOrd + Copy>(table: &[T], u: T) -> usize {
     at
 }
 
-/// A field as it is drawn.
+/// A field, opened for drawing.
 struct Opened {
     field: usize,
     parents: Vec<(usize, usize)>,
@@ -112,7 +113,7 @@ impl Opened {
         self.low[output] + u * self.width[output]
     }
 
-    /// The cell of a given value: NULL's where there is none, of a number out of all bins that of the nearest.
+    /// The cell of a given value: the nearest for a number outside all bins.
     fn cell_of(&self, value: f64) -> usize {
         let cell = |output: usize| self.starts.partition_point(|&start| start as usize <= output) - 1;
         let distance = |output: usize| {
@@ -127,7 +128,7 @@ impl Opened {
     }
 }
 
-/// For each row a number from 0 to 1: those of rows of one key are spread evenly, in an order drawn at random.
+/// Draws a number from [0, 1) for each row, stratified over the rows of each key in random order.
 fn spread(keys: &[usize], seed: u64, unit: f64) -> Vec<f64> {
     let mut order: Vec<(u64, u32)> = (0u32..)
         .zip(keys)
@@ -145,8 +146,8 @@ fn spread(keys: &[usize], seed: u64, unit: f64) -> Vec<f64> {
     numbers
 }
 
-/// Where a field's numbers come from: they are asked for the `number`th field made, for its cell (0) and within it (1), with a
-/// key for each row.
+/// Source of random numbers. Takes the index of the field in drawing order, whether they are for its cell (0) or within
+/// it (1), and a key for each row.
 type Uniform<'a> = dyn FnMut(usize, usize, &[usize]) -> Vec<f64> + 'a;
 
 impl Sampler {

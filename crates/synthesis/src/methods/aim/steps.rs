@@ -11,16 +11,16 @@ pub fn padded(n: usize) -> usize {
     (n + 1).next_power_of_two() - 1
 }
 
-/// A field and how it follows from others.
+/// A field with its conditional distribution.
 pub struct Step {
     pub field: usize,
-    /// Fields, and what their cells count in the number of the row.
+    /// Parent fields with the stride of their cells in the row index.
     pub parents: Vec<(usize, usize)>,
     pub cells: usize,
     pub cumulative: Vec<f32>,
 }
 
-/// For each output but the last: its cell's number plus the shares in the cell up to it.
+/// For each output except the last: the number of its cell plus the cumulative shares within the cell.
 pub fn keys(column: &Column) -> Vec<f64> {
     let mut keys = Vec::new();
     for (cell, bounds) in column.starts.windows(2).enumerate() {
@@ -35,7 +35,7 @@ pub fn keys(column: &Column) -> Vec<f64> {
     keys
 }
 
-/// Each field given those of its clique that come before it.
+/// The steps in drawing order: each field given the earlier ones of its clique.
 pub fn steps(learned: &Learned, label: Option<usize>) -> Result<Vec<Step>> {
     let (model, fields) = (&learned.model, &learned.fields);
     let mut steps = Vec::new();

@@ -1,23 +1,25 @@
 //! Sequential trees: each column is drawn from a leaf of a tree on the columns before it (Reiter 2005, "Using CART to
 //! generate partially synthetic, public use microdata"; Nowok, Raab, Dibben 2016, "synthpop", JSS 74(11)).
 //!
-//! p(x₁, …, x_d) = p(x₁) Π p(x_k | x₁ … x_{k−1}). The first column is drawn from its own distribution; of each later one a
-//! classification or regression tree is grown on the real rows, and the values of its leaf are donors: one is drawn.
+//! p(x₁, …, x_d) = p(x₁) Π p(x_k | x₁ … x_{k−1}). The first column is drawn from its own distribution. For each later
+//! one a classification or regression tree is grown on the real rows; the values in its leaves are donors, of which one
+//! is drawn.
 //!
 //! Options:
-//! - `min_leaf` (100): rows of a leaf, at least. Fewer follow the rows more closely, and tell more of each.
-//! - `smoothing` (true): a number is drawn between its donor and the next one of the leaf, not further than half-way, so that
-//!   it is hardly ever one that was read. Columns of up to 50 distinct numbers are told as they are.
-//! - `shared` (10): a number that so many rows have, at least, is told as it is where others are smoothed: prices, steps of
-//!   a scale. Where less than half of the rows share theirs so, only a spike of 1 % of the rows is.
-//! - `first`: names of fields that come before all others, in that order; those can then be given, and the others drawn to
-//!   go with them. After them comes the label, then the others by their number of distinct values.
+//! - `min_leaf` (100): minimum number of rows of a leaf. Fewer follow the rows more closely, and reveal more about
+//!   each.
+//! - `smoothing` (true): a number is drawn between its donor and the next one of the leaf, at most half-way, so that it
+//!   is rarely a number of the source. Columns with up to 50 distinct numbers are not smoothed.
+//! - `shared` (10): numbers that at least so many rows have are not smoothed: prices, steps of a scale. If fewer than
+//!   half of the rows share their number with that many others, only numbers of 1 % of the rows and more are exempt.
+//! - `first`: names of fields that come before all others, in that order. They can then be given, and the others are
+//!   drawn conditional on them. After them comes the label, then the others by number of distinct values.
 //!
-//! NULL is a value of its own, as a predictor before the least. A given category that was never read goes with the more
-//! rows at every split.
+//! NULL is a value of its own; as a predictor it is below all others. A given category that did not occur follows the
+//! majority of the rows at every split.
 //!
-//! Cost of training: O(rows · fields² · depth) in time, a tree for each thread; 10 bytes a row and field. Of a row drawn: the
-//! depths of the trees. The model holds 4 bytes for a row and field, and 8 for a distinct number.
+//! Cost of training: O(rows · fields² · depth) time, a tree a thread; 10 bytes a row and field. Drawing a row costs the
+//! depths of the trees. The model holds 4 bytes a row and field, and 8 a distinct number.
 
 mod column;
 mod graph;
@@ -79,7 +81,7 @@ fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     Ok(Parts { graph, data, figures, released: None })
 }
 
-/// The order of the fields; columns and trees in that order.
+/// Returns the order of the fields, and columns and trees in that order.
 fn learn(task: &Task, settings: &Settings) -> Result<(Vec<usize>, Vec<Column>, Vec<Tree>)> {
     let (fields, rows) = (task.fields, task.rows.rows);
     if rows == 0 {
@@ -124,7 +126,7 @@ fn learn(task: &Task, settings: &Settings) -> Result<(Vec<usize>, Vec<Column>, V
     Ok((order, columns, trees))
 }
 
-/// The fields to come first, the label, then the others by distinct values.
+/// The order of fields: those that come first, the label, the others by number of distinct values.
 fn order(columns: &[Column], settings: &Settings, label: Option<usize>) -> Vec<usize> {
     let mut order = settings.first.clone();
     order.extend(label.filter(|label| !settings.first.contains(label)));

@@ -6,12 +6,12 @@ use crate::Field;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
 
-/// What the options say.
+/// The options.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub min_leaf: usize,
     pub smoothing: bool,
-    /// Rows that make a number one that is told as it is.
+    /// Rows that a number needs to be exempt from smoothing.
     pub shared: u32,
     /// Fields that come first.
     pub first: Vec<usize>,

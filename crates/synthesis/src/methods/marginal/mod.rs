@@ -1,14 +1,14 @@
-//! The two baselines: what any method must beat.
+//! The two baselines.
 //!
 //! | method | rows | keeps | loses |
 //! |---|---|---|---|
 //! | `bootstrap` | whole rows of the source, drawn with replacement (Efron 1979) | everything | privacy: every row is a copy |
-//! | `independent` | each field's value from a row of its own | every field's distribution, NULLs too | what goes together |
+//! | `independent` | the value of each field from a row of its own | the distribution of each field, with NULLs | relations between fields |
 //!
-//! The values drawn from are kept: of a source of more than `donors` rows, one of each of as many equal parts. Time to learn and
-//! memory: O(donors · fields), 8 bytes a value; O(fields) a row.
+//! The values drawn from are stored: of a source with more than `donors` rows, one row from each of that many equal
+//! parts. Time to learn and memory: O(donors · fields), 8 bytes a value; O(fields) a row.
 //!
-//! The graph takes `uniform`, float64 [n, 1] or [n, fields], from 0 to below 1: row ⌊u · donors⌋ is drawn.
+//! The graph takes `uniform`, float64 [n, 1] or [n, fields], from [0, 1): row ⌊u · donors⌋ is drawn.
 
 use serde_json::{Map, json};
 
@@ -59,7 +59,7 @@ impl Synthesizer for Marginal {
 }
 
 impl Marginal {
-    /// Columns of `uniform`.
+    /// Number of columns of `uniform`.
     fn draws(self, fields: usize) -> usize {
         match self {
             Self::Bootstrap => 1,

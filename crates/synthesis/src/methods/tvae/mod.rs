@@ -1,21 +1,22 @@
 //! A variational autoencoder of rows (Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling tabular data using
 //! conditional GAN", NeurIPS 2019, section 4.4; Kingma, Welling, "Auto-encoding variational Bayes", ICLR 2014).
 //!
-//! Rows are encoded by [`modes`](super::modes). The encoder gives a normal distribution of a hidden vector for each
-//! row, the decoder for a hidden vector a distribution of each head's class and a normal distribution of its number
-//! within the class. With `f` the `loss_factor`, what is made small is
+//! Rows are encoded by [`modes`](super::modes). The encoder maps each row to a normal distribution of a latent vector,
+//! the decoder a latent vector to a distribution of each head's class and a normal distribution of its number within
+//! the class. With `f` the `loss_factor`, the loss is
 //! `f · (Σ_heads −ln p(class) + Σ_numbers (α − tanh o)² / 2δ² + ln δ) − ½ Σ (1 + ln σ² − μ² − σ²)`.
-//! New rows are the decoder's draws for standard normal hidden vectors. The paper takes the likeliest class of each
-//! head; here it is drawn, and so is the number within it: the likeliest alone would leave out rare values and narrow
-//! every number.
+//! New rows are draws of the decoder for standard normal latent vectors. The paper takes the most likely class of each
+//! head; here it is drawn, and so is the number within it, since the mode alone would drop rare values and narrow every
+//! number.
 //!
-//! Last, biases are moved until classes come up as often as in the rows ([`calibrate`](super::modes::calibrate)).
+//! After training, biases are adjusted until classes are as frequent as in the rows
+//! ([`calibrate`](super::modes::calibrate)).
 //!
-//! The learning rate rises over the first tenth of the steps and falls to zero along a cosine, which with a larger rate
-//! needs few epochs.
+//! The learning rate rises over the first tenth of the steps and falls to zero along a cosine, which allows a larger
+//! rate and few epochs.
 //!
-//! Cost: `6 · (3/2 h² + 3 h z + 1/2 h d)` operations for a row and epoch, for layers `h` wide, hidden vectors of `z` and
-//! `d` outputs: the first layer adds rows of weights instead of multiplying by ones and zeros.
+//! Cost: `6 · (3/2 h² + 3 h z + 1/2 h d)` operations a row and epoch, for layers of width `h`, latent vectors of width
+//! `z` and `d` outputs: the first layer adds rows of weights instead of multiplying by ones and zeros.
 
 mod network;
 mod settings;
@@ -59,7 +60,6 @@ impl Synthesizer for Tvae {
     }
 }
 
-/// Learns from the rows of a task.
 fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let settings = Settings::read(options)?;
     let encoding = Encoding::fit(task.fields, task.rows, task.progress)?;
@@ -81,7 +81,7 @@ fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     Ok(Parts { graph: graph(&network, &encoding), data, figures, released: None })
 }
 
-/// Classes come up as often as in the rows.
+/// Adjusts biases until classes are as frequent as in the rows.
 fn calibrate(network: &mut Network, encoding: &Encoding, task: &Task) -> Result<()> {
     let shape = network.shape;
     let rows = calibrate::rows(encoding);
@@ -152,7 +152,7 @@ struct Sampler {
     latent: usize,
 }
 
-/// A trained model.
+/// Opens a trained model.
 fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let decoder = Decoder::open(files, fields)?;
     let ([_], latent) = files.tensor::<u64, 1>("tvae.latent")?;

@@ -3,7 +3,7 @@
 use runtime::error::Result;
 use runtime::options::Options;
 
-/// How a model is trained.
+/// The options.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub epochs: usize,

@@ -1,4 +1,4 @@
-//! Telling real rows from synthetic ones.
+//! Classifying real against synthetic rows.
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use tabular::trees::{Binned, Boosting, BoostingOptions, Target};
 use tabular::{Encoder, EncoderOptions, Table, auc};
 
 const FOLDS: usize = 3;
-/// Fewer of each fill no leaf of the trees.
-const LEAST_ROWS: usize = 30;
+/// Minimum number of rows of each: fewer fill no leaf of the trees.
+const MIN_ROWS: usize = 30;
 
 pub fn two_sample(
     (real, synthetic): (&Table, &Table),
@@ -24,8 +24,8 @@ pub fn two_sample(
     progress: &dyn Progress,
 ) -> Result<Value> {
     let n = real.rows().min(synthetic.rows()).min(options.rows);
-    if n < LEAST_ROWS {
-        return Ok(json!({"auc": null, "reason": format!("It needs {LEAST_ROWS} rows of each kind.")}));
+    if n < MIN_ROWS {
+        return Ok(json!({"auc": null, "reason": format!("It needs {MIN_ROWS} rows of each kind.")}));
     }
     let mut both = like(real, |name| !leave_out.contains(&name));
     append(&mut both, real, &sample(real.rows(), n, mix(seed ^ 11))?, progress)?;
