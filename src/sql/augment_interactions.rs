@@ -13,7 +13,7 @@ use crate::service::dataset::{Dataset, Queries};
 use interactions::Interactions;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
-use synthesis::interactions::{Method, Pair, Plan, Task, augment};
+use synthesis::interactions::{Augmentation, Pair, Plan, Task, augment, by_name};
 
 #[pg_extern(sql = false)]
 fn augment_interactions(
@@ -27,7 +27,7 @@ fn augment_interactions(
     let source = given(source, "source")?;
     let n = given(n, "n")?;
     let n = usize::try_from(n).map_err(|_| Error::argument("n", n, "The number of pairs must be 0 or more."))?;
-    let method = Method::from_name(given(method, "method")?)?;
+    let method = by_name(given(method, "method")?)?;
     let seed = given(seed, "seed")? as u64;
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new(method.name(), &options)?;
@@ -55,13 +55,14 @@ fn augment_interactions(
     })))
 }
 
-fn check_model(method: Method, model: Option<&str>) -> Result<()> {
-    match (method, model) {
-        (Method::Model, None) => {
+fn check_model(method: &dyn Augmentation, model: Option<&str>) -> Result<()> {
+    match (method.needs_model(), model) {
+        (true, None) => {
             let hint = "Name a trained recommender, as in model => 'shop', or use the method mult_vae or neighbors.";
-            Err(Error::invalid("method \"model\" requires the argument \"model\"", hint))
+            let message = format!("method \"{}\" requires the argument \"model\"", method.name());
+            Err(Error::invalid(message, hint))
         }
-        (Method::MultVae | Method::Neighbors, Some(model)) => {
+        (false, Some(model)) => {
             let message = format!("cannot use model \"{model}\" with method \"{}\"", method.name());
             Err(Error::invalid(message, "Omit model, or set method => 'model'."))
         }

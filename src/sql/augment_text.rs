@@ -17,7 +17,7 @@ use runtime::error::{Error, Result};
 use runtime::options::Options;
 use runtime::progress::Progress;
 use synthesis::text::{
-    Augmenter, Change, Corpus, MOST_BYTES, Method, Request, Rules, Vocabulary, check_length, check_phrase,
+    Augmenter, Change, Corpus, MAX_BYTES, Method, Request, Rules, Vocabulary, check_length, check_phrase,
 };
 
 /// Variants of a text, at most.
@@ -252,7 +252,7 @@ fn read_corpus(query: &str, rules: &Rules, progress: &dyn Progress) -> Result<Co
             if let Some(text) = row.text(0)? {
                 check_length(text, || format!("the text in row {} of corpus", done + 1))?;
                 unlooked += text.len();
-                if unlooked > MOST_BYTES {
+                if unlooked > MAX_BYTES {
                     unlooked = 0;
                     progress.check()?;
                 }

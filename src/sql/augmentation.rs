@@ -16,12 +16,12 @@ use crate::pg::{errors, settings};
 use crate::service::synthesis_source::Pseudonyms;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
-use synthesis::augment::{Augmenter, Method, balanced_counts};
+use synthesis::augment;
+use synthesis::augment::{Augmenter, balanced_counts};
 use synthesis::conditions::Conditions;
-use synthesis::model::Part;
 use synthesis::sampler::Sampler;
 use synthesis::schema::Learned;
-use synthesis::{Draw, Frame, Generator, RunGraph, Task, Values};
+use synthesis::{Draw, Frame, Generator, Part, RunGraph, Task, Values};
 
 #[pg_extern(sql = false)]
 fn augment(
@@ -73,7 +73,7 @@ fn rows(
     seed: Option<i64>,
 ) -> Result<Rows> {
     let source = given(source, "source")?;
-    let method = Method::from_name(given(method, "method")?)?;
+    let method = augment::by_name(given(method, "method")?)?;
     let seed = given(seed, "seed")? as u64;
     let statement = Statement::new("augment", "");
     let options = options.map_or(Value::Null, |options| options.0);

@@ -27,11 +27,10 @@ use runtime::progress::Progress;
 use synthesis::conditions::Conditions;
 use synthesis::made::Block;
 use synthesis::model;
-use synthesis::model::{Part, Training};
 use synthesis::related::{Child, RelatedSampler};
 use synthesis::sampler::Sampler;
 use synthesis::schema::{Column, ColumnType, Learned, Role, Wishes, names};
-use synthesis::{Method, RunGraph};
+use synthesis::{Part, RunGraph, Training};
 
 #[pg_extern(sql = false)]
 fn train_synthesizer(
@@ -47,7 +46,7 @@ fn train_synthesizer(
     let keep = versions::kept(keep)?;
     let (name, source) = (given(name, "name")?, given(source, "source")?);
     let statement = Statement::new("train_synthesizer", name);
-    let method = Method::from_name(given(method, "method")?)?;
+    let method = synthesis::by_name(given(method, "method")?)?;
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new(method.name(), &options)?;
     catalog::require_author(name)?;
@@ -76,7 +75,7 @@ fn train_synthesizer(
 /// Reads the source and the related tables in the option `children`.
 fn read_related(
     source: &str,
-    method: Method,
+    method: &dyn synthesis::Synthesizer,
     options: &mut Options,
     progress: &dyn Progress,
 ) -> Result<(Learned, Vec<Child>)> {
@@ -326,8 +325,8 @@ fn synthesize_related(
 fn synthesizer(name: &str, statement: &Statement) -> Result<Rc<Ready>> {
     let ready = loaded::model(name, statement)?;
     let method = as_synthesizer(name, &ready)?.model.method;
-    // Bootstrap returns the rows that it was trained on.
-    let privilege = if method == Method::Bootstrap { Privilege::Read } else { Privilege::Serve };
+    // The rows that this one makes are those that it learned from.
+    let privilege = if method.copies_rows() { Privilege::Read } else { Privilege::Serve };
     loaded::model_for(name, privilege, statement)
 }
 

@@ -1,4 +1,5 @@
-//! What the rows made are to have: `{"segment": "new", "age": {"min": 18, "max": 30}, "city": ["Oslo", "Bergen"], "left": null}`.
+//! Conditions on the rows to draw: `{"segment": "new", "age": {"min": 18, "max": 30}, "city": ["Oslo", "Bergen"],
+//! "left": null}`.
 
 use serde_json::Value;
 
@@ -7,11 +8,11 @@ use super::schema::{ColumnType, Role, Schema};
 use crate::frame::FieldKind;
 use runtime::error::{Error, Result};
 
-/// A number counts as the one asked for within this share of the range of its column, and is then set to it: of a number with decimals
-/// hardly any row has exactly the one asked for.
+/// Numbers within this share of the column's range around a requested number match it, and are then set to it: few
+/// drawn rows have exactly a number with decimals.
 const NEAR: f64 = 0.005;
 
-/// What one column is to have.
+/// The condition on one column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
     pub column: usize,
@@ -21,9 +22,9 @@ pub struct Condition {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     Null,
-    /// One of these categories.
+    /// Any of these categories.
     Codes(Vec<u32>),
-    /// One number, or what is nearer to it than `near`.
+    /// A number: drawn values match within `near` of it.
     Number {
         value: f64,
         near: f64,
@@ -34,24 +35,25 @@ pub enum Wanted {
     },
 }
 
-/// The conditions, and where the counters of keys begin.
+/// The conditions on all columns, and the first keys of counted key columns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conditions {
     pub columns: Vec<Condition>,
-    /// Columns with the first of their keys.
+    /// Key columns, each with its first key.
     pub starts: Vec<(usize, i64)>,
 }
 
 impl Conditions {
-    /// `given` is an object or null.
+    /// Reads the conditions. `given` is a JSON object or null.
     pub fn new(given: &Value, schema: &Schema) -> Result<Self> {
         let mut conditions = Self::default();
         let object = match given {
             Value::Null => return Ok(conditions),
             Value::Object(object) => object,
-            other => {
-                let hint = "Give a JSON object of columns and what they are to have: {\"segment\": \"new\", \"age\": {\"min\": 18}}.";
-                return Err(Error::argument("conditions", other, hint));
+            _ => {
+                let hint =
+                    "Give a JSON object of columns and their values: {\"segment\": \"new\", \"age\": {\"min\": 18}}.";
+                return Err(Error::invalid("conditions must be a JSON object", hint));
             }
         };
         for (name, wanted) in object {
@@ -66,22 +68,28 @@ impl Conditions {
 
     fn add(&mut self, column: usize, wanted: &Value, schema: &Schema) -> Result<()> {
         let described = &schema.columns[column];
-        let wrong =
-            |hint: String| Error::argument(format!("the condition on column \"{}\"", described.name), wanted, hint);
+        let wrong = |hint: String| {
+            Error::invalid(format!("invalid condition on column \"{}\": {wanted}", described.name), hint)
+        };
         let number = |value: &Value| number(value, described.column_type);
         let wanted = match &described.role {
             Role::Key(_) if described.column_type == ColumnType::Integer => {
                 let start = wanted.get("min").and_then(Value::as_i64);
-                let start =
-                    start.ok_or_else(|| wrong("Its keys are counted: say from where by {\"min\": 1000}.".into()))?;
+                let start = start.ok_or_else(|| {
+                    wrong("Give the first key as {\"min\": 1000}: the keys of this column are counted.".into())
+                })?;
                 self.starts.push((column, start));
                 return Ok(());
             }
             Role::Key(_) | Role::Parent { .. } | Role::FreeText { .. } | Role::Elements { .. } => {
-                return Err(wrong("Its values are made anew for each row: no condition can be on them.".into()));
+                return Err(wrong("Leave it out: the values of this column are new in each row.".into()));
             }
             Role::Null if wanted.is_null() => return Ok(()),
-            Role::Null => return Err(wrong("It was NULL in all rows that the model learned from.".into())),
+            Role::Null => {
+                return Err(wrong(
+                    "Give null, or leave it out: this column is NULL in all rows that the model learned from.".into(),
+                ));
+            }
             _ if wanted.is_null() => Wanted::Null,
             Role::Categories { names, .. } => {
                 let list = wanted.as_array().map_or(std::slice::from_ref(wanted), Vec::as_slice);
@@ -92,7 +100,7 @@ impl Conditions {
                     code.ok_or_else(|| {
                         let known: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
                         wrong(format!(
-                            "No row has it. Known values: {}{}.",
+                            "Give a value of the source. Known values: {}{}.",
                             known.join(", "),
                             if names.len() > 10 { ", …" } else { "" }
                         ))
@@ -105,13 +113,12 @@ impl Conditions {
                 let wanted = match wanted {
                     Value::Object(range) => {
                         if let Some(key) = range.keys().find(|key| *key != "min" && *key != "max") {
-                            return Err(wrong(format!("A range has \"min\" and \"max\", not \"{key}\".")));
+                            return Err(wrong(format!("Give \"min\" and \"max\", not \"{key}\".")));
                         }
                         let end = |key: &str, default: f64| match range.get(key) {
                             None | Some(Value::Null) => Ok(default),
-                            Some(value) => {
-                                number(value).ok_or_else(|| wrong(format!("\"{key}\" must be a value of its type.")))
-                            }
+                            Some(value) => number(value)
+                                .ok_or_else(|| wrong(format!("Give \"{key}\" a value of the column's type."))),
                         };
                         Wanted::Range { low: end("min", low)?, high: end("max", high)? }
                     }
@@ -129,7 +136,9 @@ impl Conditions {
                 };
                 if least > high || most < low || least > most {
                     let (low, high) = (show(low, described.column_type), show(high, described.column_type));
-                    return Err(wrong(format!("No row has it: its values go from {low} to {high}.")));
+                    return Err(wrong(format!(
+                        "Give a value or range within those of the source, from {low} to {high}."
+                    )));
                 }
                 wanted
             }
@@ -138,13 +147,13 @@ impl Conditions {
         Ok(())
     }
 
-    /// Where the keys of a column begin.
+    /// The first key of a column, if one was given.
     pub fn start(&self, column: usize) -> Option<i64> {
         self.starts.iter().find(|(other, _)| *other == column).map(|&(_, start)| start)
     }
 }
 
-/// The least and the greatest of a column of numbers.
+/// The bounds of a column of numbers.
 fn bounds(schema: &Schema, column: usize) -> (f64, f64) {
     match schema.columns[column].role {
         Role::Number { field } => match schema.fields[field].kind {
@@ -156,7 +165,7 @@ fn bounds(schema: &Schema, column: usize) -> (f64, f64) {
     }
 }
 
-/// As a category is called.
+/// The name of the category that a JSON value denotes.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -185,7 +194,7 @@ fn show(x: f64, kind: ColumnType) -> String {
 }
 
 impl Wanted {
-    /// Whether a code fits.
+    /// Whether a code matches.
     pub fn has_code(&self, code: u32) -> bool {
         match self {
             Self::Null => code == tabular::NONE,
@@ -194,7 +203,7 @@ impl Wanted {
         }
     }
 
-    /// Whether a number fits.
+    /// Whether a number matches.
     pub fn has_number(&self, x: f64) -> bool {
         match *self {
             Self::Null => x.is_nan(),

@@ -1,27 +1,29 @@
-//! Rows by columns, as methods learn and make them.
+//! Rows by columns, as synthesizers learn and draw them.
 
 use serde::{Deserialize, Serialize};
 
+use runtime::error::Result;
+use runtime::memory;
 use tabular::NONE;
 
-/// A column of a source.
+/// A column of a frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Field {
-    /// For messages.
+    /// Used in messages.
     pub name: String,
     pub kind: FieldKind,
     /// Whether it may be NULL.
     pub nulls: bool,
-    /// Whether its categories or bounds were declared, not read off the rows.
+    /// Whether its categories or bounds were declared instead of read from the rows.
     pub declared: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldKind {
-    /// Codes from 0 to `count` − 1: of anything from two to a hundred thousand names.
+    /// Codes from 0 to `count` − 1.
     Category { count: usize },
-    /// Numbers, days or microseconds, from `low` to `high`; all are multiples of `step` where that is above 0.
+    /// Numbers, days or microseconds from `low` to `high`, multiples of `step` if that is above 0.
     Number { low: f64, high: f64, step: f64 },
 }
 
@@ -53,7 +55,7 @@ impl Values {
         }
     }
 
-    /// The values of some rows, in the order given.
+    /// The values of `rows`, in that order.
     pub fn take(&self, rows: &[usize]) -> Self {
         match self {
             Self::Codes(codes) => Self::Codes(rows.iter().map(|&row| codes[row]).collect()),
@@ -62,15 +64,40 @@ impl Values {
     }
 }
 
-/// Rows: a column for each field, all of one length.
+/// Rows: a column for each field, all of the same length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
     pub rows: usize,
     pub columns: Vec<Values>,
 }
 
+impl Frame {
+    /// From the output `rows` [n, d] of a graph: −1 for a category that is NULL, NaN for a number that is.
+    pub fn of_rows(rows: &[f64], n: usize, kinds: &[FieldKind]) -> Result<Self> {
+        let mut frame = Self { rows: n, columns: Vec::new() };
+        for (j, kind) in kinds.iter().enumerate() {
+            let column = rows.iter().skip(j).step_by(kinds.len().max(1)).copied();
+            frame.columns.push(match kind {
+                FieldKind::Number { .. } => {
+                    let mut numbers = Vec::new();
+                    memory::reserve(&mut numbers, n)?;
+                    numbers.extend(column);
+                    Values::Numbers(numbers)
+                }
+                FieldKind::Category { .. } => {
+                    let mut codes = Vec::new();
+                    memory::reserve(&mut codes, n)?;
+                    codes.extend(column.map(|x| if x >= 0.0 { x as u32 } else { NONE }));
+                    Values::Codes(codes)
+                }
+            });
+        }
+        Ok(frame)
+    }
+}
+
 impl FieldKind {
-    /// The nearest number that the field can have.
+    /// The nearest value that the field allows; NaN stays.
     pub fn snap(self, x: f64) -> f64 {
         match self {
             Self::Number { low, high, step } => {

@@ -1,4 +1,4 @@
-//! Values of keys: new ones, of which no two are alike.
+//! Values of key columns: new and unique.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,23 +6,23 @@ use runtime::draw::mix;
 use runtime::error::{Error, Result};
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-/// Base-36 digits that hold 64 bits.
-const LONGEST: usize = 13;
+/// Base-36 digits of a 64-bit number.
+const MAX_DIGITS: usize = 13;
 
-/// How a key goes on.
+/// How the keys of a column are generated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Key {
-    /// Counts on from `next`.
+    /// Counts up from `next`.
     Counter { next: i64 },
-    /// Drawn: version 4.
+    /// Random, version 4.
     Uuid,
-    /// What all of the source's begin with, and `digits` of the base 36 that never repeat under one seed.
+    /// The common prefix of the source's keys, and `digits` base-36 digits, unique for one seed.
     Text { prefix: String, digits: usize },
 }
 
 impl Key {
-    /// As the keys of `names` go on: a beginning that they share, and as many characters as the longest has.
+    /// Keys like those in `names`: their common prefix, and as many characters as the longest has.
     pub fn like(names: &[impl AsRef<str>]) -> Self {
         let first = names.first().map_or("", |name| name.as_ref());
         let mut shared = first.len();
@@ -37,10 +37,10 @@ impl Key {
         let prefix = first[..shared].trim_end_matches(|c: char| c.is_ascii_digit());
         let longest = names.iter().map(|name| name.as_ref().chars().count()).max().unwrap_or(0);
         let digits = longest.saturating_sub(prefix.chars().count());
-        Self::Text { prefix: prefix.to_owned(), digits: digits.clamp(1, LONGEST) }
+        Self::Text { prefix: prefix.to_owned(), digits: digits.clamp(1, MAX_DIGITS) }
     }
 
-    /// The key of the row `number`, from 0, where keys are texts.
+    /// The key of row `number`, counted from 0, as text.
     pub fn text(&self, seed: u64, number: u64, column: &str) -> Result<String> {
         match self {
             Self::Counter { .. } => self.number(number, None, column).map(|n| n.to_string()),
@@ -69,7 +69,7 @@ impl Key {
         }
     }
 
-    /// The key of the row `number` where keys are counted, from `start` on or from where the source's end.
+    /// The key of row `number` of a counter, from `start` or from the first key after the source's.
     pub fn number(&self, number: u64, start: Option<i64>, column: &str) -> Result<i64> {
         let Self::Counter { next } = self else {
             return Err(Error::Internal(format!("the keys of {column} are not counted")));

@@ -1,95 +1,31 @@
-//! Synthetic rows: learning what the rows of a table are like, and making more of them.
+//! Synthetic rows: learning the distribution of a table's rows, and drawing new ones from it.
 //!
-//! A source becomes a [`Frame`]: of each field either codes of categories or numbers. A method learns from a frame and gives
-//! frames back; types, precision, bounds, keys, constraints and conditions are dealt with around it, once for all methods.
+//! A source becomes a [`Frame`]: for each field either codes of categories or numbers. A synthesizer learns from a
+//! frame and produces frames. Types, precision, bounds, keys, constraints and conditions are handled around it, once
+//! for all synthesizers.
 
 pub mod align;
 pub mod augment;
 pub mod conditions;
 pub mod constraints;
+mod description;
 mod frame;
 pub mod interactions;
 mod keys;
 pub mod made;
 mod methods;
 pub mod model;
+mod part;
 pub mod related;
 pub mod report;
 pub mod sampler;
 pub mod schema;
+mod synthesizer;
 pub mod text;
-
-use serde_json::{Map, Value};
-
-use onnx::graph::GraphBuilder;
-use onnx::stored::DataWriter;
-use onnx::tensor::Tensor;
-use runtime::error::Result;
-use runtime::progress::Progress;
+mod training;
 
 pub use frame::{Field, FieldKind, Frame, Values};
-pub use methods::Method;
-
-/// Rows that are made together: what a block holds depends on the seed and the block's number alone.
-pub const BLOCK: usize = 8192;
-
-/// What a method learns from.
-#[derive(Clone, Copy)]
-pub struct Task<'a> {
-    pub fields: &'a [Field],
-    pub rows: &'a Frame,
-    /// The field that the rows will be used to learn.
-    pub label: Option<usize>,
-    pub seed: u64,
-    /// What noise that protects rows is drawn from, instead of the seed.
-    pub secret: Option<[u8; 32]>,
-    pub threads: usize,
-    pub progress: &'a dyn Progress,
-}
-
-/// What it learned.
-pub struct Parts {
-    /// Random numbers in, rows out: one output `rows`, float64 [n, fields], with −1 for a category and NaN for a number that
-    /// is NULL.
-    pub graph: GraphBuilder,
-    /// Tensors for the data file.
-    pub data: DataWriter,
-    /// More for the metadata.
-    pub figures: Map<String, Value>,
-    /// What may be told of each field, where a promise of privacy forbids to tell what was read.
-    pub released: Option<Vec<Released>>,
-}
-
-/// What a private method may tell of a field.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Released {
-    /// The codes of the source whose names may be told: the method's code i stands for `codes[i]`.
-    Category { codes: Vec<u32> },
-    /// The bounds in effect.
-    Number { low: f64, high: f64 },
-}
-
-/// A block of rows to be made.
-pub struct Draw<'a> {
-    pub rows: usize,
-    /// Of this block alone.
-    pub seed: u64,
-    /// Fields whose values are given, one for each row: only such as [`Generator::takes`] is true for.
-    pub given: &'a [(usize, Values)],
-    pub threads: usize,
-    pub progress: &'a dyn Progress,
-}
-
-/// Runs the stored graph: inputs by name, and the names of the outputs wanted.
-pub type RunGraph<'a> = dyn FnMut(Vec<(&'static str, Tensor)>, &[&str]) -> Result<Vec<Tensor>> + 'a;
-
-/// A trained method, opened for making rows.
-pub trait Generator {
-    /// The rows of a block, a column for each field. Numbers need not keep to their grid, nor rows to constraints.
-    fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame>;
-
-    /// Whether rows can be drawn that have given values in these fields, as often as such rows go with them.
-    fn takes(&self, _fields: &[usize]) -> bool {
-        false
-    }
-}
+pub use methods::registry::{by_name, synthesizers};
+pub use part::Part;
+pub use synthesizer::{BLOCK, Draw, Generator, Parts, Released, RunGraph, Synthesizer, Task};
+pub use training::Training;

@@ -1,4 +1,4 @@
-//! Rows as they leave: columns with their values in the source's own terms.
+//! Drawn rows: columns with values in the source's types.
 
 use std::borrow::Cow;
 
@@ -11,28 +11,28 @@ use tabular::NONE;
 /// A column of a block.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Made {
-    /// Numbers of names in the schema; [`NONE`] for NULL.
+    /// Indices of names in the schema; [`NONE`] for NULL.
     Codes(Vec<u32>),
     /// NaN for NULL.
     Numbers(Vec<f64>),
     Elements(Vec<Vec<f64>>),
     Texts(Vec<Option<String>>),
-    /// Keys that are counted.
+    /// Counted keys.
     Counts(Vec<i64>),
     Nulls,
 }
 
-/// Some of the rows of a call.
+/// A block of drawn rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
     pub rows: usize,
-    /// One for each of the schema's.
+    /// A column for each of the schema's.
     pub columns: Vec<Made>,
-    /// What they were made from.
+    /// The frame that the columns were decoded from.
     pub frame: Frame,
 }
 
-/// One value.
+/// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell<'a> {
     Null,
@@ -44,12 +44,12 @@ pub enum Cell<'a> {
     Elements(&'a [f64]),
 }
 
-/// A value as JSON, the common kinds as they are.
+/// A value as JSON. Common kinds avoid a [`Value`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json<'a> {
     Integer(i64),
     Text(Cow<'a, str>),
-    /// JSON as a source had it, which may be more than a [`Value`] holds: numbers of any length.
+    /// JSON text of the source. It may exceed a [`Value`], for instance with numbers of any length.
     Document(Cow<'a, str>),
     Other(Cow<'a, Value>),
 }
@@ -61,7 +61,7 @@ impl From<Value> for Json<'_> {
 }
 
 impl Block {
-    /// Puts the rows of `other` behind these.
+    /// Appends the rows of `other`.
     pub fn append(&mut self, other: Self) {
         if self.columns.is_empty() {
             *self = other;
@@ -88,7 +88,7 @@ impl Block {
         self.frame.rows += other.frame.rows;
     }
 
-    /// Which name a value is, where it is one or NULL, [`NONE`].
+    /// The index of a category's name, [`NONE`] for NULL; `None` if the column has no categories.
     pub fn code(&self, column: usize, row: usize) -> Option<u32> {
         match &self.columns[column] {
             Made::Codes(codes) => Some(codes[row]),
@@ -119,7 +119,7 @@ impl Block {
         }
     }
 
-    /// What `to_jsonb` gives for a value.
+    /// A value as `to_jsonb` writes it.
     pub fn json<'a>(&'a self, schema: &'a Schema, column: usize, row: usize) -> Json<'a> {
         let described = &schema.columns[column];
         match (self.cell(schema, column, row), &described.role, &self.columns[column]) {
@@ -163,7 +163,7 @@ impl<'a> Cell<'a> {
         }
     }
 
-    /// As PostgreSQL's input functions read it.
+    /// A value as PostgreSQL's input functions read it; `None` for NULL.
     pub fn text(&self, kind: ColumnType) -> Option<Cow<'_, str>> {
         Some(match self {
             Self::Null => return None,
@@ -196,7 +196,7 @@ fn whole(x: f64) -> Option<i64> {
     (x.fract() == 0.0 && x.abs() < 9e15).then_some(x as i64)
 }
 
-/// Whole numbers without a point.
+/// A JSON number; whole numbers have no decimal point.
 fn plain_number(x: f64) -> Value {
     whole(x).map_or_else(|| Value::from(x), Value::from)
 }

@@ -1,7 +1,7 @@
-//! Rows of a table together with those of other tables that belong to them: orders with their customers.
+//! Rows of a table together with those of its child tables, such as customers with their orders.
 //!
-//! The number of a row's children is learned as a column of the parent's. A child's row is drawn by sequential trees in which the fields of
-//! its parent come first, so that it goes with the parent that it is given; its key of the parent is that parent's.
+//! The number of a row's children is learned as a column of the parent. A child's row is drawn by a synthesizer that
+//! conditions on the fields of its parent, which come first; its foreign key is the parent's key.
 
 use std::collections::VecDeque;
 
@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::conditions::Conditions;
 use super::frame::{Field, FieldKind, Frame, Values};
 use super::made::Block;
-use super::methods::cart;
-use super::model::{Part, Training};
+use super::methods::registry::CONDITIONAL;
+use super::part::Part;
 use super::sampler::Sampler;
 use super::schema::{Column, ColumnType, Learned, Role, Schema};
+use super::training::Training;
 use super::{Parts, RunGraph, Task};
 use onnx::graph::GraphBuilder;
 use onnx::stored::{DataWriter, Files};
@@ -22,42 +23,36 @@ use runtime::error::{Error, Result};
 use runtime::options::Options;
 use runtime::progress::Progress;
 
-/// A table whose rows belong to the parent's.
+/// A child table.
 pub struct Child {
     pub name: String,
     pub learned: Learned,
-    /// The column of the child that names the parent's row, and the values of it.
+    /// The child's foreign key column, and its values.
     pub key: String,
     pub ids: Vec<String>,
-    /// The parent's column that it names, and the values of it.
+    /// The parent's column that it references, and its values.
     pub parent_key: String,
     pub parent_ids: Vec<String>,
 }
 
-/// Adds to `parent` how many children each row has. Gives the parent's row of each of the child's rows.
+/// Adds to `parent` the number of children of each row. Returns the parent's row of each child row.
 pub fn count(parent: &mut Learned, child: &Child) -> Result<Vec<usize>> {
     let mut rows: AHashMap<&str, usize> = AHashMap::new();
     for (row, id) in child.parent_ids.iter().enumerate() {
         if rows.insert(id, row).is_some() {
             let hint = format!(
-                "A row of \"{}\" must belong to one row of the source: name a key of it with \"parent_key\".",
+                "Name a key of the source with \"parent_key\": a row of \"{}\" must belong to one row of the source.",
                 child.name
             );
-            return Err(Error::argument(
-                format!("the number of rows with \"{}\" {id}", child.parent_key),
-                "more than one",
-                hint,
-            ));
+            let message = format!("duplicate value \"{id}\" of the parent key \"{}\"", child.parent_key);
+            return Err(Error::invalid(message, hint));
         }
     }
     let owner = |(row, id): (usize, &String)| {
         rows.get(id.as_str()).copied().ok_or_else(|| {
-            let hint = format!("Leave such rows out of the source of \"{}\".", child.name);
-            Error::argument(
-                format!("\"{}\" of row {} of \"{}\"", child.key, row + 1, child.name),
-                format!("\"{id}\", which no parent has"),
-                hint,
-            )
+            let Child { name, key, .. } = child;
+            let message = format!("\"{key}\" is \"{id}\" in row {} of \"{name}\", which no parent has", row + 1);
+            Error::invalid(message, format!("Leave out such rows of \"{name}\"."))
         })
     };
     let owners = child.ids.iter().enumerate().map(owner).collect::<Result<Vec<usize>>>()?;
@@ -80,7 +75,7 @@ pub fn count(parent: &mut Learned, child: &Child) -> Result<Vec<usize>> {
     Ok(owners)
 }
 
-/// Trains what makes the rows of `child`, and writes it as child number `number` into the parent's files.
+/// Trains a generator for `child` and writes it into the parent's files as child number `number`.
 pub fn train(
     parent: &Learned,
     child: Child,
@@ -117,7 +112,8 @@ pub fn train(
         progress: training.progress,
     };
     let options = json!({ "first": first });
-    let Parts { graph: own, data: trees, .. } = cart::train(&task, &mut Options::new("cart", &options)?)?;
+    let Parts { graph: own, data: trees, .. } =
+        CONDITIONAL.train(&task, &mut Options::new(CONDITIONAL.name(), &options)?)?;
     let text = serde_json::to_vec(&schema).map_err(|e| Error::Internal(format!("a schema cannot be written: {e}")))?;
     graph.beside(&prefix(number), own);
     data.inline(&prefix(number), trees);
@@ -129,18 +125,18 @@ fn prefix(number: usize) -> String {
     format!("child.{number}.")
 }
 
-/// What makes a child's rows.
+/// The generator of a child table.
 pub struct Related {
     pub name: String,
     pub part: Part,
-    /// The parent's fields, which come first.
+    /// Number of the parent's fields, which come first.
     parent_fields: usize,
-    /// The parent's field that says how many.
+    /// The parent's field that holds the number of children.
     count: usize,
 }
 
 impl Related {
-    /// Those that the file of a model with `parent` has, by what [`train`] said of them.
+    /// Opens the children of a model whose parent has the schema `parent`. `told` is what [`train`] returned for them.
     pub fn open(files: &Files, told: &Value, parent: &Schema, progress: &dyn Progress) -> Result<Vec<Self>> {
         let damaged = || files.damaged("its children contradict themselves");
         let told = told.as_array().ok_or_else(damaged)?;
@@ -160,7 +156,7 @@ impl Related {
             if !schema.is_whole() || parent_fields != parent.fields.len() || !schema.columns.iter().all(of_parent) {
                 return Err(damaged());
             }
-            let generator = cart::open(&files, &schema.fields)?;
+            let generator = CONDITIONAL.open(&files, &schema.fields)?;
             let part = Part::new(schema, generator, Vec::new(), progress)?;
             Ok(Self { name: name.to_owned(), part, parent_fields, count: count.ok_or_else(damaged)? })
         });
@@ -168,11 +164,11 @@ impl Related {
     }
 }
 
-/// Makes rows of a parent and of its children.
+/// Draws rows of a parent and its children.
 pub struct RelatedSampler {
     parent: Sampler,
     children: Vec<Sampler>,
-    /// Made and not handed out yet: the child, or `None` for the parent.
+    /// Drawn blocks that were not returned yet, with the number of the child; `None` for the parent.
     ready: VecDeque<(Option<usize>, Block)>,
 }
 
@@ -186,7 +182,7 @@ impl RelatedSampler {
         Self { parent, children: children.iter().enumerate().map(child).collect(), ready: VecDeque::new() }
     }
 
-    /// The next rows of the parent, or of a child of parents that went before.
+    /// The next rows of the parent, or of a child of parents already returned.
     pub fn next(
         &mut self,
         part: &Part,

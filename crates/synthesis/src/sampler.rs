@@ -1,7 +1,8 @@
-//! Making rows: a generator's blocks are decoded, held against constraints and conditions, and handed out.
+//! Drawing rows: a generator's blocks are decoded, checked against constraints and conditions, and returned.
 //!
-//! What does not fit is thrown away and drawn anew, so that the rows that stay are distributed as rows that fit are. Memory: one block,
-//! whatever the number of rows; 8 bytes a row more where a unique constraint over several columns is kept.
+//! Rows that do not fit are rejected and drawn again, so that the accepted rows follow the distribution conditional on
+//! fitting. Memory: one block, whatever the number of rows, and 8 bytes a row if a unique constraint over several
+//! columns is enforced.
 
 use ahash::AHashSet;
 
@@ -10,7 +11,7 @@ use super::constraints::Constraint;
 use super::frame::{FieldKind, Frame, Values};
 use super::keys::Key;
 use super::made::{Block, Made};
-use super::model::Part;
+use super::part::Part;
 use super::schema::{Role, Schema};
 use super::{BLOCK, Draw, RunGraph};
 use runtime::draw::{below, mix};
@@ -18,19 +19,19 @@ use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 use tabular::NONE;
 
-/// After so many blocks of which nothing, or next to nothing, could be used, no more are drawn.
+/// Blocks after which drawing stops if almost no row fits.
 const PATIENCE: u64 = 64;
-/// Rows drawn for each that fits, at most.
-const MOST_DRAWN: u64 = 100_000;
+/// Maximum number of rows drawn for each that fits.
+const MAX_DRAWN: u64 = 100_000;
 
-/// Makes the rows of one call.
+/// Draws the rows of one call.
 pub struct Sampler {
     conditions: Conditions,
-    /// Those that the generator keeps to by itself.
+    /// Conditions that the generator meets by itself.
     given: Vec<(usize, Values)>,
     seed: u64,
     block: u64,
-    /// Rows made, of which others may have made the first, and how many there are to be.
+    /// Rows drawn so far, including those of earlier samplers, and the number of rows to draw in all.
     made: u64,
     wanted: u64,
     unique: Vec<AHashSet<u64>>,
@@ -43,12 +44,13 @@ impl Sampler {
         Self { conditions, given, seed, block: 0, made: 0, wanted, unique }
     }
 
-    /// Goes on from rows that others have made: keys are not theirs again.
+    /// Continues after `made` rows of other samplers, so that keys do not repeat.
     pub fn after(self, made: u64) -> Self {
         Self { made: self.made + made, wanted: self.wanted.saturating_add(made), ..self }
     }
 
-    /// The next rows, made by the part that this was made for; `None` at the end. The same seed gives the same rows, and more of them begin with the same.
+    /// The next rows of `part`, which must be the one passed to [`new`](Self::new); `None` at the end. The same seed
+    /// gives the same rows, and a longer run begins with the rows of a shorter one.
     pub fn next(
         &mut self,
         part: &Part,
@@ -65,15 +67,15 @@ impl Sampler {
             let (block, _) = self.fitting(part, frame, draw.seed)?;
             let drawn = self.block * BLOCK as u64;
             self.made += block.rows as u64;
-            if self.block >= PATIENCE && self.made * MOST_DRAWN < drawn {
-                let what =
-                    if self.conditions.columns.is_empty() { "keep to the constraints" } else { "meet the conditions" };
-                let hint = "Widen them, or give fewer at once; SELECT the combination from the source to see whether it has such rows.";
-                return Err(Error::argument(
-                    format!("the number of rows that {what}"),
-                    format!("{} of {drawn}", self.made),
-                    hint,
-                ));
+            if self.block >= PATIENCE && self.made * MAX_DRAWN < drawn {
+                let (what, hint) = match self.conditions.columns.is_empty() {
+                    true => ("satisfy the constraints", "Leave out constraints that few rows satisfy."),
+                    false => (
+                        "meet the conditions",
+                        "Widen them, or give fewer at once; SELECT the combination from the source to see whether it has such rows.",
+                    ),
+                };
+                return Err(Error::invalid(format!("only {} of {drawn} rows drawn {what}", self.made), hint));
             }
             progress.report("rows made", self.made as usize, self.wanted as usize);
             if block.rows > 0 {
@@ -83,7 +85,8 @@ impl Sampler {
         Ok(None)
     }
 
-    /// A row for each of `owners`, rows of the block `parents`, whose first fields are the parent's.
+    /// Draws a child's row for each of `owners`, which are rows of the block `parents`. The first fields of `part` are
+    /// those of the parent.
     pub fn for_parents(
         &mut self,
         part: &Part,
@@ -117,8 +120,8 @@ impl Sampler {
             }
         }
         if !pending.is_empty() {
-            let hint = "Some of the parents have no children that do: give conditions, or leave constraints out.";
-            return Err(Error::argument("the number of rows that keep to the constraints", 0, hint));
+            let message = format!("no rows drawn for {} parents satisfy the constraints", pending.len());
+            return Err(Error::invalid(message, "Give conditions on the parents, or leave out constraints."));
         }
         for (column, described) in made.columns.iter_mut().zip(&part.schema.columns) {
             if let Role::Parent { column: of } = described.role {
@@ -129,7 +132,7 @@ impl Sampler {
         Ok(made)
     }
 
-    /// The rows that fit, decoded, no more than are wanted, and which of the frame's they are.
+    /// The rows that fit, decoded, at most as many as are still wanted, and their indices in the frame.
     fn fitting(&mut self, part: &Part, mut frame: Frame, seed: u64) -> Result<(Block, Vec<usize>)> {
         let schema = &part.schema;
         if frame.columns.len() != schema.fields.len() || frame.columns.iter().any(|values| values.len() != frame.rows) {
@@ -219,7 +222,7 @@ impl Sampler {
             })
     }
 
-    /// Whether no row before has the same in the columns of a unique constraint; it is then known.
+    /// Whether no earlier row equals this one in the columns of a unique constraint; if so, remembers it.
     fn is_new(&mut self, schema: &Schema, frame: &Frame, row: usize) -> bool {
         let hashes: Vec<u64> = schema
             .unique
@@ -237,12 +240,12 @@ impl Sampler {
     }
 }
 
-/// Whether `less` is not below `greater`; NULL, which is NaN, breaks nothing.
+/// Whether the order is violated. NULL, which is NaN, violates nothing.
 fn breaks(less: f64, greater: f64, strict: bool) -> bool {
     if strict { less >= greater } else { less > greater }
 }
 
-/// Conditions on single values that the generator can start from.
+/// Conditions on single values that the generator can condition on.
 fn given(part: &Part, conditions: &Conditions) -> Vec<(usize, Values)> {
     let single = conditions.columns.iter().filter_map(|condition| {
         let field = part.schema.field_of(condition.column)?;
@@ -257,7 +260,7 @@ fn given(part: &Part, conditions: &Conditions) -> Vec<(usize, Values)> {
     if fields.is_empty() || !part.generator.takes(&fields) { Vec::new() } else { given }
 }
 
-/// Numbers get their precision and keep to their bounds.
+/// Rounds numbers to their field's precision and clamps them to its bounds.
 fn snap(frame: &mut Frame, schema: &Schema) {
     for (values, field) in frame.columns.iter_mut().zip(&schema.fields) {
         match (values, field.kind) {
@@ -270,7 +273,7 @@ fn snap(frame: &mut Frame, schema: &Schema) {
     }
 }
 
-/// Columns out of fields, all rows; those made anew are empty.
+/// Decodes fields into columns. Columns whose values are generated separately are empty.
 fn decode(frame: &Frame, schema: &Schema) -> Vec<Made> {
     (0..schema.columns.len()).map(|column| decode_column(frame, schema, column)).collect()
 }
@@ -308,7 +311,7 @@ fn decode_column(frame: &Frame, schema: &Schema, column: usize) -> Made {
 }
 
 impl Made {
-    /// Some of the rows, in that order, some perhaps more than once.
+    /// Keeps `rows`, in that order; a row may occur more than once.
     fn keep(&mut self, rows: &[usize]) {
         match self {
             Self::Codes(codes) => *codes = rows.iter().map(|&row| codes[row]).collect(),

@@ -1,17 +1,17 @@
-//! `alignment_weights`: how much each synthetic row should count so that the synthetic rows together are like the real ones.
+//! `alignment_weights`: weights of synthetic rows that make them together resemble the real ones.
 //!
-//! The weight of a row is the ratio of the densities, p_real(x) / p_synthetic(x). A classifier that tells real rows from synthetic ones
-//! estimates it (Bickel, Brückner, Scheffer 2009; Sugiyama, Suzuki, Kanamori 2012, 4.2): with p the probability that x is real,
-//! the ratio is p / (1 − p) · n_synthetic / n_real. The classifier is [gradient boosting](Boosting) on the encoded columns of both
-//! tables. It is cross-fitted: each row is judged by a model that has not learned from it, else it would know the rows by heart and
-//! the ratios would be those of noise. Ratios are cut at `clip` and at 1 / `clip`, for one row must not stand for all, and divided
-//! by their mean.
+//! The weight of a row is the ratio of the densities, p_real(x) / p_synthetic(x). A classifier of real and synthetic
+//! rows estimates it (Bickel, Brückner, Scheffer 2009; Sugiyama, Suzuki, Kanamori 2012, 4.2): with p the probability
+//! that x is real, the ratio is p / (1 − p) · n_synthetic / n_real. The classifier is [gradient boosting](Boosting) on
+//! the encoded columns of both tables. It is cross-fitted: each row is scored by a model that was not trained on it,
+//! since otherwise the ratios would reflect memorized noise. Ratios are clipped to [1 / `clip`, `clip`], so that no row
+//! dominates, and divided by their mean.
 //!
-//! Rows drawn by the weights ([`resample`]) are as real ones without weights: by systematic resampling (Kitagawa 1996), which takes
-//! every row ⌊n w⌋ or ⌈n w⌉ times.
+//! Rows drawn by the weights ([`resample`]) resemble the real ones without weights: systematic resampling (Kitagawa
+//! 1996) takes every row ⌊n w⌋ or ⌈n w⌉ times.
 //!
-//! Time: that of boosting `folds` times, one fold a thread. Memory: the encoded tables, a byte a row and column, and 24
-//! bytes a row and fold at work.
+//! Time: `folds` fits, one fold a thread. Memory: the encoded tables, a byte a row and column, and 24 bytes a row for
+//! each fold in progress.
 
 use runtime::draw;
 use runtime::error::{Error, Result};
@@ -22,12 +22,12 @@ use runtime::progress::Progress;
 use tabular::trees::{Binned, Boosting, BoostingOptions, Target};
 use tabular::{Column, ColumnKind, Encoder, EncoderOptions, Table, Value};
 
-/// Rows between two looks at the progress.
+/// Rows between two checks of the progress.
 const CHECK_EVERY: usize = 4096;
-/// Rows that one call draws, at most: what they take is 4 bytes each, and their ids as they are asked for.
-const MOST_DRAWN: usize = 100_000_000;
+/// Maximum number of rows that one call draws. Each takes 4 bytes, and its id as it is returned.
+const MAX_DRAWN: usize = 100_000_000;
 
-/// A weight for each synthetic row, of mean 1. Columns are matched by name.
+/// The weight of each synthetic row; their mean is 1. Columns are matched by name.
 pub fn weights(
     real: &Table,
     synthetic: &Table,
@@ -83,23 +83,24 @@ pub fn weights(
     Ok(weights)
 }
 
-/// `n` rows by the weights, each nearly as often as n · weight / Σ weights says: ascending.
+/// Draws `n` rows by their weights with systematic resampling: each ⌊n w⌋ or ⌈n w⌉ times for w = weight / Σ weights.
+/// Ascending.
 pub fn resample(weights: &[f64], n: usize, seed: u64, progress: &dyn Progress) -> Result<Vec<u32>> {
-    if n > MOST_DRAWN {
+    if n > MAX_DRAWN {
         return Err(Error::TooLarge {
             what: "the number of rows to draw".into(),
             needed: n.to_string(),
-            limit: MOST_DRAWN.to_string(),
+            limit: MAX_DRAWN.to_string(),
             hint: "Draw fewer with another seed each time.".into(),
         });
     }
     if let Some(bad) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-        return Err(Error::argument("a weight", bad, "Weights are finite numbers of at least 0."));
+        return Err(Error::invalid(format!("invalid weight: {bad}"), "Weights must be finite numbers of at least 0."));
     }
     let most = weights.iter().copied().fold(0.0, f64::max);
     if most == 0.0 {
-        let given = if weights.is_empty() { "none" } else { "0 for all rows" };
-        return Err(Error::argument("the weights", given, "At least one row must have a weight above 0."));
+        let message = if weights.is_empty() { "there are no weights" } else { "all weights are 0" };
+        return Err(Error::invalid(message, "Give at least one row a weight above 0."));
     }
     // In parts of the greatest: no sum is too great.
     let total: f64 = weights.iter().map(|w| w / most).sum();
@@ -131,13 +132,13 @@ fn check(real: &Table, synthetic: &Table) -> Result<()> {
         }
     }
     for (name, kind, column) in real.columns() {
-        let hint = || "Both sources must have the same columns, of the same types: list them in both queries.";
-        let wrong =
-            |what: String| Err(Error::argument(format!("column \"{name}\" of the synthetic rows"), what, hint()));
         match synthetic.column(name) {
-            None => return wrong("missing".into()),
+            None => return Err(mismatch(format!("the synthetic rows have no column \"{name}\""))),
             Some((other, _)) if general(other) != general(kind) => {
-                return wrong(format!("a column of {}, of the real ones one of {}", word(other), word(kind)));
+                let (other, kind) = (word(other), word(kind));
+                return Err(mismatch(format!(
+                    "column \"{name}\" has {other} in the synthetic rows and {kind} in the real rows"
+                )));
             }
             Some((_, Column::Vector { width: other, .. })) => {
                 if let Column::Vector { width, .. } = column
@@ -145,21 +146,22 @@ fn check(real: &Table, synthetic: &Table) -> Result<()> {
                     && *width != 0
                     && *other != 0
                 {
-                    return wrong(format!(
-                        "a column of vectors of {other} dimensions, of the real ones one of {width}"
-                    ));
+                    return Err(mismatch(format!(
+                        "column \"{name}\" has {other} dimensions in the synthetic rows and {width} in the real rows"
+                    )));
                 }
             }
             Some(_) => {}
         }
     }
     match synthetic.columns().find(|(name, ..)| real.column(name).is_none()) {
-        Some((name, ..)) => {
-            let hint = "Both sources must have the same columns, of the same types: list them in both queries.";
-            Err(Error::argument(format!("column \"{name}\" of the real rows"), "missing", hint))
-        }
+        Some((name, ..)) => Err(mismatch(format!("the real rows have no column \"{name}\""))),
         None => Ok(()),
     }
+}
+
+fn mismatch(message: String) -> Error {
+    Error::invalid(message, "Select the same columns, of the same types, in both queries.")
 }
 
 fn general(kind: ColumnKind) -> ColumnKind {
@@ -175,7 +177,7 @@ fn word(kind: ColumnKind) -> &'static str {
     }
 }
 
-/// The real rows and then the synthetic ones, as the classifier takes them; `None` where no column tells anything.
+/// The real rows followed by the synthetic ones, binned for the classifier; `None` if no column is informative.
 fn binned(real: &Table, synthetic: &Table, threads: usize, progress: &dyn Progress) -> Result<Option<Binned>> {
     let mut both = Table::new(real.columns().map(|(name, kind, _)| (name.to_owned(), general(kind))).collect());
     for (table, of) in [(real, "real"), (synthetic, "synthetic")] {
@@ -195,7 +197,7 @@ fn binned(real: &Table, synthetic: &Table, threads: usize, progress: &dyn Progre
     let encoder = match Encoder::fit(&both, &[], &EncoderOptions::default(), progress) {
         Ok(encoder) => encoder,
         // No column has two values, or all are identifiers.
-        Err(Error::InvalidArgument { .. }) => return Ok(None),
+        Err(Error::InvalidArgument { .. } | Error::Invalid { .. }) => return Ok(None),
         Err(e) => return Err(e),
     };
     let features = encoder.encode(&both, progress)?;
@@ -203,7 +205,7 @@ fn binned(real: &Table, synthetic: &Table, threads: usize, progress: &dyn Progre
     Binned::of(&features, threads, progress).map(Some)
 }
 
-/// The fold of each row: the real rows in a drawn order are dealt round the folds, and then the synthetic ones.
+/// The fold of each row: the real rows are dealt to the folds in random order, and then the synthetic ones.
 fn deal(n_real: usize, n_synthetic: usize, folds: usize, seed: u64) -> Result<Vec<u8>> {
     let mut fold_of = memory::filled(0u8, n_real + n_synthetic)?;
     for (first, n) in [(0, n_real), (n_real, n_synthetic)] {
@@ -286,7 +288,7 @@ mod tests {
         }
         assert_eq!(resample(&[f64::MAX; 2], 4, 1, &Unwatched).unwrap(), [0, 0, 1, 1]);
         assert!(resample(&[1.0], 0, 1, &Unwatched).unwrap().is_empty());
-        let drawn = resample(&[1.0], MOST_DRAWN + 1, 1, &Unwatched);
+        let drawn = resample(&[1.0], MAX_DRAWN + 1, 1, &Unwatched);
         assert!(matches!(drawn, Err(Error::TooLarge { .. })));
         for bad in [&[][..], &[0.0], &[-1.0, 2.0], &[f64::NAN]] {
             assert!(resample(bad, 3, 1, &Unwatched).is_err());
@@ -304,10 +306,10 @@ mod tests {
         let (x, kind) =
             (("x", ColumnKind::Integer, Value::Number(1.0)), ("kind", ColumnKind::Category, Value::Category("a")));
         let message = |synthetic: &Table| weigh(&real, synthetic, &Json::Null).unwrap_err().to_string();
-        assert_eq!(message(&table(&[x])), "column \"kind\" of the synthetic rows is missing");
-        assert_eq!(message(&table(&[kind, x, ("y", x.1, x.2)])), "column \"y\" of the real rows is missing");
+        assert_eq!(message(&table(&[x])), "the synthetic rows have no column \"kind\"");
+        assert_eq!(message(&table(&[kind, x, ("y", x.1, x.2)])), "the real rows have no column \"y\"");
         let text = ("x", ColumnKind::Category, Value::Category("1"));
-        let expected = "column \"x\" of the synthetic rows is a column of categories, of the real ones one of numbers";
+        let expected = "column \"x\" has categories in the synthetic rows and numbers in the real rows";
         assert_eq!(message(&table(&[text, kind])), expected);
         assert_eq!(message(&rows(0, 0.0, 0.5, 1)), "the source has no rows in the synthetic source");
         // One row, in another order of columns, and a table that tells nothing.

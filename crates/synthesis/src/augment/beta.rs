@@ -1,12 +1,12 @@
-//! Numbers from Beta(α, α).
+//! Beta(α, α) random numbers.
 
-use super::unit;
+use super::pick::unit;
 use runtime::draw;
 
-/// Where the numbers drawn for it begin.
+/// Offset of the random numbers used here.
 const PLACE: u64 = 1 << 32;
 
-/// X / (X + Y) of two gamma variables of shape α.
+/// Draws from Beta(α, α): X / (X + Y) of two gamma variables of shape α.
 pub fn symmetric(alpha: f64, seed: u64) -> f64 {
     let (x, y) =
         (log_gamma_variable(alpha, draw::mix(seed ^ PLACE)), log_gamma_variable(alpha, draw::mix(!seed ^ PLACE)));
@@ -14,7 +14,7 @@ pub fn symmetric(alpha: f64, seed: u64) -> f64 {
     1.0 / (1.0 + (y - x).exp())
 }
 
-/// The logarithm of a gamma variable of this shape (Marsaglia, Tsang 2000; below 1 by G(α + 1) U^(1/α)).
+/// The logarithm of a gamma variable of shape α (Marsaglia, Tsang 2000; for α < 1 as G(α + 1) U^(1/α)).
 fn log_gamma_variable(alpha: f64, seed: u64) -> f64 {
     let d = alpha.max(if alpha < 1.0 { alpha + 1.0 } else { alpha }) - 1.0 / 3.0;
     let c = 1.0 / (9.0 * d).sqrt();

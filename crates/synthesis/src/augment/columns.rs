@@ -1,43 +1,34 @@
-//! The values of new rows, column by column.
+//! Values of new rows, column by column.
 
+use super::class::Classes;
 use super::measure::Spread;
-use super::{Method, Pick, spread_evenly, unit};
+use super::pick::{Pick, spread_evenly, unit};
 use crate::{Frame, Task, Values};
 use runtime::draw;
 use runtime::error::Result;
-use runtime::jobs::{Signal, jobs};
-use runtime::memory;
+use runtime::jobs::jobs;
 
-/// Share of the rows that makes a number one that jitter leaves alone.
+/// A number that at least this share of the rows have is a spike.
 const SPIKE: f64 = 0.05;
-/// Rows that tell which numbers these are.
+/// Maximum number of rows searched for spikes.
 const SAMPLE: usize = 1 << 16;
-/// Rows between two looks at the signal.
-const CHECK_EVERY: usize = 1 << 14;
-/// Where a row's random numbers for its columns begin; those before are for the row.
+/// Offset of a row's random numbers for its columns; those before are for the row itself.
 const COLUMNS: u64 = 64;
 
-/// How values are made.
-pub struct Filling {
+/// The noise of the numbers.
+pub struct Noise {
+    /// [columns]
     deviations: Vec<f64>,
-    /// [columns]: numbers that stay, ascending.
+    /// [columns]: numbers that get none, ascending.
     spikes: Vec<Vec<f64>>,
     /// As a share of the deviation.
-    noise: f64,
-    /// How often a category is another row's.
-    resampled: f64,
+    share: f64,
 }
 
-impl Filling {
-    pub fn new(
-        frame: &Frame,
-        spreads: &[Spread],
-        (noise, resampled): (f64, f64),
-        jitter: bool,
-        task: &Task,
-    ) -> Result<Self> {
-        let n = if jitter { frame.columns.len() } else { 0 };
-        let sample = if jitter { spread_evenly(frame.rows, SAMPLE)? } else { Vec::new() };
+impl Noise {
+    pub fn new(frame: &Frame, spreads: &[Spread], share: f64, keeps_spikes: bool, task: &Task) -> Result<Self> {
+        let n = if keeps_spikes { frame.columns.len() } else { 0 };
+        let sample = if keeps_spikes { spread_evenly(frame.rows, SAMPLE)? } else { Vec::new() };
         let spikes = jobs(n, task.threads, task.progress, ("columns", n), |signal, column| {
             signal.finished(1);
             Ok(match &frame.columns[column] {
@@ -45,91 +36,97 @@ impl Filling {
                 Values::Codes(_) => Vec::new(),
             })
         })?;
-        Ok(Self { deviations: spreads.iter().map(|spread| spread.deviation).collect(), spikes, noise, resampled })
+        Ok(Self { deviations: spreads.iter().map(|spread| spread.deviation).collect(), spikes, share })
+    }
+}
+
+/// A column of numbers of the source, and what new rows take from it.
+pub struct NumberColumn<'a> {
+    numbers: &'a [f64],
+    pub is_label: bool,
+    noise: &'a Noise,
+    column: usize,
+    place: u64,
+}
+
+impl<'a> NumberColumn<'a> {
+    pub fn new(numbers: &'a [f64], column: usize, is_label: bool, noise: &'a Noise) -> Self {
+        Self { numbers, is_label, noise, column, place: place(column) }
     }
 
-    /// A column of the rows that `picks` say. `near` gives the neighbours of a pick's base, `same_class` a row of its class.
-    #[allow(clippy::too_many_arguments, reason = "what a value may depend on")]
-    pub fn column<'n>(
-        &self,
-        frame: &Frame,
-        column: usize,
-        is_label: bool,
-        method: Method,
-        picks: &[Pick],
-        near: impl Fn(&Pick) -> &'n [u32],
-        same_class: impl Fn(&Pick, u64) -> u32,
-        signal: &Signal,
-    ) -> Result<Values> {
-        let place = COLUMNS + 4 * column as u64;
-        match &frame.columns[column] {
-            Values::Numbers(numbers) => {
-                let value = |pick: &Pick| {
-                    let x = numbers[pick.base as usize];
-                    match method {
-                        Method::Bootstrap => x,
-                        Method::Jitter if is_label => x,
-                        Method::Jitter => self.jittered(x, column, pick, place),
-                        _ if pick.other == tabular::NONE => self.jittered(x, column, pick, place),
-                        _ => between(x, numbers[pick.other as usize], pick, place),
-                    }
-                };
-                by_parts(picks, value, signal).map(Values::Numbers)
-            }
-            Values::Codes(codes) => {
-                let mut counted = Vec::new();
-                let value = |pick: &Pick| {
-                    let own = codes[pick.base as usize];
-                    match method {
-                        _ if is_label => own,
-                        Method::Smote | Method::SmoteNc | Method::Adasyn => {
-                            let near = near(pick).iter().map(|&row| codes[row as usize]);
-                            majority(near, &mut counted, draw::mix(pick.seed ^ place)).unwrap_or(own)
-                        }
-                        Method::Mixup if unit(pick.seed, place) < pick.weight => codes[pick.other as usize],
-                        Method::Jitter if unit(pick.seed, place) < self.resampled => {
-                            codes[same_class(pick, place + 1) as usize]
-                        }
-                        _ => own,
-                    }
-                };
-                by_parts(picks, value, signal).map(Values::Codes)
-            }
-        }
+    pub fn base(&self, pick: &Pick) -> f64 {
+        self.numbers[pick.base as usize]
     }
 
-    fn jittered(&self, x: f64, column: usize, pick: &Pick, place: u64) -> f64 {
+    /// The base's number with noise; NULL and spikes stay.
+    pub fn jittered(&self, pick: &Pick) -> f64 {
+        let x = self.base(pick);
         let stays = |spikes: &Vec<f64>| spikes.binary_search_by(|spike| spike.total_cmp(&(x + 0.0))).is_ok();
-        if x.is_nan() || self.spikes.get(column).is_some_and(stays) {
+        if x.is_nan() || self.noise.spikes.get(self.column).is_some_and(stays) {
             return x;
         }
-        let moved = x + self.noise * self.deviations[column] * f64::from(draw::normal(pick.seed, place));
+        let deviation = self.noise.share * self.noise.deviations[self.column];
+        let moved = x + deviation * f64::from(draw::normal(pick.seed, self.place));
         if moved.is_finite() { moved } else { x }
     }
-}
 
-fn by_parts<T>(picks: &[Pick], mut value: impl FnMut(&Pick) -> T, signal: &Signal) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    memory::reserve(&mut values, picks.len())?;
-    for picks in picks.chunks(CHECK_EVERY) {
-        signal.check()?;
-        values.extend(picks.iter().map(&mut value));
-    }
-    Ok(values)
-}
-
-/// The number as far from x to y as the pick says. Of equal ones that number, of NULL and a number one of the two.
-fn between(x: f64, y: f64, pick: &Pick, place: u64) -> f64 {
-    if x == y {
-        x
-    } else if x.is_nan() || y.is_nan() {
-        if unit(pick.seed, place) < pick.weight { y } else { x }
-    } else {
-        x * (1.0 - pick.weight) + y * pick.weight
+    /// Between the numbers of the two rows, by their weights. Where one is NULL, one of the two with the weights as probabilities.
+    pub fn between(&self, pick: &Pick) -> f64 {
+        let (x, y) = (self.base(pick), self.numbers[pick.other as usize]);
+        if x == y {
+            x
+        } else if x.is_nan() || y.is_nan() {
+            if unit(pick.seed, self.place) < pick.weight { y } else { x }
+        } else {
+            x * (1.0 - pick.weight) + y * pick.weight
+        }
     }
 }
 
-/// The code that most have; of several the one that the seed draws.
+/// A column of categories of the source, and what new rows take from it.
+pub struct CodeColumn<'a> {
+    codes: &'a [u32],
+    classes: Classes<'a>,
+    place: u64,
+    counted: Vec<(u32, u32)>,
+}
+
+impl<'a> CodeColumn<'a> {
+    pub fn new(codes: &'a [u32], column: usize, classes: Classes<'a>) -> Self {
+        Self { codes, classes, place: place(column), counted: Vec::new() }
+    }
+
+    pub fn base(&self, pick: &Pick) -> u32 {
+        self.codes[pick.base as usize]
+    }
+
+    pub fn other(&self, pick: &Pick) -> u32 {
+        self.codes[pick.other as usize]
+    }
+
+    /// The most frequent category of the base's neighbours, the base's own where there are none.
+    pub fn majority(&mut self, pick: &Pick) -> u32 {
+        let near = self.classes.neighbours(pick).iter().map(|&row| self.codes[row as usize]);
+        majority(near, &mut self.counted, draw::mix(pick.seed ^ self.place)).unwrap_or_else(|| self.base(pick))
+    }
+
+    /// The category of a row of the same class, drawn evenly.
+    pub fn resampled(&self, pick: &Pick) -> u32 {
+        self.codes[self.classes.any(pick, self.place + 1) as usize]
+    }
+
+    /// From 0 to below 1.
+    pub fn uniform(&self, pick: &Pick) -> f64 {
+        unit(pick.seed, self.place)
+    }
+}
+
+/// Offset of a column's random numbers.
+fn place(column: usize) -> u64 {
+    COLUMNS + 4 * column as u64
+}
+
+/// The most frequent code; ties are drawn by `seed`.
 fn majority(codes: impl Iterator<Item = u32>, counted: &mut Vec<(u32, u32)>, seed: u64) -> Option<u32> {
     counted.clear();
     for code in codes {
@@ -144,7 +141,7 @@ fn majority(codes: impl Iterator<Item = u32>, counted: &mut Vec<(u32, u32)>, see
     first.nth(draw::below(seed, 0, ties)).map(|(_, code)| *code)
 }
 
-/// The numbers that many rows have, ascending.
+/// The spikes of a sample, ascending.
 fn spikes(mut sample: Vec<f64>) -> Vec<f64> {
     let least = (SPIKE * sample.len() as f64).max(2.0);
     // −0 is 0.

@@ -1,9 +1,9 @@
-//! How far two rows are from one another.
+//! Distances between rows.
 //!
-//! A number is measured in standard deviations of its column, over all rows that have it. Two unequal categories are as far
-//! as the median of the numbers' standard deviations among the rows that are searched (Chawla et al. 2002, 6.1, for
-//! SMOTE-NC). NULL of a number stands at the mean and differs from any number as two unequal categories do; NULL of a
-//! category is one more category. A column of one value, and the label, do not count.
+//! A number is measured in standard deviations of its column, over all rows that have it. Two unequal categories are as
+//! far apart as the median of the numbers' standard deviations among the searched rows (Chawla et al. 2002, 6.1, for
+//! SMOTE-NC). A number that is NULL stands at the mean and differs from any number as two unequal categories do; a
+//! category that is NULL is one more category. Constant columns and the label are left out.
 
 use crate::{Frame, Values};
 use runtime::error::Result;
@@ -11,10 +11,10 @@ use runtime::jobs::{Signal, jobs};
 use runtime::memory;
 use tabular::NONE;
 
-/// Rows between two looks at the signal.
+/// Rows between two checks of the signal.
 const CHECK_EVERY: usize = 1 << 20;
 
-/// A dimension of the space that rows stand in.
+/// A dimension of the space of rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Dimension {
     /// (x − mean) / deviation
@@ -37,7 +37,7 @@ pub struct Measure {
     numbers: usize,
 }
 
-/// Mean and deviation of the numbers of a column that are not NULL; halves are summed, so that none is too great.
+/// Mean and standard deviation of the non-NULL numbers of a column. Halves are summed to avoid overflow.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spread {
     pub mean: f64,
@@ -75,7 +75,7 @@ impl Spread {
         Ok(Self { mean, deviation, nulls })
     }
 
-    /// Of every column; that of categories tells nothing.
+    /// The spread of each column; categories have the default.
     pub fn of_columns(frame: &Frame, threads: usize, progress: &dyn runtime::progress::Progress) -> Result<Vec<Self>> {
         let n = frame.columns.len();
         jobs(n, threads, progress, ("columns", n), |signal, column| {
@@ -90,7 +90,7 @@ impl Spread {
 }
 
 impl Measure {
-    /// Of the columns but the label.
+    /// The distance over all columns except the label.
     pub fn new(frame: &Frame, spreads: &[Spread], label: Option<usize>) -> Self {
         let (mut dimensions, mut codes) = (Vec::new(), Vec::new());
         for (column, (values, spread)) in frame.columns.iter().zip(spreads).enumerate() {
@@ -113,7 +113,7 @@ impl Measure {
         Self { dimensions, numbers }
     }
 
-    /// Dimensions of numbers, and all.
+    /// Number of numeric dimensions, and of all dimensions.
     pub fn shape(&self) -> (usize, usize) {
         (self.numbers, self.dimensions.len())
     }
@@ -138,7 +138,7 @@ impl Measure {
         out.iter_mut().enumerate().for_each(|(dimension, out)| *out = self.value(frame, dimension, row));
     }
 
-    /// The squared distance of two unequal categories among `rows`.
+    /// Squared distance of two unequal categories among `rows`.
     pub fn unequal(&self, frame: &Frame, rows: &[u32], signal: &Signal) -> Result<f32> {
         let mut deviations = Vec::new();
         let mut values: Vec<f64> = Vec::new();

@@ -1,12 +1,13 @@
-//! The exact nearest neighbours among rows of numbers and categories.
+//! Exact nearest neighbours among rows of numbers and categories.
 //!
-//! Squared distance: Σ (x − y)² of numbers, and `unequal` for each two categories that differ. Rows are halved again and
-//! again by the column in which they differ most (Friedman, Bentley, Finkel 1977) until [`LEAF`] of them are left: a leaf, laid out by
-//! columns so that its distances are a few registers' work. A query scans the leaf whose box is nearest, then those whose
-//! boxes are nearer than the k-th neighbour so far; what is left out cannot be nearer.
+//! Squared distance: Σ (x − y)² over numbers, and `unequal` for each pair of categories that differ. Rows are halved
+//! recursively by the column in which they differ most (k-d tree; Friedman, Bentley, Finkel 1977) down to leaves of
+//! [`LEAF`] rows, stored by columns so that their distances are computed in a few registers. A query scans the leaf
+//! with the nearest bounding box, then those with boxes nearer than the k-th neighbour so far; all others cannot
+//! contain a nearer row.
 //!
-//! Time: O(columns · rows · log) to build; a query looks at all boxes, 2 / 64 of the work of a scan of all rows, and in
-//! mixed tables scans a few hundredths of them. Memory: 4 bytes a row and column.
+//! Time: O(columns · rows · log rows) to build. A query tests all boxes, 2 / 64 of the work of a full scan, and in
+//! mixed tables scans a few hundredths of the leaves. Memory: 4 bytes a row and column.
 
 use kernels::vector::{Vector, dispatch};
 use runtime::error::Result;
@@ -16,25 +17,25 @@ use tabular::NONE;
 
 /// Rows of a leaf.
 pub const LEAF: usize = 64;
-/// Pairs of rows that tell the column to split by.
+/// Pairs of rows sampled to choose the split column.
 const PAIRS: usize = 256;
 
 /// Rows in a space of numbers and categories.
 pub struct Index {
-    /// Columns of numbers; the others follow.
+    /// Number of numeric dimensions, which come first.
     numbers: usize,
     dimensions: usize,
     unequal: f32,
-    /// [leaves, LEAF]: [`NONE`] past the last.
+    /// [leaves, LEAF]: [`NONE`] for padding.
     rows: Vec<u32>,
     /// [leaves, dimensions, LEAF]
     values: Vec<f32>,
-    /// [dimensions, leaves] each: the least and the greatest values.
+    /// [dimensions, leaves] each: minimum and maximum.
     lows: Vec<f32>,
     highs: Vec<f32>,
 }
 
-/// What a query needs besides the index.
+/// Buffers of a query, reused between queries.
 #[derive(Default)]
 pub struct Scratch {
     bounds: Vec<f32>,
@@ -44,7 +45,8 @@ pub struct Scratch {
 }
 
 impl Index {
-    /// Of `rows`, whose values `value(dimension, row)` gives: numbers in the first `numbers` dimensions, codes of categories in the rest.
+    /// Indexes `rows` with the values `value(dimension, row)`: numbers in the first `numbers` dimensions, codes of
+    /// categories in the others.
     pub fn new(
         mut rows: Vec<u32>,
         (numbers, dimensions): (usize, usize),
@@ -93,8 +95,8 @@ impl Index {
         Ok(index)
     }
 
-    /// The `k` rows nearest to `query` [dimensions], the nearest first, `but` left out; of equally near ones those of lower number. Fewer
-    /// where there are no more.
+    /// The `k` rows nearest to `query` [dimensions] except `but`, nearest first, ties by row number. Fewer if there are
+    /// no more.
     pub fn nearest<'s>(&self, query: &[f32], but: u32, k: usize, scratch: &'s mut Scratch) -> &'s [(f32, u32)] {
         let leaves = self.rows.len() / LEAF;
         let Scratch { bounds, order, best } = scratch;
@@ -138,14 +140,14 @@ impl Index {
     }
 }
 
-/// A number's bits in the order of the numbers.
+/// Bits that sort like the numbers.
 fn ordered(x: f32) -> u32 {
     let bits = x.to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
 }
 
-/// The dimension in which pairs of rows are farthest apart on average, no pair counting more than unequal categories: one
-/// far outlier must not decide.
+/// The dimension in which pairs of rows differ most on average. A pair counts at most as much as unequal categories, so
+/// that one outlier does not decide.
 fn widest(
     rows: &[u32],
     (numbers, dimensions): (usize, usize),
@@ -172,7 +174,7 @@ fn widest(
     (0..dimensions).fold(0, |most, dimension| if spreads[dimension] > spreads[most] { dimension } else { most })
 }
 
-/// The compiler makes registers of the widest kind of the loops.
+/// Plain loops that the compiler vectorizes for the processor.
 #[inline(always)]
 #[expect(clippy::extra_unused_type_parameters, reason = "the type chooses the processor's instructions alone")]
 unsafe fn row_distances_body<V: Vector, const TILE: usize>(
@@ -228,7 +230,7 @@ unsafe fn box_distances_body<V: Vector, const TILE: usize>(
     }
 }
 dispatch! {
-    /// Squared distances of the boxes of all leaves, to be added to zeros.
+    /// Adds the squared distances of the boxes of all leaves to `out`.
     fn box_distances(
         lows: &[f32],
         highs: &[f32],

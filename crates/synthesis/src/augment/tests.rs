@@ -1,8 +1,20 @@
+use std::rc::Rc;
+
 use serde_json::{Value, json};
 
+use super::bootstrap::Bootstrap;
+use super::jitter::Jitter;
+use super::measure::Spread;
+use super::mixup::Mixup;
+use super::registry::AUGMENTATIONS;
+use super::smote::Smote;
 use super::*;
-use crate::Field;
+use crate::{Field, FieldKind, Frame, Task, Values};
+use runtime::draw;
+use runtime::error::Result;
+use runtime::options::Options;
 use runtime::progress::Unwatched;
+use tabular::NONE;
 
 const NUMBER: FieldKind = FieldKind::Number { low: f64::MIN, high: f64::MAX, step: 0.0 };
 
@@ -22,11 +34,11 @@ impl Source {
         Task { fields, rows, label: self.label, seed: 1, secret: None, threads, progress: &Unwatched }
     }
 
-    fn open(&self, method: Method, options: &Value) -> Result<Augmenter> {
+    fn open(&self, method: &'static dyn Augmentation, options: &Value) -> Result<Augmenter> {
         Augmenter::new(&self.task(2), Rc::new(self.frame.clone()), method, &mut Options::new("augment", options)?)
     }
 
-    fn made(&self, method: Method, class: Option<u32>, rows: usize) -> Frame {
+    fn made(&self, method: &'static dyn Augmentation, class: Option<u32>, rows: usize) -> Frame {
         self.open(method, &Value::Null).unwrap().block(class, rows, 5, &Unwatched).unwrap()
     }
 }
@@ -65,16 +77,16 @@ fn codes(frame: &Frame, column: usize) -> &[u32] {
 #[test]
 fn new_rows_of_a_class_lie_among_its_rows() {
     let source = clouds(800);
-    for method in [Method::SmoteNc, Method::Adasyn, Method::Bootstrap] {
+    for method in [&Smote::Mixed as &dyn Augmentation, &Smote::Adaptive, &Bootstrap] {
         let made = source.made(method, Some(1), 500);
-        assert!(codes(&made, 3).iter().all(|&label| label == 1), "{method:?}");
+        assert!(codes(&made, 3).iter().all(|&label| label == 1), "{}", method.name());
         assert!(numbers(&made, 0).iter().all(|&x| (5.0..15.0).contains(&x)));
         assert!(codes(&made, 2).iter().all(|&kind| kind >= 2));
         let nulls = numbers(&made, 1).iter().filter(|x| x.is_nan()).count();
         // Of class 1 the rows 4 i with 4 i mod 10 = 3: none.
         assert_eq!(nulls, 0);
     }
-    let nulls = numbers(&source.made(Method::SmoteNc, Some(0), 4000), 1).iter().filter(|x| x.is_nan()).count();
+    let nulls = numbers(&source.made(&Smote::Mixed, Some(0), 4000), 1).iter().filter(|x| x.is_nan()).count();
     assert!((300..900).contains(&nulls), "{nulls}");
 }
 
@@ -85,7 +97,7 @@ fn smote_rows_lie_on_the_line_to_one_of_the_nearest_rows() {
     source.frame.columns.remove(2);
     source.label = Some(2);
     let made =
-        source.open(Method::Smote, &json!({"k_neighbors": 3})).unwrap().block(Some(0), 200, 8, &Unwatched).unwrap();
+        source.open(&Smote::Numbers, &json!({"k_neighbors": 3})).unwrap().block(Some(0), 200, 8, &Unwatched).unwrap();
     let (x, y, label) = (numbers(&source.frame, 0), numbers(&source.frame, 1), codes(&source.frame, 2));
     let whole: Vec<usize> = (0..120).filter(|&i| label[i] == 0 && !y[i].is_nan()).collect();
     let deviation = |values: &[f64]| Spread::of(values, &runtime::jobs::Signal::default()).unwrap().deviation;
@@ -119,24 +131,24 @@ fn adasyn_begins_from_rows_near_other_classes() {
         frame: Frame { rows: 410, columns: vec![Values::Numbers(x), Values::Codes(label)] },
         label: Some(1),
     };
-    let border = |method| {
+    let border = |method: &'static Smote| {
         let made = source.made(method, Some(1), 400);
         numbers(&made, 0).iter().filter(|&&x| x > 84.0).count()
     };
-    assert!(border(Method::Adasyn) == 400 && border(Method::Smote) < 120);
+    assert!(border(&Smote::Adaptive) == 400 && border(&Smote::Numbers) < 120);
 }
 
 #[test]
 fn mixed_rows_have_the_label_of_the_heavier_and_lie_between() {
     let source = clouds(400);
-    let made = source.made(Method::Mixup, Some(1), 3000);
+    let made = source.made(&Mixup, Some(1), 3000);
     assert!(codes(&made, 3).iter().all(|&label| label == 1));
     let x = numbers(&made, 0);
     // Half of the other rows are of class 0, at 0: their weight is at most a half.
     assert!(x.iter().all(|&x| x > 2.0) && x.iter().filter(|&&x| x < 7.0).count() > 100);
     let foreign = codes(&made, 2).iter().filter(|&&kind| kind < 2).count();
     assert!((30..600).contains(&foreign), "{foreign}");
-    let all = source.made(Method::Mixup, None, 2000);
+    let all = source.made(&Mixup, None, 2000);
     let ones = codes(&all, 3).iter().filter(|&&label| label == 1).count();
     assert!((400..600).contains(&ones), "{ones}");
 }
@@ -151,7 +163,7 @@ fn jitter_moves_numbers_a_little_and_leaves_spikes_and_nulls() {
         frame: Frame { rows: 400, columns: vec![Values::Numbers(x), Values::Codes(kind)] },
         label: None,
     };
-    let made = source.made(Method::Jitter, None, 4000);
+    let made = source.made(&Jitter, None, 4000);
     let (x, kinds) = (numbers(&made, 0), codes(&made, 1));
     let share = |is: &dyn Fn(f64) -> bool| x.iter().filter(|&&x| is(x)).count() as f64 / 4000.0;
     assert!((share(&|x| x == 0.0) - 0.25).abs() < 0.04 && (share(&|x| x.is_nan()) - 0.25).abs() < 0.04);
@@ -165,7 +177,7 @@ fn jitter_moves_numbers_a_little_and_leaves_spikes_and_nulls() {
 #[test]
 fn the_same_seed_gives_the_same_rows_on_any_number_of_threads_and_in_any_order() {
     let source = clouds(300);
-    for method in METHODS.map(|(_, method)| method).into_iter().filter(|&method| method != Method::Smote) {
+    for method in AUGMENTATIONS.into_iter().filter(|method| method.name() != "smote") {
         let of = |threads, first: Option<u64>| {
             let mut augmenter = Augmenter::new(
                 &source.task(threads),
@@ -179,7 +191,7 @@ fn the_same_seed_gives_the_same_rows_on_any_number_of_threads_and_in_any_order()
             }
             format!("{:?}", augmenter.block(None, 100, 9, &Unwatched).unwrap())
         };
-        assert!(of(1, None) == of(3, Some(2)), "{method:?}");
+        assert!(of(1, None) == of(3, Some(2)), "{}", method.name());
         assert!(source.made(method, None, 0).columns.iter().all(Values::is_empty));
     }
 }
@@ -195,7 +207,7 @@ fn the_one_row_of_a_class_is_jittered_and_its_categories_are_kept() {
     label[7] = 2;
     let (kind, x) = (kind[7], numbers(&source.frame, 0)[7]);
     source.frame.columns[3] = Values::Codes(label.clone());
-    for method in [Method::SmoteNc, Method::Adasyn] {
+    for method in [&Smote::Mixed, &Smote::Adaptive] {
         let made = source.made(method, Some(2), 40);
         assert!(codes(&made, 2).iter().all(|&code| code == kind) && codes(&made, 3).iter().all(|&code| code == 2));
         assert!(numbers(&made, 0).iter().all(|&new| (new - x).abs() < 3.0 && new != x));
@@ -205,31 +217,33 @@ fn the_one_row_of_a_class_is_jittered_and_its_categories_are_kept() {
         frame: Frame { rows: 1, columns: vec![Values::Numbers(vec![4.0])] },
         label: None,
     };
-    for method in METHODS.map(|(_, method)| method).into_iter().filter(|&method| method != Method::Adasyn) {
-        assert_eq!(numbers(&one.made(method, None, 3), 0), [4.0; 3], "{method:?}");
+    for method in AUGMENTATIONS.into_iter().filter(|method| method.name() != "adasyn") {
+        assert_eq!(numbers(&one.made(method, None, 3), 0), [4.0; 3], "{}", method.name());
     }
 }
 
 #[test]
 fn what_cannot_be_made_says_why() {
     let mut source = clouds(50);
-    let message = |source: &Source, method| source.open(method, &Value::Null).err().unwrap().to_string();
-    assert_eq!(message(&source, Method::Smote), "column \"kind\" is a column of categories");
-    let mut augmenter = source.open(Method::SmoteNc, &Value::Null).unwrap();
+    let message = |source: &Source, method: &'static dyn Augmentation| {
+        source.open(method, &Value::Null).err().unwrap().to_string()
+    };
+    assert_eq!(message(&source, &Smote::Numbers), "column \"kind\" is a column of categories");
+    let mut augmenter = source.open(&Smote::Mixed, &Value::Null).unwrap();
     assert!(
         augmenter.block(Some(7), 1, 1, &Unwatched).is_err() && augmenter.block(Some(NONE), 1, 1, &Unwatched).is_err()
     );
-    let unknown = source.open(Method::Mixup, &json!({"alpha": 0}));
-    assert_eq!(unknown.err().unwrap().to_string(), "option \"alpha\" is 0");
-    assert_eq!(Method::from_name("smoot").err().unwrap().to_string(), "unknown method \"smoot\"");
+    let unknown = source.open(&Mixup, &json!({"alpha": 0}));
+    assert_eq!(unknown.err().unwrap().to_string(), "invalid value for option \"alpha\": 0");
+    assert_eq!(by_name("smoot").err().unwrap().to_string(), "unknown method \"smoot\"");
     source.label = Some(0);
-    assert_eq!(message(&source, Method::SmoteNc), "label \"x\" is a column of numbers");
-    assert!(source.made(Method::Mixup, None, 10).rows == 10 && source.made(Method::Jitter, None, 10).rows == 10);
+    assert_eq!(message(&source, &Smote::Mixed), "label \"x\" is a column of numbers");
+    assert!(source.made(&Mixup, None, 10).rows == 10 && source.made(&Jitter, None, 10).rows == 10);
     source.label = None;
-    assert_eq!(message(&source, Method::Adasyn), "label is null");
+    assert_eq!(message(&source, &Smote::Adaptive), "adasyn needs a label");
     let empty = Frame { rows: 0, columns: vec![Values::Numbers(vec![]); 4] };
     let source = Source { frame: empty, ..source };
-    assert_eq!(message(&source, Method::Bootstrap), "the source has no rows");
+    assert_eq!(message(&source, &Bootstrap), "the source has no rows");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What must hold in every row: CHECK-like expressions over one or two columns, read from the catalog or given.
+//! Constraints on rows: CHECK-like expressions over one or two columns, from the catalog or the caller.
 //!
 //! ```text
 //! expression = comparison { AND comparison }
@@ -11,12 +11,12 @@ mod parse;
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{ColumnType, Description};
+use crate::description::{ColumnType, Description};
 use runtime::error::{Error, Result};
 
 pub use parse::{Comparison, Operand, Operator, parse, time};
 
-/// Over columns by their numbers.
+/// A constraint. Columns are numbered as in the schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
@@ -28,7 +28,7 @@ pub enum Constraint {
 }
 
 impl Constraint {
-    /// The lesser and the greater column, where it orders two.
+    /// The lesser and the greater column of an order of two.
     pub fn order(&self) -> Option<(usize, usize)> {
         match *self {
             Self::Order { less, greater, .. } => Some((less, greater)),
@@ -48,7 +48,7 @@ impl Constraint {
         }
     }
 
-    /// For messages.
+    /// The constraint as text, for messages.
     pub fn describe<'a>(&self, name: &dyn Fn(usize) -> &'a String) -> String {
         let sign = |strict: &bool, sign: &str| if *strict { sign.to_owned() } else { format!("{sign}=") };
         match self {
@@ -63,15 +63,15 @@ impl Constraint {
     }
 }
 
-/// The constraints that an expression says. `None` where it is of another form; an error where it names columns or compares things
-/// that cannot be compared.
+/// Parses an expression into constraints. `None` if its form is not supported; an error if it names unknown columns or
+/// compares values that cannot be compared.
 pub fn understand(expression: &str, columns: &[Description]) -> Option<Result<Vec<Constraint>>> {
     let comparisons = parse(expression)?;
     Some(comparisons.into_iter().map(|comparison| resolve(expression, comparison, columns)).collect())
 }
 
 fn resolve(expression: &str, comparison: Comparison, columns: &[Description]) -> Result<Constraint> {
-    let wrong = |hint: String| Error::argument("a constraint", format!("\"{expression}\""), hint);
+    let wrong = |hint: String| Error::invalid(format!("invalid constraint \"{expression}\""), hint);
     let find = |name: &str| {
         columns.iter().position(|column| column.name == name).ok_or_else(|| Error::MissingColumn {
             column: name.into(),
@@ -101,18 +101,16 @@ fn resolve(expression: &str, comparison: Comparison, columns: &[Description]) ->
                 Operator::AtMost => (left, right, false),
                 Operator::Greater => (right, left, true),
                 Operator::AtLeast => (right, left, false),
-                Operator::Equal => return Err(wrong("Two columns can be ordered: <, <=, > or >=.".into())),
+                Operator::Equal => return Err(wrong("Compare two columns by <, <=, > or >=.".into())),
             };
             if !comparable || less == greater {
-                return Err(wrong(
-                    "It must compare two different columns, both numbers or both of one type of time.".into(),
-                ));
+                return Err(wrong("Compare two different columns, both numbers or both of one type of time.".into()));
             }
             Ok(Constraint::Order { less, greater, strict })
         }
         (Operand::Column(name), value) => constant(find(&name)?, operator, &value, columns, &wrong),
         (value, Operand::Column(name)) => constant(find(&name)?, operator.turned(), &value, columns, &wrong),
-        _ => Err(wrong("It must name a column.".into())),
+        _ => Err(wrong("Name a column on at least one side.".into())),
     }
 }
 
@@ -134,7 +132,7 @@ fn constant(
     };
     let number = number.ok_or_else(|| {
         wrong(format!(
-            "Column \"{}\" has type {}: compare it to a value of that type.",
+            "Compare column \"{}\" to a value of its type, {}.",
             columns[column].name, columns[column].type_name
         ))
     })?;

@@ -1,8 +1,8 @@
-//! Reading expressions as users write them and as PostgreSQL prints those of its catalog.
+//! Parses expressions as users write them and as PostgreSQL prints those of its catalog.
 
-use crate::schema::ColumnType;
+use crate::description::ColumnType;
 
-const MOST_PARENTHESES: usize = 200;
+const MAX_PARENTHESES: usize = 200;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
@@ -14,7 +14,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// With its sides changed over.
+    /// The operator with its operands exchanged.
     pub fn turned(self) -> Self {
         match self {
             Self::Less => Self::Greater,
@@ -34,7 +34,7 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// As the name of a category.
+    /// The name of the category that it denotes in a column of this type.
     pub fn name(&self, kind: ColumnType) -> String {
         match self {
             Self::Text(text) if kind == ColumnType::Boolean => truth(text).to_owned(),
@@ -59,10 +59,10 @@ pub enum Comparison {
     NotNull(String),
 }
 
-/// What all must hold together; `None` for an expression of another form.
+/// The comparisons of a conjunction. `None` if the form is not supported.
 pub fn parse(expression: &str) -> Option<Vec<Comparison>> {
     // Each parenthesis is a call deeper.
-    if expression.matches('(').count() > MOST_PARENTHESES {
+    if expression.matches('(').count() > MAX_PARENTHESES {
         return None;
     }
     let mut parser = Parser { tokens: tokens(expression)?, at: 0 };
@@ -73,8 +73,8 @@ pub fn parse(expression: &str) -> Option<Vec<Comparison>> {
     })
 }
 
-/// Days or microseconds since 2000, or microseconds of the day, of `YYYY-MM-DD`, `HH:MM[:SS[.FFFFFF]]` or both with a blank or a T between.
-/// A zone other than `Z` or `+00` is not known here.
+/// Parses `YYYY-MM-DD`, `HH:MM[:SS[.FFFFFF]]`, or both separated by a blank or a T: days or microseconds since 2000, or
+/// microseconds of the day. No time zone other than `Z` or `+00` is supported.
 pub fn time(text: &str, kind: ColumnType) -> Option<f64> {
     let text = text.trim().trim_end_matches("+00").trim_end_matches('Z');
     let (date, clock) = match text.split_once([' ', 'T']) {
@@ -92,7 +92,7 @@ pub fn time(text: &str, kind: ColumnType) -> Option<f64> {
     }
 }
 
-/// Of a date of the Gregorian calendar since 2000-01-01 (Hinnant, "chrono-compatible low-level date algorithms").
+/// Days since 2000-01-01 of a date of the Gregorian calendar (Hinnant, "chrono-compatible low-level date algorithms").
 fn days(text: &str) -> Option<f64> {
     let mut parts = text.splitn(3, '-');
     let mut part = || parts.next()?.parse::<i64>().ok();
@@ -158,7 +158,7 @@ fn tokens(text: &str) -> Option<Vec<Token>> {
     Some(tokens)
 }
 
-/// What stands between quotes, doubled ones as one, and the length with both.
+/// The quoted text, with doubled quotes as one, and its length with the quotes.
 fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     let mut inner = String::new();
     let mut characters = text.char_indices().skip(1).peekable();
@@ -326,7 +326,7 @@ impl Parser {
         (!other).then_some(operand)
     }
 
-    /// Casts change no value here: `::numeric`, `::character varying(10)[]`.
+    /// Skips casts, such as `::numeric` or `::character varying(10)[]`.
     fn casts(&mut self) -> Option<()> {
         const SECOND: [&str; 6] = ["precision", "varying", "without", "with", "time", "zone"];
         while self.sign("::") {

@@ -92,7 +92,7 @@ fn what_cannot_be_compared_is_an_error_that_says_why() {
     assert!(error("ordered < price").hint().unwrap().contains("two different columns"));
     assert!(error("price < price").hint().is_some());
     assert!(error("price > 'much'").hint().unwrap().contains("numeric"));
-    assert!(error("1 < 2").hint().unwrap().contains("name a column"));
+    assert!(error("1 < 2").hint().unwrap().contains("Name a column"));
 }
 
 #[test]

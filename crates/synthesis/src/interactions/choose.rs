@@ -1,9 +1,9 @@
-//! Drawing candidates.
+//! Drawing pairs from candidates.
 
 use runtime::draw::mix;
 
-/// Up to `count` of `list` (z, name) without replacement, by `P ∝ exp(z / temperature)`: each with that probability as a share of the best
-/// one's. Chance comes from `seed` and each candidate's `place` (user, item).
+/// Draws up to `count` of `list` (z, id) without replacement, by `P ∝ exp(z / temperature)`. Returns each with its
+/// probability relative to the best one's. Randomness comes from `seed` and each candidate's `place` (user, item).
 pub fn drawn(
     list: &[(f32, u32)],
     count: usize,
@@ -25,7 +25,7 @@ pub fn drawn(
     keys.into_iter().take(count).map(|(_, share, name)| (share, name)).collect()
 }
 
-/// `−ln(−ln U)` of 53 bits, none of which is 0 or 1.
+/// Gumbel noise `−ln(−ln U)`, with U of 53 bits, never 0 or 1.
 fn gumbel(bits: u64) -> f64 {
     let uniform = ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -(-uniform.ln()).ln()

@@ -1,92 +1,68 @@
-//! More interactions for users and items that have few: pairs that did not happen but are likely, with weights below the real ones.
+//! New interactions for users and items that have few: likely pairs that did not happen, with weights below the real
+//! ones.
 //!
-//! Who gets them: users with fewer than `max_history` interactions and items with fewer than `max_users` users (by default the
-//! medians), each in proportion to what is missing, and never more than that. Which: of each, `candidates` pairs with the highest
-//! `z_ui` that do not exist, of which as many as are wanted are drawn without replacement by `P ∝ exp(z_ui / temperature)`
-//! (the greatest of `z_ui / temperature` and Gumbel noise: Efraimidis and Spirakis 2006; Vieira 2014). `z` is
+//! Recipients are users with fewer than `max_history` interactions and items with fewer than `max_users` users (the
+//! medians by default), each in proportion to what is missing, and never more than that. For each, the `candidates`
+//! pairs with the highest `z_ui` that do not exist are considered, of which the requested number is drawn without
+//! replacement by `P ∝ exp(z_ui / temperature)` (the largest of `z_ui / temperature` plus Gumbel noise: Efraimidis and
+//! Spirakis 2006; Vieira 2014). `z` is
 //!
-//! - `mult_vae`: `ln π_i(u)`, the multinomial of a Mult-VAE trained on the same interactions (Liang and others, WWW 2018); for an item
-//!   standardised over its users;
-//! - `model`: a trained recommender's score of the item for the user's history folded in, standardised over the user's scores of all
-//!   items, or, for an item, over all users' scores of it;
-//! - `neighbors`: for a user `ln Σ_v cos(u, v)` over the nearest users who have the item; for an item `ln Σ_j cos(i, j)`
-//!   over the nearest items that the user has.
+//! - `mult_vae`: `ln π_i(u)`, the multinomial of a Mult-VAE trained on the same interactions (Liang et al., WWW 2018);
+//!   for an item standardized over its users;
+//! - `model`: a trained recommender's score of the item for the user's history folded in, standardized over the user's
+//!   scores of all items, or, for an item, over all users' scores of it;
+//! - `neighbors`: for a user `ln Σ_v cos(u, v)` over the nearest users who have the item; for an item `ln Σ_j cos(i,
+//!   j)` over the nearest items that the user has.
 //!
-//! A pair's weight is `weight · exp((z − z_best) / temperature)` times the least weight that the user gave: below all real ones.
-//! `z_best` is that of the best candidate of the user, or of the item.
+//! The weight of a pair is `weight · exp((z − z_best) / temperature)` times the user's lowest weight, and so below all
+//! real ones. `z_best` is that of the best candidate of the user, or of the item.
 //!
-//! The same seed and interactions give the same pairs on any number of threads. With a model a user costs one scan of the items,
-//! and where items are to have pairs, every user does; memory is `candidates` times 8 bytes for each of those items.
+//! The same seed and interactions give the same pairs on any number of threads. With a model each user costs one scan
+//! of the items; if items receive pairs, every user is scored. Memory is `candidates` times 8 bytes for each of those
+//! items.
 
 mod choose;
 mod neighbors;
+mod registry;
 mod scored;
 mod shares;
+mod source;
 
 use serde_json::Value;
 
-use interactions::Interactions;
 use kernels::Csr;
-use recommendation::Model;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::memory;
 use runtime::options::Options;
-use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
+use source::{Settings, Source};
+
+pub use registry::by_name;
+pub use source::{Augmentation, Task};
 
 /// Users whose candidates are in memory at a time.
 const USERS: usize = 1 << 13;
-/// The same of items, for each batch of which every user is scored.
+/// Items whose candidates are in memory at a time. Every user is scored for each such batch.
 const ITEMS: usize = 1 << 17;
 
-/// What the pairs are drawn from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    MultVae,
-    Model,
-    Neighbors,
-}
-
-impl Method {
-    pub const ALL: [Self; 3] = [Self::MultVae, Self::Model, Self::Neighbors];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::MultVae => "mult_vae",
-            Self::Model => "model",
-            Self::Neighbors => "neighbors",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|method| method.name() == name).ok_or_else(|| Error::UnknownName {
-            what: "method",
-            name: name.into(),
-            known: Self::ALL.map(Self::name).join(", "),
-        })
-    }
-}
-
 /// A method with its options.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct Plan {
-    method: Method,
-    /// Users with fewer interactions get some; the median where there is none.
+    method: &'static dyn Augmentation,
+    /// Users with fewer interactions get pairs; `None` for the median.
     max_history: Option<usize>,
     max_users: Option<usize>,
-    /// Share of the pairs that are for items.
+    /// Share of the pairs that are made for items.
     items: f64,
-    /// Greatest weight of a pair, as a share of the least that its user gave.
+    /// Maximum weight of a pair, as a share of its user's lowest weight.
     weight: f64,
     temperature: f64,
     candidates: usize,
-    neighbors: usize,
-    /// Options of the Mult-VAE.
-    training: Value,
+    settings: Settings,
 }
 
 impl Plan {
-    pub fn read(method: Method, options: &mut Options) -> Result<Self> {
+    pub fn read(method: &'static dyn Augmentation, options: &mut Options) -> Result<Self> {
         let optional = |options: &mut Options, name: &str| -> Result<Option<usize>> {
             if options.given(name).is_none() {
                 options.record(name, Value::Null);
@@ -96,7 +72,7 @@ impl Plan {
         };
         let max_history = optional(options, "max_history")?;
         let max_users = optional(options, "max_users")?;
-        let mut plan = Self {
+        Ok(Self {
             method,
             max_history,
             max_users,
@@ -104,37 +80,12 @@ impl Plan {
             weight: options.float("weight", 0.3, 1e-3, 0.99)?.into(),
             temperature: options.float("temperature", 0.5, 1e-3, 1e3)?.into(),
             candidates: options.integer("candidates", 100, 1, 1 << 20)? as usize,
-            neighbors: 0,
-            training: Value::Null,
-        };
-        match method {
-            Method::Neighbors => plan.neighbors = options.integer("neighbors", 50, 1, 1 << 20)? as usize,
-            Method::MultVae => {
-                plan.training = options.given("training").cloned().unwrap_or(Value::Null);
-                options.record("training", plan.training.clone());
-            }
-            Method::Model => {}
-        }
-        Ok(plan)
-    }
-
-    pub fn method(&self) -> Method {
-        self.method
+            settings: method.settings(options)?,
+        })
     }
 }
 
-/// What pairs are made for.
-#[derive(Clone, Copy)]
-pub struct Task<'a> {
-    pub interactions: &'a Interactions,
-    /// For [`Method::Model`].
-    pub model: Option<&'a Model>,
-    pub seed: u64,
-    pub threads: usize,
-    pub progress: &'a dyn Progress,
-}
-
-/// A user and an item of the interactions, and how much the pair should count.
+/// A new pair: user and item of the interactions, and its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
     pub user: u32,
@@ -142,31 +93,9 @@ pub struct Pair {
     pub weight: f32,
 }
 
-/// Candidates of some users, or of some items: `z` and the other side of the pair.
-type Candidates = Vec<Vec<(f32, u32)>>;
-
-/// Where `z` comes from. Each is asked for some users, or items, with the number of candidates wanted of each, and gives none that exists.
-trait Source {
-    fn of_users(&self, task: &Task, asked: &[(u32, usize)]) -> Result<Candidates>;
-    fn of_items(&self, task: &Task, asked: &[(u32, usize)]) -> Result<Candidates>;
-}
-
-/// Up to `n` new pairs, in order of their users and items: fewer where no more fit, or where nothing is known to draw from.
+/// Makes up to `n` new pairs, ordered by user and item: fewer if there is no room for more, or no candidates.
 pub fn augment(plan: &Plan, task: &Task, n: usize) -> Result<Vec<Pair>> {
-    let trained;
-    let source: Box<dyn Source + '_> = match (plan.method, task.model) {
-        (Method::Neighbors, _) => Box::new(neighbors::Neighbors::new(task, plan.neighbors)?),
-        (Method::Model, Some(model)) => Box::new(scored::Scored::new(task, model, scored::Scale::Standard)?),
-        (Method::Model, None) => {
-            let hint = "Name a trained recommender, as in model => 'shop', or take the method mult_vae or neighbors.";
-            return Err(Error::argument("model", "null", hint));
-        }
-        (Method::MultVae, _) => {
-            trained = scored::train(task, &plan.training)?;
-            Box::new(scored::Scored::new(task, &trained, scored::Scale::Logits)?)
-        }
-    };
-    from_source(plan, task, n, &*source)
+    from_source(plan, task, n, &*plan.method.open(&plan.settings, task)?)
 }
 
 fn from_source(plan: &Plan, task: &Task, n: usize, source: &dyn Source) -> Result<Vec<Pair>> {
@@ -213,17 +142,17 @@ fn from_source(plan: &Plan, task: &Task, n: usize, source: &dyn Source) -> Resul
     Ok(pairs)
 }
 
-/// As many candidates as are to be drawn from.
+/// The number of candidates to ask for.
 fn wanted(asked: &[(u32, usize)], candidates: usize) -> Vec<(u32, usize)> {
     asked.iter().map(|&(row, count)| (row, count.max(candidates))).collect()
 }
 
-/// Above 0 and below `least`, however small they are.
+/// The weight of a pair, above 0 and below `least` even if that is tiny.
 fn weight(most: f64, share: f64, least: f32) -> f32 {
     ((most * share * f64::from(least)) as f32).max(least * 1e-6).max(f32::from_bits(1))
 }
 
-/// [rows]: the least weight in each.
+/// [rows]: the lowest weight.
 fn least_weights(matrix: &Csr) -> Result<Vec<f32>> {
     let mut least = memory::filled(f32::INFINITY, matrix.rows())?;
     for (row, least) in least.iter_mut().enumerate() {

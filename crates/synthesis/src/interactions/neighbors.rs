@@ -1,39 +1,57 @@
-//! Candidates from the nearest users, for users, and from the nearest items, for items: the same computation on the matrix and on its
-//! transpose.
+//! Candidates from the nearest users, for users, and from the nearest items, for items: the same computation on the
+//! matrix and its transpose.
 
-use super::{Candidates, Source, Task};
+use super::source::{Augmentation, Candidates, Settings, Source, Task};
 use interactions::Interactions;
 use kernels::Csr;
 use recommendation::TopK;
 use runtime::error::Result;
 use runtime::memory;
+use runtime::options::Options;
 use runtime::parallel::for_each_chunk;
 
-pub struct Neighbors<'a> {
+/// The method `neighbors`.
+pub struct NearestRows;
+
+impl Augmentation for NearestRows {
+    fn name(&self) -> &'static str {
+        "neighbors"
+    }
+
+    fn settings(&self, options: &mut Options) -> Result<Settings> {
+        Ok(Settings { neighbors: options.integer("neighbors", 50, 1, 1 << 20)? as usize, ..Settings::default() })
+    }
+
+    fn open<'a>(&self, settings: &Settings, task: &Task<'a>) -> Result<Box<dyn Source + 'a>> {
+        Ok(Box::new(Neighbors::new(task, settings.neighbors)?))
+    }
+}
+
+struct Neighbors<'a> {
     interactions: &'a Interactions,
     k: usize,
     by_item: Csr,
     rejected_by_item: Csr,
 }
 
-/// What a thread counts in.
+/// Counters of a thread.
 struct Scratch {
-    /// [rows]: entries in common with a row.
+    /// [rows]: number of entries in common.
     common: Vec<f32>,
-    /// [columns]: summed cosines.
+    /// [columns]: sums of cosines.
     sums: Vec<f32>,
     rows: Vec<u32>,
     columns: Vec<u32>,
 }
 
 impl<'a> Neighbors<'a> {
-    pub fn new(task: &Task<'a>, k: usize) -> Result<Self> {
+    fn new(task: &Task<'a>, k: usize) -> Result<Self> {
         let by_item = task.interactions.by_user.transpose(task.progress)?;
         let rejected_by_item = task.interactions.rejected.transpose(task.progress)?;
         Ok(Self { interactions: task.interactions, k, by_item, rejected_by_item })
     }
 
-    /// For rows of `matrix`, whose transpose is `columns`.
+    /// Candidates of rows of `matrix`, whose transpose is `columns`.
     fn candidates(
         &self,
         task: &Task,

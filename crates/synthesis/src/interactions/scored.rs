@@ -1,38 +1,99 @@
-//! Candidates from a recommender: its scores of every user's history, folded in.
+//! Candidates from a recommender: its scores for every user's history, folded in.
+
+use std::ops::Deref;
 
 use serde_json::{Map, Value};
 
-use super::{Candidates, Source, Task};
+use super::source::{Augmentation, Candidates, Settings, Source, Task};
 use interactions::Interactions;
 use recommendation::{Model, TopK, Training, Who};
 use runtime::error::{Error, Result};
 use runtime::memory;
+use runtime::options::Options;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Unwatched;
 
-/// Users whose scores of the items asked for are in memory at a time, and scores of all of them together.
+/// Users whose scores are in memory at a time, and the maximum number of those scores.
 const USERS: usize = 512;
 const SCORES: usize = 1 << 24;
 const NONE: u32 = u32::MAX;
 
-/// What scores are.
+/// The method `mult_vae`.
+pub struct MultVae;
+
+impl Augmentation for MultVae {
+    fn name(&self) -> &'static str {
+        "mult_vae"
+    }
+
+    fn settings(&self, options: &mut Options) -> Result<Settings> {
+        let training = options.given("training").cloned().unwrap_or(Value::Null);
+        options.record("training", training.clone());
+        Ok(Settings { training, ..Settings::default() })
+    }
+
+    fn open<'a>(&self, settings: &Settings, task: &Task<'a>) -> Result<Box<dyn Source + 'a>> {
+        let model = Held::Trained(Box::new(train(task, &settings.training)?));
+        Ok(Box::new(Scored::new(task, model, Scale::Logits)?))
+    }
+}
+
+/// The method `model`.
+pub struct Recommender;
+
+impl Augmentation for Recommender {
+    fn name(&self) -> &'static str {
+        "model"
+    }
+
+    fn needs_model(&self) -> bool {
+        true
+    }
+
+    fn open<'a>(&self, _settings: &Settings, task: &Task<'a>) -> Result<Box<dyn Source + 'a>> {
+        let model = task.model.ok_or_else(|| {
+            let hint = "Name a trained recommender, as in model => 'shop', or use method => 'mult_vae' or 'neighbors'.";
+            Error::invalid("method \"model\" needs a model", hint)
+        })?;
+        Ok(Box::new(Scored::new(task, Held::Given(model), Scale::Standard)?))
+    }
+}
+
+/// A recommender trained here, or the caller's.
+enum Held<'a> {
+    Trained(Box<Model>),
+    Given(&'a Model),
+}
+
+impl Deref for Held<'_> {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        match self {
+            Self::Trained(model) => model,
+            Self::Given(model) => model,
+        }
+    }
+}
+
+/// The scale of a recommender's scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
-    /// Logits of a user's choice: `s − ln Σ_i exp s_i` over all items is the logarithm of a probability, and a user's `z`.
+enum Scale {
+    /// Logits: a user's `z` is the log-probability `s − ln Σ_i exp s_i` over all items.
     Logits,
-    /// Anything that ranks: a user's `z` is `(s − mean) / standard deviation` over the items.
+    /// Any ranking score: a user's `z` is `(s − mean) / standard deviation` over the items.
     Standard,
 }
 
-pub struct Scored<'a> {
+struct Scored<'a> {
     interactions: &'a Interactions,
-    model: &'a Model,
+    model: Held<'a>,
     scale: Scale,
-    /// [items]: their numbers in the model.
+    /// [items]: index in the model.
     numbers: Vec<u32>,
 }
 
-/// Running count, mean, and sum of squared differences from it (Welford 1962).
+/// Running count, mean, and sum of squared deviations (Welford 1962).
 #[derive(Clone, Copy, Default)]
 struct Moments(f64, f64, f64);
 
@@ -50,7 +111,7 @@ impl Moments {
     }
 }
 
-/// Those kept of scores with these moments, by `z`; none where all are the same: they say nothing.
+/// Standardizes the best of scores with these moments. Empty if all scores are equal.
 fn standardized(best: TopK, moments: Moments) -> Vec<(f32, u32)> {
     let (mean, deviation) = moments.finish();
     if !(deviation > 0.0 && deviation.is_finite()) {
@@ -61,13 +122,13 @@ fn standardized(best: TopK, moments: Moments) -> Vec<(f32, u32)> {
     list
 }
 
-/// A Mult-VAE of the task's interactions, with `options`.
-pub fn train(task: &Task, options: &Value) -> Result<Model> {
+/// Trains a Mult-VAE on the task's interactions.
+fn train(task: &Task, options: &Value) -> Result<Model> {
     let mut options = match options {
         Value::Null => Map::new(),
         Value::Object(options) => options.clone(),
         other => {
-            let hint = "Give options of the algorithm mult_vae, as in {\"epochs\": 20}.";
+            let hint = "Give an object of options of mult_vae, as in {\"epochs\": 20}.";
             return Err(Error::argument("option \"training\"", other, hint));
         }
     };
@@ -78,7 +139,7 @@ pub fn train(task: &Task, options: &Value) -> Result<Model> {
 }
 
 impl<'a> Scored<'a> {
-    pub fn new(task: &Task<'a>, model: &'a Model, scale: Scale) -> Result<Self> {
+    fn new(task: &Task<'a>, model: Held<'a>, scale: Scale) -> Result<Self> {
         let mut numbers = Vec::new();
         memory::reserve(&mut numbers, task.interactions.items())?;
         for (n, id) in task.interactions.item_ids.iter().enumerate() {
@@ -90,7 +151,8 @@ impl<'a> Scored<'a> {
         Ok(Self { interactions: task.interactions, model, scale, numbers })
     }
 
-    /// The model's scores of its items for a user; `None` where it has nothing to say. Runs on a helper thread.
+    /// The model's scores of its items for a user; `None` if it knows none of the user's items. Runs on a helper
+    /// thread.
     fn scores(&self, user: u32) -> Result<Option<Vec<f32>>> {
         let (items, weights) = self.interactions.by_user.row(user as usize);
         let known = items.iter().zip(weights).filter_map(|(&item, &weight)| {
@@ -111,7 +173,7 @@ impl<'a> Scored<'a> {
         Ok(Some(scores))
     }
 
-    /// Whether a pair must not be made, since it exists or was turned down.
+    /// Whether a pair exists or was rejected, and so must not be made.
     fn exists(&self, user: u32, item: u32) -> bool {
         let interactions = self.interactions;
         [&interactions.by_user, &interactions.rejected]

@@ -1,11 +1,11 @@
-//! How many pairs each user and each item gets.
+//! The number of pairs of each user and each item.
 
 use kernels::Csr;
 use runtime::error::Result;
 use runtime::memory;
 
-/// [rows]: how many entries are missing to `most`, by default the median of the rows that have any. A row without entries gets none:
-/// nothing says what it would have.
+/// [rows]: number of entries missing to `most`, by default the median of non-empty rows. An empty row gets none, since
+/// nothing is known of it.
 pub fn room(matrix: &Csr, most: Option<usize>) -> Result<Vec<usize>> {
     let lengths = || matrix.indptr.windows(2).map(|ends| (ends[1] - ends[0]) as usize);
     let most = match most {
@@ -24,8 +24,8 @@ pub fn room(matrix: &Csr, most: Option<usize>) -> Result<Vec<usize>> {
     Ok(room)
 }
 
-/// How many of `n` are for users and how many for items, of which a share `items` is wanted; what one side has no room for goes
-/// to the other.
+/// Splits `n` pairs into those for users and those for items, of which a share `items` is wanted. What one side has no
+/// room for goes to the other.
 pub fn split(n: usize, items: f64, of_users: &[usize], of_items: &[usize]) -> (usize, usize) {
     let room = |room: &[usize]| room.iter().fold(0usize, |sum, &n| sum.saturating_add(n));
     let (users, most) = (room(of_users), room(of_items));
@@ -34,8 +34,8 @@ pub fn split(n: usize, items: f64, of_users: &[usize], of_items: &[usize]) -> (u
     (users, (n - users).min(most))
 }
 
-/// `n` in proportion to `room`, rounded by the greatest remainders, the first of equal ones; rows that get any, ascending.
-/// `n` is at most the sum of `room`.
+/// Distributes `n` in proportion to `room` by largest remainders, ties to the first. Returns the rows that get any,
+/// ascending. `n` must be at most the sum of `room`.
 pub fn proportional(room: &[usize], n: usize) -> Result<Vec<(u32, usize)>> {
     let total: u128 = room.iter().map(|&n| n as u128).sum();
     let mut shares = Vec::new();

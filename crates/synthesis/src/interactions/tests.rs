@@ -1,8 +1,12 @@
 use serde_json::json;
 
+use super::neighbors::NearestRows;
+use super::registry::AUGMENTATIONS;
+use super::scored::{MultVae, Recommender};
 use super::*;
-use interactions::{Id, InteractionsBuilder};
-use recommendation::{Training, algorithm, train};
+use interactions::{Id, Interactions, InteractionsBuilder};
+use recommendation::{Model, Training, algorithm, train};
+use runtime::error::Error;
 use runtime::progress::Unwatched;
 
 /// Users and items of two kinds; users from 40 on have two items, items from 40 on have two users, everybody turned item 0 or 1 down
@@ -23,7 +27,7 @@ fn sparse() -> Interactions {
     builder.finish().unwrap()
 }
 
-fn plan(method: Method, options: Value) -> Plan {
+fn plan(method: &'static dyn Augmentation, options: Value) -> Plan {
     let mut reader = Options::new(method.name(), &options).unwrap();
     let plan = Plan::read(method, &mut reader).unwrap();
     reader.finish().unwrap();
@@ -41,16 +45,16 @@ fn model(data: &Interactions) -> Model {
 }
 
 /// By every method, with `options`.
-fn made(data: &Interactions, options: &Value, n: usize, seed: u64, threads: usize) -> Vec<(Method, Vec<Pair>)> {
+fn made(data: &Interactions, options: &Value, n: usize, seed: u64, threads: usize) -> Vec<(&'static str, Vec<Pair>)> {
     let model = model(data);
     let task = Task { interactions: data, model: Some(&model), seed, threads, progress: &Unwatched };
-    Method::ALL
+    AUGMENTATIONS
         .map(|method| {
             let mut options = options.clone();
-            if method == Method::MultVae {
+            if method.name() == "mult_vae" {
                 options["training"] = small();
             }
-            (method, augment(&plan(method, options), &task, n).unwrap())
+            (method.name(), augment(&plan(method, options), &task, n).unwrap())
         })
         .into()
 }
@@ -59,16 +63,16 @@ fn made(data: &Interactions, options: &Value, n: usize, seed: u64, threads: usiz
 fn new_pairs_are_of_the_user_s_kind_and_weigh_less_than_any_real_one() {
     let data = sparse();
     for (method, pairs) in made(&data, &json!({"temperature": 0.5}), 100, 3, 2) {
-        assert_eq!(pairs.len(), 100, "{method:?}");
+        assert_eq!(pairs.len(), 100, "{method}");
         let fitting = pairs.iter().filter(|pair| pair.user % 2 == pair.item % 2).count();
         // By chance half would, give or take five; sparse users' lists are mostly noise.
-        assert!(fitting >= 65, "{method:?}: {fitting}");
-        assert!(pairs.windows(2).all(|two| (two[0].user, two[0].item) < (two[1].user, two[1].item)), "{method:?}");
+        assert!(fitting >= 65, "{method}: {fitting}");
+        assert!(pairs.windows(2).all(|two| (two[0].user, two[0].item) < (two[1].user, two[1].item)), "{method}");
         for pair in &pairs {
             let (items, weights) = data.by_user.row(pair.user as usize);
-            assert!(items.binary_search(&pair.item).is_err(), "{method:?} {pair:?}");
-            assert!(data.rejected.row(pair.user as usize).0.binary_search(&pair.item).is_err(), "{method:?} {pair:?}");
-            assert!(pair.weight > 0.0 && weights.iter().all(|&w| pair.weight <= 0.3 * w), "{method:?} {pair:?}");
+            assert!(items.binary_search(&pair.item).is_err(), "{method} {pair:?}");
+            assert!(data.rejected.row(pair.user as usize).0.binary_search(&pair.item).is_err(), "{method} {pair:?}");
+            assert!(pair.weight > 0.0 && weights.iter().all(|&w| pair.weight <= 0.3 * w), "{method} {pair:?}");
         }
     }
 }
@@ -85,11 +89,11 @@ fn sparse_users_and_cold_items_get_them_and_others_none() {
     };
     for (method, pairs) in made(&data, &json!({"max_history": 6, "items": 0}), 50, 3, 2) {
         let counts = counts(&data.by_user, pairs.iter().map(|pair| pair.user).collect());
-        assert!(counts.len() > 15 && counts.iter().all(|&(real, new)| real + new <= 6), "{method:?}: {counts:?}");
+        assert!(counts.len() > 15 && counts.iter().all(|&(real, new)| real + new <= 6), "{method}: {counts:?}");
     }
     for (method, pairs) in made(&data, &json!({"max_users": 6, "items": 1}), 25, 3, 2) {
         let counts = counts(&by_item, pairs.iter().map(|pair| pair.item).collect());
-        assert!(counts.len() > 5 && counts.iter().all(|&(real, new)| real + new <= 6), "{method:?}: {counts:?}");
+        assert!(counts.len() > 5 && counts.iter().all(|&(real, new)| real + new <= 6), "{method}: {counts:?}");
     }
 }
 
@@ -106,7 +110,7 @@ fn the_seed_alone_decides_and_not_the_threads() {
 fn no_more_come_than_fit() {
     let data = sparse();
     for (method, pairs) in made(&data, &json!({"max_history": 4, "max_users": 4}), 1_000_000, 5, 2) {
-        assert!(!pairs.is_empty() && pairs.len() < 200, "{method:?}: {}", pairs.len());
+        assert!(!pairs.is_empty() && pairs.len() < 200, "{method}: {}", pairs.len());
     }
     assert!(made(&data, &json!({}), 0, 5, 2).iter().all(|(_, pairs)| pairs.is_empty()));
     let mut builder = InteractionsBuilder::new();
@@ -123,7 +127,10 @@ fn the_nearest_users_items_are_weighed_by_their_cosines() {
     }
     let data = builder.finish().unwrap();
     let task = Task { interactions: &data, model: None, seed: 1, threads: 1, progress: &Unwatched };
-    let of = |k: usize| neighbors::Neighbors::new(&task, k).unwrap().of_users(&task, &[(0, 5)]).unwrap().remove(0);
+    let of = |k: usize| {
+        let settings = Settings { neighbors: k, ..Settings::default() };
+        NearestRows.open(&settings, &task).unwrap().of_users(&task, &[(0, 5)]).unwrap().remove(0)
+    };
     let (near, far) = (2.0 / 8f32.sqrt(), 0.5f32);
     let close = |list: Vec<(f32, u32)>, expected: &[(f32, u32)]| {
         assert!(
@@ -144,15 +151,15 @@ fn a_model_that_knows_none_of_the_items_makes_nothing_and_a_missing_one_is_an_er
     builder.push(Id::Text("x"), Id::Text("z"), 1.0, None).unwrap();
     let stranger = model(&builder.finish().unwrap());
     let task = Task { interactions: &data, model: Some(&stranger), seed: 1, threads: 2, progress: &Unwatched };
-    let plan = plan(Method::Model, json!({}));
+    let plan = plan(&Recommender, json!({}));
     assert!(augment(&plan, &task, 50).unwrap().is_empty());
     let error = augment(&plan, &Task { model: None, ..task }, 50).unwrap_err();
-    assert!(error.to_string() == "model is null" && error.hint().unwrap().contains("model => "));
+    assert!(error.to_string() == "method \"model\" needs a model" && error.hint().unwrap().contains("model => "));
 }
 
 #[test]
 fn options_that_cannot_be_are_named() {
-    let read = |method: Method, options: Value| {
+    let read = |method: &'static dyn Augmentation, options: Value| {
         let mut reader = Options::new(method.name(), &options)?;
         Plan::read(method, &mut reader).and_then(|_| reader.finish())
     };
@@ -163,15 +170,16 @@ fn options_that_cannot_be_are_named() {
         json!({"max_history": 0}),
         json!({"items": 2}),
     ] {
-        assert!(read(Method::MultVae, wrong.clone()).is_err(), "{wrong}");
+        assert!(read(&MultVae, wrong.clone()).is_err(), "{wrong}");
     }
-    assert!(matches!(read(Method::Model, json!({"neighbors": 3})), Err(Error::UnknownOption { .. })));
+    assert!(matches!(read(&Recommender, json!({"neighbors": 3})), Err(Error::UnknownOption { .. })));
     let data = sparse();
     let task = Task { interactions: &data, model: None, seed: 1, threads: 2, progress: &Unwatched };
-    for (training, name) in
-        [(json!(3), "option \"training\" is 3"), (json!({"facters": 1}), "unknown option \"facters\" of mult_vae")]
-    {
-        let error = augment(&plan(Method::MultVae, json!({"training": training})), &task, 5).unwrap_err();
+    for (training, name) in [
+        (json!(3), "invalid value for option \"training\": 3"),
+        (json!({"facters": 1}), "unknown option \"facters\" of mult_vae"),
+    ] {
+        let error = augment(&plan(&MultVae, json!({"training": training})), &task, 5).unwrap_err();
         assert_eq!(error.to_string(), name);
     }
 }

@@ -1,4 +1,4 @@
-//! The tables of a report side by side: columns matched by name, categories under one set of codes.
+//! The tables of a report side by side: columns matched by name, categories with common codes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use tabular::{Column, ColumnKind, NONE, Table};
 
-/// Which of the three tables: the holdout is empty where there is none.
+/// Indices of the three tables. The holdout is empty if there is none.
 pub const REAL: usize = 0;
 pub const SYNTHETIC: usize = 1;
 pub const HOLDOUT: usize = 2;
 
-/// Of one column, what each table holds.
+/// The values of a column in each table.
 pub enum Values<'a> {
     /// NaN for NULL.
     Numbers([&'a [f64]; 3]),
-    /// The codes of the real table go on with names that only the others have; [`NONE`] for NULL.
+    /// Names that only the other tables have follow the codes of the real table; [`NONE`] for NULL.
     Codes { of: [Cow<'a, [u32]>; 3], names: Vec<Arc<str>> },
 }
 
@@ -34,7 +34,7 @@ impl Compared<'_> {
         matches!(self.values, Values::Numbers(_))
     }
 
-    /// The value's bits, the same for the same value whichever the table.
+    /// Bits of a value, equal for equal values of all tables.
     pub fn bits(&self, table: usize, row: usize) -> u64 {
         match &self.values {
             Values::Numbers(of) if of[table][row].is_nan() => u64::MAX,
@@ -48,15 +48,15 @@ impl Compared<'_> {
 /// The tables of a report.
 pub struct Tables<'a> {
     pub columns: Vec<Compared<'a>>,
-    /// Of each table.
+    /// Number of rows of each table.
     pub rows: [usize; 3],
-    /// Columns of vectors, which no figure takes.
+    /// Columns of vectors, which are not compared.
     pub vectors: Vec<&'a str>,
 }
 
 impl<'a> Tables<'a> {
-    /// Columns as the real table orders them. One that another table lacks or has of another kind is an error, and so are a table without
-    /// rows and no column at all.
+    /// Matches columns by name, in the order of the real table. A column that another table lacks or has with another
+    /// type is an error, and so are a table without rows and no column at all.
     pub fn match_columns(
         real: &'a Table,
         synthetic: &'a Table,
@@ -66,20 +66,16 @@ impl<'a> Tables<'a> {
         let others = [Some((synthetic, "synthetic")), holdout.map(|table| (table, "holdout"))];
         for (table, which) in [Some((real, "real"))].into_iter().chain(others).flatten() {
             if table.rows() == 0 {
-                return Err(Error::argument(format!("the number of {which} rows"), 0, "A report compares rows."));
+                return Err(Error::invalid(format!("there are no {which} rows"), "Select at least one row."));
             }
         }
         for (table, which) in others.into_iter().flatten() {
             if let Some((name, ..)) = table.columns().find(|(name, ..)| real.column(name).is_none()) {
-                return Err(differs(name, format!("in the {which} rows and not in the real ones")));
+                return Err(differs(name, format!("is in the {which} rows and not in the real rows")));
             }
         }
         if let Some(name) = leave_out.iter().find(|name| real.column(name).is_none()) {
-            return Err(Error::argument(
-                "option \"leave_out\"",
-                format!("\"{name}\""),
-                "It names columns of the rows.",
-            ));
+            return Err(Error::argument("option \"leave_out\"", format!("\"{name}\""), "Name columns of the rows."));
         }
         let (mut columns, mut vectors) = (Vec::new(), Vec::new());
         for (name, kind, column) in real.columns() {
@@ -88,10 +84,10 @@ impl<'a> Tables<'a> {
                 [SYNTHETIC, HOLDOUT].into_iter().zip(others).filter_map(|(p, t)| Some((p, t?)))
             {
                 let Some((_, other)) = table.column(name) else {
-                    return Err(differs(name, format!("not in the {which} rows")));
+                    return Err(differs(name, format!("is not in the {which} rows")));
                 };
                 if other.kind() != column.kind() {
-                    return Err(differs(name, format!("of another type in the {which} rows")));
+                    return Err(differs(name, format!("has another type in the {which} rows")));
                 }
                 found[place] = Some(other);
             }
@@ -103,8 +99,8 @@ impl<'a> Tables<'a> {
             }
         }
         if columns.is_empty() {
-            let hint = "A report needs a column of numbers, times, truth values or categories.";
-            return Err(Error::argument("the number of columns to compare", 0, hint));
+            let hint = "Select at least one column of numbers, times, booleans or categories.";
+            return Err(Error::invalid("there are no columns to compare", hint));
         }
         let rows = [real.rows(), synthetic.rows(), holdout.map_or(0, Table::rows)];
         Ok(Self { columns, rows, vectors })
@@ -112,8 +108,8 @@ impl<'a> Tables<'a> {
 }
 
 fn differs(name: &str, how: String) -> Error {
-    let hint = "The queries give the same columns: list them, and cast those whose types differ.";
-    Error::argument(format!("column \"{name}\""), how, hint)
+    let hint = "Select the same columns in all queries, and cast those whose types differ.";
+    Error::invalid(format!("column \"{name}\" {how}"), hint)
 }
 
 fn numbers(found: [Option<&Column>; 3]) -> Values<'_> {

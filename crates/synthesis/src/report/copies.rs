@@ -1,7 +1,7 @@
 //! Synthetic rows that equal a real row in every column.
 //!
-//! A row is known by 128 bits mixed from its values: two that differ are taken for equal once in 10³⁸.
-//! Time: O(rows · columns). Memory: 32 bytes a real row.
+//! Rows are compared by 128-bit hashes of their values: two different rows are taken for equal with a probability of
+//! about 10⁻³⁸. Time: O(rows · columns). Memory: 32 bytes a real row.
 
 use super::columns::{HOLDOUT, REAL, SYNTHETIC, Tables};
 use runtime::draw::mix;
@@ -11,16 +11,16 @@ use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
 const CHUNK_ROWS: usize = 4096;
-/// Rows between two looks at the progress.
+/// Rows between two checks of the progress.
 const CHECK_EVERY: usize = 1 << 14;
-/// Not a row's: it stands for an empty place.
+/// Key of an empty slot; no row has it.
 const EMPTY: u128 = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Copies {
     /// Synthetic rows that equal a real one.
     pub synthetic: usize,
-    /// Rows of the holdout that do.
+    /// Rows of the holdout that equal a real one.
     pub holdout: Option<usize>,
     /// Real rows that equal another real one.
     pub real: usize,
@@ -64,10 +64,10 @@ fn keys(tables: &Tables, table: usize, threads: usize, progress: &dyn Progress) 
     Ok(keys)
 }
 
-/// Keys by open addressing, at most half full.
+/// Hash set with open addressing, at most half full.
 struct Known {
     places: Vec<u128>,
-    /// Of those taken in, how many are there more than once.
+    /// Number of inserted keys that were present already.
     repeated: usize,
 }
 
@@ -88,7 +88,7 @@ impl Known {
         Ok(known)
     }
 
-    /// Where the key is, or else the first empty place from where it belongs.
+    /// The slot of the key, or the first empty slot of its probe sequence.
     fn place(&self, key: u128) -> usize {
         let mask = self.places.len() - 1;
         let mut place = key as usize & mask;

@@ -1,8 +1,9 @@
-//! Distances between rows of mixed columns (Gower 1971): the mean over columns of |x − y| / range for numbers and times, of whether they
-//! differ for categories. The range is that of the real rows, 1 where they are all the same; NULL equals NULL and is 1 away from all else.
+//! Distances between rows of mixed columns (Gower 1971): the mean over columns of |x − y| / range for numbers and
+//! times, and of inequality for categories. The range is that of the real rows, 1 if they are constant. NULL equals
+//! NULL and has distance 1 from everything else.
 //!
-//! Queries are compared with blocks of the reference that stay in the cache, column by column, on the widest vectors.
-//! Time: queries × reference × columns / lanes. Memory: 4 bytes a value of the reference.
+//! Queries are compared with blocks of the reference that stay in the cache, column by column, with SIMD. Time: queries
+//! × reference × columns / lanes. Memory: 4 bytes a value of the reference.
 
 use super::columns::{Compared, REAL, Tables, Values};
 use kernels::vector::{Vector, dispatch};
@@ -15,24 +16,24 @@ use runtime::progress::Progress;
 const BLOCK: usize = 1024;
 /// Queries of a job.
 const QUERIES: usize = 16;
-/// A number beyond so many ranges counts as that.
-const FARTHEST: f64 = 1e6;
+/// Numbers are clipped to this many ranges.
+const MAX_COORDINATE: f64 = 1e6;
 
-/// How values become coordinates.
+/// Scales values to coordinates.
 pub struct Space<'a> {
     tables: &'a Tables<'a>,
-    /// Of each column: least value, range.
+    /// [columns]: minimum and range.
     scales: Vec<(f64, f64)>,
 }
 
-/// Rows as coordinates: of numbers x / range, NaN for NULL; of categories the code's bits.
+/// Rows as coordinates: x / range for numbers, NaN for NULL; the code's bits for categories.
 pub struct Points {
     rows: usize,
     /// [blocks, columns, BLOCK]
     values: Vec<f32>,
 }
 
-/// The distances of a row to the nearest and the second nearest of others; infinite where there are none.
+/// Distances of a row to the nearest and the second nearest other row; infinite if there is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Nearest {
     pub first: f32,
@@ -41,7 +42,7 @@ pub struct Nearest {
 
 const NOWHERE: Nearest = Nearest { first: f32::INFINITY, second: f32::INFINITY };
 
-/// What the kernel does with a column.
+/// How the kernel compares a column.
 #[derive(Clone, Copy)]
 enum Step {
     Number(f32),
@@ -73,7 +74,9 @@ impl<'a> Space<'a> {
     fn coordinate(&self, column: usize, table: usize, row: u32) -> f32 {
         let (low, range) = self.scales[column];
         match &self.tables.columns[column].values {
-            Values::Numbers(of) => (((of[table][row as usize] - low) / range).clamp(-FARTHEST, FARTHEST)) as f32,
+            Values::Numbers(of) => {
+                (((of[table][row as usize] - low) / range).clamp(-MAX_COORDINATE, MAX_COORDINATE)) as f32
+            }
             Values::Codes { of, .. } => f32::from_bits(of[table][row as usize]),
         }
     }
@@ -90,7 +93,8 @@ impl<'a> Space<'a> {
         Ok(Points { rows: rows.len(), values })
     }
 
-    /// Of each of `rows` of `table`, the nearest among `points`; `skip` is the place there of the row itself.
+    /// The distances of each of `rows` of `table` to the nearest `points`. `skip` gives the index there of the row
+    /// itself.
     pub fn nearest(
         &self,
         (table, rows): (usize, &[u32]),
@@ -159,10 +163,10 @@ impl Nearest {
     }
 }
 
-/// The sums over the columns of a block's distances to a query.
+/// Adds up a block's distances to a query over the columns.
 ///
 /// # Safety
-/// The processor has the instructions of `V`: plain loops are compiled to them.
+/// The processor must support the instructions of `V`: plain loops are compiled to them.
 // `dispatch` names a register's type; plain loops need only the instructions that come with it.
 #[allow(clippy::extra_unused_type_parameters)]
 #[inline(always)]

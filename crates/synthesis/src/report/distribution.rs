@@ -1,4 +1,4 @@
-//! What a chart of a column shows: the shares of real and synthetic rows in at most 24 bins, or of at most 20 categories.
+//! The data of a column's chart: shares of real and synthetic rows in at most 24 bins, or of at most 20 categories.
 
 use std::cmp::Reverse;
 
@@ -12,12 +12,12 @@ use tabular::{ColumnKind, NONE};
 
 const BINS: usize = 24;
 const CATEGORIES: usize = 20;
-/// Rows between two looks at the signal.
+/// Rows between two checks of the signal.
 const CHECK_EVERY: usize = 1 << 16;
 
-/// `{"edges": […], "real": […], "synthetic": […]}` of numbers and times (days since 2000), a bin from each edge to the next, the last with
-/// both its edges; `{"categories": […], "real": […], "synthetic": […]}` of categories, the most frequent first, `"others"` apart. Shares are of
-/// all rows: what lacks from 1 is NULL.
+/// `{"edges": […], "real": […], "synthetic": […]}` for numbers and times (days since 2000), with a bin between
+/// consecutive edges, the last including both; `{"categories": […], "real": […], "synthetic": […]}` for categories, the
+/// most frequent first, and `"others"` apart. Shares are of all rows: the rest to 1 is NULL.
 pub fn distribution(column: &Compared, signal: &Signal) -> Result<Value> {
     match &column.values {
         Values::Numbers(of) => of_numbers([of[REAL], of[SYNTHETIC]], column.kind, signal),

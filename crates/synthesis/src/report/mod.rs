@@ -1,15 +1,16 @@
-//! The report that proves synthetic rows, or disproves them: real and synthetic rows compared column by column, pair by pair, by what a
-//! learner makes of them, and by how near they come to single real rows.
+//! The report on synthetic rows: real and synthetic rows compared by columns, by pairs of columns, by what a learner
+//! can learn from them, and by distances to single real rows.
 //!
-//! | section | what it says | where |
+//! | section | contents | module |
 //! |---|---|---|
-//! | `quality` | shapes of columns, trends of pairs, coverage, boundaries: those of SDMetrics 0.32 | [`shapes`], [`pairs`] |
-//! | `efficacy` | a label learned from synthetic rows, judged by real ones | [`models`] |
+//! | `quality` | shapes of columns, trends of pairs, coverage and boundaries, as in SDMetrics 0.32 | [`shapes`], [`pairs`] |
+//! | `efficacy` | a label learned from synthetic rows, evaluated on real ones | [`models`] |
 //! | `two_sample_test` | how well real and synthetic rows can be told apart | [`models`] |
 //! | `copies` | synthetic rows that equal a real one | [`copies`] |
-//! | `distance_to_closest_record`, `membership_attack` | how near they come | [`privacy`] |
+//! | `distance_to_closest_record`, `membership_attack` | distances to real rows | [`privacy`] |
 //!
-//! Copying the real rows scores best on quality: it is read beside the copies, the two-sample test and the attack. Nothing here calls rows private.
+//! Copies of the real rows score best on quality, so read it together with the copies, the two-sample test and the
+//! attack. No figure proves privacy.
 
 mod columns;
 mod copies;
@@ -38,26 +39,27 @@ use shapes::Shape;
 
 pub use html::html;
 
-/// Copies beyond this share are told of where no holdout says what is natural.
+/// A greater share of copies gives a warning if there is no holdout to compare with.
 const COPIES: f64 = 0.01;
-/// Standard errors above the natural rate.
+/// Standard errors above the holdout's rate that give a warning.
 const FAR: f64 = 3.0;
-/// Told of above this: real and synthetic rows are easily told apart.
+/// A greater AUC gives a warning: real and synthetic rows are easily told apart.
 const TOLD_APART: f64 = 0.9;
-/// Warnings of one kind, at most.
-const MOST_WARNINGS: usize = 10;
-/// Fewer rows do not tell an identifier from chance.
+/// Maximum number of warnings of one kind.
+const MAX_WARNINGS: usize = 10;
+/// Minimum number of rows to detect an identifier.
 const IDENTIFIER_ROWS: usize = 20;
 
 const PRIVACY_NOTE: &str = "No figure of this report proves that rows are private. Distances, copies and the membership attack can show \
     that rows leak what was learned from; that they show nothing does not mean that nothing leaks. A bound on what can leak is given \
     only by training with epsilon.";
 
-/// Compares `synthetic` with `real`, which it was learned from, and with `holdout`, real rows that it was not learned from. All have the same
-/// columns; `label` names the one that the rows will be used to predict. Options: `max_rows` (2000: rows whose nearest neighbours are
-/// sought), `pair_rows` (50,000: of contingencies), `correlation_threshold` (0.5) and `association_threshold` (0.3) of the pairs that are
-/// scored, `model_rows` (100,000: that models learn from, of each table), `rounds` (100: of boosting), `task` of the label (`auto`,
-/// `classification`, `regression`), `leave_out` (names of columns that are not compared, such as identifiers).
+/// Compares `synthetic` with `real`, which it was learned from, and with `holdout`, real rows that it was not learned
+/// from. All have the same columns; `label` is the one to predict. Options: `max_rows` (2000: rows whose nearest
+/// neighbours are searched), `pair_rows` (50,000: sample for contingencies), `correlation_threshold` (0.5) and
+/// `association_threshold` (0.3) of the pairs that are scored, `model_rows` (100,000: rows of each table that models
+/// are trained on), `rounds` (100: of boosting), `task` of the label (`auto`, `classification`, `regression`),
+/// `leave_out` (columns that are not compared, such as identifiers).
 pub fn report(
     real: &Table,
     synthetic: &Table,
@@ -92,8 +94,11 @@ pub fn report(
             return Err(Error::MissingColumn { column: label.into(), found });
         }
         if tables.vectors.contains(&label) {
-            let hint = "A label is a class (text, boolean, enum, integer) or a number.";
-            return Err(Error::argument(format!("label \"{label}\""), "a column of vectors", hint));
+            let message = format!("label \"{label}\" is a column of vectors");
+            return Err(Error::invalid(
+                message,
+                "Name a column of classes (text, boolean, enum, integer) or of numbers.",
+            ));
         }
     }
     let mut warnings = Vec::new();
@@ -150,7 +155,7 @@ fn names<'a>(options: &mut Options<'a>) -> Result<Vec<&'a str>> {
     options.record("leave_out", given.cloned().unwrap_or_else(|| json!([])));
     let Some(given) = given else { return Ok(Vec::new()) };
     let names = given.as_array().and_then(|names| names.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-    names.ok_or_else(|| Error::argument("option \"leave_out\"", given, "It is an array of names of columns."))
+    names.ok_or_else(|| Error::argument("option \"leave_out\"", given, "It must be an array of column names."))
 }
 
 fn quality(tables: &Tables, shapes: &[Shape], distributions: Vec<Value>, trends: &[Trend]) -> Value {
@@ -212,7 +217,7 @@ fn kind(column: &Compared) -> &'static str {
     }
 }
 
-/// Of those there are.
+/// Mean of the values that are not missing.
 fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     let (sum, n) = values.flatten().fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
     (n > 0.0).then_some(sum / n)
@@ -243,8 +248,8 @@ fn warn_of_columns(tables: &Tables, shapes: &[Shape], warnings: &mut Vec<String>
         "columns whose share of NULL differs",
     ];
     for (text, names) in texts.into_iter().zip(found).filter(|(_, names)| !names.is_empty()) {
-        let more = names.len().saturating_sub(MOST_WARNINGS);
-        let names = names.into_iter().take(MOST_WARNINGS).collect::<Vec<_>>().join(", ");
+        let more = names.len().saturating_sub(MAX_WARNINGS);
+        let names = names.into_iter().take(MAX_WARNINGS).collect::<Vec<_>>().join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         warnings.push(format!("{text}: {names}{more}"));
     }

@@ -1,12 +1,12 @@
-//! What a learner makes of synthetic rows: gradient boosting (Friedman 2001) on encoded tables.
+//! What can be learned from synthetic rows: gradient boosting (Friedman 2001) on encoded tables.
 //!
-//! - Two-sample test: the AUC of telling real rows from synthetic ones, as many of each, each row judged by a model that did not see it (3
-//!   folds; Lopez-Paz, Oquab 2017). 0.5 where they cannot be told apart, 1 where each can.
-//! - Efficacy: a model for the label learned from synthetic rows, one from the real rows, one from both, judged by the same real rows that
-//!   none of them saw: the holdout, or a fifth of the real rows. Whether both beat the real rows alone in F1 is told by the 95 % interval
-//!   of the difference over 400 resamples of the judged rows (Efron 1979).
+//! - Two-sample test: the AUC of classifying real against synthetic rows, as many of each, cross-validated in 3 folds
+//!   (Lopez-Paz, Oquab 2017). It is 0.5 if they cannot be told apart, and 1 if all can.
+//! - Efficacy: models of the label trained on synthetic rows, on real rows and on both, evaluated on the same unseen
+//!   real rows: the holdout, or a fifth of the real rows. Whether adding synthetic rows raises F1 is decided by the 95
+//!   % interval of the difference over 400 bootstrap resamples of the evaluated rows (Efron 1979).
 //!
-//! Cost: six fits of 100 rounds, each on one thread. Tables of more than `model_rows` rows are drawn from.
+//! Cost: six fits of 100 rounds, each on one thread. Tables with more than `model_rows` rows are sampled.
 
 mod efficacy;
 mod two_sample;
@@ -20,16 +20,16 @@ use tabular::{Features, Table, Value};
 pub use efficacy::efficacy;
 pub use two_sample::two_sample;
 
-/// Of the boosted trees.
+/// Options of the boosted trees.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelOptions {
-    /// 100,000: rows of each table, at most.
+    /// Default 100,000: maximum number of rows of each table.
     pub rows: usize,
-    /// 100; of many classes fewer, where it is not given.
+    /// Default 100, and fewer for many classes.
     pub rounds: Option<usize>,
 }
 
-/// Appends rows of one table to another of the same columns, in whatever order it has them.
+/// Appends rows of a table to another with the same columns in any order.
 fn append(to: &mut Table, from: &Table, rows: &[u32], progress: &dyn Progress) -> Result<()> {
     let names: Vec<String> = to.columns().map(|(name, ..)| name.to_owned()).collect();
     let columns: Vec<_> = names.iter().filter_map(|name| from.column(name)).map(|(_, column)| column).collect();
@@ -45,13 +45,13 @@ fn append(to: &mut Table, from: &Table, rows: &[u32], progress: &dyn Progress) -
     Ok(())
 }
 
-/// A table of these columns of another, without rows.
+/// An empty table with these columns of another.
 fn like(table: &Table, keep: impl Fn(&str) -> bool) -> Table {
     let columns = table.columns().filter(|(name, ..)| keep(name));
     Table::new(columns.map(|(name, kind, _)| (name.to_owned(), kind)).collect())
 }
 
-/// The rows of both, one after the other: encoded alike.
+/// The rows of both tables, one after the other, with one encoding.
 fn stack(mut a: Features, b: &Features) -> Result<Features> {
     let Csr { indptr, indices, values, .. } = &mut a.matrix;
     let before = indices.len() as u64;

@@ -1,16 +1,17 @@
-//! How alike the real and the synthetic rows are in pairs of columns.
+//! Similarity of the real and the synthetic rows in pairs of columns.
 //!
 //! | figure | pair | formula |
 //! |---|---|---|
-//! | CorrelationSimilarity | two of numbers or times | 1 − \|ρ − ρ'\| / 2, ρ and ρ' Pearson's correlations of the real and the synthetic rows |
-//! | ContingencySimilarity | any other | 1 − ½ Σ over pairs of categories of \|p − q\|; numbers are cut in 10 bins, NULL is a category |
+//! | CorrelationSimilarity | two columns of numbers or times | 1 − \|ρ − ρ'\| / 2, ρ and ρ' Pearson's correlations of the real and the synthetic rows |
+//! | ContingencySimilarity | any other | 1 − ½ Σ over pairs of categories of \|p − q\|; numbers are cut into 10 bins, NULL is a category |
 //!
-//! As in SDMetrics 0.32's quality report only pairs that go together in the real rows are scored: those with \|ρ\| above
-//! `correlation_threshold`, and those with a Cramér's V (Cramér 1946, 21.9) above `association_threshold`. Each table's numbers are cut by
-//! its own range; the greatest and NULL share a bin above the ten. Beyond `pair_rows` rows contingencies are those of a sample of so many
-//! (there drawn anew for each pair, here once). A column that is constant in either table has no correlation.
+//! As in SDMetrics 0.32's quality report only pairs that are associated in the real rows are scored: those with \|ρ\|
+//! above `correlation_threshold`, and those with a Cramér's V (Cramér 1946, 21.9) above `association_threshold`. Each
+//! table's numbers are binned by its own range; the maximum and NULL share a bin above the ten. With more than
+//! `pair_rows` rows contingencies are computed on a sample of that size (drawn anew for each pair there, once here). A
+//! column that is constant in either table has no correlation.
 //!
-//! Time: O(pairs · rows), pairs on all threads. Memory: 8 bytes a row of the sample and column.
+//! Time: O(pairs · rows), on all threads. Memory: 8 bytes a row of the sample and column.
 
 use super::columns::{Compared, REAL, SYNTHETIC, Tables, Values};
 use super::sample::sample;
@@ -23,36 +24,36 @@ use runtime::progress::Progress;
 use tabular::ColumnKind;
 
 const BINS: usize = 10;
-/// Rows between two looks at the signal.
+/// Rows between two checks of the signal.
 const CHECK_EVERY: usize = 1 << 16;
-/// More are drawn from.
-const MOST_PAIRS: usize = 20_000;
+/// With more pairs, a sample of this size is scored.
+const MAX_PAIRS: usize = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairOptions {
-    /// 0.5: pairs of numbers correlated less in the real rows have no score.
+    /// Default 0.5. Pairs of numbers with a lower correlation in the real rows have no score.
     pub correlation_threshold: f64,
-    /// 0.3: other pairs with a lower Cramér's V likewise.
+    /// Default 0.3. Other pairs with a lower Cramér's V have no score.
     pub association_threshold: f64,
-    /// 50,000.
+    /// Default 50,000.
     pub rows: usize,
 }
 
-/// A pair of columns, by their places.
+/// A pair of columns, by index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trend {
     pub columns: (usize, usize),
     pub metric: &'static str,
-    /// Only of a pair that goes together in the real rows.
+    /// Only for a pair that is associated in the real rows.
     pub score: Option<f64>,
     /// Correlations, or Cramér's V of the real rows.
     pub real: Option<f64>,
     pub synthetic: Option<f64>,
 }
 
-/// A column in categories: bins of numbers, codes of names, NULL the last.
+/// A column as categories: bins of numbers or codes of names, NULL last.
 struct Cut {
-    /// Of the sampled rows of the real and the synthetic table.
+    /// For the sampled rows of the real and the synthetic table.
     codes: [Vec<u32>; 2],
     count: usize,
 }
@@ -74,8 +75,8 @@ pub fn trends(
     let mut pairs: Vec<(usize, usize)> = Vec::new();
     memory::reserve(&mut pairs, n * (n - 1) / 2)?;
     pairs.extend((0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))));
-    if pairs.len() > MOST_PAIRS {
-        pairs = sample(pairs.len(), MOST_PAIRS, seed)?.into_iter().map(|place| pairs[place as usize]).collect();
+    if pairs.len() > MAX_PAIRS {
+        pairs = sample(pairs.len(), MAX_PAIRS, seed)?.into_iter().map(|place| pairs[place as usize]).collect();
     }
     jobs(pairs.len(), threads, progress, ("pairs", pairs.len()), |signal, job| {
         let (a, b) = pairs[job];
@@ -108,7 +109,7 @@ pub fn trends(
     })
 }
 
-/// Pearson's, of the rows that have both.
+/// Pearson's correlation over the rows that have both values.
 fn correlation(x: &[f64], y: &[f64], signal: &Signal) -> Result<Option<f64>> {
     let each = |visit: &mut dyn FnMut(f64, f64)| -> Result<()> {
         for (x, y) in x.chunks(CHECK_EVERY).zip(y.chunks(CHECK_EVERY)) {
@@ -138,7 +139,7 @@ fn correlation(x: &[f64], y: &[f64], signal: &Signal) -> Result<Option<f64>> {
     Ok((differs == [true; 2] && rho.is_finite()).then(|| rho.clamp(-1.0, 1.0)))
 }
 
-/// `None` where the numbers lie so close that they cannot be cut.
+/// `None` if the numbers are too close to be binned.
 fn cut(column: &Compared, rows: &[Vec<u32>; 2], signal: &Signal) -> Result<Option<Cut>> {
     let mut codes = [Vec::new(), Vec::new()];
     for table in [REAL, SYNTHETIC] {
@@ -165,12 +166,12 @@ fn cut(column: &Compared, rows: &[Vec<u32>; 2], signal: &Signal) -> Result<Optio
     Ok(Some(Cut { codes, count }))
 }
 
-/// Times in whole microseconds, of which doubles hold the edges of days and hours without rounding.
+/// Times in whole microseconds: doubles then hold the edges of days and hours exactly.
 fn whole(x: f64, kind: ColumnKind) -> f64 {
     if kind == ColumnKind::Time { (x * 86_400e6).round() } else { x }
 }
 
-/// Of ten bins of equal width from the least value to the greatest, half a unit each way around a constant.
+/// Edges of ten bins of equal width from minimum to maximum, half a unit each way around a constant.
 fn edges(values: &[f64], kind: ColumnKind, signal: &Signal) -> Result<Option<[f64; BINS + 1]>> {
     let mut bounds = None;
     for block in values.chunks(CHECK_EVERY) {
@@ -199,7 +200,7 @@ fn contingency(a: &Cut, b: &Cut, threshold: f64) -> Result<(Option<f64>, Option<
     Ok((score, Some(association)))
 }
 
-/// Rows of each pair of categories that has any, ascending.
+/// Number of rows of each pair of categories that occurs, ascending.
 fn cells(a: &Cut, b: &Cut, table: usize) -> Result<Vec<(u32, u32, u32)>> {
     let (a_codes, b_codes) = (&a.codes[table], &b.codes[table]);
     let mut cells = Vec::new();
@@ -240,7 +241,7 @@ fn similarity(of: &Cut, real: &[(u32, u32, u32)], synthetic: &[(u32, u32, u32)])
     1.0 - sum / 2.0
 }
 
-/// √(χ² / n / (the lesser number of categories − 1)): of the categories that rows have; `None` where a column has but one.
+/// Cramér's V, √(χ² / n / (min(rows, columns) − 1)), over the categories that occur; `None` if a column has only one.
 fn cramers_v(cells: &[(u32, u32, u32)], counts: (usize, usize)) -> Result<Option<f64>> {
     let (mut by_a, mut by_b) = (memory::filled(0f64, counts.0)?, memory::filled(0f64, counts.1)?);
     for &(x, y, count) in cells {

@@ -1,13 +1,14 @@
-//! How near synthetic rows come to the real ones, beside how near fresh real rows come.
+//! Distances of synthetic rows to the real ones, compared with those of fresh real rows.
 //!
-//! - Distance to the closest record: of a sample of synthetic rows, to the nearest real row; beside it that of the holdout's rows, or without
-//!   a holdout that of real rows to the nearest other one. The nearest-neighbour ratio is the first distance over the second.
-//! - The share of synthetic rows that are nearer to the real rows than to as many of the holdout: 0.5 where the holdout might as well have
-//!   been learned from. Ties count half.
-//! - Membership attack: someone who has the synthetic rows guesses that a row was learned from where its nearest synthetic row is near.
-//!   The AUC of that guess, rows learned from against the holdout's: 0.5 is chance.
+//! - Distance to the closest record: from a sample of synthetic rows to the nearest real row, compared with that of the
+//!   holdout's rows or, without a holdout, of real rows to the nearest other one. The nearest-neighbour ratio is the
+//!   first distance over the second.
+//! - The share of synthetic rows that are nearer to the real rows than to as many rows of the holdout: 0.5 if the
+//!   holdout might as well have been the training data. Ties count half.
+//! - Membership attack: an attacker with the synthetic rows guesses that a row was in the training data if its nearest
+//!   synthetic row is near. The AUC of that guess, training rows against the holdout: 0.5 is chance.
 //!
-//! None of them proves privacy: a row may be far from all others and yet tell of one person.
+//! None of them proves privacy: a row may be far from all others and still reveal a person.
 
 use serde_json::{Value, json};
 
@@ -19,8 +20,8 @@ use runtime::error::Result;
 use runtime::progress::Progress;
 use tabular::auc;
 
-/// Rows of a reference beyond which they are drawn from.
-const MOST_REFERENCE: usize = 1 << 20;
+/// Maximum number of rows of a reference; larger ones are sampled.
+const MAX_REFERENCE: usize = 1 << 20;
 
 pub struct Privacy {
     pub distance: Value,
@@ -38,7 +39,7 @@ pub fn privacy(
     let space = Space::new(tables, progress)?;
     let has_holdout = tables.rows[HOLDOUT] > 0;
     let draw = |table: usize, most: usize, place: u64| sample(tables.rows[table], most, mix(seed ^ mix(place)));
-    let reference = draw(REAL, MOST_REFERENCE, 1)?;
+    let reference = draw(REAL, MAX_REFERENCE, 1)?;
     let real = space.points(REAL, &reference, progress)?;
     let queries = draw(SYNTHETIC, max_rows, 2)?;
     let none = |_: u32| None;
@@ -70,7 +71,7 @@ pub fn privacy(
         return Ok(Privacy { distance, membership: json!({"auc": null, "reason": reason}), warnings });
     }
     // As many of each, or the larger would be nearer.
-    let half = tables.rows[REAL].min(tables.rows[HOLDOUT]).min(MOST_REFERENCE);
+    let half = tables.rows[REAL].min(tables.rows[HOLDOUT]).min(MAX_REFERENCE);
     let train = space.points(REAL, &draw(REAL, half, 4)?, progress)?;
     let holdout = space.points(HOLDOUT, &draw(HOLDOUT, half, 5)?, progress)?;
     let a = space.nearest((SYNTHETIC, &queries), &train, none, threads, progress)?;
@@ -83,7 +84,7 @@ pub fn privacy(
     let share = a.iter().zip(&b).map(nearer).sum::<f64>() / a.len().max(1) as f64;
     distance["share_closer_to_train_than_holdout"] = share.into();
 
-    let synthetic = space.points(SYNTHETIC, &draw(SYNTHETIC, MOST_REFERENCE, 6)?, progress)?;
+    let synthetic = space.points(SYNTHETIC, &draw(SYNTHETIC, MAX_REFERENCE, 6)?, progress)?;
     let members = draw(REAL, max_rows.min(tables.rows[HOLDOUT]), 7)?;
     let others = draw(HOLDOUT, max_rows, 8)?;
     let mut scores = Vec::with_capacity(members.len() + others.len());
@@ -129,7 +130,7 @@ impl Summary {
     }
 }
 
-/// Between neighbours in proportion.
+/// A quantile, linearly interpolated.
 fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let place = share * values.len().saturating_sub(1) as f64;

@@ -1,12 +1,12 @@
-//! Rows drawn without replacement, by the seed.
+//! Sampling rows without replacement.
 
 use runtime::draw;
 use runtime::error::Result;
 use runtime::memory;
 
-/// `most` of 0 to n − 1, ascending; all where there are no more.
+/// Draws `most` of 0 to n − 1, ascending; all if there are no more.
 ///
-/// Selection sampling (Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S): O(n), no memory but the answer.
+/// Selection sampling (Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S): O(n), no memory but the result.
 pub fn sample(n: usize, most: usize, seed: u64) -> Result<Vec<u32>> {
     let mut rows = Vec::new();
     memory::reserve(&mut rows, n.min(most))?;

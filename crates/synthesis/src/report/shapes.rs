@@ -1,19 +1,20 @@
-//! How alike the real and the synthetic values of one column are.
+//! Similarity of the real and the synthetic values of a column.
 //!
 //! | figure | column | formula |
 //! |---|---|---|
 //! | KSComplement | numbers, times | 1 − max over x of \|F(x) − G(x)\|, F and G the shares of values up to x (Kolmogorov 1933, Smirnov 1939) |
 //! | TVComplement | categories | 1 − ½ Σ over categories of \|p − q\| |
-//! | RangeCoverage | numbers, times | the share of the real range, from least to most, that lies within the synthetic one |
+//! | RangeCoverage | numbers, times | the share of the real range that lies within the synthetic one |
 //! | CategoryCoverage | categories | the share of the real categories that some synthetic row has |
 //! | BoundaryAdherence | numbers, times | the share of synthetic values within the real range |
 //! | CategoryAdherence | categories | the share of synthetic values that some real row has |
 //!
-//! They are those of SDMetrics 0.32, in its corners too: values are rounded to 14 decimals before they are compared, a category that the real
-//! rows lack counts there as a millionth of a row, NULLs are left out, and a synthetic NULL is outside the boundary only where no real row
-//! has one. What it does not define (no values, a constant real column's range) has no score.
+//! The definitions are those of SDMetrics 0.32, including its corner cases: values are rounded to 14 decimals before
+//! they are compared, a category that the real rows lack counts as a millionth of a row, NULLs are left out, and a
+//! synthetic NULL is outside the boundary only if no real row is NULL. Figures that it does not define (no values,
+//! range of a constant real column) have no score.
 //!
-//! Time: O(n log n) a column, a column a thread. Memory: 8 bytes a row of the columns under way.
+//! Time: O(n log n) a column, a column a thread. Memory: 8 bytes a row of the columns in progress.
 
 use super::columns::{Compared, REAL, SYNTHETIC, Values};
 use runtime::error::Result;
@@ -22,11 +23,11 @@ use runtime::memory;
 use runtime::sorting::sort_watched;
 use tabular::{ColumnKind, NONE};
 
-/// Rows between two looks at the signal.
+/// Rows between two checks of the signal.
 const CHECK_EVERY: usize = 1 << 16;
-/// Decimals that count: one less than a double is sure to keep.
+/// Decimals compared: one less than a double always keeps.
 const DECIMALS: f64 = 1e14;
-/// What a category that is not among the real rows counts there, in rows.
+/// Weight of a category that the real rows lack, in rows.
 const UNSEEN: f64 = 1e-6;
 
 /// The figures of a column.
@@ -80,7 +81,7 @@ fn of_numbers(values: [&[f64]; 2], kind: ColumnKind, signal: &Signal) -> Result<
     Ok(Shape { similarity: ks_complement(&sorted[0], &sorted[1]), coverage, adherence, nulls, constant })
 }
 
-/// Of ascending values.
+/// The complement of the Kolmogorov–Smirnov statistic of ascending values.
 fn ks_complement(a: &[f64], b: &[f64]) -> Option<f64> {
     if a.is_empty() || b.is_empty() {
         return None;
@@ -99,7 +100,7 @@ fn ks_complement(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(1.0 - most)
 }
 
-/// The values there are, rounded, ascending.
+/// The non-NULL values, rounded, ascending.
 fn sorted(values: &[f64], kind: ColumnKind, signal: &Signal) -> Result<Vec<f64>> {
     let rounds = kind == ColumnKind::Number;
     let round = |x: f64| if rounds && x.abs() < 100.0 { (x * DECIMALS).round_ties_even() / DECIMALS } else { x };

@@ -1,4 +1,4 @@
-//! From a source's table to a schema and the frame that methods learn from.
+//! Derives the schema and the frame from the table of a source.
 
 use ahash::AHashMap;
 
@@ -16,36 +16,36 @@ use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 use tabular::{NONE, Table};
 
-/// Fewer rows do not tell an identifier, or free text, from chance.
+/// Minimum number of rows to detect identifiers and free text.
 const TELLING_ROWS: usize = 20;
-/// What keys are called.
+/// The usual name of a key.
 const IDENTIFIER: &str = "id";
-/// Longer arrays of numbers are categories.
-const MOST_ELEMENTS: usize = 16;
-/// Texts of at least so many words, most of which differ, are free.
+/// Arrays with more numbers are categories.
+const MAX_ELEMENTS: usize = 16;
+/// Texts with at least this many words on average, most of them different, are free text.
 const FREE_WORDS: f64 = 3.0;
 
-/// Numbers between two looks for a cancel request.
+/// Numbers between two checks for a cancel request.
 const PART: usize = 1 << 16;
 
-/// What a source comes to.
+/// A source's schema and frame.
 pub struct Learned {
     pub schema: Schema,
     pub frame: Frame,
-    /// Of each of the schema's unique groups, a hash for each row.
+    /// A hash of each row, for each unique group of the schema.
     pub unique: Vec<Vec<u64>>,
     pub notices: Vec<String>,
 }
 
-/// A column under way: its values and what is known of it.
+/// A column with its description.
 struct Source<'a> {
     description: &'a Description,
     column: &'a tabular::Column,
 }
 
 impl Learned {
-    /// `descriptions` are those of the table's columns, in their order: those that are numbers are read as numbers, all others as
-    /// categories.
+    /// `descriptions` are those of the table's columns, in the same order. Columns whose type is a number were read as
+    /// numbers, all others as categories.
     pub fn new(table: &Table, descriptions: &[Description], wishes: &Wishes, progress: &dyn Progress) -> Result<Self> {
         let mut learned = Self {
             schema: Schema::default(),
@@ -75,8 +75,8 @@ impl Learned {
             }
         }
         if learned.schema.fields.is_empty() {
-            let hint = "Besides keys the source needs a column with values.";
-            return Err(Error::argument("the number of columns to learn from", 0, hint));
+            let hint = "Select at least one column with values besides the keys.";
+            return Err(Error::invalid("the source has no columns to learn from", hint));
         }
         Ok(learned)
     }
@@ -89,9 +89,9 @@ impl Learned {
                 Some(Err(error)) if must => return Err(error),
                 None if must => {
                     let hint = "Compare a column to a constant or to another column: \"price > 0\", \"start <= finish\", \"status IN ('a', 'b')\"; join several by AND.";
-                    return Err(Error::argument("a constraint", format!("\"{expression}\""), hint));
+                    return Err(Error::invalid(format!("invalid constraint \"{expression}\""), hint));
                 }
-                _ => self.notices.push(format!("the check {expression} is not understood: rows may break it")),
+                _ => self.notices.push(format!("the check {expression} is not supported: rows may violate it")),
             }
         }
         self.schema.constraints.dedup();
@@ -249,7 +249,7 @@ impl Learned {
         let numbers: Option<Vec<Vec<f64>>> = names.iter().map(|name| numbers_of(name)).collect();
         let Some(numbers) = numbers else { return Ok(None) };
         let count = numbers.first().map_or(0, Vec::len);
-        if count == 0 || count > MOST_ELEMENTS || numbers.iter().any(|row| row.len() != count) {
+        if count == 0 || count > MAX_ELEMENTS || numbers.iter().any(|row| row.len() != count) {
             return Ok(None);
         }
         let whole = numbers.iter().flatten().all(|x| x.fract() == 0.0);
@@ -276,21 +276,21 @@ impl Learned {
         check_lengths(&description.name, &names)?;
         if wishes.private {
             let hint = format!(
-                "Its texts would tell the rows: leave it out with {{\"drop\": [\"{0}\"]}}, or declare its values with {{\"domain\": {{\"{0}\": […]}}}}.",
+                "Leave it out with {{\"drop\": [\"{0}\"]}}, or declare its values with {{\"domain\": {{\"{0}\": […]}}}}: its texts would reveal the rows.",
                 description.name
             );
-            return Err(Error::argument(format!("column \"{}\"", description.name), "free text", hint));
+            return Err(Error::invalid(format!("column \"{}\" is free text", description.name), hint));
         }
         let kind = FieldKind::Category { count: names.len() };
         let field = self.field(description, kind, Values::Codes(codes.to_vec()), false, false);
         Ok(Role::FreeText { field: Some(field), names })
     }
 
-    /// Every row must keep to what all rows are to keep to.
+    /// An error where a row of the source violates a constraint.
     fn check_rows(&self, table: &Table, descriptions: &[Description]) -> Result<()> {
         let broken = |what: String, row: usize| {
-            let hint = "Leave such rows out of the source, or the constraint out.";
-            Error::argument(format!("row {} of the source", row + 1), format!("against {what}"), hint)
+            let hint = "Leave out such rows, or the constraint.";
+            Error::invalid(format!("row {} of the source violates the constraint {what}", row + 1), hint)
         };
         let columns: Vec<&tabular::Column> = table.columns().map(|(_, _, column)| column).collect();
         let name = |column: usize| &descriptions[column].name;
@@ -337,7 +337,7 @@ impl Learned {
         Ok(())
     }
 
-    /// Bounds that constraints set narrow those of the fields.
+    /// Narrows the bounds of fields to those of the constraints.
     fn apply_constraints(&mut self) -> Result<()> {
         for constraint in &self.schema.constraints {
             let (column, bound, strict, is_low) = match *constraint {
@@ -361,21 +361,24 @@ impl Learned {
                 *high = high.min(bound);
             }
             if low > high {
-                let hint = format!("No value of column \"{}\" can keep to all of them.", field.name);
-                return Err(Error::argument("the constraints", "contradictory", hint));
+                let message = format!("the constraints on column \"{}\" contradict each other", field.name);
+                return Err(Error::invalid(message, "Remove one of them: no value satisfies all."));
             }
         }
         Ok(())
     }
 
-    /// Where a constraint orders two columns, the greater one is learned as the difference.
+    /// Replaces the greater of two ordered columns by its difference from the lesser one.
     fn order(&mut self) -> Result<()> {
         let orders: Vec<(usize, usize)> = self.schema.constraints.iter().filter_map(Constraint::order).collect();
         if let Some(&(less, greater)) = orders.iter().find(|(less, greater)| reaches(&orders, *greater, *less)) {
             let name = |column: usize| &self.schema.columns[column].name;
-            let hint =
-                format!("Each of \"{}\" and \"{}\" would have to be less than the other.", name(less), name(greater));
-            return Err(Error::argument("the constraints", "contradictory", hint));
+            let (less, greater) = (name(less), name(greater));
+            let message = format!("the constraints on columns \"{less}\" and \"{greater}\" contradict each other");
+            return Err(Error::invalid(
+                message,
+                "Remove one of them: each column would have to be less than the other.",
+            ));
         }
         for (less, greater) in orders {
             // By the fields' values before any of them became a difference: those of `less` may be one already.
@@ -402,7 +405,7 @@ impl Learned {
         Ok(())
     }
 
-    /// The numbers of a column, put together.
+    /// The numbers of a column, with differences resolved.
     fn values(&self, column: usize) -> Option<Vec<f64>> {
         match self.schema.columns[column].role {
             Role::Number { field } => match &self.frame.columns[field] {
@@ -418,7 +421,7 @@ impl Learned {
     }
 }
 
-/// Whether one leads to the other, from less to greater.
+/// Whether the orders imply that `from` is less than `to`.
 fn reaches(orders: &[(usize, usize)], from: usize, to: usize) -> bool {
     let mut seen = vec![from];
     let mut at = 0;
@@ -436,7 +439,7 @@ fn reaches(orders: &[(usize, usize)], from: usize, to: usize) -> bool {
     false
 }
 
-/// Of the values of some fields in a row: the same for equal ones.
+/// Hash of some fields of a row.
 pub fn hash(frame: &Frame, fields: &[usize], row: usize) -> u64 {
     fields.iter().fold(0, |hash, &field| {
         let bits = match &frame.columns[field] {
@@ -448,11 +451,11 @@ pub fn hash(frame: &Frame, fields: &[usize], row: usize) -> u64 {
 }
 
 fn outside(description: &Description, row: usize) -> Error {
-    let hint = format!("Declare all its values under \"domain\", or leave such rows out: row {} has another.", row + 1);
-    Error::argument(format!("column \"{}\"", description.name), "outside its declared domain", hint)
+    let message = format!("column \"{}\" is outside its declared domain in row {}", description.name, row + 1);
+    Error::invalid(message, "Declare all its values under \"domain\", or leave out such rows.")
 }
 
-/// Whether the whole numbers 1 to n, or any n of them side by side, stand in n rows.
+/// Whether n rows hold n consecutive whole numbers.
 fn counts_rows(values: &[f64]) -> bool {
     let n = values.len();
     if n < TELLING_ROWS || values.iter().any(|x| x.is_nan()) {
@@ -472,7 +475,7 @@ fn are_distinct(values: &[f64], progress: &dyn Progress) -> Result<bool> {
     Ok(values.len() >= TELLING_ROWS && sorted.windows(2).all(|pair| pair[0] < pair[1]))
 }
 
-/// Numbers as categories, in ascending order.
+/// Turns numbers into categories, in ascending order.
 fn categories_of(values: &[f64], progress: &dyn Progress) -> Result<(Vec<u32>, Vec<String>)> {
     let mut known = sorted(values, progress)?;
     known.retain(|x| !x.is_nan());
@@ -504,7 +507,7 @@ fn numbers_of(text: &str) -> Option<Vec<f64>> {
     inner.split(',').map(|number| number.parse().ok().filter(|x: &f64| x.is_finite())).collect()
 }
 
-/// Words, or for scripts without blanks a third of the letters.
+/// Number of words; for scripts without blanks, a third of the letters.
 fn words(text: &str) -> usize {
     let unspaced = text.chars().filter(|&c| ('\u{3040}'..='\u{9fff}').contains(&c)).count();
     text.split_whitespace().count().max(unspaced / 3)

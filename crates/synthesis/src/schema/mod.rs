@@ -1,18 +1,20 @@
-//! What a source's columns are, how they become the fields that methods learn, and how fields become columns again.
+//! The columns of a source, the fields that synthesizers learn instead of them, and how fields become columns again.
 //!
 //! | column | becomes |
 //! |---|---|
-//! | boolean, text of few values, enum, uuid, json, an array | categories; each whole value is one |
-//! | an array of up to 16 numbers, of one length | a number for each element |
-//! | a number, a date, a time | a number with the source's precision and bounds |
-//! | the greater of two columns that a constraint orders | the difference to the other, so that every row keeps the order |
-//! | a foreign key | categories: the keys that are there |
-//! | a key | nothing: its values are counted on, or drawn, and never repeat |
-//! | free text | categories for the methods that draw donors; the text itself is put together anew |
-//! | NULL in all rows | nothing: NULL |
+//! | boolean, text with few values, enum, uuid, json, array | categories, one for each whole value |
+//! | array of up to 16 numbers, all of the same length | a number for each element |
+//! | number, date, time | a number with the source's precision and bounds |
+//! | the greater of two columns ordered by a constraint | the difference from the other, so that every row keeps the order |
+//! | foreign key | categories: the keys that occur |
+//! | key | nothing: its values are counted on or random, and unique |
+//! | free text | categories for synthesizers that draw donors; the text itself is composed anew |
+//! | NULL in all rows | nothing |
 
+mod fields;
 mod learn;
 mod precision;
+mod whole;
 mod wishes;
 
 use serde::{Deserialize, Serialize};
@@ -21,63 +23,11 @@ use super::constraints::Constraint;
 use super::frame::Field;
 use super::keys::Key;
 
+pub use crate::description::{ColumnType, Description};
 pub use learn::{Learned, hash};
 pub use wishes::{Wishes, names};
 
-/// The types that columns may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ColumnType {
-    Boolean,
-    /// smallint, integer, bigint.
-    Integer,
-    /// real, double precision.
-    Float,
-    Numeric,
-    /// Days since 2000.
-    Date,
-    /// Microseconds of the day.
-    Time,
-    /// Microseconds since 2000.
-    Timestamp,
-    /// The same, in UTC.
-    Timestamptz,
-    /// Also enums, uuid.
-    Text,
-    Json,
-    Array,
-}
-
-impl ColumnType {
-    /// Whether its values are read as numbers.
-    pub fn is_number(self) -> bool {
-        matches!(
-            self,
-            Self::Integer | Self::Float | Self::Numeric | Self::Date | Self::Time | Self::Timestamp | Self::Timestamptz
-        )
-    }
-}
-
-/// What is known of a column before its values are.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Description {
-    pub name: String,
-    pub column_type: ColumnType,
-    /// As SQL writes it.
-    pub type_name: String,
-    /// Digits after the point that the type allows.
-    pub scale: Option<u8>,
-    pub not_null: bool,
-    /// All values differ, says the catalog.
-    pub key: bool,
-    /// The values are keys of another table, says the catalog.
-    pub foreign_key: bool,
-    /// All the values that the type has.
-    pub labels: Option<Vec<String>>,
-    pub uuid: bool,
-}
-
-/// A column of the rows that are made.
+/// A column of the drawn rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Column {
     pub name: String,
@@ -85,7 +35,7 @@ pub struct Column {
     pub column_type: ColumnType,
     pub type_name: String,
     pub role: Role,
-    /// Known to the model alone.
+    /// Whether only the model uses it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
 }
@@ -97,31 +47,32 @@ pub enum Role {
     Categories {
         field: usize,
         names: Vec<String>,
-        /// What stands for them in JSON, where that is not the name.
+        /// Their JSON values, where those differ from the names.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         json: Option<Vec<serde_json::Value>>,
     },
     Number {
         field: usize,
     },
-    /// The value of column `from` and the field's together, from `low` to `high`.
+    /// The sum of column `from` and the field, from `low` to `high`.
     Difference {
         field: usize,
         from: usize,
         low: f64,
         high: f64,
     },
-    /// An array of numbers, a field for each.
+    /// An array of numbers, with a field for each element.
     Elements {
         first: usize,
         count: usize,
     },
     Key(Key),
-    /// The value of this column of the parent's row.
+    /// The value of this column in the parent's row.
     Parent {
         column: usize,
     },
-    /// Texts put together anew from those in `names`, beginning with one that `field` draws, or chance where the method has no use for it.
+    /// Texts composed from those in `names`. Each begins like the one that `field` draws, or a random one if there is
+    /// no field.
     FreeText {
         field: Option<usize>,
         names: Vec<String>,
@@ -129,13 +80,13 @@ pub enum Role {
     Null,
 }
 
-/// How fields and columns belong together.
+/// The mapping between fields and columns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Schema {
     pub columns: Vec<Column>,
     pub fields: Vec<Field>,
     pub constraints: Vec<Constraint>,
-    /// Columns that no two rows have alike.
+    /// Groups of columns that are unique together.
     pub unique: Vec<Vec<usize>>,
 }
 
@@ -144,7 +95,7 @@ impl Schema {
         self.columns.iter().position(|column| column.name == name)
     }
 
-    /// The field that alone makes a column.
+    /// The field of a column that consists of one field.
     pub fn field_of(&self, column: usize) -> Option<usize> {
         match self.columns.get(column)?.role {
             Role::Categories { field, .. } | Role::Number { field } => Some(field),

@@ -2,13 +2,13 @@
 
 use super::ColumnType;
 
-/// More digits after the point than this are no precision but chance.
-const MOST_DECIMALS: i32 = 6;
+/// Maximum number of decimals of a step; numbers with more have none.
+const MAX_DECIMALS: i32 = 6;
 /// Microseconds of a day, an hour, a minute, a second, a millisecond.
 const UNITS: [f64; 5] = [86_400e6, 3_600e6, 60e6, 1e6, 1e3];
 
-/// The step of a column whose values, NaN for NULL, all are multiples of it; 0 where there is none. `scale` is that of the type. With
-/// `by_type` only the type tells, not the values.
+/// The greatest step of which all values are multiples, 0 if there is none. NaN is NULL. `scale` is that of the type.
+/// With `by_type` only the type is used, not the values.
 pub fn step(column_type: ColumnType, scale: Option<u8>, values: &[f64], by_type: bool) -> f64 {
     let by_scale = scale.map(|digits| 10f64.powi(-i32::from(digits)));
     match column_type {
@@ -23,7 +23,7 @@ pub fn step(column_type: ColumnType, scale: Option<u8>, values: &[f64], by_type:
     }
 }
 
-/// Of whole numbers.
+/// The step of whole numbers.
 fn common_divisor(values: &[f64]) -> f64 {
     let mut divisor = 0.0f64;
     for &x in values.iter().filter(|x| !x.is_nan()) {
@@ -42,11 +42,11 @@ fn common_divisor(values: &[f64]) -> f64 {
     if divisor == 0.0 || seen.all(|x| Some(x) == first) { 1.0 } else { divisor }
 }
 
-/// The step 10⁻ᵈ for the fewest digits d after the point that give every value back exactly.
+/// The step 10⁻ᵈ for the fewest decimals d that reproduce every value exactly.
 fn decimals(values: &[f64]) -> Option<f64> {
     let mut digits = 0;
     for &x in values.iter().filter(|x| !x.is_nan()) {
-        while digits <= MOST_DECIMALS {
+        while digits <= MAX_DECIMALS {
             let scale = 10f64.powi(digits);
             let rounded = (x * scale).round() / scale;
             // As close as the single precision that the column may have.
@@ -55,7 +55,7 @@ fn decimals(values: &[f64]) -> Option<f64> {
             }
             digits += 1;
         }
-        if digits > MOST_DECIMALS {
+        if digits > MAX_DECIMALS {
             return None;
         }
     }

@@ -1,4 +1,4 @@
-//! What the options say of a source's columns.
+//! What the options and the catalog declare about a source.
 
 use ahash::AHashMap;
 use serde_json::Value;
@@ -8,29 +8,29 @@ use crate::constraints::time;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
 
-/// What the user and the catalog say of a source.
+/// What the user and the catalog declare about a source.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
-    /// Columns whose values never repeat.
+    /// Key columns.
     pub keys: Vec<String>,
-    /// Columns whose values are those that are there.
+    /// Foreign key columns: no new values are drawn.
     pub foreign_keys: Vec<String>,
-    /// Columns that no two rows have alike, together.
+    /// Groups of columns that are unique together.
     pub unique: Vec<Vec<String>>,
-    /// CHECK-like expressions that must be understood.
+    /// CHECK-like expressions of the user: an unsupported one is an error.
     pub constraints: Vec<String>,
-    /// Those of the catalog: what is not understood is left out with a notice.
+    /// Those of the catalog: an unsupported one is left out with a notice.
     pub checks: Vec<String>,
-    /// Whether a column of texts is free (true) or of categories.
+    /// Whether a text column is free text (true) or categories (false).
     pub free: AHashMap<String, bool>,
-    /// Declared: the categories, or the bounds.
+    /// Declared categories and bounds.
     pub categories: AHashMap<String, Vec<String>>,
     pub bounds: AHashMap<String, (f64, f64)>,
-    /// Nothing may be told of the rows but what a method pays for.
+    /// Whether the synthesizer is private: nothing may be derived from the rows outside its privacy budget.
     pub private: bool,
 }
 
-/// An option that is an array of texts.
+/// Reads an option that is an array of texts.
 pub fn names(options: &mut Options, name: &str) -> Result<Vec<String>> {
     let Some(given) = options.given(name) else {
         options.record(name, Value::Array(Vec::new()));
@@ -45,7 +45,8 @@ pub fn names(options: &mut Options, name: &str) -> Result<Vec<String>> {
 }
 
 impl Wishes {
-    /// Reads `keys`, `foreign_keys`, `unique`, `constraints`, `text` and `domain`; every column that they name must be there.
+    /// Reads the options `keys`, `foreign_keys`, `unique`, `constraints`, `text` and `domain`. An unknown column is an
+    /// error.
     pub fn read(options: &mut Options, columns: &[Description]) -> Result<Self> {
         let mut wishes = Self {
             keys: names(options, "keys")?,
@@ -87,8 +88,7 @@ impl Wishes {
             options.record("text", Value::Object(Default::default()));
             return Ok(());
         };
-        let hint =
-            "It must say of columns of text whether they are \"free\" or \"category\": {\"description\": \"free\"}.";
+        let hint = "Give an object of text columns, each \"free\" or \"category\": {\"description\": \"free\"}.";
         let wrong = || Error::argument("option \"text\"", given, hint);
         for (name, kind) in given.as_object().ok_or_else(wrong)? {
             let column = find(name, columns)?;
@@ -115,7 +115,7 @@ impl Wishes {
             options.record("domain", Value::Object(Default::default()));
             return Ok(());
         };
-        let hint = "It must say of columns what they can be: {\"segment\": [\"new\", \"old\"], \"age\": {\"low\": 0, \"high\": 120}}.";
+        let hint = "Give an object of columns and their possible values: {\"segment\": [\"new\", \"old\"], \"age\": {\"low\": 0, \"high\": 120}}.";
         let wrong = || Error::argument("option \"domain\"", given, hint);
         for (name, domain) in given.as_object().ok_or_else(wrong)? {
             let column = find(name, columns)?;

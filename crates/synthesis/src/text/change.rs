@@ -1,5 +1,5 @@
-//! One way of changing a text at a place: a word for another, two that change places, one less, one more (Wei and Zou, "EDA: easy data
-//! augmentation techniques", EMNLP 2019, section 2, with swaps between neighbours only).
+//! A single change of a text: replacing a word, swapping two, deleting one, inserting one (Wei and Zou, "EDA: easy data
+//! augmentation techniques", EMNLP 2019, section 2, with swaps of neighbours only).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,14 +11,14 @@ use super::units::{Unit, is_plain, is_small_word};
 use super::words::Kind;
 use runtime::draw;
 
-/// Marks that a word may stand behind, and before, without being tied to what is on their other side.
+/// Marks that separate a word after them, and before them, from what is on their other side.
 const OPENING: &str = "([{\"'“‘（【《";
 const CLOSING: &str = ",;.!?)]}\"'”’，。；！？、）】》";
 
-/// Units of a long text that are looked through for one change: microseconds.
+/// Units of a long text searched for one change, in microseconds.
 const PART: usize = 512;
 
-/// What is done to a text.
+/// A kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Synonym,
@@ -28,7 +28,7 @@ pub enum Change {
     Insert,
 }
 
-/// Numbers drawn one after the other.
+/// A sequence of random numbers.
 pub struct Draws {
     seed: u64,
     place: u64,
@@ -49,15 +49,15 @@ impl Draws {
     }
 }
 
-/// What words can be replaced by.
+/// Replacements of words.
 pub trait Alternatives {
     fn synonyms(&self, key: &str) -> &[Box<str>];
     fn neighbors(&self, key: &str) -> &[Box<str>];
 }
 
-/// What the words of one text can be replaced by: alternatives that the text does not have itself. Found once for all of its variants.
+/// Replacements of the words of one text that the text does not contain itself. Collected once for all of its variants.
 pub struct Choices<'w> {
-    /// Synonyms and neighbours of each key that has some.
+    /// Synonyms and neighbours by key.
     by_key: AHashMap<&'w str, [Vec<&'w str>; 2]>,
 }
 
@@ -86,12 +86,12 @@ impl<'w> Choices<'w> {
     }
 }
 
-/// Units that were changed are fixed, and changed no more.
+/// Whether a unit may be changed. A changed unit is fixed.
 fn is_free(unit: &Unit) -> bool {
     unit.is_word() && !unit.fixed
 }
 
-/// Does `change` at a drawn place; `false` where there is none.
+/// Makes `change` at a random place; `false` if there is no possible place.
 pub fn apply(units: &mut Vec<Unit<'_>>, change: Change, choices: &Choices, draws: &mut Draws) -> bool {
     match change {
         Change::Synonym => replace(units, |key| choices.synonyms(key), draws),
@@ -116,7 +116,7 @@ fn replace<'c>(units: &mut [Unit], alternatives: impl Fn(&str) -> &'c [&'c str],
     Some(())
 }
 
-/// The free word of the same script after the free one at `i`, where nothing but whitespace is between them.
+/// The next free word after the free one at `i`, if it has the same script and only whitespace is between them.
 fn neighbor(units: &[Unit], i: usize) -> Option<usize> {
     let after = |j: usize| units.get(j).filter(|unit| is_free(unit) && unit.kind == units[i].kind).map(|_| j);
     match units.get(i + 1)?.kind {
@@ -127,7 +127,7 @@ fn neighbor(units: &[Unit], i: usize) -> Option<usize> {
     }
 }
 
-/// Whether nothing is tied to the beginning of the unit at `i`, as "/" or "&" is.
+/// Whether nothing is attached to the beginning of the unit at `i`, as "/" or "&" would be.
 fn is_loose_before(units: &[Unit], i: usize) -> bool {
     match i.checked_sub(1).map(|before| &units[before]) {
         None => true,
@@ -135,7 +135,7 @@ fn is_loose_before(units: &[Unit], i: usize) -> bool {
     }
 }
 
-/// Whether nothing is tied to the end of the unit at `i`.
+/// Whether nothing is attached to the end of the unit at `i`.
 fn is_loose_after(units: &[Unit], i: usize) -> bool {
     units.get(i + 1).is_none_or(|unit| unit.kind != Kind::Mark || CLOSING.contains(&*unit.text))
 }
@@ -189,8 +189,8 @@ fn insert(units: &mut Vec<Unit>, choices: &Choices, draws: &mut Draws) -> Option
     Some(())
 }
 
-/// Where a text is cut into parts of about [`PART`] units, each of which is changed by itself: after whitespace behind which nothing is
-/// tied to what stands before. One part where the text is short.
+/// Cuts a long text into parts of about [`PART`] units that are changed separately, at whitespace with nothing
+/// attached. A short text is one part.
 pub fn parts(units: &[Unit]) -> Vec<Range<usize>> {
     let mut parts = Vec::new();
     let mut start = 0;
@@ -206,7 +206,7 @@ pub fn parts(units: &[Unit]) -> Vec<Range<usize>> {
     parts
 }
 
-/// The words that may change and can be told: what a share of words is counted from.
+/// Number of words that may change, the basis of the share to change.
 pub fn free_words(units: &[Unit]) -> usize {
     units.iter().filter(|unit| is_free(unit) && is_plain(&unit.key)).count()
 }

@@ -1,8 +1,9 @@
-//! Free texts for a synthetic column: a chain over the words of the column's own texts.
+//! Free texts for a synthetic column: a Markov chain over the words of the column's own texts.
 //!
-//! The next word is drawn as often as it follows the two before it in the texts (a Markov chain of order 2, Shannon, "A mathematical
-//! theory of communication", 1948, section 3); in Chinese, a word is a character. A text begins as its donor does and is no longer than
-//! the longest. Cost: a sort of all places of all texts; twelve bytes for each place and every distinct word once.
+//! The next word is drawn as often as it follows the two words before it in the texts (a Markov chain of order 2,
+//! Shannon, "A mathematical theory of communication", 1948, section 3); in Chinese, a word is a character. A text
+//! begins like its donor and is at most as long as the longest. Cost: a sort of all positions of all texts; twelve
+//! bytes for each position, and every distinct word once.
 
 use ahash::{AHashMap, AHashSet};
 
@@ -13,37 +14,37 @@ use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 
-/// Before the first word, and after the last.
+/// Marks the positions before the first word and after the last.
 const EDGE: u32 = u32::MAX;
-/// Words of all attempts, about: some milliseconds.
+/// Approximate number of words of all attempts at one text: some milliseconds.
 const STEPS: u64 = 50_000;
-/// Bytes of a text, at most.
-const MOST_BYTES: usize = 256 << 10;
-/// Bytes between two looks for a cancel request: some milliseconds.
+/// Maximum bytes of a text.
+const MAX_BYTES: usize = 256 << 10;
+/// Bytes between two checks for a cancel request: some milliseconds.
 const BYTES: usize = 64 << 10;
-/// Attempts at a text that the column does not have.
+/// Attempts to find a text that the column does not have.
 const ATTEMPTS: u64 = 16;
 
-/// What a column's texts are like.
+/// The model of a column's texts.
 pub struct FreeText {
-    /// Words with the whitespace and the marks before them.
+    /// Words with the whitespace and marks before them.
     words: Vec<Box<str>>,
-    /// Each place of each text: the two words before it and its own, sorted.
+    /// Each position of each text: the two words before it and its own, sorted.
     places: Vec<[u32; 3]>,
-    /// The words that each donor begins with.
+    /// The first words of each donor.
     starts: Vec<[u32; 2]>,
-    /// Hashes of the texts.
+    /// Hashes of the column's texts.
     known: AHashSet<u64>,
     longest: usize,
 }
 
-/// An error where one of the texts of the column `name` is too long to be learned from.
+/// Refuses texts of the column `name` that are too long to learn from.
 pub fn check_lengths(name: &str, texts: &[String]) -> Result<()> {
     match texts.iter().map(String::len).max() {
-        Some(longest) if longest > MOST_BYTES => Err(Error::TooLarge {
+        Some(longest) if longest > MAX_BYTES => Err(Error::TooLarge {
             what: format!("a free text in column \"{name}\""),
             needed: format!("{longest} bytes"),
-            limit: format!("{MOST_BYTES} bytes"),
+            limit: format!("{MAX_BYTES} bytes"),
             hint: format!("Cut it in the source, as in left({name}, 20000) AS {name}, or leave the column out."),
         }),
         _ => Ok(()),
@@ -91,7 +92,7 @@ impl FreeText {
         self.longest = self.longest.max(length);
     }
 
-    /// A text that begins as the donor's does; one that the column has only where no other was met with.
+    /// A text that begins like the donor's. It is one of the column's only if no other was found.
     pub fn generate(&self, donor: usize, seed: u64) -> String {
         let mut text = String::new();
         for attempt in 0..(STEPS / self.longest.max(1) as u64).clamp(1, ATTEMPTS) {
@@ -130,7 +131,8 @@ impl FreeText {
     }
 }
 
-/// The words of a text with what stands before them, and the last with what stands after it; whether each is a Chinese character.
+/// The words of a text with the marks before them, the last also with those after it, and whether each is a Chinese
+/// character.
 fn split(text: &str) -> Vec<(&str, bool)> {
     let mut found: Vec<(&str, bool)> = Vec::new();
     let (mut start, mut place) = (0, 0);

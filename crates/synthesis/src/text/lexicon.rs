@@ -1,31 +1,31 @@
-//! Words and phrases with what is known of them: their alternatives in a lexicon, or only that they stay as they are.
+//! Words and phrases with data: their alternatives in a lexicon, or only that they are fixed.
 
 use ahash::AHashMap;
 
 use super::words::{Kind, Piece, pieces};
 use runtime::error::{Error, Result};
 
-/// Bytes of a phrase, at most: at each word of a text as many pieces are looked at as the longest one has.
-const LONGEST_PHRASE: usize = 128;
+/// Maximum bytes of a phrase: at each word of a text as many pieces are compared as the longest phrase has.
+const MAX_PHRASE_BYTES: usize = 128;
 
-/// An error where `phrase`, which is `of` that, is longer than any that is looked for.
+/// Refuses a phrase that is too long. `of` names its source in the message.
 pub fn check_phrase(phrase: &str, of: &str) -> Result<()> {
-    if phrase.len() <= LONGEST_PHRASE {
+    if phrase.len() <= MAX_PHRASE_BYTES {
         return Ok(());
     }
     Err(Error::TooLarge {
         what: format!("the phrase \"{}…\" of {of}", &phrase[..phrase.floor_char_boundary(40)]),
         needed: format!("{} bytes", phrase.len()),
-        limit: format!("{LONGEST_PHRASE} bytes"),
+        limit: format!("{MAX_PHRASE_BYTES} bytes"),
         hint: "Give words and short phrases.".into(),
     })
 }
 
-/// Words and phrases of one or several pieces, found in texts whatever their case.
+/// Words and phrases, found in texts regardless of case.
 #[derive(Clone, Debug)]
 pub struct Phrases<T> {
     known: AHashMap<Box<str>, T>,
-    /// Pieces of the longest, whitespace counted.
+    /// Number of pieces of the longest phrase, including whitespace.
     longest: usize,
 }
 
@@ -36,7 +36,7 @@ impl<T> Default for Phrases<T> {
 }
 
 impl<T: Default> Phrases<T> {
-    /// The entry of a phrase, made where there is none; `None` for one without a word in it.
+    /// The entry of a phrase, inserted if missing; `None` for a phrase without a word.
     pub fn entry(&mut self, phrase: &str) -> Option<&mut T> {
         let all = pieces(phrase.trim());
         if !all.iter().any(|piece| matches!(piece.kind, Kind::Word | Kind::Han)) {
@@ -56,7 +56,7 @@ impl<T> Phrases<T> {
         self.known.get(key)
     }
 
-    /// The longest phrase that `pieces` begin with: its pieces, its key, its entry.
+    /// The longest phrase that `pieces` begin with: its number of pieces, key and entry.
     pub fn match_start(&self, pieces: &[Piece], fits: impl Fn(usize) -> bool) -> Option<(usize, &str, &T)> {
         let mut found = None;
         let mut key = String::new();
@@ -80,7 +80,7 @@ fn push_normal(key: &mut String, piece: &Piece) {
     }
 }
 
-/// How pieces are looked up: in lower case, with one blank for any whitespace.
+/// The key of pieces: lower case, with one blank for any whitespace.
 pub fn normal(pieces: &[Piece]) -> String {
     let mut key = String::new();
     pieces.iter().for_each(|piece| push_normal(&mut key, piece));
@@ -91,7 +91,7 @@ pub fn normal(pieces: &[Piece]) -> String {
 pub type Lexicon = Phrases<Vec<Box<str>>>;
 
 impl Lexicon {
-    /// `alternative` may stand for `word`, which says nothing of the other way round.
+    /// Adds `alternative` as a replacement of `word`, but not the reverse.
     pub fn add(&mut self, word: &str, alternative: &str) {
         let alternative = alternative.trim();
         if alternative.is_empty() || alternative == word.trim() {
@@ -105,7 +105,7 @@ impl Lexicon {
     }
 }
 
-/// `alternative` in the case that `original` is written in: all capitals, capitals first, or as it stands.
+/// `alternative` in the case of `original`: all capitals, capitalized, or unchanged.
 pub fn in_case_of(original: &str, alternative: &str) -> String {
     let letters = |text: &str| text.chars().filter(|c| c.is_lowercase() || c.is_uppercase()).count();
     let capitals = original.chars().filter(|c| c.is_uppercase()).count();

@@ -1,12 +1,12 @@
-//! Texts in other words: variants of short texts, product titles above all, in English, Chinese or both.
+//! Variants of short texts, mainly product titles, in English, Chinese or both.
 //!
-//! A text is cut into units of which numbers, sizes, model names and brands stay as they are ([`units`]); variants come of changes at
-//! drawn places ([`change`]): words of a lexicon, neighbours of a vocabulary, swaps, deletions, insertions (Wei and Zou, "EDA", EMNLP
-//! 2019). A variant counts only if its embedding stays near: cosine(variant, text) ≥ `least_similarity`. Variants are made in rounds, and
-//! those of all texts in a round are embedded together.
+//! A text is cut into units, of which numbers, sizes, model names and brands are never changed ([`units`]). Variants
+//! are made by changes at random places ([`change`]): words of a lexicon, neighbours in a vocabulary, swaps, deletions,
+//! insertions (Wei and Zou, "EDA", EMNLP 2019). A variant is accepted only if its embedding stays near: cosine(variant,
+//! text) ≥ `least_similarity`. Variants are made in rounds, and those of all texts in a round are embedded together.
 //!
-//! Time: microseconds for a variant of a title, beside which embedding it takes long, and linear in a text's length; memory: the texts and
-//! their variants. A text has at most [`MOST_BYTES`].
+//! Time: microseconds for a variant of a title, far less than its embedding, and linear in a text's length. Memory: the
+//! texts and their variants. A text has at most [`MAX_BYTES`].
 
 mod change;
 pub mod free_text;
@@ -35,28 +35,29 @@ pub use lexicon::{Lexicon, Phrases, check_phrase};
 pub use units::Rules;
 pub use vocabulary::{Corpus, Vocabulary};
 
-/// A vector for each text.
+/// Embeds texts: a vector for each.
 pub type Embed<'a> = dyn FnMut(&[&str]) -> Result<Vec<Vec<f32>>> + 'a;
 
-/// Bytes of a text, at most. Its words are told apart without a look for a cancel request.
-pub const MOST_BYTES: usize = 64 << 10;
-/// Bytes of all variants that are asked for, at most, were they as long as their texts.
-pub const MOST_MADE: usize = 1 << 30;
-/// Attempts without a new variant after which there are none: all but a few of forty equally likely ones are found by then.
-const MOST_MISSES: u64 = 200;
-/// Rounds of variants of which too few stay near.
-const MOST_ROUNDS: usize = 8;
-/// Variants that are drawn together: some 10 ms.
+/// Maximum bytes of a text. Its words are segmented without checking for a cancel request.
+pub const MAX_BYTES: usize = 64 << 10;
+/// Maximum bytes of all requested variants, if they were as long as their texts.
+pub const MAX_TOTAL_BYTES: usize = 1 << 30;
+/// Attempts without a new variant after which a text is given up: by then all but a few of forty equally likely
+/// variants are found.
+const MAX_MISSES: u64 = 200;
+/// Maximum number of rounds if too few variants stay near.
+const MAX_ROUNDS: usize = 8;
+/// Variants drawn together, in about 10 ms.
 const CHUNK: usize = 2048;
 /// Parts of a long text in which a kind of change is tried before it is given up.
 const PARTS_TRIED: usize = 8;
-/// Texts between two looks for a cancel request.
+/// Texts between two checks for a cancel request.
 const TEXTS: usize = 1024;
 
 /// How texts are changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
-    /// Each change one of those that can be made.
+    /// Each change is drawn from those that are possible.
     Mixed,
     Only(Change),
 }
@@ -89,45 +90,45 @@ impl Method {
     }
 }
 
-/// What is asked for.
+/// A request for variants.
 #[derive(Clone, Copy)]
 pub struct Request {
-    /// Variants of each text.
+    /// Number of variants of each text.
     pub n: usize,
     pub method: Method,
-    /// The share of the words that may change that do, one at least.
+    /// Share of the changeable words that are changed, at least one.
     pub rate: f32,
-    /// The least cosine between a variant's vector and its text's; without, none is embedded.
+    /// Minimum cosine between the vectors of a variant and its text; without it, nothing is embedded.
     pub least_similarity: Option<f32>,
     pub seed: u64,
     pub threads: usize,
 }
 
-/// A text in other words.
+/// A variant of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
     pub text: String,
-    /// The cosine of its vector and its text's, where they were embedded.
+    /// Cosine of its vector and its text's, if they were embedded.
     pub similarity: Option<f32>,
 }
 
-/// What variants are made with.
+/// The resources that variants are made with.
 #[derive(Default)]
 pub struct Augmenter {
     pub rules: Rules,
     pub vocabulary: Option<Vocabulary>,
 }
 
-/// Variants found, and how many the bound rejected.
+/// The variants, and the number rejected by the similarity bound.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Of each text.
+    /// The variants of each text.
     pub variants: Vec<Vec<Variant>>,
     pub embedded: usize,
     pub rejected: usize,
 }
 
-/// A text on its way.
+/// A text in progress.
 #[derive(Default)]
 struct Work<'a> {
     units: Vec<Unit<'a>>,
@@ -136,7 +137,7 @@ struct Work<'a> {
     attempts: u64,
     exhausted: bool,
     vector: Vec<f32>,
-    /// Variants of this round.
+    /// Variants of the current round.
     fresh: Vec<String>,
     found: Vec<Variant>,
 }
@@ -157,8 +158,8 @@ impl Alternatives for Words<'_> {
 }
 
 impl Augmenter {
-    /// Up to `n` variants of each text, all different from it and from each other: fewer where fewer can be made. Each text's depend on
-    /// it, its place and the seed alone.
+    /// Makes up to `n` variants of each text, all distinct and different from it. Those of a text depend only on the
+    /// text, its index and the seed.
     pub fn augment(
         &self,
         texts: &[&str],
@@ -199,7 +200,7 @@ impl Augmenter {
         };
         let words = Words { rules: &self.rules, neighbors };
         let mut outcome = Outcome::default();
-        for round in 0..MOST_ROUNDS {
+        for round in 0..MAX_ROUNDS {
             for_each_chunk(
                 &mut works,
                 chunk,
@@ -240,7 +241,7 @@ impl Augmenter {
 }
 
 impl Work<'_> {
-    /// Draws `wanted` variants that were not seen before.
+    /// Draws up to `wanted` variants that were not drawn before.
     fn draw(&mut self, wanted: usize, request: &Request, place: u64, words: &Words, signal: &Signal) -> Result<()> {
         let Self { units, changes, seen, attempts, exhausted, fresh, .. } = self;
         let choices = Choices::new(units, words);
@@ -273,44 +274,44 @@ impl Work<'_> {
                 misses = 0;
             } else {
                 misses += 1;
-                *exhausted = done == 0 || misses > MOST_MISSES;
+                *exhausted = done == 0 || misses > MAX_MISSES;
             }
         }
         Ok(())
     }
 }
 
-/// Refuses what would take too long or too much memory.
+/// Refuses requests that would take too much memory.
 fn check_sizes(texts: &[&str], n: usize) -> Result<()> {
     for (number, text) in (1..).zip(texts) {
         check_length(text, || format!("text {number}"))?;
     }
     let made = texts.iter().map(|text| text.len()).sum::<usize>().saturating_mul(n);
-    if made > MOST_MADE {
+    if made > MAX_TOTAL_BYTES {
         return Err(Error::TooLarge {
             what: format!("{n} variants of each text"),
             needed: format!("{} MB", made >> 20),
-            limit: format!("{} MB", MOST_MADE >> 20),
+            limit: format!("{} MB", MAX_TOTAL_BYTES >> 20),
             hint: "Ask for fewer variants, or give fewer texts at once.".into(),
         });
     }
     Ok(())
 }
 
-/// An error where `text`, which is called `name`, is too long to be told into words.
+/// Refuses a text that is too long. `name` is used in the message.
 pub fn check_length(text: &str, name: impl FnOnce() -> String) -> Result<()> {
-    if text.len() <= MOST_BYTES {
+    if text.len() <= MAX_BYTES {
         return Ok(());
     }
     Err(Error::TooLarge {
         what: name(),
         needed: format!("{} bytes", text.len()),
-        limit: format!("{MOST_BYTES} bytes"),
+        limit: format!("{MAX_BYTES} bytes"),
         hint: "Give titles and short descriptions: cut longer texts into paragraphs, or take left(text, 20000).".into(),
     })
 }
 
-/// Embeds the variants of a round, and their texts the first time, and keeps those that are near.
+/// Embeds the variants of a round, and in the first round their texts, and keeps the variants that are near.
 fn keep_near(
     works: &mut [Work],
     texts: &[&str],

@@ -142,7 +142,7 @@ fn only_what_stays_near_is_kept_and_texts_are_embedded_together() {
     };
     let near = Request { least_similarity: Some(0.9), ..request(2, "mixed") };
     let outcome = of.augment(&texts, &near, &mut embed, &Unwatched).unwrap();
-    assert!(runs <= MOST_ROUNDS && outcome.rejected > 0 && outcome.embedded > 600);
+    assert!(runs <= MAX_ROUNDS && outcome.rejected > 0 && outcome.embedded > 600);
     for (text, made) in texts.iter().zip(&outcome.variants) {
         assert_eq!(made.len(), 2, "{text}");
         assert!(made.iter().all(|variant| variant.text.contains("tank") && variant.similarity == Some(1.0)));

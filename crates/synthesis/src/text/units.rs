@@ -1,14 +1,16 @@
-//! The units that a text is changed by, and which of them must stay: numbers, sizes, model names, brands and named words.
+//! The units that a text is changed by, and which of them are fixed: numbers, sizes, model names, brands and listed
+//! words.
 //!
-//! | what stays | how it is told |
+//! | fixed | detected by |
 //! |---|---|
 //! | numbers, models | a digit in the word; a capital after a small letter ("iPhone"); a single letter; "Pro", "Max" and the like after one |
-//! | sizes | the word after a number and all units behind it ("80 loads", "12 fl oz", "750 毫升", "三只装"); "size", "pack of" before one; XS to XXXL |
-//! | brands | the first word; in a text that is neither all capitals nor Has Every Word Capital, each word with a capital; words in capitals among others; words that a corpus has at such places more often than not |
-//! | small words | "with", "and", "no", "free" and the like, which hold others together or turn their meaning round |
-//! | named words | the option `keep` |
+//! | sizes | the word after a number with its units ("80 loads", "12 fl oz", "750 毫升", "三只装"); "size", "pack of" before one; XS to XXXL |
+//! | brands | the first word; capitalized words in a text that is neither all capitals nor title case; words in capitals among others; words that a corpus mostly has at such places |
+//! | function words | "with", "and", "no", "free" and the like, which connect or negate |
+//! | listed words | the option `keep` |
 //!
-//! Chinese is cut by the longest match against the words that are known (lexicon and vocabulary), from the left; what is not known stays.
+//! Chinese is segmented by the longest match against known words (lexicon and vocabulary), from the left; unknown
+//! characters are fixed.
 
 use std::borrow::Cow;
 
@@ -17,14 +19,14 @@ use ahash::AHashSet;
 use super::lexicon::{Lexicon, Phrases, normal};
 use super::words::{Kind, Piece, has_digit, is_han, pieces};
 
-/// What a text is made of as far as changes go: what must stay, and words that need not.
+/// A unit of a text: fixed, or a word that may change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unit<'a> {
     pub text: Cow<'a, str>,
     pub kind: Kind,
-    /// Not to be replaced, moved or deleted.
+    /// Must not be replaced, moved or deleted.
     pub fixed: bool,
-    /// How lexicon and vocabulary know it; empty for what is no word.
+    /// Its key in lexicon and vocabulary; empty if it is no word.
     pub key: String,
 }
 
@@ -34,15 +36,15 @@ impl Unit<'_> {
     }
 }
 
-/// What decides where words begin and end and which stay.
+/// The rules that segment texts and fix units.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub lexicon: Lexicon,
-    /// Words that stay.
+    /// Words that are fixed.
     pub keep: Phrases<()>,
     /// Chinese words of a corpus.
     pub vocabulary: Phrases<()>,
-    /// Words that a corpus has where brands stand.
+    /// Words that a corpus has at the places of brands.
     pub brands: AHashSet<String>,
     /// Whether the first word may change too.
     pub first_is_free: bool,
@@ -67,7 +69,7 @@ const BEFORE_NUMBERS: [&str; 13] =
 const BEFORE_OF: [&str; 6] = ["pack", "set", "box", "case", "bag", "bundle"];
 const AFTER_MODELS: [&str; 8] = ["pro", "max", "plus", "ultra", "mini", "lite", "air", "se"];
 const SIZES: [&str; 6] = ["xxs", "xs", "xl", "xxl", "xxxl", "xxxxl"];
-/// Words that hold others together, or turn their meaning round: with one moved or gone, the text says something else.
+/// Function words: moving or deleting one changes the meaning.
 const SMALL_WORDS: [&str; 34] = [
     "a", "all", "an", "and", "as", "at", "by", "de", "en", "for", "free", "from", "in", "into", "la", "less", "low",
     "no", "non", "not", "of", "off", "on", "or", "per", "the", "to", "un", "vs", "w", "with", "without", "your",
@@ -79,7 +81,7 @@ pub fn is_small_word(key: &str) -> bool {
 }
 
 impl Rules {
-    /// The units of a text in their order, with nothing left out.
+    /// The units of a text in order; together they are the text.
     pub fn units<'a>(&self, text: &'a str) -> Vec<Unit<'a>> {
         let all = pieces(text);
         let mut fixed = vec![false; all.len()];
@@ -115,7 +117,7 @@ impl Rules {
         }
     }
 
-    /// Joins the pieces of known words and of what stays.
+    /// Joins the pieces of known words and fixed phrases.
     fn join<'a>(&self, text: &'a str, all: &[Piece<'a>], fixed: &[bool]) -> Vec<Unit<'a>> {
         let mut units: Vec<Unit> = Vec::new();
         let (mut i, mut place) = (0, 0);
@@ -161,7 +163,7 @@ impl Rules {
     }
 }
 
-/// Fixes numbers, what is counted by them, and models.
+/// Fixes numbers, the words they count, and models.
 fn fix_sizes(all: &[Piece], fixed: &mut [bool]) {
     let next = |i: usize| (i + 1..all.len()).find(|&j| all[j].kind != Kind::Space);
     let before = |i: usize| (0..i).rev().find(|&j| all[j].kind != Kind::Space);
@@ -216,7 +218,7 @@ fn follows_number(word: &str) -> bool {
     UNITS.contains(&&*word) || AFTER_MODELS.contains(&&*word)
 }
 
-/// Fixes a unit of measure that begins at `i`, and a 装 behind it.
+/// Fixes a unit of measure that begins at `i`, and a 装 after it.
 fn fix_han_unit(all: &[Piece], fixed: &mut [bool], i: usize) -> bool {
     let starts = |unit: &&&str| {
         let mut places = all[i..].iter();
@@ -229,14 +231,14 @@ fn fix_han_unit(all: &[Piece], fixed: &mut [bool], i: usize) -> bool {
     true
 }
 
-/// Characters of a number, at most: a run of any length is one otherwise, looked at from each of its places.
-const LONGEST_NUMBER: usize = 16;
+/// Maximum characters of a number: without a limit, a long run would be searched again from each of its characters.
+const MAX_NUMBER_LENGTH: usize = 16;
 
-/// Fixes a number in Chinese characters that begins at `i`, where a unit follows.
+/// Fixes a number in Chinese characters that begins at `i`, if a unit follows.
 fn fix_han_number(all: &[Piece], fixed: &mut [bool], i: usize) {
     let number = all[i..]
         .iter()
-        .take(LONGEST_NUMBER)
+        .take(MAX_NUMBER_LENGTH)
         .take_while(|piece| "一二三四五六七八九十百千万两双半".contains(piece.text))
         .count();
     // 双 and 两 are units too: "一双", "十两".
@@ -248,14 +250,14 @@ fn fix_han_number(all: &[Piece], fixed: &mut [bool], i: usize) {
     }
 }
 
-/// What capitals say in a text.
+/// The meaning of capitals in a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Capitals {
-    /// All words are in capitals, or begin with one, or none do.
+    /// All words are capitals, or all begin with one, or none do: capitals mean nothing.
     Nothing,
-    /// A capital makes a name.
+    /// A capital marks a name.
     Names,
-    /// Most words begin with a capital: only words all in capitals are names.
+    /// Most words begin with a capital: only words in all capitals are names.
     Acronyms,
 }
 
@@ -297,7 +299,7 @@ fn is_shouted(word: &str) -> bool {
     word.chars().any(char::is_uppercase) && !word.chars().any(char::is_lowercase)
 }
 
-/// Whether a word can be told from others by its letters: two at least, no digit.
+/// Whether a word is plain: at least two letters and no digit.
 pub fn is_plain(key: &str) -> bool {
     key.chars().nth(1).is_some() && !has_digit(key) && !is_small_word(key)
 }

@@ -1,8 +1,9 @@
-//! A corpus's own words, and which of them are near each other by their vectors.
+//! The words of a corpus, and which of them are near each other by their vectors.
 //!
-//! Words are counted as the rules of a text see them: what stays there is no vocabulary, and what mostly stands where brands do is a brand
-//! everywhere. Chinese words are those of the lexicon and what stands alone between marks or blanks, two to four characters long. Time: a
-//! dot product for each pair of a word asked for and a word of the vocabulary; memory: the vectors.
+//! Words are counted as the rules see them: fixed words are no vocabulary, and words that mostly stand at the places of
+//! brands are brands everywhere. Chinese words are those of the lexicon, and runs of two to four characters alone
+//! between marks or blanks. Time: a dot product for each pair of a requested word and a word of the vocabulary. Memory:
+//! the vectors.
 
 use ahash::{AHashMap, AHashSet};
 
@@ -15,17 +16,17 @@ use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 
-/// Neighbours of a word that may stand for it.
+/// Number of neighbours that may replace a word.
 const NEIGHBORS: usize = 8;
-/// Words between two looks for a cancel request, and vectors.
+/// Words between two checks for a cancel request, and vectors.
 const WORDS: usize = 16_384;
-/// Chinese words that stand alone.
+/// Lengths of Chinese words that stand alone.
 const HAN_WORD: std::ops::RangeInclusive<usize> = 2..=4;
 
-/// What was read of a corpus.
+/// Word counts of a corpus.
 #[derive(Default)]
 pub struct Corpus {
-    /// How often a word may change, and how often it stays.
+    /// How often a word may change, and how often it is fixed.
     counts: AHashMap<String, (usize, usize)>,
 }
 
@@ -51,7 +52,8 @@ impl Corpus {
         self.counts.is_empty()
     }
 
-    /// The most frequent words that may change, at most `most`, by frequency; the brands found go into the rules, and so do Chinese words.
+    /// The `most` most frequent words that may change, by frequency. Detected brands and Chinese words are added to the
+    /// rules.
     pub fn words(self, most: usize, rules: &mut Rules, progress: &dyn Progress) -> Result<Vec<String>> {
         let mut words: Vec<(usize, &str)> = Vec::new();
         for (number, (word, &(free, fixed))) in self.counts.iter().enumerate() {
@@ -73,7 +75,7 @@ impl Corpus {
     }
 }
 
-/// Words with vectors of length one.
+/// Words with unit vectors.
 #[derive(Default)]
 pub struct Vocabulary {
     words: Vec<String>,
@@ -84,7 +86,7 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// `vectors` has one for each word; neighbours are those with a cosine of `least` or more.
+    /// `vectors` has one for each word. Neighbours have a cosine of at least `least`.
     pub fn new(words: Vec<String>, vectors: &[Vec<f32>], least: f32) -> Result<Self> {
         let width = vectors.first().map_or(0, Vec::len);
         if vectors.len() != words.len() || vectors.iter().any(|vector| vector.len() != width) {
@@ -101,7 +103,7 @@ impl Vocabulary {
         Ok(Self { words, places, vectors: flat, width, least })
     }
 
-    /// The nearest words of the same script of each of `keys` that the vocabulary knows, nearest first.
+    /// For each of `keys` in the vocabulary, the nearest words of the same script, nearest first.
     pub fn neighbors<'k>(
         &self,
         keys: impl Iterator<Item = &'k str>,

@@ -1,21 +1,21 @@
-//! Cutting a text into pieces: words, Chinese characters, marks and whitespace, which together are the text.
+//! Segments a text into pieces: words, Chinese characters, marks and whitespace, which together are the text.
 //!
-//! A word is a run of letters and digits with joiners inside ("WH-1000XM4", "1/2", "M&M"); a Chinese character is a piece of its own
-//! until [`units`](super::units) finds words. Cost: one pass over the text.
+//! A word is a run of letters and digits with joiners inside ("WH-1000XM4", "1/2", "M&M"). A Chinese character is its
+//! own piece until [`units`](super::units) finds words. Cost: one pass over the text.
 
-/// What a piece is made of.
+/// Kind of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Space,
-    /// Punctuation and symbols, one by one.
+    /// A single punctuation mark or symbol.
     Mark,
-    /// Letters, digits or both, of any script but Chinese.
+    /// Letters, digits or both, in any script except Chinese.
     Word,
-    /// Chinese.
+    /// A Chinese character, or a word of them.
     Han,
 }
 
-/// A part of a text.
+/// A piece of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
     pub text: &'a str,
@@ -30,7 +30,7 @@ pub fn has_digit(word: &str) -> bool {
     word.chars().any(char::is_numeric)
 }
 
-/// The pieces of a text in their order, with nothing left out.
+/// The pieces of a text in order; together they are the text.
 pub fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -51,7 +51,7 @@ pub fn pieces(text: &str) -> Vec<Piece<'_>> {
     found
 }
 
-/// How many bytes the word takes that `text` begins with.
+/// Length in bytes of the word that `text` begins with.
 fn word_length(text: &str) -> usize {
     let mut chars = text.char_indices().peekable();
     let (mut digits, mut before) = (false, ' ');

@@ -1,18 +1,19 @@
-//! The cells of each field: which names and bounds may be told, how numbers are binned, which rare names go together.
+//! The cells of each field: which names and bounds may be disclosed, how numbers are binned, which rare names share a
+//! cell.
 //!
-//! A field becomes a column of few cells, and everything that depends on rows is noised and paid for:
-//! 1. `domain`, only where a field is not declared. Names: a name with c rows is told if c + σN ≥ 2 + zσ, where a normal number
-//!    lies above z with probability δ' / fields: a name that one row alone holds is told with probability δ' at most over all
-//!    fields (Gaussian partition selection; Korolova et al. 2009, Desfontaines et al. 2022). Rows of other names become NULL
-//!    where the field has NULLs, else a cell that is made again from the names that are told. Bounds: noised counts of the
-//!    powers of two, those of the outermost that stand out of the noise; numbers beyond are drawn in to them.
-//! 2. `bins`, for numbers of more steps than bins: intervals are halved while their noised count is above 1 / bins of the rows
-//!    and four times the noise, down to single steps (as PrivTree, Zhang et al. 2016, with Gaussian noise for each depth). A
-//!    number that many rows hold gets a cell of its own.
-//! 3. `one-way`: the noised count of every cell. Rare names share a cell and are told apart within it by the same counts; empty
-//!    bins side by side become one.
+//! A field becomes a column with few cells. Everything that depends on rows is noised and charged:
+//! 1. `domain`, only for undeclared fields. Names: a name with c rows is disclosed if c + σN ≥ 2 + zσ, where a normal
+//!    number exceeds z with probability δ' / fields, so that a name held by a single row is disclosed with probability
+//!    at most δ' over all fields (Gaussian partition selection; Korolova et al. 2009, Desfontaines et al. 2022). Rows
+//!    with other names become NULL if the field has NULLs, else a cell that is drawn from the disclosed names. Bounds:
+//!    the outermost powers of two whose noisy counts are significant; numbers beyond them are clipped.
+//! 2. `bins`, for numbers with more steps than bins: intervals are halved while their noisy count exceeds 1 / bins of
+//!    the rows and four times the noise, down to single steps (like PrivTree, Zhang et al. 2016, with Gaussian noise
+//!    for each depth). A frequent number gets its own cell.
+//! 3. `one-way`: the noisy count of every cell. Rare names share a cell and are drawn within it by the same counts;
+//!    adjacent empty bins are merged.
 //!
-//! Taken as public: the fields, their kinds and steps, and whether they have NULLs. Time O(rows) a field.
+//! Treated as public: the fields, their kinds and steps, and whether they have NULLs. Time O(rows) a field.
 
 use super::noise::Noise;
 use super::privacy::{Ledger, gaussian_cost, normal_quantile_above, sigma_for};
@@ -21,32 +22,32 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Rows between two looks at a cancel request.
+/// Rows between two checks for a cancel request.
 const ROWS: usize = 1 << 18;
-/// Steps that are told apart at most when numbers are binned, and cells of a field that is not so.
+/// Maximum number of steps that binning distinguishes, and the number of grid cells if there are more or none.
 const STEPS: f64 = (1 << 20) as f64;
 const EVEN: f64 = 4096.0;
-/// Cells of a field at most.
+/// Maximum number of cells of a field.
 pub const CELLS: usize = 256;
 /// Powers of two for bounds: from 2⁻⁶⁴ to 2⁶⁴, of both signs, and 0.
 const POWERS: i32 = 64;
 
-/// What is spent on it.
+/// The budget of each stage, in ρ.
 pub struct Plan {
     pub domain: f64,
     pub bins: f64,
     pub one_way: f64,
-    /// For names.
+    /// The δ of names.
     pub delta: f64,
     pub most_bins: usize,
 }
 
-/// What stands for a cell: `low` + u `width`, u from 0 to 1; of a category its code, NULL as in rows.
+/// A value of a cell: `low` + u `width`, u from 0 to 1; for a category its code. NULL is as in the graph.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Output {
     pub low: f64,
     pub width: f64,
-    /// Among the outputs of its cell.
+    /// Its probability among the outputs of its cell.
     pub share: f64,
 }
 
@@ -55,9 +56,9 @@ pub struct Column {
     /// [rows]
     pub codes: Vec<u16>,
     pub outputs: Vec<Output>,
-    /// [cells + 1]: where the outputs of each cell start.
+    /// [cells + 1]: start of each cell's outputs.
     pub starts: Vec<usize>,
-    /// [cells]: noised counts, and the variance of their noise.
+    /// [cells]: noisy counts, and the variance of their noise.
     pub noisy: Vec<f64>,
     pub variance: Vec<f64>,
 }
@@ -68,15 +69,15 @@ impl Column {
     }
 }
 
-/// A value that is not NULL nor left out.
+/// The raw cells of a field, without NULL and undisclosed names.
 enum Raw {
-    /// Of the names told, in the source's numbering.
+    /// The disclosed names, as codes of the source.
     Names { codes: Vec<u32> },
-    /// Bins: of a cell of the grid the bin, and the bins' ranges.
+    /// A grid, and the end of each bin in it.
     Bins { grid: Grid, ends: Vec<usize> },
 }
 
-/// Cells of equal width, the finest that bins are made of.
+/// Cells of equal width, of which bins are made.
 #[derive(Clone, Copy, Debug)]
 struct Grid {
     low: f64,
@@ -103,7 +104,7 @@ impl Grid {
         (((x - self.low + 0.5 * self.step) / self.width) as usize).min(self.cells - 1)
     }
 
-    /// The numbers of the cells from `start` to before `end`: drawn evenly, then rounded to a step by whoever makes rows.
+    /// The numbers of the cells from `start` to before `end`: drawn uniformly, and rounded to a step later.
     fn output(&self, start: usize, end: usize) -> Output {
         let low = self.low + start as f64 * self.width;
         if end == start + 1 && (self.width == self.step || self.cells == 1) {
@@ -116,7 +117,7 @@ impl Grid {
     }
 }
 
-/// The columns of a task's fields, and what may be told of each.
+/// Divides a task's fields into cells. Returns the columns, and what may be disclosed of each field.
 pub fn prepare(
     task: &Task,
     plan: &Plan,
@@ -135,11 +136,8 @@ pub fn prepare(
             discovered(task, at, sigma, plan.delta / undeclared as f64, noise)?
         };
         if told.is_none() && !field.nulls {
-            return Err(Error::argument(
-                format!("the number of values of \"{}\" that may be told at this epsilon", field.name),
-                0,
-                "Declare its categories or bounds, raise epsilon, or give more rows.",
-            ));
+            let message = format!("no value of column \"{}\" can be released at this epsilon", field.name);
+            return Err(Error::invalid(message, "Declare its categories or bounds, raise epsilon, or give more rows."));
         }
         raws.push(told);
         task.progress.report("domain", at + 1, task.fields.len());
@@ -200,7 +198,7 @@ fn each_row(rows: usize, progress: &dyn Progress, mut take: impl FnMut(usize)) -
     Ok(())
 }
 
-/// Names or bounds that stand out of the noise.
+/// The names or bounds that exceed the noise threshold; `None` if there are none.
 fn discovered(task: &Task, at: usize, sigma: f64, delta: f64, noise: &mut Noise) -> Result<Option<Raw>> {
     let values = &task.rows.columns[at];
     match (task.fields[at].kind, values) {
@@ -246,7 +244,7 @@ fn discovered(task: &Task, at: usize, sigma: f64, delta: f64, noise: &mut Noise)
     }
 }
 
-/// Where a number lies among negative powers of two, 0, and positive ones.
+/// Index of a number among negative powers of two, 0, and positive ones.
 fn power(x: f64) -> usize {
     let side = 2 * POWERS as usize;
     let exponent =
@@ -272,7 +270,7 @@ fn power_range(at: usize) -> (f64, f64) {
     }
 }
 
-/// The ends of bins: intervals of the grid, halved while many rows are in them.
+/// The ends of bins: intervals of the grid, halved while they hold many rows.
 fn halved(task: &Task, at: usize, grid: &Grid, rho: f64, most: usize, noise: &mut Noise) -> Result<Vec<usize>> {
     let Values::Numbers(numbers) = &task.rows.columns[at] else {
         return Err(Error::Internal(format!("field \"{}\" has no numbers", task.fields[at].name)));
@@ -312,7 +310,7 @@ fn halved(task: &Task, at: usize, grid: &Grid, rho: f64, most: usize, noise: &mu
     Ok(ends)
 }
 
-/// Counts the raw cells with noise, joins rare ones, and gives each row its cell.
+/// Counts the raw cells with noise, merges rare ones, and assigns each row its cell.
 fn column(task: &Task, at: usize, raw: Option<Raw>, sigma: f64, noise: &mut Noise) -> Result<Column> {
     let field = &task.fields[at];
     let values = &task.rows.columns[at];
@@ -424,8 +422,8 @@ fn column(task: &Task, at: usize, raw: Option<Raw>, sigma: f64, noise: &mut Nois
     Ok(column)
 }
 
-/// What a count is likely to be whose noised value is `y`, if counts of `mean` fall off exponentially: the mean of a normal
-/// distribution around y − σ² / mean, cut off at 0.
+/// Expected value of a count with noisy value `y`, under an exponential prior with this mean: the mean of a normal
+/// distribution around y − σ² / mean, truncated at 0.
 fn expected(y: f64, sigma: f64, mean: f64) -> f64 {
     let z = (y - sigma * sigma / mean) / sigma;
     // The density over the distribution function: Mills' ratio as a continued fraction in the tail, and before it the

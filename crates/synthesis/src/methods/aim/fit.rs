@@ -1,13 +1,13 @@
-//! The graphical model that fits noised marginals: Private-PGM (McKenna, Sheldon, Miklau 2019) by its dual.
+//! The graphical model that fits noisy marginals: Private-PGM (McKenna, Sheldon, Miklau 2019) by its dual.
 //!
-//! Of all distributions p over the joint cells, that is wanted which makes
-//! Σ over measured sets r and cells i of (n p_r(i) − y_r(i))² / 2σ_r(i)² + τ KL(p ‖ uniform)
-//! least. Its optimum is p ∝ exp(Σ_r θ_r), and θ is the minimum of the convex dual
+//! The model is the distribution p over the joint cells that minimizes
+//! Σ over measured sets r and cells i of (n p_r(i) − y_r(i))² / 2σ_r(i)² + τ KL(p ‖ uniform).
+//! Its optimum is p ∝ exp(Σ_r θ_r), where θ minimizes the convex dual
 //! D(θ) = n ln Z(θ) − Σ θ_r(i) y_r(i) + τ / 2n Σ σ_r(i)² θ_r(i)²,
-//! whose gradient is n p_r(i) − y_r(i) + (τ / n) σ_r(i)² θ_r(i). Without τ that is the objective of the paper, whose mirror
-//! descent begins at the uniform distribution too; with it the dual is smooth and strongly convex, so that L-BFGS (Nocedal
-//! 1980), scaled by the diagonal of the Hessian, needs some tens of passes where mirror descent needs hundreds.
-//! The θ of one fit begin the next, also when the tree has become another.
+//! with gradient n p_r(i) − y_r(i) + (τ / n) σ_r(i)² θ_r(i). Without τ this is the objective of the paper, whose mirror
+//! descent also starts at the uniform distribution. With τ the dual is smooth and strongly convex, so that L-BFGS
+//! (Nocedal 1980), scaled by the diagonal of the Hessian, needs some tens of passes instead of hundreds. Each fit
+//! starts from the θ of the previous one, also after the tree has changed.
 
 use std::collections::VecDeque;
 
@@ -15,24 +15,24 @@ use super::model::Model;
 use runtime::error::Result;
 use runtime::progress::Progress;
 
-/// Steps that L-BFGS remembers.
+/// History of L-BFGS, in steps.
 const MEMORY: usize = 8;
-/// θ below the largest of its set by more than this is as good as none.
+/// Differences of θ from the maximum of its set are clipped to this.
 const DEPTH: f64 = 300.0;
-/// τσ² / n is at least this part of σ: a count z deviations below 0 then asks for θ = −10 z, and not for −∞.
+/// Minimum of τσ² / n as a share of σ: a count z deviations below 0 then leads to θ = −10 z instead of −∞.
 const FLOOR: f64 = 0.1;
 
-/// Noised counts of a set of variables.
+/// Noisy counts of a set of variables.
 pub struct Measured {
     pub vars: Vec<usize>,
     pub counts: Vec<f64>,
-    /// Of the noise, cell by cell.
+    /// Variance of the noise of each cell.
     pub variance: Vec<f64>,
     pub theta: Vec<f64>,
 }
 
 impl Measured {
-    /// Another measurement of the same set: the mean of both, weighted by the inverse of their variances.
+    /// Merges another measurement of the same set by inverse-variance weighting.
     pub fn combine(&mut self, counts: &[f64], variance: f64) {
         for ((old, old_variance), new) in self.counts.iter_mut().zip(&mut self.variance).zip(counts) {
             let sum = *old_variance + variance;
@@ -41,7 +41,7 @@ impl Measured {
         }
     }
 
-    /// Counts that sum to `rows`: what is missing is shared out by variance.
+    /// Counts adjusted to sum to `rows`, with the difference distributed by variance.
     fn balanced(&self, rows: f64) -> Vec<f64> {
         let missing = rows - self.counts.iter().sum::<f64>();
         let sum: f64 = self.variance.iter().sum();
@@ -49,9 +49,9 @@ impl Measured {
     }
 }
 
-/// What a fit is made with.
+/// The parameters of a fit.
 pub struct Fit {
-    /// The number of rows, as it is known.
+    /// The estimated number of rows.
     pub rows: f64,
     /// The weight of the uniform distribution.
     pub tau: f64,
@@ -66,7 +66,7 @@ struct Point {
 }
 
 impl Fit {
-    /// Moves the θ of what was measured towards the optimum by at most `steps` passes; the model then holds its marginals.
+    /// Optimizes the θ of the measurements in at most `steps` passes. The model then holds its marginals.
     pub fn run(
         &self,
         model: &mut Model,
@@ -128,7 +128,7 @@ impl Fit {
         self.pass(model, &at.theta, progress).map(drop)
     }
 
-    /// A pass at θ: the logarithm of the sum over all cells.
+    /// A pass at θ. Returns the log of the sum over all cells.
     fn pass(&self, model: &mut Model, theta: &[f64], progress: &dyn Progress) -> Result<f64> {
         let (mut factors, mut rest, mut taken_off) = (Vec::new(), theta, 0.0);
         for &size in model.sizes() {

@@ -1,17 +1,44 @@
-//! The sampler as an ONNX graph: the nodes that make a field's cells and values from those before it.
+//! The sampler as an ONNX graph: the nodes that compute a field's cells and values from those before it.
 //!
-//! Searches are unrolled: m steps of a Gather and a comparison for 2^m cells, whatever the number of rows in a table.
+//! Searches are unrolled: m steps of Gather and a comparison for 2^m cells, whatever the number of rows in a table.
 
 use super::domain::Column;
-use super::sampler::{Step, keys, padded};
-use onnx::graph::{GraphBuilder, int_attribute};
+use super::select::Learned;
+use super::steps::{Step, keys, padded, steps};
+use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
+use onnx::stored::DataWriter;
+use runtime::error::Result;
 
-/// Values of the graph: of each field its cells, and its part of the rows.
-pub struct Nodes {
+/// Writes the graph and the data file. `label` is drawn first if it is in the tree's first clique.
+pub fn write(learned: &Learned, columns: &[Column], label: Option<usize>) -> Result<(GraphBuilder, DataWriter)> {
+    let steps = steps(learned, label)?;
+    let mut data = DataWriter::default();
+    let order: Vec<u32> = steps.iter().map(|step| step.field as u32).collect();
+    data.tensor::<u32>("aim.order", &[order.len()], &order);
+    let mut graph = GraphBuilder::new("aim");
+    graph.input("uniform", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(2 * steps.len())]);
+    graph.output("rows", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(steps.len())]);
+    let mut nodes = Nodes::new(steps.len());
+    for (number, step) in steps.iter().enumerate() {
+        let field = step.field;
+        let column = &columns[field];
+        let flat: Vec<u32> = step.parents.iter().flat_map(|&(field, stride)| [field as u32, stride as u32]).collect();
+        data.tensor::<u32>(&format!("aim.parents.{field}"), &[flat.len()], &flat);
+        let starts: Vec<u32> = column.starts.iter().map(|&start| start as u32).collect();
+        data.tensor::<u32>(&format!("aim.starts.{field}"), &[starts.len()], &starts);
+        nodes.add(&mut graph, number, step, column);
+    }
+    let made: Vec<&str> = nodes.made.iter().map(String::as_str).collect();
+    graph.node_to("Concat", &made, vec![int_attribute("axis", 1)], &["rows"]);
+    Ok((graph, data))
+}
+
+/// Names of values in the graph: each field's cells, and its column of the rows.
+struct Nodes {
     cells: Vec<String>,
-    /// [fields]: a column each.
-    pub made: Vec<String>,
+    /// [fields]: the column.
+    made: Vec<String>,
 }
 
 fn cast(graph: &mut GraphBuilder, value: &str, to: i32) -> String {
@@ -19,11 +46,11 @@ fn cast(graph: &mut GraphBuilder, value: &str, to: i32) -> String {
 }
 
 impl Nodes {
-    pub fn new(fields: usize) -> Self {
+    fn new(fields: usize) -> Self {
         Self { cells: vec![String::new(); fields], made: vec![String::new(); fields] }
     }
 
-    pub fn add(&mut self, graph: &mut GraphBuilder, number: usize, step: &Step, column: &Column) {
+    fn add(&mut self, graph: &mut GraphBuilder, number: usize, step: &Step, column: &Column) {
         let field = step.field;
         let length = padded(step.cells - 1);
         let lows: Vec<f64> = column.outputs.iter().map(|output| output.low).collect();
@@ -72,7 +99,7 @@ impl Nodes {
     }
 }
 
-/// How many of the `length` = 2^m − 1 ascending numbers of `table` from `row` on are at most `u`.
+/// Counts how many of the `length` = 2^m − 1 ascending numbers of `table` from `row` on are at most `u`.
 fn search(graph: &mut GraphBuilder, name: &str, table: &str, length: usize, row: Option<String>, u: &str) -> String {
     let mut at = row.clone();
     let mut step = length.div_ceil(2);

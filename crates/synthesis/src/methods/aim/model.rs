@@ -1,43 +1,44 @@
-//! Belief propagation over a junction tree (Lauritzen and Spiegelhalter 1988): from tables on sets of variables, multiplied and
-//! normalised, their marginals. One pass up and one down; time O(numbers in the tree's tables × tables on them).
+//! Belief propagation over a junction tree (Lauritzen and Spiegelhalter 1988): the marginals of the normalized product
+//! of tables on sets of variables. One pass up and one down; time O(size of the tree's tables × number of tables on
+//! them).
 
 use super::tree::{Links, Projection, Tree, common, is_subset, places, size_of_set, union};
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Runs between two looks at a cancel request.
+/// Runs between two checks for a cancel request.
 const RUNS: usize = 1 << 14;
 
 struct Clique {
-    /// Of its last variable.
+    /// Number of values of its last variable.
     length: usize,
-    /// Tables on subsets of it.
+    /// The tables on subsets of it.
     factors: Vec<(usize, Projection)>,
     children: Vec<(usize, Projection)>,
-    /// To what it shares with its parent.
+    /// Projection to the variables shared with its parent.
     up: Projection,
-    /// Numbers of that.
+    /// Size of the shared table.
     shared: usize,
 }
 
-/// A tree with all that its passes need.
+/// A junction tree with its tables and messages.
 pub struct Model {
     pub cells: Vec<usize>,
     pub tree: Tree,
     cliques: Vec<Clique>,
-    /// Numbers of each factor.
+    /// Size of each factor.
     sizes: Vec<usize>,
     /// [cliques]: the probabilities, after a pass.
     pub beliefs: Vec<Vec<f64>>,
     /// [factors]: the marginals, after a pass.
     pub marginals: Vec<Vec<f64>>,
-    /// [cliques]: what was told to the parent.
+    /// [cliques]: message to the parent.
     messages: Vec<Vec<f64>>,
 }
 
 impl Model {
-    /// `sets` are those that have tables.
+    /// Builds a model with tables on these `sets`.
     pub fn new(cells: &[usize], sets: &[Vec<usize>], root: Option<usize>) -> Result<Self> {
         let mut links = Links::new(cells.len());
         sets.iter().for_each(|set| links.join(set));
@@ -72,7 +73,7 @@ impl Model {
         Ok(Self { cells: cells.to_vec(), tree, cliques: built, sizes, beliefs, marginals, messages })
     }
 
-    /// One pass: `factors` are above 0. Returns the logarithm of the sum over all joint values.
+    /// Runs both passes. `factors` must be above 0. Returns the log of the sum over all joint values.
     pub fn infer(&mut self, factors: &[Vec<f64>], progress: &dyn Progress) -> Result<f64> {
         let mut log = 0.0;
         for c in (0..self.cliques.len()).rev() {
@@ -140,15 +141,16 @@ impl Model {
         &self.sizes
     }
 
-    /// The probabilities of some of a clique's variables.
+    /// The marginal of some of a clique's variables.
     pub fn project(&self, clique: usize, to: &[usize]) -> Result<Vec<f64>> {
         let projection = Projection::new(&self.cells, &self.tree.cliques[clique], to)?;
         projection.sum(&self.beliefs[clique], size_of_set(&self.cells, to))
     }
 
-    /// The joint probabilities of `source` with every variable after it, each given to `take` as [source, other].
+    /// Passes the joint distribution of `source` with every later variable to `take`, as [source, other].
     ///
-    /// Within a clique they are sums of its table. Beyond, P(source | shared) goes from clique to clique along the tree.
+    /// Within a clique it is a sum of the clique's table. Beyond it, P(source | shared) is propagated from clique to
+    /// clique.
     pub fn pairs_of(
         &self,
         source: usize,

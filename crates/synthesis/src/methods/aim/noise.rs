@@ -1,11 +1,11 @@
-//! Noise that protects rows: whole numbers, drawn exactly, from random numbers that cannot be guessed.
+//! Noise for privacy: whole numbers, sampled exactly, from unpredictable random numbers.
 //!
-//! A count gets x with probability ∝ exp(−x² / 2σ²), the discrete normal distribution (Canonne, Kamath, Steinke, "The discrete
-//! Gaussian for differential privacy", 2020). It costs as much as the continuous one and has no low bits, which in rounded
-//! normal numbers tell of the count (Mironov 2012). It is drawn by rejection from a discrete Laplace distribution (their
-//! algorithms 1 to 3) in whole numbers alone: nothing is rounded but σ², which is rounded up.
+//! A count gets x with probability ∝ exp(−x² / 2σ²), the discrete Gaussian (Canonne, Kamath, Steinke, "The discrete
+//! Gaussian for differential privacy", 2020). It costs as much as the continuous one and has no low bits, which reveal
+//! the count in rounded normal numbers (Mironov 2012). It is sampled by rejection from a discrete Laplace distribution
+//! (their algorithms 1 to 3) in whole numbers: nothing is rounded except σ², which is rounded up.
 //!
-//! Random numbers are ChaCha's, with a key of 256 bits. Whoever knows the key can take the noise off.
+//! Random numbers come from ChaCha with a 256-bit key. Anyone who knows the key can remove the noise.
 
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -16,12 +16,12 @@ use runtime::progress::Progress;
 
 /// σ² is a multiple of 1 / PARTS.
 const PARTS: u128 = 1 << 16;
-/// The largest σ: the squares below then fit in 128 bits.
-pub const MOST_SIGMA: f64 = (1 << 20) as f64;
-/// What is so many σ away is not drawn. Its probability, exp(−2048), is none that any δ could tell.
-const FARTHEST: u128 = 64;
+/// Maximum σ, for which the squares below fit in 128 bits.
+pub const MAX_SIGMA: f64 = (1 << 20) as f64;
+/// Larger deviations, in σ, are not drawn. Their probability, exp(−2048), is negligible against any δ.
+const MAX_DEVIATIONS: u128 = 64;
 
-/// A source of noise: each number drawn is another.
+/// A stream of noise.
 pub struct Noise(StdRng);
 
 impl Noise {
@@ -33,12 +33,12 @@ impl Noise {
         Self(StdRng::seed_from_u64(seed))
     }
 
-    /// A count with noise of deviation σ, at most [`MOST_SIGMA`].
+    /// A count with noise of deviation σ, at most [`MAX_SIGMA`].
     pub fn count(&mut self, count: f64, sigma: f64) -> f64 {
         count + self.normal(sigma) as f64
     }
 
-    /// Counts with noise of their own. A cancel request is looked for every thousand, which take a millisecond or two.
+    /// Counts with independent noise. Checks for a cancel request after each thousand, which take a millisecond or two.
     pub fn counts(
         &mut self,
         counts: impl ExactSizeIterator<Item = f64>,
@@ -56,7 +56,7 @@ impl Noise {
         Ok(noisy)
     }
 
-    /// Gumbel: the largest of scores with such noise is a choice by the exponential mechanism.
+    /// Gumbel noise: the arg max of scores with such noise is a choice by the exponential mechanism.
     pub fn gumbel(&mut self) -> f64 {
         // Above 0 and below 1, so that no logarithm is infinite.
         let u = ((self.0.next_u64() >> 12) as f64 + 0.5) / (1u64 << 52) as f64;
@@ -69,7 +69,7 @@ impl Noise {
         let scale = sigma as u128 + 1;
         loop {
             let (size, negative) = self.laplace(scale);
-            if size > FARTHEST * scale {
+            if size > MAX_DEVIATIONS * scale {
                 continue;
             }
             // (size − σ² / scale)² / 2σ² as a fraction.
@@ -104,7 +104,7 @@ impl Noise {
         (0..over / under).all(|_| self.happens_exp_of_share(1, 1)) && self.happens_exp_of_share(over % under, under)
     }
 
-    /// The same of a fraction from 0 to 1: by von Neumann's series, in which the first of ever rarer events fails.
+    /// The same for a fraction from 0 to 1, by von Neumann's series of ever rarer events.
     fn happens_exp_of_share(&mut self, over: u128, under: u128) -> bool {
         let mut events = 1;
         while self.below(under * events) < over {
@@ -113,7 +113,7 @@ impl Noise {
         events % 2 == 1
     }
 
-    /// Evenly from 0 to below `n`.
+    /// A uniform number from 0 to n − 1.
     fn below(&mut self, n: u128) -> u128 {
         let bits = 128 - (n - 1).leading_zeros();
         if bits == 0 {
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn noise_has_the_deviation_asked_for_however_large_in_its_body_and_its_tails() {
-        for (seed, sigma) in [(7, 30.0), (8, 1234.5), (9, MOST_SIGMA)] {
+        for (seed, sigma) in [(7, 30.0), (8, 1234.5), (9, MAX_SIGMA)] {
             let mut noise = Noise::of_seed(seed);
             let all: Vec<f64> = (0..40_000).map(|_| noise.count(0.0, sigma) / sigma).collect();
             let mean = all.iter().sum::<f64>() / 4e4;

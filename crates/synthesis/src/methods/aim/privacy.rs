@@ -1,25 +1,25 @@
-//! What a promise of privacy costs: ρ for ε and δ, a ledger of what was spent, and the noise itself.
+//! Privacy accounting: ρ for ε and δ, a ledger of what was spent, and the costs of mechanisms.
 //!
-//! A mechanism is ρ-zCDP (Bun and Steinke 2016) if adding or removing one row changes the distribution of what it gives by a
-//! Rényi divergence of order α of at most ρα, for every α > 1. Mechanisms add up. Used here, for counts that one row changes
-//! by at most 1 in one cell:
+//! A mechanism is ρ-zCDP (Bun and Steinke 2016) if adding or removing one row changes the distribution of its output by
+//! a Rényi divergence of order α of at most ρα, for every α > 1. Costs add up. The mechanisms here, for counts that one
+//! row changes by at most 1 in one cell:
 //! - Gaussian noise of deviation σ on a whole table of counts: ρ = 1 / 2σ².
-//! - The exponential mechanism with parameter ε, choosing one of several by scores that a row changes by at most Δ: ρ = ε² / 8.
+//! - The exponential mechanism with parameter ε, choosing by scores that a row changes by at most Δ: ρ = ε² / 8.
 //!
-//! ρ-zCDP gives (ε, δ) for δ = min over α of exp((α − 1)(αρ − ε)) (1 − 1/α)^α / (α − 1) (Canonne, Kamath, Steinke 2020,
-//! proposition 12).
+//! ρ-zCDP implies (ε, δ) for δ = min over α of exp((α − 1)(αρ − ε)) (1 − 1/α)^α / (α − 1) (Canonne, Kamath, Steinke
+//! 2020, proposition 12).
 //!
-//! Both suppose that the noise ([`noise`](super::noise)) cannot be guessed: the key that it is drawn from must be secret and of
-//! one training alone. The exponential mechanism adds Gumbel noise to scores in f64, which is exact but for rounding.
+//! Both assume that the noise ([`noise`](super::noise)) is unpredictable: its key must be secret and used for one
+//! training only. The exponential mechanism adds Gumbel noise to scores in f64, which is exact up to rounding.
 
 use std::f64::consts::TAU;
 
 use serde_json::{Map, Value, json};
 
-use super::noise::MOST_SIGMA;
+use super::noise::MAX_SIGMA;
 use runtime::error::{Error, Result};
 
-/// The δ that ρ-zCDP gives for ε.
+/// The δ that ρ-zCDP implies for ε.
 pub fn delta_of(rho: f64, epsilon: f64) -> f64 {
     if rho <= 0.0 {
         return 0.0;
@@ -39,7 +39,7 @@ pub fn delta_of(rho: f64, epsilon: f64) -> f64 {
     log.exp().min(1.0)
 }
 
-/// The largest ρ for which ρ-zCDP gives (ε, δ).
+/// The largest ρ for which ρ-zCDP implies (ε, δ).
 pub fn rho_of(epsilon: f64, delta: f64) -> f64 {
     // At ρ = ε + 1 the bound is above any δ below 1/4.
     let (mut least, mut most) = (0.0, epsilon + 1.0);
@@ -54,27 +54,28 @@ pub fn rho_of(epsilon: f64, delta: f64) -> f64 {
     least
 }
 
-/// The deviation of Gaussian noise on a table of counts that costs ρ.
+/// The deviation of Gaussian noise on a table of counts for a cost of ρ. An error if it exceeds [`MAX_SIGMA`].
 pub fn sigma_for(rho: f64) -> Result<f64> {
     let sigma = (0.5 / rho).sqrt();
-    if sigma <= MOST_SIGMA {
+    if sigma <= MAX_SIGMA {
         return Ok(sigma);
     }
-    let hint = "Raise epsilon or delta, or learn from fewer columns: of this nothing could be learned.";
-    Err(Error::argument("the noise that epsilon asks for", format!("{sigma:.0} rows"), hint))
+    let message =
+        format!("the noise that epsilon requires has a standard deviation of {sigma:.0} rows, which is too much");
+    Err(Error::invalid(message, "Raise epsilon or delta, or learn from fewer columns."))
 }
 
-/// What Gaussian noise of a deviation on a table of counts costs.
+/// The cost of Gaussian noise of deviation σ on a table of counts, in ρ.
 pub fn gaussian_cost(sigma: f64) -> f64 {
     0.5 / (sigma * sigma)
 }
 
-/// What a choice by the exponential mechanism costs.
+/// The cost of a choice by the exponential mechanism, in ρ.
 pub fn choice_cost(epsilon: f64) -> f64 {
     epsilon * epsilon / 8.0
 }
 
-/// What may be spent, and what was.
+/// The privacy budget, and what was spent of it.
 pub struct Ledger {
     rho: f64,
     spent: f64,
@@ -94,7 +95,7 @@ impl Ledger {
         self.spent
     }
 
-    /// Notes a cost before the data is looked at; more than is left is refused.
+    /// Charges a cost. Must be called before the data is accessed; an error if the budget is exceeded.
     pub fn spend(&mut self, stage: &'static str, rho: f64) -> Result<()> {
         if !(rho >= 0.0 && self.spent + rho <= self.rho * (1.0 + 1e-9)) {
             return Err(Error::Internal(format!(
@@ -110,14 +111,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// What each stage cost, in ρ.
+    /// The cost of each stage, in ρ.
     pub fn stages(&self) -> Value {
         Value::Object(self.stages.iter().map(|(name, rho)| ((*name).into(), json!(rho))).collect::<Map<_, _>>())
     }
 }
 
-/// The z above which a standard normal number lies with probability `p`, from above: by halving on a bound of the tail,
-/// φ(z) / z, which is a little more than the tail itself.
+/// An upper bound of the z that a standard normal number exceeds with probability `p`, by bisection on φ(z) / z, a
+/// bound of the tail.
 pub fn normal_quantile_above(p: f64) -> f64 {
     let (mut least, mut most) = (0.5, 40.0);
     for _ in 0..100 {
@@ -168,7 +169,7 @@ mod tests {
     fn a_budget_that_would_drown_any_table_is_told_of() {
         assert_eq!(sigma_for(0.5).unwrap(), 1.0);
         for rho in [1e-13, 0.0, f64::NAN] {
-            assert!(matches!(sigma_for(rho), Err(Error::InvalidArgument { .. })), "{rho}");
+            assert!(matches!(sigma_for(rho), Err(Error::Invalid { .. })), "{rho}");
         }
     }
 

@@ -1,72 +1,31 @@
-//! Making rows from what was learned: fields one after another along the junction tree, each given those of its clique that
-//! came before.
+//! Drawing rows: fields one after another along the junction tree, each conditional on those of its clique that came
+//! before.
 //!
-//! Of a field the graph holds `cumulative`, a row for each joint value of its parents: the probabilities of its cells but the
-//! last, summed up, padded by 2 to 2^m − 1 numbers, so that m steps of halving find how many are at most u. The cell's outputs
-//! are found in `keys` in the same way where a cell has several, and an output is `low` + u' `width`. u and u' are columns 2i and
-//! 2i + 1 of the input `uniform`, where u is a multiple of 2⁻²⁴, so that it is the same in float32.
+//! For each field the graph holds `cumulative`, with a row for each joint value of its parents: the cumulative
+//! probabilities of its cells except the last, padded with 2 to 2^m − 1 numbers, so that m steps of binary search find
+//! how many are at most u. If cells have several outputs, the output is found in `keys` in the same way. An output is
+//! `low` + u' `width`. u and u' are columns 2i and 2i + 1 of the input `uniform`; u is a multiple of 2⁻²⁴, so that it
+//! is exact in float32.
 //!
-//! Within a block each field's u are spread evenly over the rows whose parents are equal, in an order drawn at random: of m such
-//! rows each cell gets its share of m, up to one row (the randomized rounding of Private-PGM's samplers). A row alone is
-//! distributed as without it.
+//! Within a block, the u of each field are stratified over the rows with equal parents, in random order: of m such rows
+//! each cell gets its share of m, up to one row (the randomized rounding of Private-PGM's samplers). The distribution
+//! of a single row is unchanged.
 
-use super::domain::Column;
-use super::graph::Nodes;
-use super::select::Learned;
+use super::steps::padded;
 use crate::{Draw, Field, FieldKind, Frame, Generator, RunGraph, Values};
-use onnx::graph::{Axis, GraphBuilder, int_attribute};
-use onnx::proto::data_type;
-use onnx::stored::{DataWriter, Files};
+use onnx::stored::Files;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
 use runtime::mapped::Mapped;
 use runtime::memory;
 use tabular::NONE;
 
-/// What u and u' are multiples of: u is then a float32, and u' plus the number of a cell, below 256, a float64.
+/// Granularity of u and u': u is exact in float32, and u' plus the number of a cell, below 256, in float64.
 const COARSE: f64 = 1.0 / (1u64 << 24) as f64;
 const WITHIN: f64 = 1.0 / (1u64 << 40) as f64;
 const FINE: f64 = 1.0 / (1u64 << 53) as f64;
 
-/// The padded length of a row of `n` numbers: 2^m − 1.
-pub fn padded(n: usize) -> usize {
-    (n + 1).next_power_of_two() - 1
-}
-
-/// A field and how it follows from others.
-pub struct Step {
-    pub field: usize,
-    /// Fields, and what their cells count in the number of the row.
-    pub parents: Vec<(usize, usize)>,
-    pub cells: usize,
-    pub cumulative: Vec<f32>,
-}
-
-/// The graph and the data file of what was learned. `label` is made first, if it is in the tree's first clique.
-pub fn write(learned: &Learned, columns: &[Column], label: Option<usize>) -> Result<(GraphBuilder, DataWriter)> {
-    let steps = steps(learned, label)?;
-    let mut data = DataWriter::default();
-    let order: Vec<u32> = steps.iter().map(|step| step.field as u32).collect();
-    data.tensor::<u32>("aim.order", &[order.len()], &order);
-    let mut graph = GraphBuilder::new("aim");
-    graph.input("uniform", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(2 * steps.len())]);
-    graph.output("rows", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(steps.len())]);
-    let mut nodes = Nodes::new(steps.len());
-    for (number, step) in steps.iter().enumerate() {
-        let field = step.field;
-        let column = &columns[field];
-        let flat: Vec<u32> = step.parents.iter().flat_map(|&(field, stride)| [field as u32, stride as u32]).collect();
-        data.tensor::<u32>(&format!("aim.parents.{field}"), &[flat.len()], &flat);
-        let starts: Vec<u32> = column.starts.iter().map(|&start| start as u32).collect();
-        data.tensor::<u32>(&format!("aim.starts.{field}"), &[starts.len()], &starts);
-        nodes.add(&mut graph, number, step, column);
-    }
-    let made: Vec<&str> = nodes.made.iter().map(String::as_str).collect();
-    graph.node_to("Concat", &made, vec![int_attribute("axis", 1)], &["rows"]);
-    Ok((graph, data))
-}
-
-/// How many of the 2^m − 1 ascending numbers of `table` are at most `u`, as the graph finds it.
+/// How many of the 2^m − 1 ascending numbers of `table` are at most `u`, by the graph's search.
 fn found<T: PartialOrd + Copy>(table: &[T], u: T) -> usize {
     let (mut at, mut step) = (0, table.len().div_ceil(2));
     while step > 0 {
@@ -76,68 +35,7 @@ fn found<T: PartialOrd + Copy>(table: &[T], u: T) -> usize {
     at
 }
 
-/// For each output but the last: its cell's number plus the shares in the cell up to it.
-pub fn keys(column: &Column) -> Vec<f64> {
-    let mut keys = Vec::new();
-    for (cell, bounds) in column.starts.windows(2).enumerate() {
-        let mut sum = 0.0;
-        for (at, output) in (bounds[0]..).zip(&column.outputs[bounds[0]..bounds[1]]) {
-            sum += output.share;
-            keys.push(cell as f64 + if at + 1 == bounds[1] { 1.0 } else { sum.min(1.0) });
-        }
-    }
-    keys.pop();
-    keys.resize(padded(keys.len()), f64::MAX);
-    keys
-}
-
-/// Each field given those of its clique that come before it.
-fn steps(learned: &Learned, label: Option<usize>) -> Result<Vec<Step>> {
-    let (model, fields) = (&learned.model, &learned.fields);
-    let mut steps = Vec::new();
-    for (number, (clique, separator)) in model.tree.cliques.iter().zip(&model.tree.separators).enumerate() {
-        let mut before = separator.clone();
-        let mut new: Vec<usize> = clique.iter().copied().filter(|var| separator.binary_search(var).is_err()).collect();
-        // The label first; else from few cells to many, so that the large table is one only.
-        new.sort_by_key(|&var| (Some(fields[var]) != label, var));
-        for var in new {
-            let set = super::tree::union(&before, &[var]);
-            let joint = model.project(number, &set)?;
-            let cells = model.cells[var];
-            let rows = super::tree::size_of_set(&model.cells, &before);
-            let mut table = memory::filled(0.0, rows * cells)?;
-            let row = super::tree::places(&model.cells, &set, &before)?;
-            let value = super::tree::places(&model.cells, &set, &[var])?;
-            let mut whole = vec![0.0; cells];
-            for ((p, row), value) in joint.iter().zip(row).zip(value) {
-                table[row as usize * cells + value as usize] += p;
-                whole[value as usize] += p;
-            }
-            let length = padded(cells - 1);
-            let mut cumulative = memory::filled(2.0, rows * length)?;
-            for (row, to) in table.chunks_exact(cells).zip(cumulative.chunks_exact_mut(length.max(1))) {
-                // What has no probability may still come up by rounding, and is then drawn as if nothing were known.
-                let row = if row.iter().sum::<f64>() > 0.0 { row } else { &whole };
-                let sum: f64 = row.iter().sum();
-                let mut up_to = 0.0;
-                for (to, p) in to.iter_mut().zip(&row[..cells - 1]) {
-                    up_to += p / sum;
-                    *to = up_to.min(1.0) as f32;
-                }
-            }
-            let mut stride = rows;
-            let parents = before.iter().map(|&parent| {
-                stride /= model.cells[parent];
-                (fields[parent], stride)
-            });
-            steps.push(Step { field: fields[var], parents: parents.collect(), cells, cumulative });
-            before = set;
-        }
-    }
-    Ok(steps)
-}
-
-/// A field as it is drawn.
+/// A field, opened for drawing.
 struct Opened {
     field: usize,
     parents: Vec<(usize, usize)>,
@@ -215,7 +113,7 @@ impl Opened {
         self.low[output] + u * self.width[output]
     }
 
-    /// The cell of a given value: NULL's where there is none, of a number out of all bins that of the nearest.
+    /// The cell of a given value: the nearest for a number outside all bins.
     fn cell_of(&self, value: f64) -> usize {
         let cell = |output: usize| self.starts.partition_point(|&start| start as usize <= output) - 1;
         let distance = |output: usize| {
@@ -230,7 +128,7 @@ impl Opened {
     }
 }
 
-/// For each row a number from 0 to 1: those of rows of one key are spread evenly, in an order drawn at random.
+/// Draws a number from [0, 1) for each row, stratified over the rows of each key in random order.
 fn spread(keys: &[usize], seed: u64, unit: f64) -> Vec<f64> {
     let mut order: Vec<(u64, u32)> = (0u32..)
         .zip(keys)
@@ -248,8 +146,8 @@ fn spread(keys: &[usize], seed: u64, unit: f64) -> Vec<f64> {
     numbers
 }
 
-/// Where a field's numbers come from: they are asked for the `number`th field made, for its cell (0) and within it (1), with a
-/// key for each row.
+/// Source of random numbers. Takes the index of the field in drawing order, whether they are for its cell (0) or within
+/// it (1), and a key for each row.
 type Uniform<'a> = dyn FnMut(usize, usize, &[usize]) -> Vec<f64> + 'a;
 
 impl Sampler {
@@ -320,7 +218,7 @@ mod tests {
 
     use super::*;
     use crate::methods::aim::tests::trained;
-    use onnx::proto::ModelProto;
+    use onnx::proto::{ModelProto, data_type};
     use runtime::draw;
     use runtime::progress::Unwatched;
 

@@ -1,11 +1,11 @@
-//! AIM's rounds (McKenna, Mullins, Sheldon, Miklau 2022, algorithms 2 and 4): choose the pair that the model has most wrong,
-//! measure it, fit again.
+//! AIM's rounds (McKenna, Mullins, Sheldon, Miklau 2022, algorithms 2 and 4): select the pair that the model
+//! approximates worst, measure it, fit again.
 //!
-//! A round chooses among all fields and pairs whose addition keeps the junction tree within a share of the limit, by the
-//! exponential mechanism with the score w_r (‖M_r(D) − n p_r‖₁ − √(2/π) σ n_r): what the model has wrong, less what noise would
-//! make wrong. w_r is the number of pairs that r tells of. When a measurement has changed the model by less than the noise
-//! would, σ is halved and ε doubled. Time a round: O(cells of the tree × cells of the fields) for the scores of all pairs,
-//! which are exact, and some passes of belief propagation.
+//! A round selects among all fields and pairs whose addition keeps the junction tree within a share of the limit, by
+//! the exponential mechanism with the score w_r (‖M_r(D) − n p_r‖₁ − √(2/π) σ n_r): the error of the model minus the
+//! expected error of the noise. w_r is the number of pairs that r covers. If a measurement changed the model by less
+//! than the noise would, σ is halved and ε doubled. Time a round: O(cells of the tree × cells of the fields) for the
+//! exact scores of all pairs, and some passes of belief propagation.
 
 use super::domain::Column;
 use super::fit::{Fit, Measured};
@@ -18,32 +18,32 @@ use runtime::error::{Error, Result};
 use runtime::jobs::{Signal, jobs};
 use runtime::memory;
 
-/// The part of a round's cost that is noise; the rest is the choice.
+/// Share of a round's budget for the measurement; the rest is for the selection.
 const NOISE: f64 = 0.9;
-/// Counts of all pairs together.
+/// Maximum number of counts of all pairs.
 const COUNTS: usize = 1 << 27;
-/// Rows between two looks at a cancel request.
+/// Rows between two checks for a cancel request.
 const ROWS: usize = 1 << 20;
 
 pub struct Limits {
-    /// Numbers in the tables of the junction tree.
+    /// Maximum size of the junction tree's tables, in numbers.
     pub size: usize,
-    /// Rounds for each field if σ were never halved.
+    /// Rounds per field if σ is never halved.
     pub rounds: f64,
-    /// Passes of a fit between rounds, and of the last.
+    /// Passes of a fit between rounds, and of the last fit.
     pub steps: usize,
     pub last_steps: usize,
     pub tau: f64,
-    /// The weight of pairs with the label, where there is one.
+    /// Weight of pairs with the label.
     pub label: f64,
 }
 
-/// What was learned: variables are fields, ordered by the number of their cells.
+/// The result. Variables are fields, ordered by number of cells.
 pub struct Learned {
-    /// Of each variable its field.
+    /// [variables]: the field.
     pub fields: Vec<usize>,
     pub model: Model,
-    /// The sets measured, in fields.
+    /// The measured sets of fields.
     pub measured: Vec<Vec<usize>>,
     pub rows: f64,
     pub rounds: usize,
@@ -147,7 +147,7 @@ pub fn learn(
     Ok(Learned { fields, model, measured, rows, rounds })
 }
 
-/// The deviation of the noise and the ε of the choice that a round may have.
+/// The noise deviation and the selection's ε for a round's budget.
 fn round_of(rho: f64) -> Result<(f64, f64)> {
     Ok((sigma_for(NOISE * rho)?, (8.0 * (1.0 - NOISE) * rho).sqrt()))
 }
@@ -169,7 +169,7 @@ fn fitted(
     Ok(model)
 }
 
-/// All fields and all pairs of few enough cells, with the rows' counts. Which are left out depends on the cells alone.
+/// All fields and pairs with few enough cells, with exact counts. What is left out depends only on numbers of cells.
 fn candidates(
     task: &Task,
     columns: &[Column],
@@ -258,7 +258,7 @@ fn errors(task: &Task, model: &Model, candidates: &[Candidate], rows: f64) -> Re
     Ok(errors)
 }
 
-/// The model's probabilities of a field or a pair.
+/// The model's marginal of a field or a pair.
 fn marginal(model: &Model, vars: &[usize]) -> Result<Vec<f64>> {
     if let Some(clique) = model.tree.cliques.iter().position(|clique| super::tree::is_subset(vars, clique)) {
         return model.project(clique, vars);

@@ -31,7 +31,7 @@ fn made(parts: Parts, fields: &[Field], n: usize, given: &[(usize, Values)]) -> 
     let (onnx, data) = files(parts);
     let data = data.into();
     let files = Files::open("m", onnx.into(), &data).unwrap();
-    let generator = open(&files, fields).unwrap();
+    let generator = Aim.open(&files, fields).unwrap();
     let taken: Vec<usize> = given.iter().map(|(field, _)| *field).collect();
     assert!(generator.takes(&taken));
     let draw = Draw { rows: n, seed: 5, given, threads: 1, progress: &Unwatched };
@@ -120,12 +120,12 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads_and_another_other
 fn a_budget_that_is_none_is_refused() {
     let (fields, rows) = table(10);
     let message = |options: Value| fit_with(&fields, &rows, options, 1, 1).err().unwrap().to_string();
-    assert_eq!(message(json!({"epsilon": 0})), "epsilon is 0");
-    assert_eq!(message(json!({"epsilon": -1.5})), "epsilon is -1.5");
-    assert_eq!(message(json!({"epsilon": 101})), "epsilon is 101");
-    assert_eq!(message(json!({"epsilon": "1"})), "epsilon is \"1\"");
-    assert_eq!(message(json!({})), "epsilon is missing");
-    assert_eq!(message(json!({"epsilon": 1, "delta": 0})), "option \"delta\" is 0");
+    assert_eq!(message(json!({"epsilon": 0})), "invalid value for option \"epsilon\": 0");
+    assert_eq!(message(json!({"epsilon": -1.5})), "invalid value for option \"epsilon\": -1.5");
+    assert_eq!(message(json!({"epsilon": 101})), "invalid value for option \"epsilon\": 101");
+    assert_eq!(message(json!({"epsilon": "1"})), "invalid value for option \"epsilon\": \"1\"");
+    assert_eq!(message(json!({})), "aim needs the option \"epsilon\"");
+    assert_eq!(message(json!({"epsilon": 1, "delta": 0})), "invalid value for option \"delta\": 0");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn one_row_of_declared_fields_gives_rows_of_noise_and_of_undeclared_ones_nothing
     assert!(share(&frame.columns[0], |x| x > 1.0) == 0.0);
     fields.iter_mut().for_each(|field| field.declared = false);
     let error = fit_with(&fields, &rows, json!({"epsilon": 1}), 1, 1).err().unwrap();
-    assert_eq!(error.to_string(), "the number of values of \"label\" that may be told at this epsilon is 0");
+    assert_eq!(error.to_string(), "no value of column \"label\" can be released at this epsilon");
     // What may be NULL is then always NULL.
     let (fields, rows) =
         (vec![category("a", 1, true, false)], Frame { rows: 1, columns: vec![Values::Codes(vec![0])] });

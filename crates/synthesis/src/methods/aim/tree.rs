@@ -1,13 +1,13 @@
-//! Junction trees: which tables a graphical model of measured marginals needs, and how tables lie in each other.
+//! Junction trees: the tables that a graphical model of measured marginals needs, and how tables project to each other.
 //!
-//! The variables are numbered by size, the largest last. A set of variables is a sorted list; its table holds a number for each
-//! joint value, the last variable's side by side. The largest variable of a clique is therefore innermost in its table and in
-//! that of every subset that has it: tables are multiplied and summed in runs of its length.
+//! Variables are numbered by size, the largest last. A set of variables is a sorted list. Its table has a number for
+//! each joint value, contiguous in the last variable. The largest variable of a clique is therefore innermost in its
+//! table and in that of every subset that contains it: tables are multiplied and summed in runs of its length.
 
 use runtime::error::Result;
 use runtime::memory;
 
-/// The number of joint values.
+/// The number of joint values of a set.
 pub fn size_of_set(cells: &[usize], vars: &[usize]) -> usize {
     vars.iter().fold(1, |size: usize, &var| size.saturating_mul(cells[var]))
 }
@@ -27,11 +27,11 @@ pub fn union(a: &[usize], b: &[usize]) -> Vec<usize> {
     all
 }
 
-/// Where the runs of a table fall in the table of a subset.
+/// The projection of a table to that of a subset, by runs.
 pub struct Projection {
-    /// [runs]: where a run begins in the subset's table.
+    /// [runs]: offset in the subset's table.
     offsets: Vec<u32>,
-    /// Whether a run falls on a run, or on one number.
+    /// Whether a run maps to a run, or to one number.
     run: bool,
     length: usize,
 }
@@ -82,7 +82,7 @@ impl Projection {
     }
 }
 
-/// For each joint value of `from` where it falls in the table of `to`.
+/// Offset in the table of `to` of each joint value of `from`.
 pub fn places(cells: &[usize], from: &[usize], to: &[usize]) -> Result<Vec<u32>> {
     let mut stride = vec![0usize; from.len()];
     let mut next = 1;
@@ -107,7 +107,7 @@ pub fn places(cells: &[usize], from: &[usize], to: &[usize]) -> Result<Vec<u32>>
     Ok(places)
 }
 
-/// Cliques and how they hang together: each after its parent.
+/// A tree of cliques, each after its parent.
 pub struct Tree {
     pub cliques: Vec<Vec<usize>>,
     pub parents: Vec<Option<usize>>,
@@ -115,7 +115,7 @@ pub struct Tree {
     pub separators: Vec<Vec<usize>>,
 }
 
-/// A graph on variables, by bits.
+/// A graph on variables, as an adjacency bit matrix.
 #[derive(Clone)]
 pub struct Links {
     words: usize,
@@ -145,8 +145,8 @@ impl Links {
         words.flat_map(|(w, &bits)| (0..64).filter(move |b| bits >> b & 1 == 1).map(move |b| w * 64 + b)).collect()
     }
 
-    /// The maximal cliques of a triangulation: variables are taken out in the order in which the clique they leave is smallest.
-    /// `None` once the tables would hold more than `most` numbers in all.
+    /// The maximal cliques of a triangulation that eliminates the variable with the smallest clique first. `None` if
+    /// the tables would hold more than `most` numbers in all.
     pub fn cliques(&self, cells: &[usize], most: usize) -> Option<Vec<Vec<usize>>> {
         let mut graph = self.clone();
         let variables = cells.len();
@@ -178,7 +178,8 @@ impl Links {
 }
 
 impl Tree {
-    /// Joins cliques where they share most (Prim): that is a junction tree. The first is one that has `root`.
+    /// Connects cliques by maximum shared variables (Prim), which gives a junction tree. The first clique contains
+    /// `root`.
     pub fn new(mut cliques: Vec<Vec<usize>>, root: Option<usize>) -> Self {
         let first = root.and_then(|root| cliques.iter().position(|clique| clique.contains(&root))).unwrap_or(0);
         let mut tree = Self { cliques: Vec::new(), parents: Vec::new(), separators: Vec::new() };
@@ -207,7 +208,7 @@ impl Tree {
         tree
     }
 
-    /// Numbers in all its tables.
+    /// Total size of its tables.
     pub fn size(&self, cells: &[usize]) -> usize {
         self.cliques.iter().fold(0, |sum: usize, clique| sum.saturating_add(size_of_set(cells, clique)))
     }

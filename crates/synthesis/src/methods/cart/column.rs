@@ -1,6 +1,6 @@
 //! A column as the trees see it: its distinct values, and a byte for each row.
 
-use super::{CHECK_EVERY, Settings};
+use super::settings::Settings;
 use crate::{Field, FieldKind, Values};
 use runtime::error::Result;
 use runtime::jobs::Signal;
@@ -8,15 +8,17 @@ use runtime::memory;
 use runtime::sorting::sort_watched;
 use tabular::NONE;
 
-/// Codes of a column: bytes.
+/// Rows between two checks of the signal.
+pub(super) const CHECK_EVERY: usize = 1 << 16;
+/// Number of codes of a column, each a byte.
 pub(super) const CODES: usize = 256;
-/// Categories that have a code of their own where there are more than codes.
+/// Categories with their own code if there are more categories than codes.
 const OWN: usize = 191;
-/// Rows of this many, of the mean over all, that a rare category's own rows are weighed against.
+/// Prior weight, in rows, of the overall mean when the mean of a rare category is estimated.
 const SHRINK: f64 = 10.0;
-/// Distinct numbers up to which they are never smoothed.
+/// Columns with at most this many distinct numbers are not smoothed.
 const FEW: usize = 50;
-/// One in so many rows has a spike of numbers that are else all different.
+/// A spike has one in this many rows, in columns whose numbers are mostly distinct.
 const SPIKE: usize = 100;
 
 /// The values that occur, ascending.
@@ -31,26 +33,26 @@ pub(super) enum Distinct {
 #[derive(Clone, Debug)]
 pub(super) struct Column {
     pub distinct: Distinct,
-    /// [distinct]: rows that have it.
+    /// [distinct]: number of rows.
     pub counts: Vec<u32>,
-    /// [rows]: a place in `distinct`.
+    /// [rows]: index in `distinct`.
     pub places: Vec<u32>,
     /// How values become codes.
     pub coding: Coding,
     /// [rows]
     pub codes: Vec<u8>,
-    /// [distinct] whether a number is told as it is; empty where all are.
+    /// [distinct]: whether a number is not smoothed; empty if none is.
     pub kept: Vec<bool>,
 }
 
-/// Values to bytes.
+/// The mapping from values to bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Coding {
     /// [distinct]
     pub of_place: Vec<u8>,
-    /// Categories: the codes of all that the field can have and of NULL. Empty for numbers.
+    /// Codes of all categories of the field and of NULL; empty for numbers.
     pub of_category: Vec<u8>,
-    /// Numbers: the greatest of each code but the last, ascending. NULL has code 0, numbers those from 1.
+    /// Upper bounds of the codes of numbers except the last, ascending. NULL has code 0, numbers codes from 1.
     pub edges: Vec<f64>,
 }
 
@@ -76,7 +78,7 @@ impl Coding {
 }
 
 impl Column {
-    /// The distinct values alone; [`encode`](Self::encode) adds the codes.
+    /// Finds the distinct values; [`encode`](Self::encode) adds the codes.
     pub fn learn(field: &Field, values: &Values, settings: &Settings, signal: &Signal) -> Result<Self> {
         let mut column = Self {
             distinct: Distinct::Codes(Vec::new()),
@@ -153,7 +155,7 @@ impl Column {
         Ok(())
     }
 
-    /// Gives every value its code. `lead` [rows] is what categories too many for codes of their own are put in order by.
+    /// Assigns codes. `lead` [rows] orders categories if there are too many for their own codes.
     pub fn encode(&mut self, field: &Field, lead: &[f32], signal: &Signal) -> Result<()> {
         let rows = self.places.len();
         match &self.distinct {
@@ -190,8 +192,8 @@ impl Column {
         Ok(())
     }
 
-    /// Codes of more categories than there are codes: the most frequent have their own, the others share the rest by
-    /// their mean of `lead`, as many rows to each.
+    /// Codes of more categories than codes: the most frequent have their own, the others share the rest, grouped by
+    /// their mean of `lead` into groups of about equal numbers of rows.
     fn groups(&self, lead: &[f32], signal: &Signal) -> Result<Vec<u8>> {
         let mut sums = memory::filled(0f64, self.counts.len())?;
         for (places, lead) in self.places.chunks(CHECK_EVERY).zip(lead.chunks(CHECK_EVERY)) {
@@ -219,7 +221,7 @@ impl Column {
     }
 }
 
-/// Ascending as the number is, NaN before all.
+/// Sorts like the numbers, NaN first.
 fn key(x: f64) -> u64 {
     if x.is_nan() {
         return 0;
@@ -228,18 +230,18 @@ fn key(x: f64) -> u64 {
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }
 
-/// The edges of at most 255 codes: half-way between neighbours, as many rows to each code.
+/// Edges of at most 255 codes with about equal numbers of rows, half-way between neighbouring values.
 fn edges(distinct: &[f64], counts: &[u32]) -> Vec<f64> {
-    const MOST: u64 = (CODES - 1) as u64;
-    let few = distinct.len() <= MOST as usize;
+    const MAX: u64 = (CODES - 1) as u64;
+    let few = distinct.len() <= MAX as usize;
     let total: u64 = counts.iter().map(|&n| u64::from(n)).sum();
     let (mut edges, mut before, mut codes) = (Vec::new(), 0, 1);
     for (pair, &n) in distinct.windows(2).zip(counts) {
         before += u64::from(n);
-        if few || before * MOST >= codes * total {
+        if few || before * MAX >= codes * total {
             let half = pair[0] / 2.0 + pair[1] / 2.0;
             edges.push(if half < pair[1] { half.max(pair[0]) } else { pair[0] });
-            codes = before * MOST / total + 1;
+            codes = before * MAX / total + 1;
         }
     }
     edges

@@ -1,13 +1,12 @@
-//! The trees as an ONNX graph of the standard operators: `uniforms` float64 [rows, fields] in, in the order in which columns are
-//! drawn, and `rows` float64 [rows, fields] out. For the same numbers it gives what drawing gives, to the bit.
+//! The trees as an ONNX graph of standard operators: from `uniforms` float64 [rows, fields], in drawing order, to
+//! `rows` float64 [rows, fields]. For the same uniform numbers it gives the same bits as `sample`.
 //!
-//! Each tree is a loop of as many steps as it is deep; in each, all rows go to their next node: `next` + whether the
-//! node's set holds the code of its predictor. A leaf leads to itself.
+//! Each tree is a loop over its depth. In each step all rows go to their next node: `next` + whether the node's set
+//! contains the code of its predictor. A leaf leads to itself.
 
 use std::collections::HashMap;
 
-use super::CHECK_EVERY;
-use super::column::{CODES, Column, Distinct};
+use super::column::{CHECK_EVERY, CODES, Column, Distinct};
 use super::tree::{LEAF, Mask, Tree, holds, neighbour, walkable};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type::{BOOL, DOUBLE, INT64};
@@ -63,14 +62,14 @@ pub(super) fn build(
     Ok(g)
 }
 
-/// Where the rows' donors are: their places in `donors`, and u·c, which is `floor` and a fraction.
+/// The drawn donors: their indices in `donors`, u·c, and its floor.
 struct At {
     index: String,
     exact: String,
     floor: String,
 }
 
-/// Walks the tree, and draws of the leaf's donors. Returns also the name of these.
+/// Walks the tree and draws a donor of the leaf. Also returns the name of the donors.
 fn leaf(g: &mut GraphBuilder, place: usize, tree: &Tree, codes: &[String]) -> (At, String) {
     let name = |part: &str| format!("{place}.{part}");
     let donors = g.int32s(&name("donors"), &[tree.donors.len()], bytemuck::cast_slice(&tree.donors));
@@ -134,7 +133,7 @@ fn leaf(g: &mut GraphBuilder, place: usize, tree: &Tree, codes: &[String]) -> (A
     (At { index, exact, floor }, donors)
 }
 
-/// Numbers moved towards a neighbour, whose place stands beside each donor: its own where it stays.
+/// Moves numbers towards a neighbour, whose index is stored for each donor: its own if the number stays.
 fn smoothed(
     g: &mut GraphBuilder,
     place: usize,
@@ -176,7 +175,7 @@ fn smoothed(
     Ok(g.node("Mul", &[&moved, "two"]))
 }
 
-/// 0 for NULL, else 1 and the edges below.
+/// The code of a number: 0 for NULL, else 1 + the number of edges below.
 fn code_of_number(g: &mut GraphBuilder, name: &str, edges: &[f64], value: &str) -> String {
     let to = || vec![int_attribute("to", INT64.into())];
     let is = g.node("Equal", &[value, value]);
@@ -189,7 +188,7 @@ fn code_of_number(g: &mut GraphBuilder, name: &str, edges: &[f64], value: &str) 
     g.node("Add", &[&is, &below])
 }
 
-/// Steps from the root to the farthest leaf.
+/// Depth of the deepest leaf.
 fn depth(tree: &Tree) -> i64 {
     let mut depths = vec![0; tree.nodes.len()];
     for (at, node) in tree.nodes.iter().enumerate().filter(|(_, node)| node.predictor != LEAF) {

@@ -1,10 +1,9 @@
-//! Growing the tree of one column by those before it (Breiman et al. 1984), on codes.
+//! Growing the tree of a column on those before it (Breiman et al. 1984), on codes.
 //!
-//! A node is split where the sum of squares falls most: of the classes' indicators (Gini's impurity), or of the numbers
-//! (variance). Time: O(rows · predictors · depth) and O(nodes · predictors · codes · classes); memory: the rows twice.
+//! A node is split where the sum of squares falls most: of the class indicators (Gini impurity), or of the numbers
+//! (variance). Time: O(rows · predictors · depth) and O(nodes · predictors · codes · classes). Memory: the rows twice.
 
-use super::CHECK_EVERY;
-use super::column::{CODES, Column};
+use super::column::{CHECK_EVERY, CODES, Column};
 use super::split::{Scratch, Split, Sums, best};
 use super::target::Target;
 use super::tree::{Node, Tree, holds};
@@ -12,10 +11,10 @@ use runtime::error::Result;
 use runtime::jobs::Signal;
 use runtime::memory;
 
-/// A part of the impurity that a split must take away, so that rounding splits nothing.
-const LEAST_GAIN: f64 = 1e-9;
+/// Minimum share of the impurity that a split must remove, so that rounding errors cause no split.
+const MIN_GAIN: f64 = 1e-9;
 
-/// A predictor: its rows' codes, and whether their order means something.
+/// A predictor: the codes of its rows, and whether they are ordered.
 #[derive(Clone, Copy)]
 pub(super) struct Predictor<'a> {
     pub codes: &'a [u8],
@@ -26,7 +25,7 @@ struct Waiting {
     node: usize,
     start: usize,
     len: usize,
-    /// Predictors that may still differ.
+    /// Predictors that are not known to be constant.
     live: Vec<u32>,
 }
 
@@ -34,14 +33,14 @@ struct Grower<'a> {
     predictors: &'a [Predictor<'a>],
     target: &'a Target,
     least: u32,
-    /// [codes] and [codes, classes or outputs]: of the predictor at hand.
+    /// [codes] and [codes, classes or outputs]: of the current predictor.
     rows: Vec<u32>,
     counts: Vec<u32>,
     sums: Vec<f64>,
     scratch: Scratch,
 }
 
-/// The tree of `column` by `predictors`, with `least` rows to a leaf.
+/// Grows the tree of `column` on `predictors`, with at least `least` rows in a leaf.
 pub(super) fn grow(
     column: &Column,
     target: &Target,
@@ -104,7 +103,7 @@ pub(super) fn grow(
 }
 
 impl Grower<'_> {
-    /// The best split of these rows; takes predictors that are the same in all of them from `live`.
+    /// Finds the best split of these rows, and removes constant predictors from `live`.
     fn search(&mut self, rows: &[u32], live: &mut Vec<u32>, signal: &Signal) -> Result<Option<(u32, Split)>> {
         let outputs = self.target.outputs();
         let (all, classes) = self.target.totals(rows);
@@ -122,7 +121,7 @@ impl Grower<'_> {
             Target::Classes { .. } => rows.len() as f64 - impure,
             Target::Numbers { .. } => all.iter().map(|x| x * x).sum::<f64>() / rows.len() as f64,
         };
-        let least_gain = LEAST_GAIN * rows.len() as f64;
+        let least_gain = MIN_GAIN * rows.len() as f64;
         let mut found: Option<(u32, Split)> = None;
         let (mut failed, predictors) = (Ok(()), self.predictors);
         live.retain(|&place| {

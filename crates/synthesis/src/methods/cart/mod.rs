@@ -1,94 +1,73 @@
 //! Sequential trees: each column is drawn from a leaf of a tree on the columns before it (Reiter 2005, "Using CART to
 //! generate partially synthetic, public use microdata"; Nowok, Raab, Dibben 2016, "synthpop", JSS 74(11)).
 //!
-//! p(x₁, …, x_d) = p(x₁) Π p(x_k | x₁ … x_{k−1}). The first column is drawn from its own distribution; of each later one a
-//! classification or regression tree is grown on the real rows, and the values of its leaf are donors: one is drawn.
+//! p(x₁, …, x_d) = p(x₁) Π p(x_k | x₁ … x_{k−1}). The first column is drawn from its own distribution. For each later
+//! one a classification or regression tree is grown on the real rows; the values in its leaves are donors, of which one
+//! is drawn.
 //!
 //! Options:
-//! - `min_leaf` (100): rows of a leaf, at least. Fewer follow the rows more closely, and tell more of each.
-//! - `smoothing` (true): a number is drawn between its donor and the next one of the leaf, not further than half-way, so that
-//!   it is hardly ever one that was read. Columns of up to 50 distinct numbers are told as they are.
-//! - `shared` (10): a number that so many rows have, at least, is told as it is where others are smoothed: prices, steps of
-//!   a scale. Where less than half of the rows share theirs so, only a spike of 1 % of the rows is.
-//! - `first`: names of fields that come before all others, in that order; those can then be given, and the others drawn to
-//!   go with them. After them comes the label, then the others by their number of distinct values.
+//! - `min_leaf` (100): minimum number of rows of a leaf. Fewer follow the rows more closely, and reveal more about
+//!   each.
+//! - `smoothing` (true): a number is drawn between its donor and the next one of the leaf, at most half-way, so that it
+//!   is rarely a number of the source. Columns with up to 50 distinct numbers are not smoothed.
+//! - `shared` (10): numbers that at least so many rows have are not smoothed: prices, steps of a scale. If fewer than
+//!   half of the rows share their number with that many others, only numbers of 1 % of the rows and more are exempt.
+//! - `first`: names of fields that come before all others, in that order. They can then be given, and the others are
+//!   drawn conditional on them. After them comes the label, then the others by number of distinct values.
 //!
-//! NULL is a value of its own, as a predictor before the least. A given category that was never read goes with the more
-//! rows at every split.
+//! NULL is a value of its own; as a predictor it is below all others. A given category that did not occur follows the
+//! majority of the rows at every split.
 //!
-//! Cost of training: O(rows · fields² · depth) in time, a tree for each thread; 10 bytes a row and field. Of a row drawn: the
-//! depths of the trees. The model holds 4 bytes for a row and field, and 8 for a distinct number.
+//! Cost of training: O(rows · fields² · depth) time, a tree a thread; 10 bytes a row and field. Drawing a row costs the
+//! depths of the trees. The model holds 4 bytes a row and field, and 8 a distinct number.
 
 mod column;
 mod graph;
 mod grow;
 mod sample;
+mod settings;
 mod split;
 mod stored;
 mod target;
 mod tree;
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
-use crate::{Field, Parts, Task};
+use crate::{Field, Generator, Parts, Synthesizer, Task};
 use column::{Column, Distinct};
 use grow::{Predictor, grow};
+use onnx::stored::Files;
 use runtime::error::{Error, Result};
 use runtime::jobs::jobs;
 use runtime::options::Options;
+use settings::Settings;
 use stored::store;
 use target::Target;
 use tree::Tree;
 
-pub use sample::open;
+/// `cart`, see the [module](self).
+pub struct Cart;
 
-/// Rows between two looks at the signal.
-const CHECK_EVERY: usize = 1 << 16;
+impl Synthesizer for Cart {
+    fn name(&self) -> &'static str {
+        "cart"
+    }
 
-/// What the options say.
-#[derive(Clone, Debug)]
-struct Settings {
-    min_leaf: usize,
-    smoothing: bool,
-    /// Rows that make a number one that is told as it is.
-    shared: u32,
-    /// Fields that come first.
-    first: Vec<usize>,
-}
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
 
-impl Settings {
-    fn read(fields: &[Field], options: &mut Options) -> Result<Self> {
-        let min_leaf = options.integer("min_leaf", 100, 1, 1_000_000)? as usize;
-        let smoothing = match options.given("smoothing") {
-            None => true,
-            Some(Value::Bool(smoothing)) => *smoothing,
-            Some(other) => {
-                return Err(Error::argument("option \"smoothing\"", other, "It must be true or false."));
-            }
-        };
-        options.record("smoothing", smoothing.into());
-        let shared = options.integer("shared", 10, 1, u64::from(u32::MAX))? as u32;
-        let given = options.given("first").cloned().unwrap_or(Value::Array(Vec::new()));
-        let wrong = |value: &Value| {
-            let known: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
-            let hint = format!("It must be an array of names of fields, each once: {}.", known.join(", "));
-            Error::argument("option \"first\"", value, hint)
-        };
-        let mut first = Vec::new();
-        for name in given.as_array().ok_or_else(|| wrong(&given))? {
-            let place = fields.iter().position(|field| name.as_str() == Some(&field.name));
-            match place {
-                Some(place) if !first.contains(&place) => first.push(place),
-                _ => return Err(wrong(name)),
-            }
-        }
-        options.record("first", given);
-        Ok(Self { min_leaf, smoothing, shared, first })
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        sample::open(files, fields)
+    }
+
+    fn draws_donors(&self) -> bool {
+        true
     }
 }
 
 /// Grows a tree for each column.
-pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let settings = Settings::read(task.fields, options)?;
     let (order, columns, trees) = learn(task, &settings)?;
 
@@ -102,7 +81,7 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     Ok(Parts { graph, data, figures, released: None })
 }
 
-/// The order of the fields; columns and trees in that order.
+/// Returns the order of the fields, and columns and trees in that order.
 fn learn(task: &Task, settings: &Settings) -> Result<(Vec<usize>, Vec<Column>, Vec<Tree>)> {
     let (fields, rows) = (task.fields, task.rows.rows);
     if rows == 0 {
@@ -147,7 +126,7 @@ fn learn(task: &Task, settings: &Settings) -> Result<(Vec<usize>, Vec<Column>, V
     Ok((order, columns, trees))
 }
 
-/// The fields to come first, the label, then the others by distinct values.
+/// The order of fields: those that come first, the label, the others by number of distinct values.
 fn order(columns: &[Column], settings: &Settings, label: Option<usize>) -> Vec<usize> {
     let mut order = settings.first.clone();
     order.extend(label.filter(|label| !settings.first.contains(label)));

@@ -1,7 +1,8 @@
-//! Drawing rows: column by column over a few hundred rows at a time, by codes.
+//! Drawing rows: column by column, for some hundreds of rows at a time, by codes.
 //!
-//! One uniform number u a value. Of a leaf with c donors, ascending, the one at ⌊u·c⌋ is drawn; where numbers are smoothed, the
-//! fraction f of u·c moves it towards the next donor by (f − ½) of the way, or for f < ½ towards the one before by (½ − f).
+//! Each value takes one uniform number u. Of a leaf with c donors, ascending, number ⌊u·c⌋ is drawn. If numbers are
+//! smoothed, the fraction f of u·c moves it towards the next donor by (f − ½) of the way, or for f < ½ towards the
+//! previous one by (½ − f).
 
 use super::stored::{Opened, read};
 use super::tree::{arrive, neighbour};
@@ -13,12 +14,12 @@ use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use tabular::NONE;
 
-/// Rows whose codes stay in the first cache.
+/// Rows drawn at a time: their codes fit in the L1 cache.
 const ROWS: usize = 1024;
 
-struct Cart {
+struct Trees {
     model: String,
-    /// In the order in which they are drawn.
+    /// In drawing order.
     columns: Vec<Opened>,
 }
 
@@ -28,7 +29,7 @@ enum Out<'a> {
     Numbers(&'a mut [f64]),
 }
 
-/// Rows that are made together.
+/// Rows drawn together.
 struct Part<'a> {
     first: usize,
     rows: usize,
@@ -37,17 +38,17 @@ struct Part<'a> {
 }
 
 pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
-    Ok(Box::new(Cart { model: files.model.into(), columns: read(files, fields)? }))
+    Ok(Box::new(Trees { model: files.model.into(), columns: read(files, fields)? }))
 }
 
-/// Of a column that is drawn at `place`: from 0 up to but not 1, of 53 bits, a number for each row.
+/// The uniform numbers of the column drawn at `place`: from [0, 1), with 53 bits, for each row.
 pub(super) fn uniforms(seed: u64, place: usize, rows: std::ops::Range<usize>) -> impl Iterator<Item = f64> {
     let key = mix(seed ^ mix(place as u64));
     (rows.start as u64..rows.end as u64)
         .map(move |row| (mix(key.wrapping_add(row)) >> 11) as f64 * (1.0 / (1u64 << 53) as f64))
 }
 
-impl Generator for Cart {
+impl Generator for Trees {
     fn sample(&self, draw: &Draw, _graph: &mut RunGraph) -> Result<Frame> {
         let mut columns = Vec::with_capacity(self.columns.len());
         columns.resize_with(self.columns.len(), || Values::Codes(Vec::new()));
@@ -97,7 +98,7 @@ impl Generator for Cart {
     }
 }
 
-impl Cart {
+impl Trees {
     /// `codes` [rows, columns] and `leaves` [rows] are scratch.
     fn fill(
         &self,
@@ -137,7 +138,7 @@ impl Cart {
 }
 
 impl Opened {
-    /// Takes given values over, and writes their codes.
+    /// Copies given values and writes their codes.
     fn copy<'a>(
         &self,
         given: &Values,
@@ -159,7 +160,8 @@ impl Opened {
         Ok(())
     }
 
-    /// The donors' own values. `donors` are the first of each row's leaf, how many, and u·c. `None` where a donor has no value.
+    /// Draws donors without smoothing. `donors` are the first donor of each row's leaf, their number, and u·c. `None`
+    /// if a donor has no value.
     fn plain<'a, T>(
         &self,
         donors: impl Iterator<Item = (usize, usize, f64)>,
@@ -176,7 +178,7 @@ impl Opened {
         Some(())
     }
 
-    /// Numbers between donors; `coded` where a later column asks for their codes.
+    /// Draws numbers between donors. `coded` if a later column uses their codes.
     fn smooth<'a>(
         &self,
         donors: impl Iterator<Item = (usize, usize, f64)>,
@@ -207,7 +209,7 @@ impl Opened {
     }
 }
 
-/// A share of the way from x to y; in halves, since the way between the largest numbers is no number.
+/// Interpolates between x and y. Halves avoid overflow.
 fn between(x: f64, y: f64, share: f64) -> f64 {
     (x * 0.5 + (y * 0.5 - x * 0.5) * share) * 2.0
 }

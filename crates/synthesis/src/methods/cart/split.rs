@@ -1,27 +1,27 @@
-//! The best split of a node by one predictor: the codes of its rows, counted with what is to be told.
+//! The best split of a node by one predictor, from the codes of its rows counted by target.
 //!
-//! Numbers keep their order; categories are put in order by the mean of the target among the node's own rows, in which the
-//! best of all subsets is a prefix (Breiman et al. 1984, theorem 4.5: of two classes and of one number; of more classes it is
-//! a good one, taken for the node's most frequent class).
+//! Numbers keep their order. Categories are ordered by the mean of the target among the node's rows: the best of all
+//! subsets is then a prefix (Breiman et al. 1984, theorem 4.5, for two classes and for one number; for more classes it
+//! is a heuristic, with the node's most frequent class).
 
 use super::tree::Mask;
 
-/// A split and what it gains: the sum over its sides of (sum of the target)² / rows.
+/// A split and its score: the sum over its sides of (sum of the target)² / rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Split {
     pub score: f64,
     pub mask: Mask,
 }
 
-/// What a node's rows are to tell.
+/// Target sums of a node by code.
 pub(super) enum Sums<'a> {
-    /// [codes, classes]: rows.
+    /// [codes, classes]: numbers of rows.
     Classes { counts: &'a [u32], classes: usize },
-    /// [codes, outputs] sums.
+    /// [codes, outputs]: sums.
     Numbers { sums: &'a [f64], outputs: usize },
 }
 
-/// Kept from node to node.
+/// Buffers, reused between nodes.
 #[derive(Default)]
 pub(super) struct Scratch {
     order: Vec<u8>,
@@ -30,7 +30,7 @@ pub(super) struct Scratch {
     left_counts: Vec<u64>,
 }
 
-/// Of `rows` [codes] rows, of all of which the sums are `total`.
+/// The best split. `rows` [codes] are the numbers of rows, `total` the sums over all of them.
 pub(super) fn best(
     rows: &[u32],
     sums: &Sums,
@@ -110,8 +110,8 @@ pub(super) fn best(
     Some(Split { score, mask: mask(rows, order, place, total, ordered) })
 }
 
-/// The codes that go right where those in `order` up to `place` go left. A code that no row has goes with its neighbours
-/// in the order of numbers, and of categories with the more rows.
+/// The codes that go right if those in `order` up to `place` go left. A code without rows goes with its neighbours for
+/// numbers, and with the majority for categories.
 fn mask(rows: &[u32], order: &[u8], place: usize, total: u32, ordered: bool) -> Mask {
     let mut mask = [0u64; 4];
     if ordered {

@@ -1,4 +1,4 @@
-//! Trees in a model's files: their nodes in the data file, donors and values as the graph's own.
+//! Trees in a model's files: nodes in the data file, donors and values as initializers of the graph.
 
 use super::column::{CODES, Coding, Column};
 use super::tree::{LEAF, Mask, Node, Tree, walkable};
@@ -7,19 +7,19 @@ use onnx::stored::{DataWriter, Files};
 use runtime::error::Result;
 use runtime::mapped::Mapped;
 
-/// A column that can be drawn.
+/// A column, opened for drawing.
 pub(super) struct Opened {
     pub field: usize,
     pub category: bool,
     /// A leaf leads to itself.
     pub nodes: Vec<Node>,
-    /// [nodes] where a leaf's donors begin, and how many there are.
+    /// [nodes]: first donor and number of donors of a leaf.
     pub leaves: Vec<(u32, u32)>,
-    /// Places in `values`; checked where they are drawn.
+    /// Indices in `values`, checked when they are drawn.
     pub donors: Mapped<i32>,
     /// [distinct]: codes of categories, −1 for NULL, or numbers, NaN for NULL.
     pub values: Mapped<f64>,
-    /// [distinct], or empty where all are told as they are.
+    /// [distinct]: whether a number is not smoothed; empty if none is.
     pub kept: Mapped<u8>,
     pub coding: Coding,
 }
@@ -44,7 +44,7 @@ pub(super) fn store(order: &[usize], columns: Vec<Column>, trees: Vec<Tree>) -> 
     data
 }
 
-/// The columns in their order. All that can be followed is checked, but for the donors.
+/// Reads the columns in drawing order. All indices are checked except the donors.
 pub(super) fn read(files: &Files, fields: &[Field]) -> Result<Vec<Opened>> {
     let ([length], order) = files.tensor::<u32, 1>("order")?;
     let mut seen = vec![false; fields.len()];

@@ -1,12 +1,12 @@
-//! What a tree is to tell: classes, or numbers and their ranks, of variance 1 about 0.
+//! The target of a tree: classes, or standardized numbers and their ranks.
 
-use super::CHECK_EVERY;
-use super::column::{Column, Distinct};
+use super::column::{CHECK_EVERY, Column, Distinct};
 use runtime::error::Result;
 use runtime::jobs::Signal;
 use runtime::memory;
 
-/// Classes that a tree tells apart: the most frequent, and all others together. Leaves keep the values themselves.
+/// Maximum number of classes that a tree distinguishes: the most frequent, and all others together. Leaves keep the
+/// values.
 const CLASSES: usize = 64;
 
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ impl Target {
         }
     }
 
-    /// A number for each row, by which other columns' categories are put in order: the number itself, or whether it is the
-    /// most frequent category.
+    /// A number for each row, by which the categories of other columns are ordered: the number itself, or whether it is
+    /// the most frequent category.
     pub fn lead(column: &Column, signal: &Signal) -> Result<Vec<f32>> {
         match Self::new(column, signal)? {
             Self::Numbers { values, outputs } => Ok(values.into_iter().step_by(outputs).collect()),
@@ -41,7 +41,7 @@ impl Target {
         matches!(self, Self::Classes { .. })
     }
 
-    /// Numbers that a code's rows sum up to.
+    /// Number of target sums of a code.
     pub fn outputs(&self) -> usize {
         match self {
             Self::Classes { count, .. } => *count,
@@ -61,8 +61,8 @@ impl Target {
         Ok(Self::Classes { classes, count: distinct.min(CLASSES) })
     }
 
-    /// The number, its rank, and whether it is NULL where it is at times: each of variance 1, a NULL in the middle of the
-    /// numbers. A few large numbers alone would hide all others from a tree; the rank does not let them.
+    /// The number, its rank, and whether it is NULL if some are, each of variance 1, with NULL at the mean. Ranks keep
+    /// a few large numbers from dominating the tree.
     fn numbers(column: &Column, numbers: &[f64], signal: &Signal) -> Result<Self> {
         let nulls = usize::from(numbers.first().is_some_and(|x| x.is_nan()));
         let (values, counts) = (&numbers[nulls..], &column.counts[nulls..]);
@@ -109,7 +109,7 @@ impl Target {
     }
 }
 
-/// What `each` appends for every row's place, `width` elements.
+/// Collects what `each` appends for the index of every row, `width` elements each.
 fn spread<T>(column: &Column, signal: &Signal, each: impl Fn(usize, &mut Vec<T>), width: usize) -> Result<Vec<T>> {
     let mut out = Vec::new();
     memory::reserve(&mut out, column.places.len() * width)?;
@@ -120,7 +120,7 @@ fn spread<T>(column: &Column, signal: &Signal, each: impl Fn(usize, &mut Vec<T>)
     Ok(out)
 }
 
-/// Values of mean 0 and variance 1 over their rows; all 0 where they are all the same.
+/// Standardizes values over their rows; 0 if they are constant.
 fn standardised(values: &[f64], counts: &[u32]) -> Vec<f32> {
     let (Some(&low), Some(&high)) = (values.first(), values.last()) else { return Vec::new() };
     // Halves: the range of the largest numbers is none itself.

@@ -49,14 +49,14 @@ fn trained_on(
 impl Trained {
     fn drawn(&self, rows: usize, given: &[(usize, Values)], threads: usize) -> Frame {
         let files = Files::open("m", self.onnx.clone(), &self.data).unwrap();
-        let generator = open(&files, &self.fields).unwrap();
+        let generator = Cart.open(&files, &self.fields).unwrap();
         let draw = Draw { rows, seed: 5, given, threads, progress: &Unwatched };
         generator.sample(&draw, &mut |_, _| Err(Error::Internal("no graph is asked for".into()))).unwrap()
     }
 
     fn takes(&self, fields: &[usize]) -> bool {
         let files = Files::open("m", self.onnx.clone(), &self.data).unwrap();
-        open(&files, &self.fields).unwrap().takes(fields)
+        Cart.open(&files, &self.fields).unwrap().takes(fields)
     }
 }
 
@@ -331,11 +331,11 @@ fn wrong_options_are_named() {
     let said = |options: Value| {
         train(&task, &mut Options::new("cart", &options).unwrap()).err().map(|e| e.to_string()).unwrap_or_default()
     };
-    assert_eq!(said(json!({"first": ["label", "label"]})), "option \"first\" is \"label\"");
-    assert_eq!(said(json!({"first": "label"})), "option \"first\" is \"label\"");
-    assert_eq!(said(json!({"first": ["lable"]})), "option \"first\" is \"lable\"");
-    assert_eq!(said(json!({"smoothing": 1})), "option \"smoothing\" is 1");
-    assert_eq!(said(json!({"min_leaf": 0})), "option \"min_leaf\" is 0");
+    assert_eq!(said(json!({"first": ["label", "label"]})), "invalid value for option \"first\": \"label\"");
+    assert_eq!(said(json!({"first": "label"})), "invalid value for option \"first\": \"label\"");
+    assert_eq!(said(json!({"first": ["lable"]})), "invalid value for option \"first\": \"lable\"");
+    assert_eq!(said(json!({"smoothing": 1})), "invalid value for option \"smoothing\": 1");
+    assert_eq!(said(json!({"min_leaf": 0})), "invalid value for option \"min_leaf\": 0");
     let none = Frame { rows: 0, columns: rows.columns.iter().map(|values| values.take(&[])).collect() };
     let task = Task { rows: &none, ..task };
     assert!(matches!(train(&task, &mut Options::new("cart", &Value::Null).unwrap()), Err(Error::EmptySource(_))));
@@ -374,7 +374,7 @@ fn a_file_that_contradicts_itself_is_damaged_and_never_a_panic() {
         data[at] ^= 1 << below(10, trial, 8);
         let data = Bytes::from(data);
         let files = Files::open("m", trained.onnx.clone(), &data).unwrap();
-        let Ok(generator) = open(&files, &trained.fields) else {
+        let Ok(generator) = Cart.open(&files, &trained.fields) else {
             refused += 1;
             continue;
         };
@@ -384,5 +384,5 @@ fn a_file_that_contradicts_itself_is_damaged_and_never_a_panic() {
     }
     assert!(refused > 20, "{refused}");
     let files = Files::open("m", trained.onnx.clone(), &trained.data).unwrap();
-    assert!(matches!(open(&files, &trained.fields[..3]), Err(Error::DamagedModel { .. })));
+    assert!(matches!(Cart.open(&files, &trained.fields[..3]), Err(Error::DamagedModel { .. })));
 }

@@ -1,12 +1,12 @@
-//! A grown tree: rows of codes find the leaf whose rows they are like.
+//! A grown tree, which maps rows of codes to leaves.
 
 use runtime::error::Result;
 use runtime::memory;
 
-/// In place of a predictor, where there is no split.
+/// Predictor of a node without a split.
 pub(super) const LEAF: u32 = u32::MAX;
 
-/// Rows that are walked side by side: their waits for memory overlap.
+/// Rows that walk the tree side by side, so that their memory latencies overlap.
 const TOGETHER: usize = 8;
 
 /// A set of codes.
@@ -14,20 +14,20 @@ pub(super) type Mask = [u64; 4];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Node {
-    /// Codes that go to the right.
+    /// Codes that go right.
     pub mask: Mask,
-    /// Place among the columns before, or [`LEAF`].
+    /// Index of the predictor among the earlier columns, or [`LEAF`].
     pub predictor: u32,
-    /// The left child, before the right one; of a leaf, its number.
+    /// The left child, followed by the right one; for a leaf its number.
     pub next: u32,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tree {
     pub nodes: Vec<Node>,
-    /// [leaves + 1]: where each leaf's donors begin.
+    /// [leaves + 1]: start of each leaf's donors.
     pub starts: Vec<u32>,
-    /// [rows]: places among the distinct values, those of a leaf together and ascending.
+    /// [rows]: indices of distinct values, by leaf and ascending.
     pub donors: Vec<u32>,
 }
 
@@ -42,8 +42,8 @@ pub(super) fn holds(mask: &Mask, code: u8) -> bool {
     mask[usize::from(code >> 6)] >> (code & 63) & 1 == 1
 }
 
-/// Nodes of which a leaf leads to itself, so that rows are walked side by side without asking which have arrived; and of
-/// each the place and number of its donors.
+/// Nodes whose leaves lead to themselves, so that rows walk side by side without testing for arrival; and for each node
+/// the start and number of its donors.
 pub(super) fn walkable(nodes: &[Node], starts: &[u32]) -> (Vec<Node>, Vec<(u32, u32)>) {
     let walk = |(at, node): (usize, &Node)| match node.predictor {
         LEAF => {
@@ -56,7 +56,7 @@ pub(super) fn walkable(nodes: &[Node], starts: &[u32]) -> (Vec<Node>, Vec<(u32, 
     nodes.iter().enumerate().map(walk).unzip()
 }
 
-/// The leaf's node of each row of `codes` [rows, width].
+/// Finds the leaf node of each row of `codes` [rows, width].
 pub(super) fn arrive(nodes: &[Node], codes: &[u8], width: usize, out: &mut [u32]) {
     out.fill(0);
     if nodes.len() < 2 {
@@ -93,7 +93,7 @@ fn arrive_together(nodes: &[Node], codes: &[u8], width: usize, at: &mut [u32; TO
     }
 }
 
-/// The next value below or above the one at `j` among a leaf's donors, on the other side where there is none.
+/// The next value below or above the one at `j` among a leaf's donors; on the other side if there is none.
 #[inline]
 pub(super) fn neighbour<T: Copy + Ord>(donors: &[T], j: usize, back: bool) -> Option<T> {
     let of = donors[j];
@@ -110,7 +110,7 @@ pub(super) fn neighbour<T: Copy + Ord>(donors: &[T], j: usize, back: bool) -> Op
 }
 
 impl Tree {
-    /// Of one leaf.
+    /// A tree of one leaf.
     pub fn trunk(mut places: Vec<u32>) -> Result<Self> {
         places.sort_unstable();
         let mut nodes = Vec::new();

@@ -1,29 +1,29 @@
-//! The correlations of the normal variables behind the fields, from those of their scores.
+//! Correlations of the normal variables behind the fields, from those of their scores.
 //!
-//! Fields of few values say less than the variables behind them: the scores of two halves of the line that always go together
-//! correlate by 2/π only. With aₖ, bₖ the coefficients of two fields' scores by the normalised Hermite polynomials, a correlation ρ
-//! gives scores of covariance Σₖ ρᵏ aₖ bₖ (Mehler's formula), which grows with ρ: it is solved for the covariance that was
-//! measured, as polychoric correlations (Olsson 1979) are for the table of counts.
+//! Scores of fields with few values attenuate correlations: those of two binary halves that always coincide correlate
+//! by only 2/π. With aₖ, bₖ the coefficients of two fields' scores in the normalized Hermite polynomials, a correlation
+//! ρ gives scores of covariance Σₖ ρᵏ aₖ bₖ (Mehler's formula), which increases with ρ. It is solved for the measured
+//! covariance, as polychoric correlations (Olsson 1979) are for the table of counts.
 
 use kernels::cholesky;
 use kernels::decompose::symmetric_eigen;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
-/// No two fields are taken to be the same.
-const MOST: f64 = 0.999;
-/// The least eigenvalue, as a share of the mean one.
-const LEAST_EIGENVALUE: f64 = 1e-4;
-/// Fields up to which eigenvalues are looked at: the time goes with the third power.
+/// Maximum absolute correlation of two fields.
+const MAX_CORRELATION: f64 = 0.999;
+/// Minimum eigenvalue, as a share of the mean.
+const MIN_EIGENVALUE: f64 = 1e-4;
+/// Maximum number of fields for an eigendecomposition, whose time is cubic.
 const DECOMPOSED: usize = 256;
 
-/// The correlation at which scores of these coefficients have this covariance.
+/// Solves for the correlation at which scores with these coefficients have this covariance.
 pub fn solve(a: &[f64], b: &[f64], covariance: f64) -> f64 {
     if a[0] * b[0] <= 0.0 {
         return 0.0;
     }
     let at = |rho: f64| a.iter().zip(b).rev().fold(0.0, |sum, (a, b)| (sum + a * b) * rho);
-    let (mut low, mut high) = (-MOST, MOST);
+    let (mut low, mut high) = (-MAX_CORRELATION, MAX_CORRELATION);
     for _ in 0..40 {
         let middle = 0.5 * (low + high);
         if at(middle) < covariance { low = middle } else { high = middle }
@@ -31,14 +31,14 @@ pub fn solve(a: &[f64], b: &[f64], covariance: f64) -> f64 {
     0.5 * (low + high)
 }
 
-/// `L` [d, d] with `L Lᵀ` a correlation matrix near `r` [d, d], of which pairs were estimated one by one: where it is not definite, its
-/// low eigenvalues are raised and the diagonal is made 1 again (Rousseeuw, Molenberghs 1993); of more than
-/// 256 fields all correlations are made smaller by the share that is needed.
+/// `L` [d, d] with `L Lᵀ` a correlation matrix near `r` [d, d], whose pairs were estimated separately. If it is not
+/// positive definite, its low eigenvalues are raised and the diagonal is rescaled to 1 (Rousseeuw, Molenberghs 1993);
+/// with more than 256 fields all correlations are shrunk as far as necessary.
 pub fn factor(r: &[f64], d: usize, progress: &dyn Progress) -> Result<Vec<f64>> {
     let mut near = r.to_vec();
     if d <= DECOMPOSED && !is_definite(r, d) {
         let eigen = symmetric_eigen(r, d).ok_or_else(|| Error::Internal("correlations are not finite".into()))?;
-        let values: Vec<f64> = eigen.values.iter().map(|x| x.max(LEAST_EIGENVALUE)).collect();
+        let values: Vec<f64> = eigen.values.iter().map(|x| x.max(MIN_EIGENVALUE)).collect();
         for i in 0..d {
             for j in 0..d {
                 let (a, b) = (&eigen.vectors[i * d..][..d], &eigen.vectors[j * d..][..d]);
@@ -60,7 +60,7 @@ pub fn factor(r: &[f64], d: usize, progress: &dyn Progress) -> Result<Vec<f64>> 
 }
 
 fn is_definite(r: &[f64], d: usize) -> bool {
-    cholesky::factor_above(&mut r.to_vec(), d, LEAST_EIGENVALUE)
+    cholesky::factor_above(&mut r.to_vec(), d, MIN_EIGENVALUE)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The sampler as an ONNX graph.
 //!
-//! z = ε Lᵀ; then the cell of each z is found by halving, all fields at once: a step of 2ᵏ cells is taken where the cell
-//! that it leads to begins at or below z. Each cell has where it begins, the inverse of its length on the line (0 where
-//! it holds one value), and halves of its lowest value and of its range: halves, so that no range is beyond float64.
+//! z = ε Lᵀ; the cell of each z is found by binary search over all fields at once: a step of 2ᵏ cells is taken if the
+//! cell it leads to begins at or below z. Each cell holds its start, the inverse of its length (0 if it has one value),
+//! and halves of its lowest value and of its range; halves avoid overflow.
 
 use super::margin::Margin;
 use onnx::graph::{Axis, GraphBuilder, int_attribute};

@@ -1,27 +1,27 @@
-//! The distribution of one field as cells of the standard normal's line.
+//! The distribution of a field as cells of a standard normal variable.
 //!
-//! A cell holds a share of the rows: one category, one number, NULL, or the numbers between two. Cells stand one beside the
-//! other in the order of their values, NULL first, and the line is cut by Φ⁻¹ of the shares summed so far. Of at most
-//! [`FEW`] different numbers each has a cell of its own, of more those that [`SPIKE`] of the rows have; all others share
-//! [`GRID`] cells of about as many rows, between whose ends values are linear in z.
+//! A cell holds a share of the rows: a category, a number, NULL, or the numbers between two. Cells are ordered by
+//! value, NULL first, and the line is cut at Φ⁻¹ of the cumulative shares. With at most [`FEW`] distinct numbers each
+//! has its own cell; with more, those that [`SPIKE`] of the rows have. All others share [`GRID`] cells of about equal
+//! numbers of rows, between whose ends values are linear in z.
 
 use super::normal::{density, quantile};
 use tabular::NONE;
 
-/// Different numbers up to which each is kept exactly.
+/// Up to this many distinct numbers, each is kept exactly.
 pub const FEW: usize = 512;
-/// Cells of a column of more.
+/// Number of cells of a column with more.
 pub const GRID: usize = 1024;
-/// Share of the rows that makes a number a cell of its own.
+/// A number with this share of the rows has its own cell.
 const SPIKE: f64 = 1.0 / 512.0;
 /// Terms of the expansion in Hermite polynomials.
 pub const TERMS: usize = 48;
 
-/// A cell before its place is known.
+/// A cell without its position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cell {
     pub rows: f64,
-    /// Both NaN for a number that is NULL, both −1 for a category that is.
+    /// Both NaN for a number that is NULL, and −1 for a category that is.
     pub low: f64,
     pub high: f64,
 }
@@ -29,22 +29,22 @@ pub struct Cell {
 #[derive(Clone, Debug, Default)]
 pub struct Margin {
     pub cells: Vec<Cell>,
-    /// [cells]: where each begins; the first at −∞.
+    /// [cells]: start of each; that of the first is −∞.
     pub starts: Vec<f64>,
     /// [cells]: E(Z | Z in the cell), the score of its rows.
     pub scores: Vec<f64>,
-    /// [TERMS]: the scores' coefficients by the normalised Hermite polynomials 1, 2, …
+    /// [TERMS]: coefficients of the scores in the normalized Hermite polynomials 1, 2, …
     pub coefficients: Vec<f64>,
-    /// Rows of all cells.
+    /// Number of rows of all cells.
     total: f64,
-    /// Of a category: its cell.
+    /// The cell of each category.
     of_code: Vec<u32>,
     /// Whether the first cell is NULL.
     nulls: bool,
 }
 
 impl Margin {
-    /// Of categories: how many rows each has, how many are NULL, and in which order they stand.
+    /// The margin of categories, from the rows of each, the number of NULLs, and their order.
     pub fn of_categories(counts: &[usize], nulls: usize, order: &[u32]) -> Self {
         let mut cells = Vec::new();
         let mut of_code = vec![NONE; counts.len()];
@@ -61,7 +61,7 @@ impl Margin {
         Self { of_code, ..Self::of(cells, nulls > 0) }
     }
 
-    /// Of numbers, without NULLs, in any order.
+    /// The margin of numbers. `values` are those that are not NULL, in any order.
     pub fn of_numbers(mut values: Vec<f64>, nulls: usize) -> Self {
         // −0 is 0.
         values.iter_mut().for_each(|x| *x += 0.0);
@@ -138,8 +138,8 @@ impl Margin {
         self.scores[(first + place).saturating_sub(1).max(first.min(self.scores.len() - 1))]
     }
 
-    /// The ends of the line that values of a cell are spread over: those of the cell, and for the first and the last one such
-    /// that half of its rows are on either side of the middle.
+    /// The interval over which the values of a cell are spread: the cell, and for the first and the last one an
+    /// interval with half of its rows on either side of the middle.
     pub fn span(&self, cell: usize) -> (f64, f64) {
         let half = 0.5 * self.cells[cell].rows / self.total;
         let (start, end) = (self.starts[cell], self.starts.get(cell + 1).copied().unwrap_or(f64::INFINITY));
@@ -152,7 +152,7 @@ impl Margin {
     }
 }
 
-/// ∫ₓ^∞ hₖ φ of the normalised Hermite polynomials k = 1, 2, …: hₖ₋₁(x) φ(x) / √k.
+/// ∫ₓ^∞ hₖ φ for the normalized Hermite polynomials k = 1, 2, …: hₖ₋₁(x) φ(x) / √k.
 fn hermite_integrals(x: f64, out: &mut [f64; TERMS]) {
     if !x.is_finite() {
         out.fill(0.0);

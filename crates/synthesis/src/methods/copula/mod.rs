@@ -1,12 +1,14 @@
-//! `gaussian_copula`: every field's own distribution, and one correlation for each two fields (Nelsen 2006, 2.3; for tables Patki et al. 2016).
+//! `gaussian_copula`: the distribution of each field, and a correlation for each pair of fields (Nelsen 2006, 2.3; for
+//! tables Patki et al. 2016).
 //!
-//! Each field is cut into cells of a standard normal variable; the variables of all fields are normal together with correlation
-//! `R = L Lᵀ`. A row is `z = L ε` of as many independent normal numbers ε, and the value of each field that of
-//! the cell its z falls in. Categories stand in the order of the label's mean among their rows, or of their frequency where there
-//! is no label: what goes up and down with the label does so in the rows made.
+//! Each field is cut into cells of a standard normal variable; the variables of all fields are jointly normal with
+//! correlation `R = L Lᵀ`. A row is `z = L ε` with independent normal numbers ε, and the value of each field is that of
+//! the cell of its z. Categories are ordered by the mean of the label among their rows, or by frequency if there is no
+//! label, so that monotone relations with the label are kept.
 //!
-//! Learned from at most 262,144 rows, drawn evenly; the shares of categories from all. NULL is a cell of its own. Time:
-//! O(rows · fields²) to learn, O(fields² + fields · log cells) a row. Memory: 4 bytes a row and field, 40 bytes a cell.
+//! It learns from at most 262,144 rows, evenly drawn; shares of categories are those of all rows. NULL is a cell of its
+//! own. Time: O(rows · fields²) to learn, O(fields² + fields · log cells) a row. Memory: 4 bytes a row and field, 40
+//! bytes a cell.
 //!
 //! The graph takes `normal`, float64 [n, fields].
 
@@ -17,7 +19,7 @@ mod normal;
 
 use serde_json::{Map, json};
 
-use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Task, Values};
+use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Synthesizer, Task, Values};
 use kernels::dot::dot;
 use margin::Margin;
 use onnx::stored::{DataWriter, Files};
@@ -30,15 +32,32 @@ use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 use tabular::NONE;
 
-/// Rows that tell distributions and correlations well enough.
+/// Rows that distributions and correlations are learned from.
 const SAMPLE: usize = 1 << 18;
 /// Rows whose products are summed in single precision.
 const SUMMED: usize = 1024;
-/// Rows that a category's mean of the label is drawn to the mean of all by.
+/// Prior weight, in rows, of the overall mean of the label.
 const PRIOR: f64 = 1.0;
 const CHUNK_ROWS: usize = 256;
 
-pub fn train(task: &Task, _options: &mut Options) -> Result<Parts> {
+/// `gaussian_copula`, see the [module](self).
+pub struct GaussianCopula;
+
+impl Synthesizer for GaussianCopula {
+    fn name(&self) -> &'static str {
+        "gaussian_copula"
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        open(files, fields)
+    }
+}
+
+fn train(task: &Task, _options: &mut Options) -> Result<Parts> {
     if task.rows.rows == 0 {
         return Err(Error::EmptySource(String::new()));
     }
@@ -72,7 +91,7 @@ pub fn train(task: &Task, _options: &mut Options) -> Result<Parts> {
     Ok(Parts { graph: graph::graph(&margins, &factor, d), data: DataWriter::default(), figures, released: None })
 }
 
-/// Rows to learn from: all, or one of each of as many equal parts.
+/// The rows to learn from: all, or one drawn from each of [`SAMPLE`] equal parts.
 fn sample(rows: usize, seed: u64) -> Result<Vec<u32>> {
     let taken = rows.min(SAMPLE);
     let mut sample = Vec::new();
@@ -84,7 +103,7 @@ fn sample(rows: usize, seed: u64) -> Result<Vec<u32>> {
     Ok(sample)
 }
 
-/// `of_label` [rows]: what the categories are put in order by.
+/// The margin of a field. `of_label` [rows] are scores of the label, by which categories are ordered.
 fn margin(values: &Values, kind: FieldKind, rows: &[u32], of_label: Option<&[f32]>) -> Result<Margin> {
     match values {
         Values::Numbers(numbers) => {
@@ -137,7 +156,7 @@ fn scores(margin: &Margin, values: &Values, rows: &[u32]) -> Result<Vec<f32>> {
     Ok(scores)
 }
 
-/// [d, d], of which the lower triangle is filled in parallel and then mirrored.
+/// Correlations [d, d]: the lower triangle is computed in parallel, then mirrored.
 fn correlations(margins: &[Margin], scores: &[Vec<f32>], threads: usize, progress: &dyn Progress) -> Result<Vec<f64>> {
     let d = margins.len();
     let n = scores.first().map_or(1, Vec::len).max(1) as f64;
@@ -175,14 +194,14 @@ struct Copula {
     factor: Vec<f64>,
     /// [d + 1]: the first cell of each field.
     offsets: Vec<usize>,
-    /// [cells] each, see [`graph`].
+    /// [cells] each, as in [`graph`].
     starts: Vec<f64>,
     slopes: Vec<f64>,
     bases: Vec<f64>,
     spans: Vec<f64>,
 }
 
-pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let d = fields.len();
     let ([a, b], transposed) = files.initializer::<f64, 2>("factor")?;
     let ([firsts], offsets) = files.initializer::<i64, 1>("first")?;
@@ -205,7 +224,7 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
 }
 
 impl Copula {
-    /// The value of field `j` at z: the graph's steps, one by one.
+    /// The value of field `j` at z, by the steps of the graph.
     fn value(&self, j: usize, z: f64) -> f64 {
         let (first, last) = (self.offsets[j], self.offsets[j + 1] - 1);
         let cell = first + self.starts[first + 1..=last].partition_point(|&start| start <= z);
@@ -242,31 +261,8 @@ impl Generator for Copula {
                 Ok(())
             },
         )?;
-        frame(&rows, draw.rows, &self.kinds)
+        Frame::of_rows(&rows, draw.rows, &self.kinds)
     }
-}
-
-/// The columns of `rows` [n, d] as graphs give them: −1 for a category and NaN for a number that is NULL.
-pub(super) fn frame(rows: &[f64], n: usize, kinds: &[FieldKind]) -> Result<Frame> {
-    let mut frame = Frame { rows: n, columns: Vec::new() };
-    for (j, kind) in kinds.iter().enumerate() {
-        let column = rows.iter().skip(j).step_by(kinds.len().max(1)).copied();
-        frame.columns.push(match kind {
-            FieldKind::Number { .. } => {
-                let mut numbers = Vec::new();
-                memory::reserve(&mut numbers, n)?;
-                numbers.extend(column);
-                Values::Numbers(numbers)
-            }
-            FieldKind::Category { .. } => {
-                let mut codes = Vec::new();
-                memory::reserve(&mut codes, n)?;
-                codes.extend(column.map(|x| if x >= 0.0 { x as u32 } else { NONE }));
-                Values::Codes(codes)
-            }
-        });
-    }
-    Ok(frame)
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! Conditions and training by sampling (section 4.3 of the paper): a head whose values are few is chosen evenly, one of
-//! its classes by the logarithm of how many rows have it, and one of those rows. So rare classes are seen often. Where
-//! rows are made, classes are chosen by how many rows have them.
+//! Conditions and training-by-sampling (section 4.3 of the paper): a head with few values is chosen uniformly, one of
+//! its classes by the logarithm of its frequency, and one of its rows, so that rare classes are seen often. When rows
+//! are drawn, classes are chosen by frequency.
 
 use crate::methods::modes::{Encoded, Encoding};
 use runtime::draw::{below, mix, uniform};
 use runtime::error::Result;
 use runtime::memory;
 
-/// The condition of one row: a class of a head, by its number among all conditions.
+/// The condition of a row: a class of a head, by its index among all conditions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Condition {
     pub number: u32,
-    /// Its column, and where its head's columns start and end.
+    /// Its column, and the first and last column of its head.
     pub column: u32,
     pub first: u32,
     pub end: u32,
@@ -19,19 +19,19 @@ pub struct Condition {
 
 #[derive(Default)]
 pub struct Conditions {
-    /// Of each condition.
+    /// All conditions.
     all: Vec<Condition>,
-    /// Where each head's conditions start, and one more.
+    /// Start of each head's conditions, and the end.
     starts: Vec<usize>,
-    /// Of each condition within its head: the share of it and all before, by the logarithms of the counts.
+    /// Cumulative share of each condition within its head, by log-frequency.
     shares: Vec<f64>,
-    /// Rows of each condition: `rows[firsts[i]..firsts[i + 1]]`.
+    /// Rows of condition i: `rows[firsts[i]..firsts[i + 1]]`.
     firsts: Vec<usize>,
     rows: Vec<u32>,
 }
 
 impl Conditions {
-    /// Of the heads that have no modes.
+    /// The conditions of all heads without modes.
     pub fn new(encoding: &Encoding, encoded: &Encoded) -> Result<Self> {
         let mut conditions = Self { starts: vec![0], firsts: vec![0], ..Self::default() };
         let mut number_of = memory::filled(u32::MAX, encoding.columns)?;
@@ -72,7 +72,7 @@ impl Conditions {
         self.all.len()
     }
 
-    /// A condition for training; none where there are none.
+    /// Draws a condition for training; `None` if there are no conditions.
     pub fn draw(&self, seed: u64, place: u64) -> Option<Condition> {
         let heads = self.starts.len() - 1;
         if heads == 0 {
@@ -85,7 +85,7 @@ impl Conditions {
         Some(self.all[at.min(end - 1)])
     }
 
-    /// A row that meets a condition; any of `rows` where there is none.
+    /// Draws a row that meets a condition; any of `rows` without one.
     pub fn row(&self, condition: Option<Condition>, rows: usize, seed: u64, place: u64) -> u32 {
         let Some(condition) = condition else { return below(seed, place, rows) as u32 };
         let of = &self.rows[self.firsts[condition.number as usize]..self.firsts[condition.number as usize + 1]];
@@ -93,8 +93,7 @@ impl Conditions {
         if of.is_empty() { below(seed, place, rows) as u32 } else { of[below(seed, place, of.len())] }
     }
 
-    /// For making rows: how often each condition comes up, itself and all before it: every head as often as every
-    /// other.
+    /// Cumulative frequencies of the conditions for drawing rows, with equal weight for each head.
     pub fn frequencies(&self) -> Vec<u64> {
         self.firsts[1..].iter().map(|&first| first as u64).collect()
     }

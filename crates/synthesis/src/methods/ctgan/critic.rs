@@ -1,12 +1,12 @@
-//! The critic: two layers with leaky ReLU and dropout over packs of rows, trained by Wasserstein's distance with a
-//! gradient penalty (Gulrajani and others, "Improved training of Wasserstein GANs", NeurIPS 2017).
+//! The critic: two layers with leaky ReLU and dropout over packs of rows, trained on the Wasserstein distance with a
+//! gradient penalty (Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017).
 //!
 //! With the masks m₁, m₂ (the slopes of leaky ReLU times dropout) the critic is piecewise linear: its gradient at a row
-//! is `g = W₁ v₁`, `v₁ = m₁ ⊙ W₂ v₂`, `v₂ = m₂ ⊙ w₃`. The penalty `λ (‖g‖ − 1)²` thus has a gradient in closed form:
-//! with `c = 2 λ (‖g‖ − 1) / ‖g‖`, of W₁ it is `c g v₁ᵀ`, and with `u = m₁ ⊙ c W₁ᵀ g`, of W₂ `u v₂ᵀ` and of w₃ `m₂ ⊙
-//! W₂ᵀ u`. No second pass is needed. The penalty is on the rows, not on their conditions, which are the same for real
-//! and made ones. The row between a real one and a made one is as much of each as its place in the first layer is: that
-//! layer is not multiplied again.
+//! is `g = W₁ v₁`, `v₁ = m₁ ⊙ W₂ v₂`, `v₂ = m₂ ⊙ w₃`. The penalty `λ (‖g‖ − 1)²` therefore has a gradient in closed
+//! form: with `c = 2 λ (‖g‖ − 1) / ‖g‖`, that of W₁ is `c g v₁ᵀ`, and with `u = m₁ ⊙ c W₁ᵀ g`, that of W₂ is `u v₂ᵀ`
+//! and that of w₃ is `m₂ ⊙ W₂ᵀ u`. No second pass is needed. The penalty covers the rows, not their conditions, which
+//! real and generated rows share. A row interpolated between a real and a generated one is interpolated in the first
+//! layer too, which is not multiplied again.
 
 use rayon::prelude::*;
 
@@ -21,16 +21,16 @@ use runtime::draw::{mix, uniform};
 use runtime::error::Result;
 use runtime::memory;
 
-/// Leaky ReLU below 0.
+/// Slope of leaky ReLU below 0.
 const LEAK: f32 = 0.2;
 const PENALTY: f32 = 10.0;
 
-/// Packs that go through the later layers together.
+/// Packs that pass the later layers together.
 const CHUNK: usize = 48;
-/// Parameters that one thread moves at a time.
+/// Parameters that a thread updates at a time.
 const BLOCK: usize = 8192;
 
-/// The first weights for the rows at one place of their packs, and their moments.
+/// The first weights for the rows at one position of their packs, with their moments.
 pub struct Place {
     pub weight: Vec<f32>,
     first: Vec<f32>,
@@ -39,7 +39,7 @@ pub struct Place {
 
 pub struct Critic {
     sizes: Sizes,
-    /// The share of each layer's outputs that a step leaves out.
+    /// Dropout probability.
     dropout: f32,
     pub places: Vec<Place>,
     /// Bias [k], second weight [k, k], its bias [k], last weight [k], last bias.
@@ -48,18 +48,18 @@ pub struct Critic {
     second: Vec<f32>,
     pub gradient: Vec<f32>,
     transposed: Vec<f32>,
-    /// [3 packs, k]: real rows, made ones, those between; activations and masks of both layers, and gradients.
+    /// [3 packs, k] for real, generated and interpolated rows: activations and masks of both layers, and gradients.
     hidden: [Vec<f32>; 2],
     masks: [Vec<f32>; 2],
     back: [Vec<f32>; 2],
-    /// [packs, k], and the same as columns.
+    /// [packs, k], and the transpose.
     spare: Vec<f32>,
     columns: Vec<f32>,
 }
 
 impl Critic {
-    /// Uniform weights up to 1 / √inputs, as the paper's code has them; the first layer's inputs are those of a row
-    /// that are not 0.
+    /// Weights are uniform up to 1 / √inputs, as in the paper's code; inputs of the first layer are the non-zeros of a
+    /// row.
     pub fn new(sizes: Sizes, heads: usize, dropout: f32, seed: u64) -> Result<Self> {
         let k = sizes.critic;
         let n = k + k * k + k + k + 1;
@@ -94,7 +94,7 @@ impl Critic {
         Ok(critic)
     }
 
-    /// What made rows, and where asked the real ones, give to the first layer.
+    /// Computes the contributions of generated rows, and on request of real ones, to the first layer.
     fn enter(&self, team: &Team, slots: &mut [Slot], encoded: Option<(&Encoded, usize)>) -> Result<()> {
         let Sizes { critic: k, columns, numbers, .. } = self.sizes;
         let data = self.sizes.data();
@@ -125,8 +125,8 @@ impl Critic {
         })
     }
 
-    /// The outputs [n] for the first layer's `hidden[0]` [n, k], and the gradient of each output, times `weights` [n], at
-    /// what enters the first and the second activation: `back`.
+    /// The outputs [n] for the first layer `hidden[0]` [n, k], and in `back` the gradient of each output, times
+    /// `weights` [n], at the inputs of the first and the second activation.
     fn through(&mut self, team: &Team, seed: u64, weights: &[f32]) -> Result<Vec<f32>> {
         let (n, k) = (weights.len(), self.sizes.critic);
         let (bias, rest) = self.parameters.split_at(k);
@@ -190,8 +190,7 @@ impl Critic {
         Ok(outputs)
     }
 
-    /// One step of training against the rows that the slots hold, or the gradients of one alone; returns the loss and
-    /// the penalty.
+    /// A training step on the rows in the slots, or its gradients only. Returns the loss and the penalty.
     pub fn train(
         &mut self,
         team: &Team,
@@ -320,14 +319,15 @@ impl Critic {
         Ok((loss, penalty))
     }
 
-    /// The gradients at the first activation of all packs from row `first` on, part by part, rows as columns.
+    /// The transposed gradients at the first activation of all packs from row `first` on, part by part.
     fn turn(&mut self, first: usize) {
         let (part, k) = (self.sizes.packs, self.sizes.critic);
         let all = self.back[0][first * k..].chunks_exact(part * k).zip(self.columns.chunks_exact_mut(part * k));
         all.for_each(|(from, to)| transpose(from, part, k, to));
     }
 
-    /// The gradient of −mean critic at the made rows, into the slots' `slope_t`; returns that mean.
+    /// Writes the gradient of the negative mean critic at the generated rows to `slope_t` of the slots. Returns that
+    /// mean.
     pub fn judge(&mut self, team: &Team, slots: &mut [Slot], seed: u64) -> Result<f64> {
         let sizes = self.sizes;
         let (part, k, data) = (sizes.packs, sizes.critic, sizes.data());

@@ -1,10 +1,9 @@
-//! The generator: two layers, each with batch normalisation (Ioffe, Szegedy, ICML 2015) and ReLU, whose outputs are put
-//! before their inputs; then tanh for numbers within modes and the Gumbel softmax (Jang, Gu, Poole, ICLR 2017) for
-//! classes.
+//! The generator: two layers with batch normalization (Ioffe, Szegedy, ICML 2015) and ReLU, whose outputs are
+//! concatenated with their inputs; then tanh for numbers within modes and the Gumbel softmax (Jang, Gu, Poole, ICLR
+//! 2017) for classes.
 //!
-//! A row's condition is one 1 among zeros: it adds a row of weights to each layer. A number counts as far as its class
-//! is a mode: tanh is multiplied by the modes' share of the head, as a spike's place within its class is 0 in real
-//! rows.
+//! A condition is one-hot: it adds a row of weights to each layer. A number is multiplied by the total share of its
+//! head's modes, since a number in a spike is 0 in real rows.
 
 use super::slot::{Sizes, Slot};
 use crate::methods::modes::{Class, Encoding};
@@ -18,22 +17,22 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Of the Gumbel softmax.
+/// Temperature of the Gumbel softmax.
 const TEMPERATURE: f32 = 0.2;
 const EPSILON: f32 = 1e-5;
-/// The share of the past that running means keep in a step.
+/// Decay of the running means in a step.
 const MOMENTUM: f32 = 0.9;
-/// Rows of weights whose gradient one thread works out at a time.
+/// Rows of weights whose gradient a thread computes at a time.
 const ROWS: usize = 32;
 
-/// Where a layer stands among the parameters: the weight [inputs + conditions, outputs], then a row to be added, and
-/// for the first two another to be multiplied with.
+/// The position of a layer among the parameters: the weight [inputs + conditions, outputs], a row that is added, and
+/// for the first two layers a row of factors.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
     pub inputs: usize,
     pub outputs: usize,
     pub at: usize,
-    /// Where its inputs start in a row of [`Slot::state`].
+    /// Offset of its inputs in a row of [`Slot::state`].
     first: usize,
 }
 
@@ -44,9 +43,9 @@ pub struct Generator {
     first: Vec<f32>,
     second: Vec<f32>,
     pub gradient: Vec<f32>,
-    /// The last two layers' weights, rows as columns, as far as their inputs are layers.
+    /// Transposed weights of the last two layers, for those inputs that are layers.
     transposed: [Vec<f32>; 2],
-    /// Of each normalisation: 1 / deviation in the batch, running means and variances.
+    /// 1 / deviation in the batch, running means and variances of each normalization.
     inverse: [Vec<f32>; 2],
     pub running: [(Vec<f32>, Vec<f32>); 2],
     /// Whether a column is a mode.
@@ -97,8 +96,7 @@ impl Generator {
         })
     }
 
-    /// The weight of the layer's inputs, that of its conditions, the row that is added, and the row that is multiplied
-    /// with.
+    /// The weight of the layer's inputs, that of its conditions, the added row, and the row of factors.
     pub fn parts(&self, layer: usize) -> [&[f32]; 4] {
         let Layer { inputs, outputs, at, .. } = self.layers[layer];
         let (weight, rest) = self.parameters[at..].split_at(inputs * outputs);
@@ -107,7 +105,7 @@ impl Generator {
         [weight, conditions, added, if layer < 2 { &rest[..outputs] } else { &[] }]
     }
 
-    /// [n, outputs]: what the last layer gives for rows of these conditions, as the graph does.
+    /// Outputs [n, outputs] of the last layer for rows with these conditions, as the graph computes them.
     pub fn outputs(&self, conditions: &[usize], seed: u64, progress: &dyn Progress) -> Result<Vec<f32>> {
         let n = conditions.len();
         let mut state = memory::filled(0f32, n * self.sizes.noise)?;
@@ -138,14 +136,14 @@ impl Generator {
         Err(Error::Internal("a generator has no last layer".into()))
     }
 
-    /// Adds to what the last layer adds.
+    /// Adds corrections to the last layer's bias.
     pub fn shift(&mut self, shifts: &[f32]) {
         let Layer { inputs, outputs, at, .. } = self.layers[2];
         let bias = at + (inputs + self.sizes.conditions) * outputs;
         axpy(1.0, shifts, &mut self.parameters[bias..][..shifts.len()]);
     }
 
-    /// What a layer gives for the rows of a slot, before anything else.
+    /// The linear output of a layer for the rows of a slot.
     fn multiply(&self, layer: usize, slot: &Slot, out: &mut [f32]) {
         let Layer { outputs, first, .. } = self.layers[layer];
         let [weight, conditions, added, _] = self.parts(layer);
@@ -162,7 +160,7 @@ impl Generator {
         }
     }
 
-    /// From the slots' sums to means and deviations of the batch; returns the means.
+    /// Computes the means and deviations of the batch from the slots' sums. Returns the means.
     fn normalise(&mut self, layer: usize, slots: &[Slot]) -> Vec<f32> {
         let h = self.sizes.hidden;
         let n = self.sizes.batch() as f64;
@@ -180,7 +178,7 @@ impl Generator {
             .collect()
     }
 
-    /// Makes the rows of all slots for their conditions.
+    /// Generates the rows of all slots for their conditions.
     pub fn make(&mut self, team: &Team, slots: &mut [Slot], encoding: &Encoding, seed: u64) -> Result<()> {
         let Sizes { packs: p, hidden: h, noise, .. } = self.sizes;
         let state = self.sizes.state();
@@ -259,8 +257,8 @@ impl Generator {
         }
     }
 
-    /// From the gradient at what was made (`slope_t`) to that of the last layer's outputs, in their place, with what
-    /// misses a condition.
+    /// Turns the gradient at the generated rows (`slope_t`) into that of the last layer's outputs, in place, and adds
+    /// the loss of missed conditions.
     fn activate_back(&self, slot: &mut Slot, encoding: &Encoding) {
         let Sizes { columns, numbers, outputs: o, packs: p, .. } = self.sizes;
         let share = 1.0 / self.sizes.batch() as f32;
@@ -304,7 +302,7 @@ impl Generator {
         }
     }
 
-    /// One step against the gradients in the slots, or its gradient alone; returns the loss of missed conditions.
+    /// A training step with the gradients in the slots, or its gradient only. Returns the loss of missed conditions.
     pub fn train(&mut self, team: &Team, slots: &mut [Slot], encoding: &Encoding, step: Option<Step>) -> Result<f64> {
         let Sizes { hidden: h, outputs: o, .. } = self.sizes;
         let state = self.sizes.state();
@@ -372,7 +370,7 @@ impl Generator {
     fn collect(&mut self, team: &Team, slots: &[Slot]) -> Result<()> {
         let sizes = self.sizes;
         let (h, state) = (sizes.hidden, sizes.state());
-        /// Some rows of a layer's inputs, or all that is not its inputs.
+        /// Some rows of a layer's input weights, or all of its other parameters.
         struct Job<'a> {
             layer: usize,
             first: Option<usize>,

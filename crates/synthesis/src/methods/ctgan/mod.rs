@@ -1,17 +1,17 @@
 //! A conditional generative adversarial network of rows (Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling
 //! tabular data using conditional GAN", NeurIPS 2019, sections 4.2 and 4.3).
 //!
-//! A generator makes rows from noise and a condition, a class that one head is to have; a critic tells made rows from real
-//! ones that meet the same conditions. Each step of the critic is followed by one of the generator against the same made
-//! rows; both by Adam with β = (0.5, 0.9), and rates that fall to zero in the second half.
+//! A generator makes rows from noise and a condition, which is a class of one head. A critic distinguishes them from
+//! real rows that meet the same conditions. Each step of the critic is followed by one of the generator against the
+//! same generated rows; both use Adam with β = (0.5, 0.9) and rates that fall to zero in the second half.
 //!
-//! The paper's critic sees ten rows at a time and leaves out half of its layers. Here both are options and off: a critic
-//! that sees each row by itself and whole learns in fewer epochs what columns say of each other.
+//! The paper's critic sees ten rows at a time and has dropout of a half. Here both are options and off: a critic that
+//! sees whole single rows learns the relations between columns in fewer epochs.
 //!
-//! Served classes are drawn from the softmax, which is the distribution of the largest of the Gumbel softmax's outputs.
+//! Classes are drawn from the softmax, the distribution of the arg max of the Gumbel softmax's outputs.
 //!
-//! Cost: for a row and step about `6 (z h + (h + z) h + (2h + z) d) + 14 k d` operations, for noise `z` wide, layers
-//! `h` wide, `d` outputs and a critic `k` wide. Real rows and conditions are indices: they add rows of weights.
+//! Cost: about `6 (z h + (h + z) h + (2h + z) d) + 14 k d` operations a row and step, for noise of width `z`, layers of
+//! width `h`, `d` outputs and a critic of width `k`. Real rows and conditions are indices: they add rows of weights.
 
 mod conditions;
 mod critic;
@@ -21,7 +21,7 @@ mod slot;
 use serde_json::{Map, Value};
 
 use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
-use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Task};
+use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Synthesizer, Task};
 use conditions::Conditions;
 use critic::Critic;
 use neural::adam::Step;
@@ -38,11 +38,11 @@ use runtime::memory;
 use runtime::options::Options;
 use slot::{Sizes, Slot};
 
-/// Rows of a slot, where the batch is not too large for that.
+/// Rows of a slot, unless the batch is too large for that.
 const SLOT: usize = 48;
-const MOST_PARTS: usize = 16;
+const MAX_PARTS: usize = 16;
 
-/// How a model is trained.
+/// The options.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     epochs: usize,
@@ -72,15 +72,35 @@ fn settings(options: &mut Options) -> Result<Settings> {
     })
 }
 
-/// Learns from the rows of a task.
-pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+/// `ctgan`, see the [module](self).
+pub struct Ctgan;
+
+impl Synthesizer for Ctgan {
+    fn name(&self) -> &'static str {
+        "ctgan"
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        open(files, fields)
+    }
+
+    fn runs_graph(&self) -> bool {
+        true
+    }
+}
+
+fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let settings = settings(options)?;
     let encoding = Encoding::fit(task.fields, task.rows, task.progress)?;
     let encoded = Encoded::new(&encoding, task)?;
     let conditions = Conditions::new(&encoding, &encoded)?;
     // Slots of 48 rows, of more where there would be more than 16 parts.
     let all = settings.batch.div_ceil(settings.pac);
-    let packs = all.div_ceil(MOST_PARTS).max(SLOT.min(all)).next_multiple_of(PAD);
+    let packs = all.div_ceil(MAX_PARTS).max(SLOT.min(all)).next_multiple_of(PAD);
     let parts = (all as f64 / packs as f64).round().max(1.0) as usize;
     let sizes = Sizes {
         packs,
@@ -120,7 +140,8 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     Ok(Parts { graph: graph(&generator, &encoding), data, figures, released: None })
 }
 
-/// Trains; the losses are of each epoch, means over steps: the critic's, the generator's, and of missed conditions.
+/// Trains both networks. Returns the losses of each epoch, as means over steps: the critic's, the generator's, and that
+/// of missed conditions.
 fn learn(
     team: &Team,
     sizes: &Sizes,
@@ -167,7 +188,7 @@ fn learn(
     Ok((generator, losses))
 }
 
-/// Normalisation with the running means is a part of the weights.
+/// The generator as a graph. Batch normalization with the running means is folded into the weights.
 fn graph(generator: &generator::Generator, encoding: &Encoding) -> GraphBuilder {
     let sizes = &generator.sizes;
     let mut g = GraphBuilder::new("ctgan");
@@ -223,22 +244,22 @@ fn graph(generator: &generator::Generator, encoding: &Encoding) -> GraphBuilder 
     g
 }
 
-/// The condition of a row, as often as it comes up; `None` where there are none.
+/// Draws the condition of a row by frequency; `None` if there are no conditions.
 fn drawn(conditions: &[u64], seed: u64, row: usize) -> Option<usize> {
     let &total = conditions.last()?;
     let at = below(seed, row as u64, total as usize) as u64;
     Some(conditions.partition_point(|&sum| sum <= at))
 }
 
-struct Ctgan {
+struct Sampler {
     decoder: Decoder,
     noise: usize,
-    /// How often each condition comes up, itself and all before it.
+    /// Cumulative frequencies of the conditions.
     conditions: Vec<u64>,
 }
 
-/// A trained model.
-pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+/// Opens a trained model.
+fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let decoder = Decoder::open(files, fields)?;
     let ([_], noise) = files.tensor::<u64, 1>("ctgan.noise")?;
     let ([_], conditions) = files.tensor::<u64, 1>("ctgan.conditions")?;
@@ -247,13 +268,13 @@ pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     }
     match noise.first() {
         Some(&noise @ 1..=4096) => {
-            Ok(Box::new(Ctgan { decoder, noise: noise as usize, conditions: conditions.to_vec() }))
+            Ok(Box::new(Sampler { decoder, noise: noise as usize, conditions: conditions.to_vec() }))
         }
         _ => Err(files.damaged("ctgan.noise is no width")),
     }
 }
 
-impl Generator for Ctgan {
+impl Generator for Sampler {
     fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame> {
         let seed = mix(draw.seed ^ mix(!0));
         self.decoder.sample(draw, graph, self.noise, |rows| {

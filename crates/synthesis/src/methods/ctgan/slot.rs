@@ -1,29 +1,29 @@
-//! What training works on.
+//! The working memory of training.
 //!
-//! The critic takes `pac` rows side by side (Lin, Khetan, Fanti, Oh, "PacGAN", NeurIPS 2018); a batch's packs are cut into
-//! parts. A slot holds the rows of one part that stand at one place of their packs: all that is as large as the rows is
-//! done slot by slot, on as many threads as there are, and what a slot needs stays in one core's cache.
+//! The critic takes `pac` rows side by side, a pack (Lin, Khetan, Fanti, Oh, "PacGAN", NeurIPS 2018). The packs of a
+//! batch are cut into parts. A slot holds the rows of one part at one position of their packs. All work on rows is done
+//! slot by slot on all threads, and the data of a slot stays in one core's cache.
 
 use runtime::error::Result;
 use runtime::memory;
 
 use super::conditions::Condition;
 
-/// The widths of a training.
+/// The sizes of a training.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Rows of a slot, which are packs of a part: a multiple of 16.
+    /// Rows of a slot, or packs of a part: a multiple of 16.
     pub packs: usize,
     pub parts: usize,
-    /// Rows of a pack. Slot s is of part s / pac and of place s % pac.
+    /// Rows of a pack. Slot s holds position s % pac of part s / pac.
     pub pac: usize,
-    /// Classes of all heads, and numbers within modes.
+    /// Numbers of classes of all heads and of numbers within modes.
     pub columns: usize,
     pub numbers: usize,
     pub conditions: usize,
-    /// Of the generator's input.
+    /// Width of the generator's noise.
     pub noise: usize,
-    /// Of the generator's layers, and of the critic's.
+    /// Widths of the generator's and the critic's layers.
     pub hidden: usize,
     pub critic: usize,
     /// Columns and numbers, rounded up.
@@ -31,17 +31,17 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// What a row is to the critic, without its condition.
+    /// Width of a row for the critic, without its condition.
     pub fn data(&self) -> usize {
         self.columns + self.numbers
     }
 
-    /// The critic's first weights for one place.
+    /// Number of the critic's first weights for one position.
     pub fn entrance(&self) -> usize {
         (self.data() + self.conditions) * self.critic
     }
 
-    /// A row of `state`: the second layer, the first, the noise.
+    /// Width of `state`: the second layer, the first, the noise.
     pub fn state(&self) -> usize {
         2 * self.hidden + self.noise
     }
@@ -52,33 +52,34 @@ impl Sizes {
 }
 
 pub struct Slot {
-    /// Of the critic's weights for this place [columns + numbers + conditions, critic].
+    /// Gradient of the critic's weights for this position [columns + numbers + conditions, critic].
     pub gradient: Vec<f32>,
-    /// Real rows and their conditions; made rows have the same.
+    /// Real rows and their conditions, which the generated rows share.
     pub rows: Vec<u32>,
     pub conditions: Vec<Option<Condition>>,
     /// [packs, state]
     pub state: Vec<f32>,
-    /// [packs, hidden]: what goes into each layer's normalisation, then what comes out, before scale and shift.
+    /// [packs, hidden]: inputs of each layer's normalization, then its outputs, before scale and shift.
     pub normal: [Vec<f32>; 2],
-    /// Sums over the rows of the slot of what goes into a normalisation or comes back from it, and of its squares or
-    /// its product with the normal ones.
+    /// Sums over the rows of the slot of a normalization's inputs and their squares, or of its gradients and their
+    /// products with the normalized values.
     pub sums: [Vec<f32>; 2],
     /// [packs, outputs], and the same after tanh and softmax.
     pub logits: Vec<f32>,
     pub made: Vec<f32>,
-    /// [columns + numbers, packs]: made rows and the gradient of the critic at the rows between, rows as columns.
+    /// [columns + numbers, packs], transposed: generated rows, and the critic's gradient at the interpolated rows.
     pub made_t: Vec<f32>,
     pub slope_t: Vec<f32>,
-    /// [packs, critic]: what the slot adds to the critic's first layer for made rows and real ones, and to the penalty.
+    /// [packs, critic]: contributions of the slot to the critic's first layer for generated and real rows, and to the
+    /// penalty.
     pub into_made: Vec<f32>,
     pub into_real: Vec<f32>,
     pub penalty: Vec<f32>,
-    /// [packs]: squares of the slope.
+    /// [packs]: squared norms of the slope.
     pub squares: Vec<f32>,
     /// [packs, 2 hidden]: gradients of both layers' outputs.
     pub back: Vec<f32>,
-    /// [packs, hidden]: gradients of what goes into each normalisation.
+    /// [packs, hidden]: gradients of each normalization's inputs.
     pub back_normal: [Vec<f32>; 2],
     pub loss: f64,
 }

@@ -1,19 +1,18 @@
-//! The two baselines: what any method must beat.
+//! The two baselines.
 //!
 //! | method | rows | keeps | loses |
 //! |---|---|---|---|
 //! | `bootstrap` | whole rows of the source, drawn with replacement (Efron 1979) | everything | privacy: every row is a copy |
-//! | `independent` | each field's value from a row of its own | every field's distribution, NULLs too | what goes together |
+//! | `independent` | the value of each field from a row of its own | the distribution of each field, with NULLs | relations between fields |
 //!
-//! The values drawn from are kept: of a source of more than `donors` rows, one of each of as many equal parts. Time to learn and
-//! memory: O(donors · fields), 8 bytes a value; O(fields) a row.
+//! The values drawn from are stored: of a source with more than `donors` rows, one row from each of that many equal
+//! parts. Time to learn and memory: O(donors · fields), 8 bytes a value; O(fields) a row.
 //!
-//! The graph takes `uniform`, float64 [n, 1] or [n, fields], from 0 to below 1: row ⌊u · donors⌋ is drawn.
+//! The graph takes `uniform`, float64 [n, 1] or [n, fields], from [0, 1): row ⌊u · donors⌋ is drawn.
 
 use serde_json::{Map, json};
 
-use super::copula::frame;
-use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Task, Values};
+use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Synthesizer, Task, Values};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
@@ -34,8 +33,33 @@ pub enum Marginal {
     Independent,
 }
 
+impl Synthesizer for Marginal {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Bootstrap => "bootstrap",
+            Self::Independent => "independent",
+        }
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(*self, task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        open(*self, files, fields)
+    }
+
+    fn draws_donors(&self) -> bool {
+        true
+    }
+
+    fn copies_rows(&self) -> bool {
+        *self == Self::Bootstrap
+    }
+}
+
 impl Marginal {
-    /// Columns of `uniform`.
+    /// Number of columns of `uniform`.
     fn draws(self, fields: usize) -> usize {
         match self {
             Self::Bootstrap => 1,
@@ -44,7 +68,7 @@ impl Marginal {
     }
 }
 
-pub fn train(method: Marginal, task: &Task, options: &mut Options) -> Result<Parts> {
+fn train(method: Marginal, task: &Task, options: &mut Options) -> Result<Parts> {
     let most = options.integer("donors", DONORS, 1, 10_000_000)? as usize;
     let (rows, d) = (task.rows.rows, task.fields.len());
     if rows == 0 {
@@ -80,10 +104,7 @@ pub fn train(method: Marginal, task: &Task, options: &mut Options) -> Result<Par
 }
 
 fn graph(method: Marginal, donors: &[f64], n: usize, d: usize) -> GraphBuilder {
-    let mut g = GraphBuilder::new(match method {
-        Marginal::Bootstrap => "bootstrap",
-        Marginal::Independent => "independent",
-    });
+    let mut g = GraphBuilder::new(method.name());
     g.input("uniform", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(method.draws(d))]);
     g.output("rows", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(d)]);
     let donors = g.doubles("donors", &[n, d], donors);
@@ -113,7 +134,7 @@ struct Donors {
     n: usize,
 }
 
-pub fn open(method: Marginal, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+fn open(method: Marginal, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let ([n, d], values) = files.initializer::<f64, 2>("donors")?;
     if d != fields.len() || n == 0 {
         return Err(files.damaged(format!("it has {n} rows of {d} values for {} fields", fields.len())));
@@ -147,7 +168,7 @@ impl Generator for Donors {
                 Ok(())
             },
         )?;
-        frame(&rows, draw.rows, &self.kinds)
+        Frame::of_rows(&rows, draw.rows, &self.kinds)
     }
 }
 

@@ -1,7 +1,7 @@
-//! Classes as frequent as in the rows. What a network was trained for leaves them a little off: the hidden vectors that rows
-//! are made of are not quite those that it learned from. Adding to the last layer's biases mends that, and leaves what
-//! depends on the hidden vector alone: `b_c ← b_c + ln (share of c in the rows / mean of softmax(o + b)_c)`, again and
-//! again, which is iterative proportional fitting (Deming, Stephan 1940) of one margin at a time.
+//! Calibration of class frequencies. Training leaves them slightly off, since the latent vectors that rows are drawn
+//! from differ from those of training. Adjusting the last layer's biases corrects this and keeps what depends on the
+//! latent vector: `b_c ← b_c + ln (share of c in the rows / mean of softmax(o + b)_c)`, repeated, which is iterative
+//! proportional fitting (Deming, Stephan 1940) of one margin at a time.
 
 use super::Encoding;
 use neural::elementary::softmax;
@@ -9,23 +9,23 @@ use runtime::error::Result;
 use runtime::progress::Progress;
 
 const ROUNDS: usize = 20;
-/// Outputs of all columns and rows that are looked at.
+/// Maximum number of outputs that are used.
 const OUTPUTS: usize = 1 << 21;
-/// A bias moves by no more than this in a round.
-const MOST: f64 = 1.0;
+/// Maximum change of a bias in a round.
+const MAX_SHIFT: f64 = 1.0;
 
-/// Rows of outputs that tell enough.
+/// Number of rows of outputs that are used.
 pub fn rows(encoding: &Encoding) -> usize {
     (OUTPUTS / encoding.columns.max(1)).clamp(256, 8192)
 }
 
-/// How many of them go through a network of so many parameters together: some milliseconds, after which a cancel request
-/// is looked for.
+/// Rows of one pass through a network with this many parameters: some milliseconds, between two checks for a cancel
+/// request.
 pub fn together(parameters: usize) -> usize {
     ((1 << 27) / parameters.max(1)).clamp(1, 512)
 }
 
-/// What is to be added to the biases of all classes, for outputs [n, `width`] of hidden vectors as rows are made of.
+/// The corrections of the biases of all classes, from outputs [n, `width`] for latent vectors as rows are drawn from.
 pub fn shifts(encoding: &Encoding, outputs: &[f32], width: usize, progress: &dyn Progress) -> Result<Vec<f32>> {
     let mut shifts = vec![0f32; encoding.columns];
     for head in &encoding.heads {
@@ -44,7 +44,7 @@ pub fn shifts(encoding: &Encoding, outputs: &[f32], width: usize, progress: &dyn
             let n = (outputs.len() / width) as f64;
             for ((shift, sum), &count) in shifts[classes.clone()].iter_mut().zip(&sums).zip(&head.counts) {
                 let far = (count as f64 / rows as f64).ln() - (sum / n).max(1e-12).ln();
-                *shift += far.clamp(-MOST, MOST) as f32;
+                *shift += far.clamp(-MAX_SHIFT, MAX_SHIFT) as f32;
             }
         }
     }

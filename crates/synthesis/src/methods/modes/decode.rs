@@ -1,10 +1,9 @@
-//! The end of a graph: from the last hidden layer to rows, and from what the graph gives to a frame.
+//! The end of a graph, from the last hidden layer to rows, and from the graph's output to a frame.
 //!
-//! A class is drawn from the softmax of its head's outputs by the inverse of the cumulative distribution: the class of
-//! `u` is the number of classes whose cumulative sum is at most `u` of the whole. Heads are taken together in groups of
-//! about 64 columns; sums over heads are products with matrices of zeros and ones, which one call makes for all of
-//! them. A head's largest output is not taken away first: outputs are cut to ±60, where exponentials and their sums are
-//! far from the ends of f32.
+//! A class is drawn from the softmax of its head's outputs by inverting the cumulative distribution: the class for `u`
+//! is the number of classes whose cumulative sum is at most `u` times the total. Heads are processed in groups of about
+//! 64 columns; sums over heads are products with 0–1 matrices, one call for all of them. The maximum is not subtracted
+//! first: outputs are clipped to ±60, where exponentials and their sums are far from the limits of f32.
 
 use std::ops::Range;
 
@@ -21,21 +20,23 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use tabular::NONE;
 
-/// Columns of a group of heads, and of the last layer's outputs that are computed together.
+/// Columns of a group of heads, whose outputs are computed together.
 const GROUP: usize = 64;
 const WIDE: usize = 512;
-/// Outputs beyond this are cut: `60 + ln 257 < 88`, where f32 ends.
-pub const MOST: f32 = 60.0;
-/// What the graph gives for a code that is drawn from the others: no code, and not NULL.
+/// Outputs are clipped to this: `60 + ln 257 < 88`, the limit of exp in f32.
+pub const MAX_OUTPUT: f32 = 60.0;
+/// Output of the graph for [`Class::Others`](super::Class::Others), whose code is drawn afterwards. It is neither a
+/// code nor NULL.
 const OTHERS: f64 = -2.0;
-/// Rows that go through a graph together: what they are on the way, some kilobytes each, then stays in the cache.
+/// Rows of one run of a graph: their intermediate values, some kilobytes each, stay in the cache.
 const TILE: usize = 2048;
 
-/// The inputs of uniform and normal numbers, and how far numbers stray within each class.
+/// The random inputs of a graph.
 pub struct Noise<'a> {
-    /// [n, numbers] of standard normal numbers, and the deviation for each column: left out where numbers do not stray.
+    /// The input [n, numbers] of standard normal numbers, and the deviation of each column; `None` if numbers within
+    /// modes have no noise.
     pub within: Option<(&'a str, &'a [f32])>,
-    /// [n, heads] from 0 to 1.
+    /// The input [n, heads] of uniform numbers.
     pub uniform: &'a str,
 }
 
@@ -43,7 +44,7 @@ fn axis(value: i64) -> Vec<AttributeProto> {
     vec![int_attribute("axis", value)]
 }
 
-/// Cuts a value into parts of so many columns.
+/// Splits a value into parts with these numbers of columns.
 fn split(g: &mut GraphBuilder, value: &str, columns: impl Iterator<Item = usize>) -> Vec<String> {
     let sizes: Vec<i64> = columns.map(|n| n as i64).collect();
     if sizes.len() == 1 {
@@ -55,8 +56,8 @@ fn split(g: &mut GraphBuilder, value: &str, columns: impl Iterator<Item = usize>
     names
 }
 
-/// Adds the end of a graph and its output `rows`. `outputs` adds what the last layer gives for some of its columns,
-/// which are first the classes of all heads and then the numbers within modes, and returns its name.
+/// Adds the end of a graph and its output `rows`. `outputs` adds the last layer for some of its columns and returns the
+/// name of the result; the columns are the classes of all heads, then the numbers within modes.
 pub fn decode_graph(
     g: &mut GraphBuilder,
     encoding: &Encoding,
@@ -71,7 +72,7 @@ pub fn decode_graph(
             _ => groups.push(at..at + 1),
         }
     }
-    let (least, most) = (g.float("least_output", -MOST), g.float("greatest_output", MOST));
+    let (least, most) = (g.float("least_output", -MAX_OUTPUT), g.float("greatest_output", MAX_OUTPUT));
     let uniforms = split(g, noise.uniform, groups.iter().map(Range::len));
     // What the last layer gives, for several groups at once.
     let end = |group: &Range<usize>| heads[group.end - 1].first + heads[group.end - 1].classes.len();
@@ -182,7 +183,7 @@ pub fn decode_graph(
     g.output("rows", data_type::DOUBLE, &rows);
 }
 
-/// What serving needs besides the graph.
+/// What drawing needs besides the graph.
 pub struct Decoder {
     fields: Vec<FieldKind>,
     pub numbers: usize,
@@ -191,7 +192,7 @@ pub struct Decoder {
 }
 
 impl Encoding {
-    /// What [`Decoder::open`] reads.
+    /// Writes what [`Decoder::open`] reads.
     pub fn write(&self, data: &mut DataWriter) {
         data.tensor("modes.sizes", &[2], [self.heads.len() as u64, self.numbers as u64]);
         let fields: Vec<u32> = self.others.iter().map(|(field, ..)| *field as u32).collect();
@@ -228,8 +229,8 @@ impl Decoder {
         Ok(Self { fields: fields.iter().map(|field| field.kind).collect(), numbers: numbers as usize, others })
     }
 
-    /// The rows of a graph whose inputs are `noise` [n, `width`], standard normal numbers, `uniform` [n, heads], numbers from 0
-    /// to 1, and what `more` gives for some of the rows.
+    /// Draws rows from a graph with the inputs `noise` [n, `width`], standard normal, and `uniform` [n, heads]. `more`
+    /// gives further inputs for a range of rows.
     pub fn sample(
         &self,
         draw: &Draw,
@@ -260,7 +261,7 @@ impl Decoder {
         self.frame(draw, &values)
     }
 
-    /// The rows [n, heads] that a graph gave.
+    /// The frame of the output `rows` [n, heads] of a graph.
     fn frame(&self, draw: &Draw, values: &[f64]) -> Result<Frame> {
         let heads = self.fields.len();
         draw.progress.check()?;

@@ -1,4 +1,4 @@
-//! Rows into indices and numbers within modes.
+//! Encoding rows as class indices and numbers within modes.
 
 use ahash::AHashMap;
 
@@ -10,26 +10,26 @@ use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use tabular::NONE;
 
-/// Rows encoded between two looks at a cancel request.
+/// Rows encoded between two checks for a cancel request.
 const CHUNK: usize = 2048;
 
 /// Encoded rows.
 pub struct Encoded {
     pub rows: usize,
-    /// [rows, heads]: columns of classes.
+    /// [rows, heads]: column of the class.
     pub classes: Vec<u32>,
-    /// [rows, numbers]: within modes; 0 where the class is none.
+    /// [rows, numbers]: number within the mode; 0 if the class is no mode.
     pub numbers: Vec<f32>,
 }
 
-/// How the values of one field are found among its classes.
+/// The lookup of a field's classes.
 struct Lookup {
-    /// Of each code.
+    /// The class of each code.
     codes: Vec<u32>,
-    /// Of the bits of each value.
+    /// The class of each value, by its bits.
     values: AHashMap<u64, u32>,
     null: u32,
-    /// Of each mode: its column, the logarithm of its weight over its deviation, its mean and its deviation.
+    /// Column, log(weight / deviation), mean and deviation of each mode.
     modes: Vec<(u32, f64, f64, f64)>,
 }
 
@@ -57,7 +57,7 @@ impl Lookup {
         Ok(lookup)
     }
 
-    /// The class of a number and where it stands within; `u` from 0 to 1 chooses among modes.
+    /// The class of a number and its position within it. `u` from 0 to 1 draws the mode.
     fn number(&self, x: f64, u: f64) -> (u32, f32) {
         let x = x + 0.0;
         if let Some(&column) = self.values.get(&x.to_bits()) {
@@ -85,7 +85,7 @@ impl Lookup {
 }
 
 impl Encoded {
-    /// The rows of a task, by the encoding that was learned from them.
+    /// Encodes the rows of a task.
     pub fn new(encoding: &Encoding, task: &Task) -> Result<Self> {
         let (rows, heads, numbers) = (task.rows.rows, encoding.heads.len(), encoding.numbers);
         let (columns, seed) = (&task.rows.columns, task.seed);

@@ -1,8 +1,8 @@
-//! Mixtures of normal distributions on a line, by expectation and maximisation.
+//! Gaussian mixtures in one dimension, by expectation maximization.
 //!
-//! At most 10 modes begin at quantiles; those that come to hold less than 0.5 % are left out, as the paper does with
-//! the modes of its variational mixture. Sorted numbers are first drawn together to at most 512 points of their means,
-//! so that a round costs 5,120 densities however many rows there are.
+//! At most 10 modes start at quantiles; those that fall below 0.5 % of the weight are dropped, as the paper does with
+//! the modes of its variational mixture. Sorted numbers are first reduced to at most 512 group means, so that a round
+//! costs 5,120 densities whatever the number of rows.
 
 use runtime::error::Result;
 use runtime::progress::Progress;
@@ -10,9 +10,9 @@ use runtime::progress::Progress;
 const MODES: usize = 10;
 const POINTS: usize = 512;
 const ROUNDS: usize = 200;
-/// Modes of a smaller share are left out.
+/// Modes with a smaller weight are dropped.
 const LEAST: f64 = 0.005;
-/// No mode is narrower than this share of the whole width.
+/// Minimum deviation of a mode, as a share of the whole width.
 const NARROWEST: f64 = 1e-4;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Mode {
     pub deviation: f64,
 }
 
-/// The modes of sorted numbers, in the order of their means.
+/// Fits the modes of sorted numbers, ordered by mean.
 pub fn fit(sorted: &[f64], progress: &dyn Progress) -> Result<Vec<Mode>> {
     let (Some(&low), Some(&high)) = (sorted.first(), sorted.last()) else { return Ok(Vec::new()) };
     // Halves: the width of the widest columns is beyond f64.
@@ -93,7 +93,7 @@ pub fn fit(sorted: &[f64], progress: &dyn Progress) -> Result<Vec<Mode>> {
     Ok(modes)
 }
 
-/// The share of each mode in what is at `x`; returns the logarithm of the density there, without its constant.
+/// Posterior probability of each mode at `x`. Returns the log-density without its constant.
 fn responsibilities(modes: &[Mode], x: f64, shares: &mut [f64; MODES]) -> f64 {
     let mut most = f64::NEG_INFINITY;
     for (share, mode) in shares.iter_mut().zip(modes) {

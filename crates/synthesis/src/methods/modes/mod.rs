@@ -1,19 +1,19 @@
-//! Rows as the neural methods see them: mode-specific normalisation (Xu, Skoularidou, Cuesta-Infante, Veeramachaneni,
-//! "Modeling tabular data using conditional GAN", NeurIPS 2019, section 4.2).
+//! Rows as the neural synthesizers see them: mode-specific normalization (Xu, Skoularidou, Cuesta-Infante,
+//! Veeramachaneni, "Modeling tabular data using conditional GAN", NeurIPS 2019, section 4.2).
 //!
-//! Every field is a *head*: one of a few classes, and for some numbers where they stand within their class.
+//! Every field is a *head*: one of a few classes, and for some numbers the position within their class.
 //!
 //! | field | classes |
 //! |---|---|
-//! | category | one for each of the 256 most frequent codes, one for all others, from which a code is drawn by its frequency |
-//! | number of few values | one for each value |
-//! | other number | one for each value that holds 1 % of the rows (a spike), and modes of a Gaussian mixture for the others |
+//! | category | one for each of the 256 most frequent codes, and one for all others, from which a code is drawn by frequency |
+//! | number with few values | one for each value |
+//! | other number | one for each value of 1 % of the rows and more (a spike), and modes of a Gaussian mixture for the rest |
 //!
-//! NULL is a class of its own. A number x in a mode of mean m and deviation s is the class of the mode and
-//! `α = (x − m) / 4s`, cut to ±1; a row's mode is drawn by how likely each is to have made its number. So a row is one
-//! index for each head and a few numbers, never a long vector of zeros and ones.
+//! NULL is a class of its own. A number x in a mode with mean m and deviation s becomes the class of the mode and `α =
+//! (x − m) / 4s`, clipped to ±1; the mode of a row is drawn by its posterior probability. A row is so one index for
+//! each head and a few numbers, never a long one-hot vector.
 //!
-//! Cost: sorting each column of numbers, and an expectation and maximisation on at most 512 points.
+//! Cost: sorting each column of numbers, and expectation maximization on at most 512 points.
 
 pub mod calibrate;
 mod decode;
@@ -32,22 +32,22 @@ use tabular::NONE;
 pub use decode::{Decoder, Noise, decode_graph};
 pub use encode::Encoded;
 
-/// Codes of a category that have a class of their own.
-const MOST_CODES: usize = 256;
-/// Numbers of at most so many values are classes of their values …
+/// Maximum number of codes with a class of their own.
+const MAX_CODES: usize = 256;
+/// Numbers with at most this many distinct values have a class for each …
 const FEW_VALUES: usize = 32;
-/// … where each has so many rows on average: fewer do not tell a number of few values from a short table.
+/// … if each has this many rows on average: with fewer the table may just be short.
 const ROWS_OF_A_VALUE: usize = 5;
 /// A value with this share of the rows is a spike.
 const SPIKE: f64 = 0.01;
-const MOST_SPIKES: usize = 64;
+const MAX_SPIKES: usize = 64;
 
-/// What a head can be.
+/// A class of a head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Class {
     Null,
     Code(u32),
-    /// The codes that have no class of their own.
+    /// All codes without a class of their own.
     Others,
     Value(f64),
     Mode {
@@ -56,15 +56,15 @@ pub enum Class {
     },
 }
 
-/// A field as a method learns it.
+/// A field as a network learns it.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// The column of its first class, among the classes of all heads.
+    /// Column of its first class, among the classes of all heads.
     pub first: usize,
     pub classes: Vec<Class>,
-    /// How many rows each has.
+    /// Number of rows of each class.
     pub counts: Vec<u64>,
-    /// Which of the numbers within modes is its own.
+    /// Index of its number among the numbers within modes.
     pub number: Option<usize>,
     /// Whether the field is a category.
     pub category: bool,
@@ -74,11 +74,11 @@ pub struct Head {
 #[derive(Clone, Debug, Default)]
 pub struct Encoding {
     pub heads: Vec<Head>,
-    /// Classes of all heads.
+    /// Number of classes of all heads.
     pub columns: usize,
-    /// Heads with numbers within modes.
+    /// Number of heads with numbers within modes.
     pub numbers: usize,
-    /// For each field with [`Class::Others`]: the field, the codes, and how many rows have one of them or one before.
+    /// For each field with [`Class::Others`]: the field, the codes, and their cumulative numbers of rows.
     pub others: Vec<(usize, Vec<u32>, Vec<u64>)>,
 }
 
@@ -116,7 +116,7 @@ impl Encoding {
         // Codes that no row has cannot be learned.
         let mut order: Vec<u32> = (0..count as u32).filter(|&code| counts[code as usize] > 0).collect();
         order.sort_by_key(|&code| std::cmp::Reverse(counts[code as usize]));
-        let own = order.len().min(MOST_CODES);
+        let own = order.len().min(MAX_CODES);
         let others = order.split_off(own);
         let mut classes: Vec<Class> = order.iter().map(|&code| Class::Code(code)).collect();
         let mut sizes: Vec<u64> = order.iter().map(|&code| counts[code as usize]).collect();
@@ -135,7 +135,7 @@ impl Encoding {
     }
 }
 
-/// The classes of a column of numbers, NULLs left out.
+/// The classes of a column of numbers, without NULL.
 fn fit_numbers(numbers: &[f64], progress: &dyn Progress) -> Result<(Vec<Class>, Vec<u64>)> {
     let mut sorted = Vec::new();
     memory::reserve(&mut sorted, numbers.len())?;
@@ -149,7 +149,7 @@ fn fit_numbers(numbers: &[f64], progress: &dyn Progress) -> Result<(Vec<Class>, 
     let mut spikes: Vec<&[f64]> = runs().filter(|run| few || run.len() >= least).collect();
     spikes.sort_by_key(|run| std::cmp::Reverse(run.len()));
     if !few {
-        spikes.truncate(MOST_SPIKES);
+        spikes.truncate(MAX_SPIKES);
     }
     let mut classes: Vec<Class> = spikes.iter().map(|run| Class::Value(run[0])).collect();
     let mut counts: Vec<u64> = spikes.iter().map(|run| run.len() as u64).collect();

@@ -1,29 +1,31 @@
 //! A variational autoencoder of rows (Xu, Skoularidou, Cuesta-Infante, Veeramachaneni, "Modeling tabular data using
 //! conditional GAN", NeurIPS 2019, section 4.4; Kingma, Welling, "Auto-encoding variational Bayes", ICLR 2014).
 //!
-//! Rows are encoded by [`modes`](super::modes). The encoder gives a normal distribution of a hidden vector for each
-//! row, the decoder for a hidden vector a distribution of each head's class and a normal distribution of its number
-//! within the class. With `f` the `loss_factor`, what is made small is
+//! Rows are encoded by [`modes`](super::modes). The encoder maps each row to a normal distribution of a latent vector,
+//! the decoder a latent vector to a distribution of each head's class and a normal distribution of its number within
+//! the class. With `f` the `loss_factor`, the loss is
 //! `f · (Σ_heads −ln p(class) + Σ_numbers (α − tanh o)² / 2δ² + ln δ) − ½ Σ (1 + ln σ² − μ² − σ²)`.
-//! New rows are the decoder's draws for standard normal hidden vectors. The paper takes the likeliest class of each
-//! head; here it is drawn, and so is the number within it: the likeliest alone would leave out rare values and narrow
-//! every number.
+//! New rows are draws of the decoder for standard normal latent vectors. The paper takes the most likely class of each
+//! head; here it is drawn, and so is the number within it, since the mode alone would drop rare values and narrow every
+//! number.
 //!
-//! Last, biases are moved until classes come up as often as in the rows ([`calibrate`](super::modes::calibrate)).
+//! After training, biases are adjusted until classes are as frequent as in the rows
+//! ([`calibrate`](super::modes::calibrate)).
 //!
-//! The learning rate rises over the first tenth of the steps and falls to zero along a cosine, which with a larger rate
-//! needs few epochs.
+//! The learning rate rises over the first tenth of the steps and falls to zero along a cosine, which allows a larger
+//! rate and few epochs.
 //!
-//! Cost: `6 · (3/2 h² + 3 h z + 1/2 h d)` operations for a row and epoch, for layers `h` wide, hidden vectors of `z` and
-//! `d` outputs: the first layer adds rows of weights instead of multiplying by ones and zeros.
+//! Cost: `6 · (3/2 h² + 3 h z + 1/2 h d)` operations a row and epoch, for layers of width `h`, latent vectors of width
+//! `z` and `d` outputs: the first layer adds rows of weights instead of multiplying by ones and zeros.
 
 mod network;
+mod settings;
 mod step;
 
 use serde_json::{Map, Value};
 
 use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
-use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Task};
+use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Synthesizer, Task};
 use network::Network;
 use neural::elementary::fill_normal;
 use neural::products::product;
@@ -35,34 +37,31 @@ use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::memory;
 use runtime::options::Options;
+use settings::Settings;
 
-/// How a model is trained.
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    epochs: usize,
-    batch: usize,
-    learning_rate: f32,
-    loss_factor: f32,
-    decay: f32,
-    latent: usize,
-    hidden: usize,
+/// `tvae`, see the [module](self).
+pub struct Tvae;
+
+impl Synthesizer for Tvae {
+    fn name(&self) -> &'static str {
+        "tvae"
+    }
+
+    fn train(&self, task: &Task, options: &mut Options) -> Result<Parts> {
+        train(task, options)
+    }
+
+    fn open(&self, files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+        open(files, fields)
+    }
+
+    fn runs_graph(&self) -> bool {
+        true
+    }
 }
 
-fn settings(options: &mut Options) -> Result<Settings> {
-    Ok(Settings {
-        epochs: options.integer("epochs", 60, 1, 100_000)? as usize,
-        batch: options.integer("batch_size", 500, 1, 65_536)? as usize,
-        learning_rate: options.float("learning_rate", 3e-3, 1e-7, 1.0)?,
-        loss_factor: options.float("loss_factor", 2.0, 1e-3, 1e3)?,
-        decay: options.float("weight_decay", 1e-5, 0.0, 1.0)?,
-        latent: options.integer("latent", 32, 1, 1024)? as usize,
-        hidden: options.integer("hidden", 128, 1, 4096)? as usize,
-    })
-}
-
-/// Learns from the rows of a task.
-pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
-    let settings = settings(options)?;
+fn train(task: &Task, options: &mut Options) -> Result<Parts> {
+    let settings = Settings::read(options)?;
     let encoding = Encoding::fit(task.fields, task.rows, task.progress)?;
     let encoded = Encoded::new(&encoding, task)?;
     let network = Network::new(&encoding, settings.hidden, settings.latent, task.seed)?;
@@ -82,7 +81,7 @@ pub fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     Ok(Parts { graph: graph(&network, &encoding), data, figures, released: None })
 }
 
-/// Classes come up as often as in the rows.
+/// Adjusts biases until classes are as frequent as in the rows.
 fn calibrate(network: &mut Network, encoding: &Encoding, task: &Task) -> Result<()> {
     let shape = network.shape;
     let rows = calibrate::rows(encoding);
@@ -148,22 +147,22 @@ fn graph(network: &Network, encoding: &Encoding) -> GraphBuilder {
     g
 }
 
-struct Tvae {
+struct Sampler {
     decoder: Decoder,
     latent: usize,
 }
 
-/// A trained model.
-pub fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
+/// Opens a trained model.
+fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     let decoder = Decoder::open(files, fields)?;
     let ([_], latent) = files.tensor::<u64, 1>("tvae.latent")?;
     match latent.first() {
-        Some(&latent @ 1..=4096) => Ok(Box::new(Tvae { decoder, latent: latent as usize })),
+        Some(&latent @ 1..=4096) => Ok(Box::new(Sampler { decoder, latent: latent as usize })),
         _ => Err(files.damaged("tvae.latent is no width")),
     }
 }
 
-impl Generator for Tvae {
+impl Generator for Sampler {
     fn sample(&self, draw: &Draw, graph: &mut RunGraph) -> Result<Frame> {
         self.decoder.sample(draw, graph, self.latent + self.decoder.numbers, |_| Ok(Vec::new()))
     }

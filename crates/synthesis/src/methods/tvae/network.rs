@@ -6,12 +6,12 @@ use runtime::draw::{mix, uniform};
 use runtime::error::Result;
 use runtime::memory;
 
-/// Where a layer `x W + b` stands among the parameters.
+/// The position of a layer `x W + b` among the parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
     pub inputs: usize,
     pub outputs: usize,
-    /// Of the weight [inputs, outputs]; the bias [outputs] comes after it.
+    /// Offset of the weight [inputs, outputs]; the bias [outputs] follows it.
     pub at: usize,
 }
 
@@ -27,7 +27,7 @@ impl Layer {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Classes of all heads.
+    /// Number of classes of all heads.
     pub columns: usize,
     pub numbers: usize,
     pub heads: usize,
@@ -35,7 +35,7 @@ pub struct Shape {
     pub hidden: usize,
     pub encoder: [Layer; 3],
     pub decoder: [Layer; 3],
-    /// Where the logarithms of the deviations within classes [columns] stand.
+    /// Offset of the log-deviations within classes [columns].
     pub deviations: usize,
     pub parameters: usize,
 }
@@ -46,9 +46,9 @@ pub struct Network {
 }
 
 impl Network {
-    /// The decoder's last hidden layer is half as wide: every output costs as many operations a new row as that layer has
-    /// numbers. Widths are rounded up to whole registers. Weights and biases are uniform up to 1 / √inputs, deviations 0.1, both
-    /// as the paper's code has them.
+    /// The decoder's last hidden layer is half as wide, since each output of a new row costs as many operations as that
+    /// layer is wide. Widths are rounded up to whole registers. Weights and biases are uniform up to 1 / √inputs,
+    /// deviations 0.1, as in the paper's code.
     pub fn new(encoding: &Encoding, hidden: usize, latent: usize, seed: u64) -> Result<Self> {
         let (hidden, latent) = (hidden.next_multiple_of(PAD), latent.next_multiple_of(PAD));
         let narrow = hidden.div_ceil(2).next_multiple_of(PAD);
@@ -94,7 +94,7 @@ impl Network {
         (weight, &rest[..layer.outputs])
     }
 
-    /// The logarithms of the deviations within classes.
+    /// Log-deviations within classes.
     pub fn deviations(&self) -> &[f32] {
         &self.parameters[self.shape.deviations..]
     }

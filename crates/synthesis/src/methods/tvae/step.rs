@@ -1,12 +1,12 @@
-//! Training: forward and backward in closed form, a part of a batch at a time.
+//! Training steps: forward and backward passes in closed form.
 //!
-//! A batch is cut into parts of [`PART`] rows; each part's gradient is worked out on one thread, and gradients are
+//! A batch is cut into parts of [`PART`] rows. The gradient of each part is computed on one thread, and gradients are
 //! added in the order of the parts, so that any number of threads gives the same bits.
 
 use rayon::prelude::*;
 
-use super::Settings;
 use super::network::{Layer, Network, Shape};
+use super::settings::Settings;
 use crate::methods::modes::{Class, Encoded, Encoding};
 use kernels::dot::axpy;
 use neural::adam::Step;
@@ -17,19 +17,19 @@ use runtime::draw::{mix, shuffled};
 use runtime::error::Result;
 use runtime::memory;
 
-/// Rows whose gradient is worked out together.
+/// Rows of a part.
 pub const PART: usize = 125;
-/// Parameters that one thread moves at a time.
+/// Parameters that a thread updates at a time.
 const BLOCK: usize = 8192;
-/// Deviations stay between these, as in the paper's code (and no wider than a class).
+/// Bounds of the deviations, as in the paper's code; the upper one is the width of a class.
 const DEVIATIONS: (f32, f32) = (0.01, 1.0);
 
-/// What a part of a batch needs, kept from step to step.
+/// Buffers of a part, reused between steps.
 struct Part {
     gradient: Vec<f32>,
-    /// Sums over rows: of the reconstruction loss, and of the divergence.
+    /// Sums over rows of the reconstruction loss and of the divergence.
     losses: (f64, f64),
-    /// [rows, …] outputs of the layers, and their gradients.
+    /// [rows, …]: outputs of the layers and their gradients.
     hidden: [Vec<f32>; 4],
     moments: Vec<f32>,
     noise: Vec<f32>,
@@ -59,11 +59,11 @@ impl Part {
     }
 }
 
-/// What all parts of a step read.
+/// What all parts of a step share.
 struct Batch<'a> {
     shape: &'a Shape,
     parameters: &'a [f32],
-    /// The weights of all layers but the first, rows as columns, where the layers stand.
+    /// Transposed weights of all layers except the first, at the same offsets.
     transposed: &'a [f32],
     encoding: &'a Encoding,
     encoded: &'a Encoded,
@@ -82,7 +82,7 @@ pub fn relu(out: &mut [f32]) {
     out.iter_mut().for_each(|y| *y = if *y > 0.0 { *y } else { 0.0 });
 }
 
-/// Gradients pass where the output of a ReLU is above 0.
+/// The backward pass of ReLU.
 fn relu_back(back: &mut [f32], output: &[f32]) {
     back.iter_mut().zip(output).for_each(|(g, &y)| *g = if y > 0.0 { *g } else { 0.0 });
 }
@@ -98,7 +98,7 @@ impl Batch<'_> {
         add_bias(out, bias);
     }
 
-    /// Adds the gradient of a layer, and works out that of its input.
+    /// Adds the gradient of a layer and computes that of its input.
     fn backward(&self, layer: Layer, x: &[f32], back: &[f32], sum: &mut [f32], input: &mut [f32]) {
         let (weight, bias) = sum[layer.at..][..layer.size()].split_at_mut(layer.inputs * layer.outputs);
         gradient(x, layer.inputs, 0, back, layer.outputs, weight);
@@ -107,7 +107,7 @@ impl Batch<'_> {
         product(back, transposed, layer.outputs, layer.inputs, input);
     }
 
-    /// The losses and the gradient of the rows of a part.
+    /// Computes the losses and the gradient of a part.
     fn run(&self, number: usize, part: &mut Part) {
         let shape = self.shape;
         let (h, z, o) = (shape.hidden, shape.latent, shape.decoder[2].outputs);
@@ -201,7 +201,7 @@ impl Batch<'_> {
         }
     }
 
-    /// The reconstruction loss of a row, and `scale` times its gradient in place of the outputs.
+    /// The reconstruction loss of a row. Replaces the outputs by `scale` times its gradient.
     fn row_loss(&self, (classes, numbers): (&[u32], &[f32]), scale: f32, out: &mut [f32], sum: &mut [f32]) -> f32 {
         let shape = self.shape;
         let mut loss = 0f32;
@@ -232,7 +232,7 @@ impl Batch<'_> {
     }
 }
 
-/// The rate at a share of all steps.
+/// The learning rate's factor at a share of all steps.
 fn rate(most: f32, share: f32) -> f32 {
     const RISE: f32 = 0.1;
     if share < RISE {
@@ -243,7 +243,7 @@ fn rate(most: f32, share: f32) -> f32 {
     }
 }
 
-/// Trains; the losses are of each epoch, means over rows.
+/// Trains the network. Returns the losses of each epoch, as means over rows.
 pub fn train(
     team: &Team,
     mut network: Network,

@@ -163,7 +163,7 @@ fn one_row_constant_columns_and_many_categories_are_learned() {
 fn options_out_of_range_are_named() {
     let (fields, rows) = example(10);
     let error = trained(&task(&fields, &rows, 1), &json!({"epochs": 0})).err().unwrap();
-    assert_eq!(error.to_string(), "option \"epochs\" is 0");
+    assert_eq!(error.to_string(), "invalid value for option \"epochs\": 0");
 }
 
 #[test]

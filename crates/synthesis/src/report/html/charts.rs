@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::text::{axis, clipped, decimals, escape, percent};
 
 const WIDTH: f64 = 320.0;
-/// Columns of a heat map: with more no label can be read.
-pub const MOST_COLUMNS: usize = 40;
+/// Maximum number of columns of a heat map: with more the labels are illegible.
+pub const MAX_COLUMNS: usize = 40;
 
 fn numbers(values: &Value) -> Vec<f64> {
     values.as_array().into_iter().flatten().map(|x| x.as_f64().unwrap_or(0.0)).collect()
 }
 
-/// Real and synthetic shares of a column over each other.
+/// Real and synthetic shares of a column in one chart.
 pub fn distribution(out: &mut String, column: &Value) {
     let of = &column["distribution"];
     if of["edges"].is_array() {
@@ -24,7 +24,7 @@ pub fn distribution(out: &mut String, column: &Value) {
     }
 }
 
-/// The real shares as an area of bars, the synthetic ones as a line of steps above it.
+/// The real shares as bars, the synthetic ones as a step line above them.
 fn histogram(out: &mut String, of: &Value, is_time: bool) {
     const HEIGHT: f64 = 118.0;
     let (edges, real, synthetic) = (numbers(&of["edges"]), numbers(&of["real"]), numbers(&of["synthetic"]));
@@ -115,7 +115,7 @@ fn bars(out: &mut String, of: &Value) {
     out.push_str("</svg>");
 }
 
-/// Scores of pairs as a half square of cells; pairs that do not go together in the real rows are grey.
+/// Scores of pairs as a triangular heat map; pairs that are not associated in the real rows are grey.
 pub fn heat_map(out: &mut String, names: &[&str], pairs: &[Value]) {
     const LABEL: f64 = 118.0;
     let n = names.len();
@@ -175,7 +175,7 @@ pub fn heat_map(out: &mut String, names: &[&str], pairs: &[Value]) {
     out.push_str("</svg>");
 }
 
-/// From brick over sand to teal: half and below is as bad as can be.
+/// Color of a score, from brick over sand to teal; scores up to a half are brick.
 fn colour(score: f64) -> String {
     let mix = |a: [f64; 3], b: [f64; 3], t: f64| [0, 1, 2].map(|i| (a[i] + (b[i] - a[i]) * t).round() as u8);
     let (brick, sand, teal) = ([201.0, 87.0, 70.0], [244.0, 226.0, 168.0], [58.0, 148.0, 136.0]);
@@ -184,7 +184,7 @@ fn colour(score: f64) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
-/// A ring filled by a share.
+/// A ring chart of a share.
 pub fn ring(out: &mut String, share: &Value) {
     let value = share.as_f64().unwrap_or(0.0).clamp(0.0, 1.0);
     let around = std::f64::consts::TAU * 42.0;

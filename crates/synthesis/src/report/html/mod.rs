@@ -1,4 +1,4 @@
-//! The report as one page: no network, no script, charts inline, every text escaped. Read on a phone as on a desk.
+//! The report as one HTML page: no network, no script, inline charts, all text escaped, for phones and desktops.
 
 mod charts;
 mod text;
@@ -10,10 +10,10 @@ use serde_json::Value;
 use text::{count, decimals, escape, percent};
 
 const STYLE: &str = include_str!("page.css");
-/// Pairs of the lowest scores that are listed.
+/// Number of pairs with the lowest scores that are listed.
 const LOWEST: usize = 8;
 
-/// The page of what [`report`](super::report) gives.
+/// Renders the result of [`report`](super::report).
 pub fn html(report: &Value) -> String {
     let mut out = String::new();
     let rows = &report["rows"];
@@ -144,7 +144,7 @@ fn pairs(out: &mut String, quality: &Value) {
     let names: Vec<&str> = array(&quality["columns"]).iter().filter_map(|column| column["column"].as_str()).collect();
     let mut scored: Vec<&Value> = pairs.iter().filter(|pair| !pair["score"].is_null()).collect();
     out.push_str("<section><h2>Pairs of columns</h2><p>How alike correlations and contingencies are, in percent. Grey: the two do not go together in the real rows.</p><div class=\"two\">");
-    if names.len() <= charts::MOST_COLUMNS {
+    if names.len() <= charts::MAX_COLUMNS {
         charts::heat_map(out, &names, pairs);
     }
     scored.sort_by(|a, b| a["score"].as_f64().unwrap_or(1.0).total_cmp(&b["score"].as_f64().unwrap_or(1.0)));

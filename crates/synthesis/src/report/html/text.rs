@@ -1,10 +1,10 @@
-//! Texts and numbers as they stand in the page.
+//! Texts and numbers in the page.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-/// What markup would read as its own is written as what it stands for; what XML cannot hold becomes U+FFFD.
+/// Escapes markup; characters that XML does not allow become U+FFFD.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -24,7 +24,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// At most `most` characters, escaped; the whole stands in a title.
+/// At most `most` characters, escaped, with the whole text in a title.
 pub fn clipped(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return escape(text);
@@ -33,7 +33,7 @@ pub fn clipped(text: &str, most: usize) -> String {
     escape(&format!("{kept}…"))
 }
 
-/// Of a figure, – where there is none.
+/// A figure, – if it is missing.
 pub fn decimals(value: &Value, places: usize) -> String {
     value.as_f64().map_or_else(|| "–".into(), |x| format!("{x:.places$}"))
 }
@@ -42,7 +42,7 @@ pub fn percent(value: &Value, places: usize) -> String {
     value.as_f64().map_or_else(|| "–".into(), |x| format!("{:.places$} %", 100.0 * x))
 }
 
-/// 12345 as 12,345.
+/// A number with thousands separators: 12345 as 12,345.
 pub fn count(value: &Value) -> String {
     let Some(n) = value.as_u64() else { return "–".into() };
     let digits = n.to_string();
@@ -56,7 +56,7 @@ pub fn count(value: &Value) -> String {
     out
 }
 
-/// An end of an axis: four figures, or a day.
+/// The label of an axis end: four significant digits, or a date.
 pub fn axis(x: f64, is_time: bool) -> String {
     if is_time {
         return day(x);
@@ -74,8 +74,8 @@ pub fn axis(x: f64, is_time: bool) -> String {
     }
 }
 
-/// The date of a day since 2000, by the proleptic Gregorian calendar: its 400 years have 146,097 days, and years are counted from March, so
-/// that a leap day is the last of its year.
+/// The date of a day since 2000 in the proleptic Gregorian calendar: 400 years have 146,097 days, and years are counted
+/// from March, so that a leap day is the last day of its year.
 fn day(days: f64) -> String {
     if days.is_nan() || days.abs() > 1e8 {
         return format!("day {days:.2e}");

@@ -12,10 +12,10 @@ use runtime::progress::Progress;
 use tabular::trees::{Binned, Boosting, BoostingOptions, Target};
 use tabular::{Column, Encoder, EncoderOptions, LabelKind, Labels, Table, Value as Cell, metrics, most_likely};
 
-/// Of a model at most, where no number of rounds is given.
-const MOST_TREES: usize = 1000;
+/// Maximum number of trees of a model if the number of rounds is not given.
+const MAX_TREES: usize = 1000;
 const RESAMPLES: usize = 400;
-/// A class of a smaller share of the rows makes a label unbalanced.
+/// A label with a class of a smaller share is imbalanced.
 const UNBALANCED: f64 = 0.3;
 
 /// Labels of the real rows.
@@ -47,7 +47,9 @@ pub fn efficacy(
         Ok(Labels::Numbers(values)) if values.is_empty() => return skipped("It is NULL in every real row.".into()),
         Ok(Labels::Classes { names, .. }) => Known::Classes { places: names.iter().cloned().zip(0..).collect(), names },
         Ok(Labels::Numbers(_)) => Known::Numbers,
-        Err(e @ (Error::InvalidArgument { .. } | Error::TooLarge { .. })) => return skipped(format!("{e}.")),
+        Err(e @ (Error::InvalidArgument { .. } | Error::Invalid { .. } | Error::TooLarge { .. })) => {
+            return skipped(format!("{e}."));
+        }
         Err(e) => return Err(e),
     };
 
@@ -69,7 +71,7 @@ pub fn efficacy(
         return skipped("No synthetic row has a label that real rows have.".into());
     }
     let encoder = match Encoder::fit(&tables, &[label], &EncoderOptions::default(), progress) {
-        Err(e @ Error::InvalidArgument { .. }) => return skipped(format!("{e}.")),
+        Err(e @ (Error::InvalidArgument { .. } | Error::Invalid { .. })) => return skipped(format!("{e}.")),
         other => other?,
     };
     let mut features = encoder.encode(&tables, progress)?;
@@ -98,7 +100,7 @@ pub fn efficacy(
     let target = Target::from(&all);
     let outputs = target.outputs();
     let per_round = if outputs == 2 { 1 } else { outputs };
-    let rounds = options.rounds.unwrap_or_else(|| (MOST_TREES / per_round).clamp(10, 100));
+    let rounds = options.rounds.unwrap_or_else(|| (MAX_TREES / per_round).clamp(10, 100));
     let boosting = BoostingOptions { rounds, ..BoostingOptions::default() };
     let binned = Binned::of(&features, threads, progress)?;
     drop(features);
@@ -149,7 +151,7 @@ fn find<'a>(table: &'a Table, label: &str) -> Result<&'a Column> {
 }
 
 impl Known {
-    /// The class's place, or the number; `None` for NULL and for a class that no real row has.
+    /// The index of the class, or the number; `None` for NULL and for a class that no real row has.
     fn label(&self, value: Cell) -> Option<f32> {
         match (self, value) {
             (Self::Numbers, Cell::Number(x)) => Some(x as f32).filter(|x| x.is_finite()),
@@ -182,7 +184,8 @@ fn predict(model: &Boosting, binned: &Binned, rows: &[u32], outputs: usize, sign
     Ok(out)
 }
 
-/// The 2.5th percentile, the mean and the 97.5th of F1 of the second choice less that of the first, over resamples of the rows.
+/// 2.5th percentile, mean and 97.5th percentile of the difference in F1 of the second prediction and the first, over
+/// bootstrap resamples of the rows.
 fn f1_gain(
     truth: &[u32],
     chosen: [&[u32]; 2],

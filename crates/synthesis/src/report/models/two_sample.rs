@@ -1,4 +1,4 @@
-//! Telling real rows from synthetic ones.
+//! Classifying real against synthetic rows.
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use tabular::trees::{Binned, Boosting, BoostingOptions, Target};
 use tabular::{Encoder, EncoderOptions, Table, auc};
 
 const FOLDS: usize = 3;
-/// Fewer of each fill no leaf of the trees.
-const LEAST_ROWS: usize = 30;
+/// Minimum number of rows of each: fewer fill no leaf of the trees.
+const MIN_ROWS: usize = 30;
 
 pub fn two_sample(
     (real, synthetic): (&Table, &Table),
@@ -24,15 +24,15 @@ pub fn two_sample(
     progress: &dyn Progress,
 ) -> Result<Value> {
     let n = real.rows().min(synthetic.rows()).min(options.rows);
-    if n < LEAST_ROWS {
-        return Ok(json!({"auc": null, "reason": format!("It needs {LEAST_ROWS} rows of each kind.")}));
+    if n < MIN_ROWS {
+        return Ok(json!({"auc": null, "reason": format!("It needs {MIN_ROWS} rows of each kind.")}));
     }
     let mut both = like(real, |name| !leave_out.contains(&name));
     append(&mut both, real, &sample(real.rows(), n, mix(seed ^ 11))?, progress)?;
     append(&mut both, synthetic, &sample(synthetic.rows(), n, mix(seed ^ 12))?, progress)?;
     let encoder = match Encoder::fit(&both, &[], &EncoderOptions::default(), progress) {
         // Nothing differs between rows: nothing tells them apart.
-        Err(Error::InvalidArgument { .. }) => {
+        Err(Error::InvalidArgument { .. } | Error::Invalid { .. }) => {
             return Ok(json!({"auc": 0.5, "rows": n, "folds": FOLDS}));
         }
         other => other?,
