@@ -4,13 +4,13 @@
 //! least t_j, the mean of p_j over the rows of label j, and the greatest of those that are (eq. 1 and 2). The counts,
 //! scaled so that those of a label add up to its rows (eq. 3), say how many rows of label i belong to class j; so many
 //! are taken, those of the greatest p_j − p_i ("prune by noise rate", section 3.3). A row whose own label is the most
-//! likely one stays. The probabilities are those of [`ensemble`](super::ensemble), of learners that have not seen the
+//! likely one stays. The probabilities are those of [`out_of_sample`](crate::out_of_sample), of learners that have not seen the
 //! row.
 //!
 //! Time and memory: the ensemble's; O(classes²) counts.
 
-use super::Task;
-use super::ensemble::{label_over_other, predict};
+use crate::out_of_sample::{label_over_other, predict};
+use crate::task::Task;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::options::Options;

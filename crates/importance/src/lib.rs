@@ -12,154 +12,29 @@
 //! | `influence` | rise of the validation loss when it is left out (Koh, Liang 2017) | the model is better without it |
 //! | `knn_shapley` | its Shapley value for nearest neighbours (Jia 2019) | neighbours are misled by it |
 //! | `data_oob` | accuracy for it of the trees that did not see it (Kwon, Zou 2023) | trees without it contradict it |
-//! | `auto` | see [`auto`] | it is most likely mislabelled |
+//! | `auto` | see [`methods::auto`](methods) | it is most likely mislabelled |
 
-mod auto;
 pub mod compare;
-mod data_oob;
 mod dynamics;
-mod ensemble;
-mod influence;
 pub mod interactions;
-mod knn_shapley;
 pub mod label_errors;
+mod method;
+mod methods;
 pub mod model;
-mod order;
-mod out_of_fold;
-mod self_confidence;
+mod networks;
+mod out_of_sample;
+mod ranks;
+mod registry;
+mod score;
 pub mod statistics;
+mod task;
 pub mod weights;
 
-pub use order::ranks;
-
-use runtime::error::{Error, Result};
-use runtime::options::Options;
-use runtime::progress::Progress;
-use tabular::Samples;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    Auto,
-    Loss,
-    El2n,
-    GradNorm,
-    Aum,
-    Forgetting,
-    SelfConfidence,
-    Tracin,
-    Influence,
-    KnnShapley,
-    DataOob,
-}
-
-impl Method {
-    pub const ALL: [Self; 11] = [
-        Self::Auto,
-        Self::Loss,
-        Self::El2n,
-        Self::GradNorm,
-        Self::Aum,
-        Self::Forgetting,
-        Self::SelfConfidence,
-        Self::Tracin,
-        Self::Influence,
-        Self::KnnShapley,
-        Self::DataOob,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Loss => "loss",
-            Self::El2n => "el2n",
-            Self::GradNorm => "grad_norm",
-            Self::Aum => "aum",
-            Self::Forgetting => "forgetting",
-            Self::SelfConfidence => "self_confidence",
-            Self::Tracin => "tracin",
-            Self::Influence => "influence",
-            Self::KnnShapley => "knn_shapley",
-            Self::DataOob => "data_oob",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Result<Self> {
-        let known = || Self::ALL.map(Self::name).join(", ");
-        Self::ALL.into_iter().find(|method| method.name() == name).ok_or_else(|| Error::UnknownName {
-            what: "method",
-            name: name.into(),
-            known: known(),
-        })
-    }
-
-    /// Whether it values rows by what they do for validation rows, and so has no score without them.
-    pub fn needs_validation(self) -> bool {
-        matches!(self, Self::Influence | Self::KnnShapley)
-    }
-
-    /// Whether it comes out of the training of small networks.
-    fn is_of_dynamics(self) -> bool {
-        matches!(self, Self::Loss | Self::El2n | Self::GradNorm | Self::Aum | Self::Forgetting | Self::Tracin)
-    }
-}
-
-/// The rows to score, and what is given besides.
-#[derive(Clone, Copy)]
-pub struct Task<'a> {
-    pub samples: &'a Samples,
-    /// Clean rows that the model is to do well on, encoded as the samples are.
-    pub validation: Option<&'a Samples>,
-    pub seed: u64,
-    pub threads: usize,
-    pub progress: &'a dyn Progress,
-}
-
-impl Task<'_> {
-    fn rows(&self) -> usize {
-        self.samples.features.rows()
-    }
-
-    /// The validation rows, of which `method` needs at least one.
-    fn validation_for(&self, method: Method) -> Result<&Samples> {
-        self.validation.filter(|rows| rows.features.rows() > 0).ok_or_else(|| {
-            let hint =
-                format!("{} values rows by what they do for clean ones: validation => 'SELECT …'.", method.name());
-            Error::argument("validation", "null or empty", hint)
-        })
-    }
-
-    /// The number of classes, which `method` needs.
-    fn classes_for(&self, method: Method) -> Result<usize> {
-        self.samples.labels.classes().ok_or_else(|| Error::Unsupported {
-            algorithm: method.name(),
-            what: "meaning for a label of numbers",
-            hint: "It compares classes. For numbers use auto, loss, el2n, grad_norm, tracin, influence, self_confidence, data_oob or knn_shapley.".into(),
-        })
-    }
-}
-
-/// The scores [rows] of each of `methods`; those that come out of the same work share it.
-pub fn score(methods: &[Method], task: &Task, options: &mut Options) -> Result<Vec<Vec<f64>>> {
-    let of_dynamics: Vec<Method> = methods.iter().copied().filter(|method| method.is_of_dynamics()).collect();
-    let mut shared =
-        if of_dynamics.is_empty() { Vec::new() } else { dynamics::score(&of_dynamics, task, options)? }.into_iter();
-    let mut scores = Vec::with_capacity(methods.len());
-    for &method in methods {
-        task.progress.check()?;
-        scores.push(match method {
-            Method::Auto => auto::score(task, options)?,
-            Method::SelfConfidence => self_confidence::score(task, options)?,
-            Method::Influence => influence::score(task, options)?,
-            Method::KnnShapley => knn_shapley::score(task, options)?,
-            Method::DataOob => data_oob::score(task, options)?,
-            _ => shared.next().ok_or_else(|| Error::Internal("a method has no scores".into()))?,
-        });
-    }
-    Ok(scores)
-}
+pub use method::{ImportanceMethod, OutputError};
+pub use ranks::ranks;
+pub use registry::Method;
+pub use score::score;
+pub use task::Task;
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod label_tests;

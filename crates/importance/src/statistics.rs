@@ -120,7 +120,7 @@ impl LossStatistics {
     pub fn deserialize(bytes: &[u8]) -> Result<Self> {
         let (words, rest) = bytes.as_chunks::<8>();
         if bytes.len() != Self::BYTES || !rest.is_empty() {
-            return Err(Error::Internal("a state of loss_stats is cut short".into()));
+            return Err(Error::Internal("the state of loss_stats is truncated".into()));
         }
         let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
         let mut next = || words.next().unwrap_or_default();
@@ -204,21 +204,23 @@ pub struct ScoreHistogram {
 impl ScoreHistogram {
     /// Sets the parts, which must be the same for every row.
     pub fn set(&mut self, low: f64, high: f64, buckets: i32) -> Result<()> {
-        const MOST: i32 = 10_000;
+        const MAX_BUCKETS: i32 = 10_000;
         if self.counts.len() as i64 == i64::from(buckets) + 2 && self.low == low && self.high == high {
             return Ok(());
         }
         if !self.counts.is_empty() {
             let (before, parts) = (format!("{} to {}", self.low, self.high), self.counts.len() - 2);
-            let value = format!("{before} in {parts} in one row and {low} to {high} in {buckets} in another");
-            return Err(Error::argument("range", value, "Give the same low, high and buckets in every row."));
+            let message = format!(
+                "histogram has {parts} buckets from {before} in one row and {buckets} from {low} to {high} in another"
+            );
+            return Err(Error::invalid(message, "Give the same low, high and buckets in every row."));
         }
-        if !(1..=MOST).contains(&buckets) {
-            return Err(Error::argument("buckets", buckets, format!("Give a number from 1 to {MOST}.")));
+        if !(1..=MAX_BUCKETS).contains(&buckets) {
+            return Err(Error::argument("buckets", buckets, format!("Give a number from 1 to {MAX_BUCKETS}.")));
         }
         if !(low < high && (high - low).is_finite()) {
             let hint = "Give two finite numbers, the lower first, such as the ends from reco.loss_stats.";
-            return Err(Error::argument("range", format!("{low} to {high}"), hint));
+            return Err(Error::invalid(format!("invalid histogram range: {low} to {high}"), hint));
         }
         *self = Self { low, high, counts: vec![0; buckets as usize + 2] };
         Ok(())
@@ -262,7 +264,7 @@ impl ScoreHistogram {
     }
 
     pub fn deserialize(bytes: &[u8]) -> Result<Self> {
-        let cut = || Error::Internal("a state of importance_histogram is damaged".into());
+        let cut = || Error::Internal("the state of importance_histogram is damaged".into());
         let (words, rest) = bytes.as_chunks::<8>();
         let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
         match words.as_slice() {
@@ -371,7 +373,7 @@ mod tests {
             [(0.0, 1.0, 0), (0.0, 1.0, -2), (1.0, 1.0, 3), (f64::NAN, 1.0, 3), (f64::MIN, f64::MAX, 3)]
         {
             assert!(
-                matches!(all.set(low, high, buckets), Err(Error::InvalidArgument { .. })),
+                matches!(all.set(low, high, buckets), Err(Error::InvalidArgument { .. } | Error::Invalid { .. })),
                 "{low} {high} {buckets}"
             );
         }

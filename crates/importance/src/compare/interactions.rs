@@ -83,8 +83,8 @@ fn measure(
     let catalogue = Catalogue::of(&model, false, progress)?;
     let cases = Cases::stored(&model, wanted.iter().cloned())?;
     if cases.is_empty() {
-        let hint = "No user of it has an interaction besides: give more interactions, or a test query.";
-        return Err(Error::argument("the number of users to measure by", 0, hint));
+        let hint = "Give more interactions, or a test query.";
+        return Err(Error::invalid("no user has both training and held-out interactions", hint));
     }
     let protocol = Protocol {
         k,

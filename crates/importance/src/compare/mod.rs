@@ -34,11 +34,11 @@ pub struct Repeats {
 }
 
 impl Repeats {
-    const MOST: i32 = 1000;
+    const MAX_SEEDS: i32 = 1000;
 
     pub fn new(seeds: i32, seed: i64, held_out: f64, confidence: f64) -> Result<Self> {
-        if !(1..=Self::MOST).contains(&seeds) {
-            let hint = format!("Give the number of repetitions, 5 say, from 1 to {}.", Self::MOST);
+        if !(1..=Self::MAX_SEEDS).contains(&seeds) {
+            let hint = format!("Give the number of repetitions, from 1 to {}.", Self::MAX_SEEDS);
             return Err(Error::argument("seeds", seeds, hint));
         }
         for (name, share) in [("held_out", held_out), ("confidence", confidence)] {
@@ -71,11 +71,11 @@ impl Repeats {
 /// A weight counts from 0; all of them 0 leave nothing to learn from.
 fn check_weights(weights: &[f32]) -> Result<()> {
     if let Some(bad) = weights.iter().find(|w| !(w.is_finite() && **w >= 0.0)) {
-        return Err(Error::argument("a weight", bad, "A weight is a finite number, 0 or more."));
+        return Err(Error::argument("weight", bad, "Give finite weights of 0 or more."));
     }
     if weights.iter().all(|&w| w == 0.0) {
-        let hint = "Its ids are compared as text with those of the source: does it name the same rows?";
-        return Err(Error::argument("weights", "0 for every row of the source", hint));
+        let hint = "Ids are compared as text with those of the source. Check that the weights are for the same rows.";
+        return Err(Error::invalid("every row of the source has weight 0", hint));
     }
     Ok(())
 }

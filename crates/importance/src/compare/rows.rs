@@ -1,7 +1,7 @@
 //! Of boosted trees on rows with features and a label.
 
 use super::{Comparison, Repeats, check_weights};
-use crate::Task;
+use crate::task::Task;
 use runtime::draw::uniform;
 use runtime::error::{Error, Result};
 use runtime::jobs::{Signal, jobs};
@@ -67,8 +67,8 @@ pub fn compare_rows(task: &Task, weights: &[f32], options: &mut Options, repeats
 fn measure(model: &Boosting, binned: &Binned, samples: &Samples, rows: &[u32], signal: &Signal) -> Result<Metrics> {
     const CHECK_EVERY: usize = 1024;
     if rows.is_empty() {
-        let hint = "Give more rows, a greater share held_out, or a test query.";
-        return Err(Error::argument("the number of rows to measure by", 0, hint));
+        let hint = "Give more rows, a larger held_out, or a test query.";
+        return Err(Error::invalid("no row is held out", hint));
     }
     let target = Target::from(&samples.labels);
     let mut predicted = vec![0f32; rows.len() * target.outputs()];

@@ -10,7 +10,7 @@
 //!
 //! O(runs · epochs · entries · (1 + negatives) · factors) time; memory is the transposed matrix, the factors, and 4 bytes an interaction.
 
-use super::Task;
+use super::task::Task;
 use kernels::Csr;
 use kernels::dot::dot_of;
 use kernels::vector::{Vector, dispatch};
@@ -92,7 +92,7 @@ pub fn train(task: &Task, parameters: &Parameters, what: Shown) -> Result<Vec<f6
     for part in shown.chunks(1 << 18) {
         progress.check()?;
         if !part.iter().all(|sum| sum.is_finite()) {
-            return Err(Error::argument("the training loss", "not finite", "Lower learning_rate."));
+            return Err(Error::invalid("the training loss is not finite", "Lower learning_rate."));
         }
         scores.extend(part.iter().map(|&sum| f64::from(-sum) / total as f64));
     }

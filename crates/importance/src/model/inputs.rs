@@ -31,7 +31,10 @@ impl<'a> Inputs<'a> {
         };
         if let Some((name, ..)) = columns().find(|(_, kind, _)| *kind == ColumnKind::Time) {
             let hint = "Turn it into a number in the query, as in extract(epoch FROM …).";
-            return Err(Error::argument(format!("column \"{name}\""), "a time, which no graph takes", hint));
+            return Err(Error::invalid(
+                format!("column \"{name}\" is a time, which a model cannot take as input"),
+                hint,
+            ));
         }
         let mut ports = Vec::new();
         for port in &signature.inputs {
@@ -40,12 +43,12 @@ impl<'a> Inputs<'a> {
             let chosen: Vec<_> = match (named.is_empty(), signature.inputs.len()) {
                 (false, _) => named,
                 (true, 1) => columns().map(|(name, _, column)| (name, column)).collect(),
-                (true, _) => return Err(wrong(port, "has no column of its name".into())),
+                (true, _) => return Err(wrong(port, "has no column of the same name".into())),
             };
             let text = port.element_type == data_type::STRING;
             if let Some((name, _)) = chosen.iter().find(|(_, column)| text != is_text(column)) {
                 let problem =
-                    format!("cannot take column \"{name}\", which is {}", if text { "no text" } else { "text" });
+                    format!("cannot take column \"{name}\", which is {}", if text { "not text" } else { "text" });
                 return Err(wrong(port, problem));
             }
             let width: usize = chosen.iter().map(|(_, column)| width(column)).sum();
@@ -64,8 +67,8 @@ impl<'a> Inputs<'a> {
         if let Some((name, ..)) =
             columns().find(|(name, ..)| !ports.iter().any(|(_, chosen)| chosen.iter().any(|(other, _)| other == name)))
         {
-            let hint = "Leave it out of the query, or name it as the input it is for.";
-            return Err(Error::argument(format!("column \"{name}\""), format!("no input of model \"{model}\""), hint));
+            let hint = "Leave the column out of the query, or give it the name of an input.";
+            return Err(Error::invalid(format!("model \"{model}\" has no input for column \"{name}\""), hint));
         }
         Ok(Self { table, ports })
     }

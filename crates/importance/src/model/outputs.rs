@@ -1,6 +1,7 @@
 //! From the outputs of a graph to scores.
 
-use crate::Method;
+use crate::method::OutputError;
+use crate::registry::Method;
 use onnx::inspect::Signature;
 use onnx::proto::data_type;
 use onnx::tensor::{Tensor, Values};
@@ -48,7 +49,7 @@ impl Outputs {
         let named = |options: &mut Options, option: &'static str| -> Result<Option<String>> {
             let Some(value) = options.given(option) else { return Ok(None) };
             let known = value.as_str().filter(|name| floats.contains(name)).ok_or_else(|| {
-                let hint = format!("The model's outputs of numbers are: {}.", floats.join(", "));
+                let hint = format!("The model's numeric outputs are: {}.", floats.join(", "));
                 Error::argument(format!("option \"{option}\""), value, hint)
             })?;
             Ok(Some(known.to_owned()))
@@ -76,8 +77,8 @@ impl Outputs {
         let output = output.or(first).ok_or_else(|| Error::ModelInput {
             model: model.into(),
             input: "output".into(),
-            problem: "is missing: the graph gives no numbers".into(),
-            hint: "A classifier gives probabilities or logits, a ranker numbers.".into(),
+            problem: "is missing: the graph has no numeric output".into(),
+            hint: "Use a classifier that gives probabilities or logits, or a ranker that gives numbers.".into(),
         })?;
         let names = std::iter::once(output).chain(hidden).collect();
         Ok(Self { model: model.into(), names, meaning, width: None, columns: None, classes })
@@ -103,7 +104,7 @@ impl Outputs {
         if rows == 0 || first + rows > labels.len() {
             return Err(wrong(format!("its output \"{}\" has {rows} rows", self.names[0])));
         }
-        let numbers = floats(output).ok_or_else(|| wrong("its output holds no numbers".into()))?;
+        let numbers = floats(output).ok_or_else(|| wrong("its output is not numeric".into()))?;
         let hidden = outputs.get(1).and_then(floats);
         let width = numbers.len() / rows;
         if width == 0 || self.width.is_some_and(|first| first != width) {
@@ -119,6 +120,7 @@ impl Outputs {
         if self.columns.is_none() {
             self.columns = self.columns_for(labels, width)?;
         }
+        let score_of = methods.iter().map(output_score).collect::<Result<Vec<_>>>()?;
         let mut probabilities = vec![0.0; width.max(2)];
         for (row, values) in numbers.chunks_exact(width).enumerate() {
             let (loss, residual) = match (labels, &self.columns) {
@@ -138,20 +140,8 @@ impl Outputs {
                 let width = hidden.len() / rows;
                 (hidden[row * width..][..width].iter().map(|h| h * h).sum::<f64>() + 1.0).sqrt()
             });
-            for (&method, scores) in methods.iter().zip(scores.iter_mut()) {
-                scores.push(match method {
-                    Method::Auto | Method::Loss => -loss,
-                    Method::El2n => -residual,
-                    Method::GradNorm => -residual * gradient,
-                    other => {
-                        return Err(Error::Unsupported {
-                            algorithm: other.name(),
-                            what: "form for a model that is not trained here",
-                            hint: "From a model's outputs come loss, el2n and grad_norm.".into(),
-                        });
-                    }
-                });
-            }
+            let error = OutputError { loss, residual, gradient_norm: residual * gradient };
+            scores.iter_mut().zip(&score_of).for_each(|(scores, score_of)| scores.push(score_of(&error)));
         }
         Ok(())
     }
@@ -160,31 +150,42 @@ impl Outputs {
     fn columns_for(&self, labels: &Labels, width: usize) -> Result<Option<Vec<usize>>> {
         let Labels::Classes { names, .. } = labels else { return Ok(None) };
         let width = width.max(2);
-        let wrong = |value: String, hint: String| {
-            Err(Error::argument(format!("the classes of model \"{}\"", self.model), value, hint))
-        };
+        let model = &self.model;
+        let labels = || format!("The labels are {}.", names.join(", "));
         let columns: Vec<usize> = match &self.classes {
             Some(classes) if classes.len() != width => {
-                return wrong(classes.join(", "), format!("The output has {width} classes."));
+                let message =
+                    format!("model \"{model}\" has {width} classes, but option \"classes\" names {}", classes.len());
+                return Err(Error::invalid(message, "Name one class for each column of the output, in their order."));
             }
             Some(classes) => {
                 let place = |name: &String| classes.iter().position(|class| class == name);
-                match names.iter().map(place).collect::<Option<_>>() {
-                    Some(columns) => columns,
-                    None => return wrong(classes.join(", "), format!("The labels are {}.", names.join(", "))),
-                }
+                let missing = |name: &String| {
+                    Error::invalid(format!("option \"classes\" does not name label \"{name}\""), labels())
+                };
+                names.iter().map(|name| place(name).ok_or_else(|| missing(name))).collect::<Result<_>>()?
             }
             None => match names.iter().map(|name| name.parse().ok().filter(|&c: &usize| c < width)).collect() {
                 Some(columns) => columns,
                 None if names.len() == width => (0..width).collect(),
                 None => {
                     let hint = "Name them in the order of the output: options => '{\"classes\": [\"no\", \"yes\"]}'.";
-                    return wrong(format!("{width}, and the labels are {}", names.join(", ")), hint.into());
+                    let message =
+                        format!("model \"{model}\" has {width} classes, but the labels are {}", names.join(", "));
+                    return Err(Error::invalid(message, hint));
                 }
             },
         };
         Ok(Some(columns))
     }
+}
+
+fn output_score(method: &Method) -> Result<fn(&OutputError) -> f64> {
+    method.output_score().ok_or_else(|| Error::Unsupported {
+        algorithm: method.name(),
+        what: "form for a model that is not trained here",
+        hint: format!("A model's outputs give: {}.", Method::names(|method| method.output_score().is_some())),
+    })
 }
 
 fn floats(tensor: &Tensor) -> Option<Vec<f64>> {

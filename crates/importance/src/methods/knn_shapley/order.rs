@@ -1,0 +1,193 @@
+//! The order of the rows by their distance.
+//!
+//! A distance becomes a whole number of 32 bits, linear over where most of them lie. A radix sort by its upper bits leaves short runs to sort by
+//! comparison: first by the rest of the number, then, where that is equal too, by the distance itself.
+
+use runtime::error::Result;
+use runtime::memory;
+
+/// Rows handled between two checks of the stop flag: a few milliseconds of work.
+pub const PIECE: usize = 1 << 15;
+/// Validation rows whose distances are worked out together.
+pub const LANES: usize = 8;
+/// A row's number has 31 bits.
+pub const MOST_ROWS: usize = 1 << 31;
+/// Distances further from their mean, in standard deviations, share the first number or the last.
+const WIDTH: f64 = 6.0;
+
+/// The number of the distance, then the row, then whether it is alike.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(u64);
+
+// SAFETY: a number, of which 0 is one.
+unsafe impl bytemuck::Zeroable for Key {}
+
+impl Key {
+    pub fn row(self) -> usize {
+        (self.0 as u32 >> 1) as usize
+    }
+
+    /// Whether its label is the one sought.
+    pub fn is_alike(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Where the distances to each of some validation rows lie.
+pub struct Spread {
+    least: [f64; LANES],
+    most: [f64; LANES],
+    sum: [f64; LANES],
+    squares: [f64; LANES],
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        let zero = [0.0; LANES];
+        Self { least: [f64::INFINITY; LANES], most: [f64::NEG_INFINITY; LANES], sum: zero, squares: zero }
+    }
+}
+
+impl Spread {
+    #[inline(always)]
+    pub fn add(&mut self, distances: &[f64; LANES]) {
+        for (lane, &d) in distances.iter().enumerate() {
+            self.least[lane] = self.least[lane].min(d);
+            self.most[lane] = self.most[lane].max(d);
+            self.sum[lane] += d;
+            self.squares[lane] += d * d;
+        }
+    }
+
+    /// The ends between which the `n` distances of a lane are told apart by their numbers.
+    pub fn range(&self, lane: usize, n: usize) -> (f64, f64) {
+        let mean = self.sum[lane] / n as f64;
+        let deviation = (self.squares[lane] / n as f64 - mean * mean).max(0.0).sqrt();
+        let (low, high) = (mean - WIDTH * deviation, mean + WIDTH * deviation);
+        let (least, most) = (self.least[lane], self.most[lane]);
+        // Rounding may leave no deviation.
+        if deviation > 0.0 && low < most && high > least { (least.max(low), most.min(high)) } else { (least, most) }
+    }
+}
+
+/// Room for sorting.
+pub struct Order {
+    keys: Vec<Key>,
+    other: Vec<Key>,
+    /// Two digits of this many bits are sorted by.
+    bits: u32,
+    /// Of the lower digit, then the upper one.
+    counts: Vec<u32>,
+}
+
+impl Order {
+    pub fn new(n: usize) -> Result<Self> {
+        let bits = (n.max(2).ilog2() - 1).clamp(4, 11);
+        Ok(Self { keys: memory::zeroed(n)?, other: memory::zeroed(n)?, bits, counts: memory::filled(0, 2 << bits)? })
+    }
+
+    /// The rows as last sorted, the nearest first.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Sorts all rows by their distance, of equal ones the earlier first. Alike are those with code `target`; where there are no `codes`, none.
+    pub fn sort(
+        &mut self,
+        distances: &[f64],
+        range: (f64, f64),
+        codes: &[u32],
+        target: u32,
+        go_on: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        let (bits, shift) = (self.bits, 64 - self.bits);
+        let (low_counts, high_counts) = self.counts.split_at_mut(1 << bits);
+        low_counts.fill(0);
+        high_counts.fill(0);
+        let low = |key: Key| (key.0 << bits >> shift) as usize;
+        let high = |key: Key| (key.0 >> shift) as usize;
+
+        for (piece, (keys, distances)) in self.keys.chunks_mut(PIECE).zip(distances.chunks(PIECE)).enumerate() {
+            go_on()?;
+            let first = piece * PIECE;
+            write_numbers(distances, range, first as u64, keys);
+            if let Some(codes) = codes.get(first..first + keys.len()) {
+                keys.iter_mut().zip(codes).for_each(|(key, &code)| key.0 |= u64::from(code == target));
+            }
+            for &key in keys.iter() {
+                low_counts[low(key)] += 1;
+                high_counts[high(key)] += 1;
+            }
+        }
+        scatter(&self.keys, &mut self.other, low_counts, low, go_on)?;
+        scatter(&self.other, &mut self.keys, high_counts, high, go_on)?;
+
+        let run_of = |key: Key| key.0 >> (64 - 2 * bits);
+        let mut first = 0;
+        for i in 1..=self.keys.len() {
+            if i % PIECE == 0 {
+                go_on()?;
+            }
+            if i < self.keys.len() && run_of(self.keys[i]) == run_of(self.keys[first]) {
+                continue;
+            }
+            if i - first > 1 {
+                sort_run(&mut self.keys[first..i], distances);
+            }
+            first = i;
+        }
+        Ok(())
+    }
+}
+
+/// Numbers of 32 bits for `distances` within `range`, and the rows from `first` on.
+fn write_numbers(distances: &[f64], (low, high): (f64, f64), first: u64, keys: &mut [Key]) {
+    const MOST: f64 = u32::MAX as f64;
+    // A number added to 2⁵² is in the lower bits of the sum.
+    const WHOLE: f64 = (1u64 << 52) as f64;
+    let scale = if high > low { MOST / (high - low) } else { 0.0 };
+    for ((key, &d), row) in keys.iter_mut().zip(distances).zip(first..) {
+        let number = ((d - low) * scale).clamp(0.0, MOST) + WHOLE;
+        *key = Key(number.to_bits() << 32 | row << 1);
+    }
+}
+
+/// Puts the keys in the order of a digit, each digit's in the order they had. `counts` becomes where the next of each goes.
+fn scatter(
+    from: &[Key],
+    to: &mut [Key],
+    counts: &mut [u32],
+    digit: impl Fn(Key) -> usize,
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let mut place = 0;
+    for count in counts.iter_mut() {
+        place += std::mem::replace(count, place);
+    }
+    for piece in from.chunks(PIECE) {
+        go_on()?;
+        for &key in piece {
+            let place = &mut counts[digit(key)];
+            to[*place as usize] = key;
+            *place += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Keys of neighbouring numbers, in the order of their rows where the numbers are equal.
+fn sort_run(keys: &mut [Key], distances: &[f64]) {
+    if !keys.is_sorted() {
+        keys.sort_unstable();
+    }
+    let distance = |key: &Key| distances[key.row()];
+    for equal in keys.chunk_by_mut(|a, b| a.number() == b.number()) {
+        if !equal.is_sorted_by(|a, b| distance(a) <= distance(b)) {
+            equal.sort_unstable_by(|a, b| distance(a).total_cmp(&distance(b)).then_with(|| a.cmp(b)));
+        }
+    }
+}
