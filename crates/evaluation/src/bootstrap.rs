@@ -14,7 +14,7 @@ use runtime::progress::Progress;
 /// Draws between two looks at whether to stop.
 const PIECE: usize = 1 << 16;
 /// More resamples than that change no digit that matters.
-const MOST: usize = 100_000;
+const MAX_RESAMPLES: usize = 100_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
@@ -26,12 +26,13 @@ pub struct Bootstrap {
 
 impl Bootstrap {
     pub fn new(resamples: i64, confidence: f64, seed: u64) -> Result<Self> {
-        let resamples = usize::try_from(resamples).ok().filter(|n| *n <= MOST).ok_or_else(|| {
-            let hint = format!("Give the number of resamples, 1000 say, at most {MOST}, or 0 for no intervals.");
+        let resamples = usize::try_from(resamples).ok().filter(|n| *n <= MAX_RESAMPLES).ok_or_else(|| {
+            let hint =
+                format!("Give the number of resamples, such as 1000, at most {MAX_RESAMPLES}, or 0 for no intervals.");
             Error::argument("bootstrap", resamples, hint)
         })?;
         if !(confidence > 0.0 && confidence < 1.0) {
-            return Err(Error::argument("confidence", confidence, "Give a share between 0 and 1: 0.95, say."));
+            return Err(Error::argument("confidence", confidence, "Give a share between 0 and 1, such as 0.95."));
         }
         Ok(Self { resamples, confidence, seed })
     }

@@ -303,13 +303,13 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
             }
         }
         if cases[0].is_empty() && counts.users_without_negatives > 0 {
-            let hint = "It has, for the users of the test, items that they did not take: columns user_id and item_id.";
-            return Err(Error::argument("negatives", "a query without a candidate for any of the users", hint));
+            let hint = "Give, for the users of the test, items that they did not take, in columns user_id and item_id.";
+            return Err(Error::invalid("the negatives query has no candidate for any user of the test", hint));
         }
         if cases[0].is_empty() {
-            let hint = "Its users and items must be ones that the model was trained on, and, unless exclude_seen is \
+            let hint = "Its users and items must be among those that the model was trained on, and, unless exclude_seen is \
                         false, the pairs must be new to it.";
-            return Err(Error::argument("test", "a query without a pair to be found", hint));
+            return Err(Error::invalid("the test query has no pair to find", hint));
         }
         Ok((cases, counts))
     }

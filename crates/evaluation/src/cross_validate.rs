@@ -23,7 +23,7 @@ use runtime::memory;
 use runtime::progress::Progress;
 
 /// Models trained at most.
-const MOST: usize = 1000;
+const MAX_FOLDS: usize = 1000;
 
 /// The metrics of each fold. Nothing is stored.
 pub fn cross_validate(
@@ -36,8 +36,9 @@ pub fn cross_validate(
 ) -> Result<Vec<Vec<Line>>> {
     let Training { interactions, progress, .. } = *training;
     let entries = interactions.by_user.entries();
-    if !(2..=MOST).contains(&folds) || folds > entries {
-        let hint = format!("Give 2 or more, at most one for each of the {entries} interactions, and at most {MOST}.");
+    if !(2..=MAX_FOLDS).contains(&folds) || folds > entries {
+        let hint =
+            format!("Give 2 or more, at most one for each of the {entries} interactions and at most {MAX_FOLDS}.");
         return Err(Error::argument("folds", folds, hint));
     }
     let fold_of = deal(interactions, folds, seed)?;
@@ -53,8 +54,8 @@ pub fn cross_validate(
         let cases = held_out(interactions, &fold_of, fold, &model, &catalogue, progress)?;
         if cases.is_empty() {
             let hint =
-                "No user of it has another interaction with a known item: give more interactions, or fewer folds.";
-            return Err(Error::argument(name, "without a pair to be found", hint));
+                "None of its users has another interaction with a known item. Give more interactions, or fewer folds.";
+            return Err(Error::invalid(format!("{name} has no pair to find"), hint));
         }
         let measured = evaluate(&model, &cases, &Segments::default(), &catalogue, protocol, progress)?;
         let no_intervals = Bootstrap::new(0, 0.95, 0)?;

@@ -59,7 +59,7 @@ pub fn split(
         return Err(Error::Internal("the columns of a split differ in length".into()));
     }
     if !(ratio > 0.0 && ratio < 1.0) {
-        return Err(Error::argument("ratio", ratio, "It is the share kept for training, between 0 and 1: 0.8, say."));
+        return Err(Error::argument("ratio", ratio, "Give the share kept for training, between 0 and 1, such as 0.8."));
     }
     let chance = |i: usize| {
         let pair = u64::from(users[i]) << 32 | u64::from(items[i]);

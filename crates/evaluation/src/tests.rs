@@ -438,7 +438,7 @@ fn folds_are_those_of_training_and_evaluating_one_by_one() {
     }
     let thin = interactions([(1, 1), (2, 2), (3, 3)].into_iter());
     let error = cross_validate(&training(&thin), Algorithm::ItemKnn, &json!({}), 2, &protocol, 0).unwrap_err();
-    assert!(error.to_string().contains("without a pair"), "{error}");
+    assert!(error.to_string().contains("no pair to find"), "{error}");
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn tests_without_an_answer_are_errors() {
     assert!(matches!(empty, Err(Error::EmptySource(_))));
     let mut builder = CasesBuilder::new([&model], SEEN, false, &Unwatched);
     builder.push("stranger", "i000").unwrap();
-    assert!(matches!(builder.finish(), Err(Error::InvalidArgument { .. })));
+    assert!(matches!(builder.finish(), Err(Error::Invalid { .. })));
 }
 
 #[test]

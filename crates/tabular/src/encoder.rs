@@ -132,8 +132,8 @@ impl Encoder {
             encoder.columns.push(Encoding { name: name.into(), first, how, null });
         }
         if encoder.features == 0 {
-            let hint = "Besides label and id the source needs a column whose values differ between rows, and which is no identifier.";
-            return Err(Error::argument("the number of features", 0, hint));
+            let hint = "Besides label and id, the source needs a column whose values differ between rows and which is not an identifier.";
+            return Err(Error::invalid("the source has no features", hint));
         }
         Ok(encoder)
     }
@@ -237,10 +237,10 @@ impl How {
 
 impl Encoding {
     fn find<'a>(&self, table: &'a Table) -> Result<&'a Column> {
-        let named = || format!("column \"{}\"", self.name);
-        let hint = "The validation query has the columns of the source, of the same types.";
-        let Some((_, column)) = table.column(&self.name) else {
-            return Err(Error::argument(named(), "not in the validation query", hint));
+        let name = &self.name;
+        let hint = "Give the validation query the columns of the source, of the same types.";
+        let Some((_, column)) = table.column(name) else {
+            return Err(Error::invalid(format!("the validation query has no column \"{name}\""), hint));
         };
         match (&self.how, column) {
             (How::Number(_) | How::Time { .. }, Column::Number(_)) => {}
@@ -248,9 +248,15 @@ impl Encoding {
             (How::Vector(scales), Column::Vector { width, .. }) if *width == 0 || *width == scales.len() => {}
             (How::Vector(scales), Column::Vector { width, .. }) => {
                 let hint = format!("The source has vectors of {} dimensions.", scales.len());
-                return Err(Error::argument(named(), format!("of vectors of {width} dimensions"), hint));
+                let message = format!("column \"{name}\" of the validation query has vectors of {width} dimensions");
+                return Err(Error::invalid(message, hint));
             }
-            _ => return Err(Error::argument(named(), "of another type in the validation query", hint)),
+            _ => {
+                return Err(Error::invalid(
+                    format!("column \"{name}\" has another type in the validation query"),
+                    hint,
+                ));
+            }
         }
         Ok(column)
     }

@@ -73,32 +73,28 @@ impl Labels {
                 Self::Classes { codes, names: order.iter().map(|&code| names[code].to_string()).collect() }
             }
             (Column::Category { .. }, LabelKind::Numbers) => {
-                let hint = "Cast it to a number in the source, or leave task out: texts are classes.";
-                return Err(Error::argument(
-                    format!("label \"{name}\""),
-                    "of text, which no regression predicts",
-                    hint,
-                ));
+                let hint = "Cast it to a number in the source, or leave out task: texts are classes.";
+                return Err(Error::invalid(format!("label \"{name}\" is text, not a number"), hint));
             }
             (Column::Vector { .. }, _) => {
-                let hint = "A label is a class (text, boolean, enum, integer) or a number.";
-                return Err(Error::argument(format!("label \"{name}\""), "a column of vectors", hint));
+                let hint = "Give a class (text, boolean, enum, integer) or a number.";
+                return Err(Error::invalid(format!("label \"{name}\" is a vector"), hint));
             }
         };
         match &labels {
             Self::Classes { names, .. } if names.len() == 1 => {
-                let hint = "There is nothing to tell apart: the source must have rows of at least two classes.";
-                Err(Error::argument(format!("label \"{name}\""), format!("\"{}\" in every row", names[0]), hint))
+                let hint = "Give rows of at least two classes.";
+                Err(Error::invalid(format!("label \"{name}\" has only one class, \"{}\"", names[0]), hint))
             }
             Self::Classes { names, .. } if names.len() > MOST_CLASSES => Err(Error::TooLarge {
                 what: format!("label \"{name}\""),
                 needed: format!("{} classes", names.len()),
                 limit: MOST_CLASSES.to_string(),
-                hint: "Is it an identifier? Group rare classes, or give a number and task regression.".into(),
+                hint: "Leave out identifiers, group rare classes, or give a number and task regression.".into(),
             }),
             Self::Numbers(values) if values.iter().any(|x| !x.is_finite()) => {
-                let hint = "Divide it: labels are kept in single precision.";
-                Err(Error::argument(format!("label \"{name}\""), "beyond 3.4e38", hint))
+                let hint = "Divide it: labels are stored in single precision.";
+                Err(Error::invalid(format!("label \"{name}\" has a value beyond the range of type real"), hint))
             }
             _ => Ok(labels),
         }
@@ -120,20 +116,19 @@ impl Labels {
                 (codes.clone(), names.iter().map(|name| name.to_string()).collect())
             }
             Column::Vector { .. } => {
-                let hint = "A label is a class (text, boolean, enum, integer) or a number.";
-                return Err(Error::argument(format!("label \"{name}\""), "a column of vectors", hint));
+                let hint = "Give a class (text, boolean, enum, integer) or a number.";
+                return Err(Error::invalid(format!("label \"{name}\" is a vector"), hint));
             }
         };
         let places: Vec<u32> = own
             .iter()
             .map(|class| {
                 names.iter().position(|other| other == class).map(|place| place as u32).ok_or_else(|| {
-                    let hint = "The validation query may only have classes that the source has.";
-                    Error::argument(
-                        format!("label \"{name}\" of the validation query"),
-                        format!("\"{class}\", a class that the source lacks"),
-                        hint,
-                    )
+                    let hint = "Leave out the rows of classes that the source lacks.";
+                    let message = format!(
+                        "label \"{name}\" of the validation query has class \"{class}\", which the source lacks"
+                    );
+                    Error::invalid(message, hint)
                 })
             })
             .collect::<Result<_>>()?;

@@ -64,9 +64,8 @@ impl Column {
         }
     }
 
-    /// `Err` says what is wrong with the value, and what would be right.
-    fn push(&mut self, value: Value) -> Result<std::result::Result<(), (String, String)>> {
-        let wrong = |value: String, hint: &str| Ok(Err((value, hint.to_owned())));
+    /// Appends a value. `name` is what the column and the row are called in errors.
+    fn push(&mut self, value: Value, name: impl FnOnce() -> String) -> Result<()> {
         match (self, value) {
             (Self::Category { codes, .. }, Value::Null) => memory::push(codes, NONE)?,
             (Self::Category { codes, names, numbers }, Value::Category(name)) => {
@@ -84,19 +83,24 @@ impl Column {
             (Self::Number(values), Value::Null) => memory::push(values, f64::NAN)?,
             (Self::Number(values), Value::Number(number)) => {
                 if !number.is_finite() {
-                    return wrong(number.to_string(), "A feature is a finite number, or NULL where it is not known.");
+                    let hint = "Give a finite number, or NULL where it is unknown.";
+                    return Err(Error::argument(name(), number, hint));
                 }
                 memory::push(values, number)?;
             }
             (Self::Vector { places, .. }, Value::Null) => memory::push(places, NONE)?,
             (Self::Vector { width, places, values }, Value::Vector(vector)) => {
                 if vector.is_empty() || (*width != 0 && *width != vector.len()) {
-                    let hint = "All vectors of a column have one length, above 0; NULL stands for none.";
-                    let known = if *width == 0 { String::new() } else { format!(" after others of {width}") };
-                    return wrong(format!("a vector of {} dimensions{known}", vector.len()), hint);
+                    let hint = "Give vectors of one length, above 0, or NULL where there is none.";
+                    let known = if *width == 0 { String::new() } else { format!(", not {width} as before") };
+                    return Err(Error::invalid(
+                        format!("{} has a vector of {} dimensions{known}", name(), vector.len()),
+                        hint,
+                    ));
                 }
                 if let Some(bad) = vector.iter().find(|x| !x.is_finite()) {
-                    return wrong(format!("a vector with {bad}"), "The numbers of a vector are finite.");
+                    let hint = "Give vectors of finite numbers.";
+                    return Err(Error::invalid(format!("{} has a vector that contains {bad}", name()), hint));
                 }
                 *width = vector.len();
                 memory::push(places, (values.len() / vector.len()) as u32)?;
@@ -104,7 +108,7 @@ impl Column {
             }
             (_, value) => return Err(Error::Internal(format!("a column of another kind was given {value:?}"))),
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// What it holds: all numbers are [`ColumnKind::Number`].
@@ -149,7 +153,7 @@ impl Table {
 
     /// Takes a row: a value for each column. A number or vector that is not finite, and a vector of another length than those
     /// before, are errors that name the column and `row()`; the table is then to be thrown away.
-    pub fn push(&mut self, values: &[Value], row: impl FnOnce() -> String) -> Result<()> {
+    pub fn push(&mut self, values: &[Value], row: impl Fn() -> String) -> Result<()> {
         if values.len() != self.columns.len() {
             return Err(Error::Internal(format!("{} values for {} columns", values.len(), self.columns.len())));
         }
@@ -162,9 +166,7 @@ impl Table {
             });
         }
         for ((column, &value), name) in self.columns.iter_mut().zip(values).zip(&self.names) {
-            if let Err((value, hint)) = column.push(value)? {
-                return Err(Error::argument(format!("column \"{name}\" of {}", row()), value, hint));
-            }
+            column.push(value, || format!("column \"{name}\" of {}", row()))?;
         }
         self.rows += 1;
         Ok(())
