@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 
-use super::Features;
+use super::samples::Features;
 use super::table::{Column, ColumnKind, NONE, Table};
 use kernels::Csr;
 use runtime::error::{Error, Result};
@@ -25,7 +25,7 @@ use runtime::memory;
 use runtime::progress::Progress;
 
 /// Standardised numbers are cut here, in standard deviations: one slip of a decimal point must not outweigh all else.
-const MOST_DEVIATIONS: f64 = 10.0;
+const MAX_DEVIATIONS: f64 = 10.0;
 /// A standard deviation below this share of the greatest value is rounding.
 const CONSTANT: f64 = 1e-12;
 /// Fewer rows do not tell an identifier from chance.
@@ -33,7 +33,7 @@ const IDENTIFIER_ROWS: usize = 20;
 /// Rows encoded between two looks at [`Progress`].
 const CHECK_EVERY: usize = 4096;
 /// All features of a table.
-const MOST_FEATURES: usize = 1 << 20;
+const MAX_FEATURES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EncoderOptions {
@@ -121,11 +121,11 @@ impl Encoder {
             encoder.features += how.features();
             let null = has_null(column).then_some(encoder.features as u32);
             encoder.features += usize::from(null.is_some());
-            if encoder.features > MOST_FEATURES {
+            if encoder.features > MAX_FEATURES {
                 return Err(Error::TooLarge {
                     what: format!("column \"{name}\""),
                     needed: format!("{} features in all", encoder.features),
-                    limit: MOST_FEATURES.to_string(),
+                    limit: MAX_FEATURES.to_string(),
                     hint: "Leave columns out, or lower max_categories or text_dimensions.".into(),
                 });
             }
@@ -331,7 +331,7 @@ impl Scale {
     }
 
     fn apply(self, x: f64) -> f32 {
-        (x * self.inverse - self.shift).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS) as f32
+        (x * self.inverse - self.shift).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS) as f32
     }
 }
 

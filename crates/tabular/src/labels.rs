@@ -9,7 +9,7 @@ use runtime::memory;
 /// Whole numbers of at most this many different values are classes, where nothing else is said.
 const FEW_NUMBERS: usize = 20;
 /// Beyond, a matrix of classes by features is large and most classes have hardly a row.
-const MOST_CLASSES: usize = 1000;
+const MAX_CLASSES: usize = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelKind {
@@ -86,10 +86,10 @@ impl Labels {
                 let hint = "Give rows of at least two classes.";
                 Err(Error::invalid(format!("label \"{name}\" has only one class, \"{}\"", names[0]), hint))
             }
-            Self::Classes { names, .. } if names.len() > MOST_CLASSES => Err(Error::TooLarge {
+            Self::Classes { names, .. } if names.len() > MAX_CLASSES => Err(Error::TooLarge {
                 what: format!("label \"{name}\""),
                 needed: format!("{} classes", names.len()),
-                limit: MOST_CLASSES.to_string(),
+                limit: MAX_CLASSES.to_string(),
                 hint: "Leave out identifiers, group rare classes, or give a number and task regression.".into(),
             }),
             Self::Numbers(values) if values.iter().any(|x| !x.is_finite()) => {

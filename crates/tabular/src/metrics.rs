@@ -1,6 +1,6 @@
 //! How good predictions are for rows whose label is known.
 
-use super::Labels;
+use super::labels::Labels;
 use runtime::error::Result;
 use runtime::sorting::sort_watched;
 
@@ -8,7 +8,7 @@ use runtime::sorting::sort_watched;
 type Check<'a> = &'a dyn Fn() -> Result<()>;
 
 /// A predicted probability below this counts as this.
-const LEAST_PROBABILITY: f64 = 1e-15;
+const MIN_PROBABILITY: f64 = 1e-15;
 
 /// Metrics by name. For classes, of probabilities `predicted` [rows, classes]: `auc` (of two classes that of the second, of more the mean of
 /// each against the rest, over the classes that have rows and lack some), `accuracy`, `f1` (likewise of the second, or the mean), `log_loss`.
@@ -27,7 +27,7 @@ fn of_classes(codes: &[u32], classes: usize, predicted: &[f32], check: Check) ->
     let losses = codes
         .iter()
         .zip(predicted.chunks_exact(classes))
-        .map(|(&code, p)| -f64::from(p[code as usize]).max(LEAST_PROBABILITY).ln());
+        .map(|(&code, p)| -f64::from(p[code as usize]).max(MIN_PROBABILITY).ln());
     let judged: Vec<u32> = if classes == 2 { vec![1] } else { (0..classes as u32).collect() };
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let mut aucs = Vec::with_capacity(judged.len());

@@ -1,9 +1,9 @@
-//! Of a recommender.
+//! Comparison of a recommender trained with and without weights.
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Comparison, Repeats, check_weights};
+use super::comparison::{Comparison, Repeats, check_weights};
 use evaluation::{Bootstrap, Candidates, Cases, Catalogue, Metric, MetricSet, Protocol, Segments, evaluate, summarise};
 use interactions::Interactions;
 use recommendation::{Algorithm, Model, Training, train};

@@ -1,6 +1,6 @@
-//! Of boosted trees on rows with features and a label.
+//! Comparison of boosted trees trained with and without weights.
 
-use super::{Comparison, Repeats, check_weights};
+use super::comparison::{Comparison, Repeats, check_weights};
 use crate::task::Task;
 use runtime::draw::uniform;
 use runtime::error::{Error, Result};

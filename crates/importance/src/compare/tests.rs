@@ -4,6 +4,7 @@ use super::*;
 use crate::Task;
 use ::interactions::{Id, Interactions, InteractionsBuilder};
 use recommendation::{Algorithm, Training};
+use runtime::error::{Error, Result};
 use runtime::options::Options;
 use runtime::progress::Unwatched;
 use tabular::{ColumnKind, Encoder, EncoderOptions, Labels, Samples, Table, Value};

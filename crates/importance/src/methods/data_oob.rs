@@ -23,7 +23,7 @@ const CHECK_EVERY: usize = 1 << 14;
 /// Squared errors are summed in parts of a variance: whole numbers add up to the same in any order.
 const UNIT: f64 = (1u64 << 24) as f64;
 /// A squared error counts for at most so many variances.
-const MOST_VARIANCES: f64 = (1u64 << 20) as f64;
+const MAX_VARIANCES: f64 = (1u64 << 20) as f64;
 
 pub struct DataOob;
 
@@ -67,7 +67,7 @@ fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
                     Target::Numbers(values) => {
                         let value = predicted.first().map_or(0.0, |(_, value)| f64::from(*value));
                         let error = (f64::from(values[row]) - value).powi(2) / variance;
-                        -(error.min(MOST_VARIANCES) * UNIT) as i64
+                        -(error.min(MAX_VARIANCES) * UNIT) as i64
                     }
                 };
                 sums[row].fetch_add(worth, Ordering::Relaxed);

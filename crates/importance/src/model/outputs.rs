@@ -10,7 +10,7 @@ use runtime::options::Options;
 use tabular::Labels;
 
 /// A probability below this counts as this.
-const LEAST_PROBABILITY: f64 = 1e-12;
+const MIN_PROBABILITY: f64 = 1e-12;
 /// How far probabilities of a row may add up from 1.
 const ROUNDING: f64 = 1e-3;
 
@@ -128,7 +128,7 @@ impl Outputs {
                     to_probabilities(values, self.meaning, &mut probabilities);
                     let own = columns[codes[first + row] as usize];
                     let squares = probabilities.iter().enumerate().map(|(c, p)| (p - f64::from(c == own)).powi(2));
-                    (-probabilities[own].max(LEAST_PROBABILITY).ln(), squares.sum::<f64>().sqrt())
+                    (-probabilities[own].max(MIN_PROBABILITY).ln(), squares.sum::<f64>().sqrt())
                 }
                 (Labels::Numbers(labels), _) if width == 1 => {
                     let residual = (values[0] - f64::from(labels[first + row])).abs();

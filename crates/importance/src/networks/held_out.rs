@@ -12,8 +12,8 @@ const DESCENT: Descent = Descent { hidden: 64, batch: 128, momentum: 0.9, weight
 const RATE: f32 = 0.05;
 const EPOCHS: usize = 20;
 /// Rows that a network sees in all its epochs: beyond, it has fewer of them.
-const MOST_SEEN: usize = 2_000_000;
-const LEAST_EPOCHS: usize = 2;
+const MAX_SEEN: usize = 2_000_000;
+const MIN_EPOCHS: usize = 2;
 
 /// Small networks for some samples, one hidden layer of 64.
 pub struct Networks<'a> {
@@ -36,7 +36,7 @@ impl<'a> Networks<'a> {
         out: &mut [f32],
         check: &impl Fn() -> Result<()>,
     ) -> Result<bool> {
-        let epochs = (MOST_SEEN / train.len().max(1)).clamp(LEAST_EPOCHS, EPOCHS);
+        let epochs = (MAX_SEEN / train.len().max(1)).clamp(MIN_EPOCHS, EPOCHS);
         for rate in learning_rates(RATE) {
             if self.attempt(train, held, (seed, rate, epochs), out, check)? {
                 return Ok(true);

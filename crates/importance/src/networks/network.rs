@@ -15,7 +15,7 @@ pub const PAD: usize = 16;
 /// Rows to [`assess`] between two checks of the stop flag.
 pub const BLOCK: usize = 256;
 /// Mean squared length of a row beyond which all rows are scaled down: the learning rate suits rows of some dozen features.
-const LONGEST: f64 = 64.0;
+const MAX_SQUARED_LENGTH: f64 = 64.0;
 
 /// Rows as the first layer takes them.
 pub struct Inputs<'a> {
@@ -29,7 +29,7 @@ pub struct Inputs<'a> {
 impl<'a> Inputs<'a> {
     /// Scaled so that the mean squared length is at most 64.
     pub fn new(matrix: &'a Csr) -> Result<Self> {
-        Self::with(matrix, |mean| (LONGEST / mean.max(LONGEST)).sqrt() as f32)
+        Self::with(matrix, |mean| (MAX_SQUARED_LENGTH / mean.max(MAX_SQUARED_LENGTH)).sqrt() as f32)
     }
 
     /// Other rows, scaled as these.

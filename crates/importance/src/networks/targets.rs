@@ -6,7 +6,7 @@ use runtime::memory;
 use tabular::Labels;
 
 /// A residual pulls on the weights with at most this many standard deviations of the labels: one outlier must not blow a network up.
-const STRONGEST_PULL: f32 = 3.0;
+const MAX_RESIDUAL: f32 = 3.0;
 
 /// The labels as a network takes them.
 pub enum Targets<'a> {
@@ -114,7 +114,7 @@ impl<'a> Targets<'a> {
     #[inline(always)]
     pub fn bound(&self, residual: &mut [f32]) {
         if let Self::Numbers { .. } = self {
-            residual.iter_mut().for_each(|x| *x = x.clamp(-STRONGEST_PULL, STRONGEST_PULL));
+            residual.iter_mut().for_each(|x| *x = x.clamp(-MAX_RESIDUAL, MAX_RESIDUAL));
         }
     }
 }

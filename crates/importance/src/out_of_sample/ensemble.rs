@@ -33,17 +33,17 @@ pub const BOOSTING: BoostingOptions =
     BoostingOptions { rounds: 100, learning_rate: 0.05, leaves: 15, l2: 1.0, least_rows: 20, columns: 0.5 };
 
 /// A probability below this is as good as this: one row must not decide.
-const LEAST: f64 = 1e-4;
+const MIN_LIKELIHOOD: f64 = 1e-4;
 /// Steps of expectation maximisation, at most.
 const STEPS: usize = 200;
 /// Weights that change by less are found.
 const SETTLED: f64 = 1e-4;
 
 /// Rows seen in all rounds of folds, at most, if there is more than one.
-const MOST_REPEATED: usize = 100_000;
-const MOST_REPEATS: usize = 5;
+const MAX_REPEATED: usize = 100_000;
+const MAX_REPEATS: usize = 5;
 /// Rows drawn for all trees of a forest, at most, if there are more than the fewest.
-const MOST_DRAWN: usize = 20_000_000;
+const MAX_DRAWN: usize = 20_000_000;
 const TREES: (usize, usize) = (32, 200);
 
 /// Probabilities of the classes [rows, classes], or numbers [rows], for each row by those that have not seen it.
@@ -54,14 +54,14 @@ pub fn predict(task: &Task, options: &mut Options) -> Result<Vec<f32>> {
     let target = Target::from(&task.samples.labels);
     let plan = |salt| Plan {
         folds,
-        repeats: (MOST_REPEATED / rows.max(1)).clamp(1, MOST_REPEATS),
+        repeats: (MAX_REPEATED / rows.max(1)).clamp(1, MAX_REPEATS),
         seed: mix(task.seed ^ salt),
         boosting: BOOSTING,
     };
     let binned = Binned::of(&task.samples.features, task.threads, task.progress)?;
     let boosted = boosted(&binned, &target, None, &plan(1), task.threads, task.progress)?;
     let forest = ForestOptions {
-        trees: (MOST_DRAWN / rows.max(1)).clamp(TREES.0, TREES.1),
+        trees: (MAX_DRAWN / rows.max(1)).clamp(TREES.0, TREES.1),
         least_rows: 5,
         columns: Columns::Root,
         ..ForestOptions::default()
@@ -118,7 +118,7 @@ fn weights(likelihoods: &[Vec<f32>], progress: &dyn Progress) -> Result<Vec<f64>
         progress.check()?;
         let mut shares = vec![0f64; n];
         (0..rows).for_each(|row| {
-            let part = |j: usize| weights[j] * f64::from(likelihoods[j][row]).max(LEAST);
+            let part = |j: usize| weights[j] * f64::from(likelihoods[j][row]).max(MIN_LIKELIHOOD);
             let sum: f64 = (0..n).map(part).sum();
             (0..n).for_each(|j| shares[j] += part(j) / sum);
         });

@@ -7,14 +7,14 @@
 //! Time: O(rows · columns · log), on all threads; rows beyond 200,000 are drawn from to learn. Memory: rows × columns
 //! bytes.
 
-use crate::Features;
+use crate::samples::Features;
 use runtime::draw;
 use runtime::error::Result;
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
-const MOST_BINS: usize = 255;
+const MAX_BINS: usize = 255;
 /// Rows that tell the quantiles well enough.
 const SAMPLE: usize = 200_000;
 const CHUNK_ROWS: usize = 4096;
@@ -96,10 +96,10 @@ impl Binning {
             if let Some((_, count)) = groups.next_if(|(first, _)| *first as usize == feature) {
                 let count = *count as usize;
                 for place in 0..count {
-                    let code = (place + 1).min(MOST_BINS) as u8;
+                    let code = (place + 1).min(MAX_BINS) as u8;
                     binning.places[feature + place] = Place::Category { column, code };
                 }
-                let bins = (count + 1).min(MOST_BINS + 1);
+                let bins = (count + 1).min(MAX_BINS + 1);
                 binning.columns.push(Column { edges: Vec::new(), bins, categories: true });
                 binning.empty.push(0);
                 feature += count.max(1);
@@ -210,15 +210,15 @@ fn quantiles(mut values: Vec<f32>, total: usize) -> Vec<f32> {
         add(0.0, zeros);
     }
     values[split..].iter().for_each(|&x| add(x, 1));
-    let few = runs.len() <= MOST_BINS;
+    let few = runs.len() <= MAX_BINS;
     let (mut edges, mut so_far, mut bins) = (Vec::new(), 0, 1);
     for pair in runs.windows(2) {
         let ((x, count), (next, _)) = (pair[0], pair[1]);
         so_far += count;
-        if few || so_far * MOST_BINS >= bins * total {
+        if few || so_far * MAX_BINS >= bins * total {
             let half = x / 2.0 + next / 2.0;
             edges.push(if half < next { half.max(x) } else { x });
-            bins = so_far * MOST_BINS / total + 1;
+            bins = so_far * MAX_BINS / total + 1;
         }
     }
     edges

@@ -6,10 +6,10 @@
 //! Time: O(rounds · classes · (rows · columns · log leaves + leaves · bins)) on one thread: give several learners a
 //! thread each. Memory: 8 bytes a row and class, and leaves × bins × 16.
 
-use super::Target;
 use super::binned::Binned;
 use super::grow::Grower;
 use super::split::Scales;
+use super::target::Target;
 use super::tree::Tree;
 use runtime::draw::mix;
 use runtime::error::Result;
@@ -17,9 +17,9 @@ use runtime::jobs::Signal;
 use runtime::memory;
 
 /// Greatest sum of whole numbers, half of what 32 bits hold: the other half is for rounding.
-const MOST: f64 = (1u64 << 30) as f64;
+const MAX_SUM: f64 = (1u64 << 30) as f64;
 /// Second derivatives are at least this.
-const LEAST_HESSIAN: f32 = 1e-6;
+const MIN_HESSIAN: f32 = 1e-6;
 /// Rows between two looks at the signal.
 const CHECK_EVERY: usize = 1 << 16;
 
@@ -116,7 +116,7 @@ impl Boosting {
                                 } else {
                                     (probabilities[place * scores_of_row + output], codes[place] as usize == output)
                                 };
-                                (p - f32::from(u8::from(is)), (p * (1.0 - p)).max(LEAST_HESSIAN))
+                                (p - f32::from(u8::from(is)), (p * (1.0 - p)).max(MIN_HESSIAN))
                             }
                         };
                         exact[place] = [g * w, h * w];
@@ -124,7 +124,7 @@ impl Boosting {
                         sum_h += f64::from(h * w);
                     }
                 }
-                let unit_of = |sum: f64| if sum > 0.0 { sum / MOST } else { 1.0 };
+                let unit_of = |sum: f64| if sum > 0.0 { sum / MAX_SUM } else { 1.0 };
                 let (unit_g, unit_h) = (unit_of(sum_g), unit_of(sum_h));
                 for &row in rows {
                     let [g, h] = exact[row as usize];

@@ -8,9 +8,9 @@
 
 use std::sync::Mutex;
 
-use super::Target;
 use super::binned::Binned;
 use super::split::alone;
+use super::target::Target;
 use super::tree::{Left, Tree};
 use runtime::draw;
 use runtime::error::{Error, Result};

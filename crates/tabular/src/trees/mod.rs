@@ -17,40 +17,14 @@ mod boosting;
 mod forest;
 mod grow;
 mod split;
+mod target;
 mod tree;
 
 pub use binned::{Binned, Binning};
 pub use boosting::{Boosting, BoostingOptions};
 pub use forest::{Columns, Drawn, Forest, ForestOptions, for_each_tree};
+pub use target::Target;
 pub use tree::Tree;
-
-use super::Labels;
-
-/// What is to be predicted, a row each of those binned.
-#[derive(Clone, Copy, Debug)]
-pub enum Target<'a> {
-    Classes { codes: &'a [u32], classes: usize },
-    Numbers(&'a [f32]),
-}
-
-impl<'a> From<&'a Labels> for Target<'a> {
-    fn from(labels: &'a Labels) -> Self {
-        match labels {
-            Labels::Classes { codes, names } => Self::Classes { codes, classes: names.len() },
-            Labels::Numbers(values) => Self::Numbers(values),
-        }
-    }
-}
-
-impl Target<'_> {
-    /// Numbers predicted of a row: a probability for each class, or one number.
-    pub fn outputs(&self) -> usize {
-        match self {
-            Self::Classes { classes, .. } => *classes,
-            Self::Numbers(_) => 1,
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -13,21 +13,21 @@ use runtime::progress::Progress;
 /// The intercept's share of the penalty.
 const INTERCEPT: f64 = 1e-4;
 /// Features and one of which a Gram matrix is factored: it takes this squared, 4 bytes each, 16 times.
-const WIDEST: usize = 1024;
+const MAX_FACTORED_COLUMNS: usize = 1024;
 /// Sums of rows are of parts of them, as many for any number of threads: multiplications of a part, parts, and numbers in all.
 const PART: usize = 1 << 22;
-const MOST_PARTS: usize = 1024;
-const MOST_SUMS: usize = 1 << 23;
+const MAX_PARTS: usize = 1024;
+const MAX_SUMS: usize = 1 << 23;
 /// Parts of a Gram matrix, rows that are dense at a time, and multiplications between two looks at [`Progress`].
 const GRAM_PARTS: usize = 16;
 const GRAM_ROWS: usize = 64;
 const GRAM_WORK: usize = 1 << 27;
 /// Half the square of a Newton step's length in the curvature's own measure: twice what the loss is above its minimum.
 const DECREMENT: f64 = 1e-14;
-const MOST_NEWTON_STEPS: usize = 100;
+const MAX_NEWTON_STEPS: usize = 100;
 /// The residual of a system, of what it began with, and the steps that are given up after.
 const RESIDUAL: f64 = 1e-10;
-const MOST_STEPS: usize = 2000;
+const MAX_STEPS: usize = 2000;
 
 /// Parameters are [columns + 1, outputs]: a row for each feature, and the intercepts.
 pub struct Model<'a> {
@@ -138,12 +138,12 @@ impl<'a> Model<'a> {
 
     fn parts(&self, most_sums: usize) -> usize {
         let work = self.matrix.entries().saturating_mul(self.outputs).max(1);
-        work.div_ceil(PART).clamp(1, MOST_PARTS.min(most_sums / (self.size() + 1)).max(1))
+        work.div_ceil(PART).clamp(1, MAX_PARTS.min(most_sums / (self.size() + 1)).max(1))
     }
 
     /// [`add_rows`] of all rows, over their number.
     fn sum(&self, parameters: &[f64], direction: Option<&[f64]>) -> Result<(f64, Vec<f64>)> {
-        let (n, width, parts) = (self.matrix.rows(), self.size() + 1, self.parts(MOST_SUMS));
+        let (n, width, parts) = (self.matrix.rows(), self.size() + 1, self.parts(MAX_SUMS));
         let rows = Rows { matrix: self.matrix, outcomes: self.outcomes, outputs: self.outputs, parameters, direction };
         let mut sums = memory::filled(0f64, parts * width)?;
         if parts == 1 {
@@ -200,7 +200,7 @@ impl<'a> Model<'a> {
         let mut parameters = memory::filled(0f64, self.size())?;
         let nearby = Nearby::new(self, &parameters)?;
         let (mut loss, mut gradient) = self.gradient(&parameters)?;
-        for step in 0..MOST_NEWTON_STEPS {
+        for step in 0..MAX_NEWTON_STEPS {
             self.progress.report("newton steps", step, 0);
             // The closer, the more exact: quadratic convergence (Nocedal, Wright 2006, theorem 7.2).
             let within = dot(&gradient, &gradient).sqrt().clamp(1e-6, 0.1);
@@ -242,7 +242,7 @@ impl<'a> Model<'a> {
         let mut direction = z.clone();
         let mut along = dot(&residual, &z);
         let end = dot(b, b).sqrt() * within;
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             if dot(&residual, &residual).sqrt() <= end || along <= 0.0 {
                 break;
             }
@@ -303,7 +303,7 @@ impl Nearby {
         let columns = model.matrix.columns;
         let width = (columns + 1).next_multiple_of(16);
         let penalties: Vec<f64> = model.penalties().collect();
-        let block = match width <= WIDEST {
+        let block = match width <= MAX_FACTORED_COLUMNS {
             true => Block::factor(model, parameters, &penalties, width)?,
             false => None,
         };

@@ -43,7 +43,7 @@ use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 use tabular::{Labels, Samples};
 
-use order::{LANES, MOST_ROWS, Order, PIECE, Spread};
+use order::{LANES, MAX_ROWS, Order, PIECE, Spread};
 
 /// Entries of the features handled between two checks of the stop flag.
 const PIECE_ENTRIES: u64 = 1 << 20;
@@ -83,11 +83,11 @@ fn values(
     if samples.features.columns() != validation.features.columns() || !labels {
         return Err(Error::Internal("rows to value and validation rows do not fit together".into()));
     }
-    if n > MOST_ROWS {
+    if n > MAX_ROWS {
         return Err(Error::TooLarge {
             what: "knn_shapley".into(),
             needed: format!("{n} rows"),
-            limit: MOST_ROWS.to_string(),
+            limit: MAX_ROWS.to_string(),
             hint: "Take a sample of the source.".into(),
         });
     }

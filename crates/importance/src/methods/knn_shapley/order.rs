@@ -11,7 +11,7 @@ pub const PIECE: usize = 1 << 15;
 /// Validation rows whose distances are worked out together.
 pub const LANES: usize = 8;
 /// A row's number has 31 bits.
-pub const MOST_ROWS: usize = 1 << 31;
+pub const MAX_ROWS: usize = 1 << 31;
 /// Distances further from their mean, in standard deviations, share the first number or the last.
 const WIDTH: f64 = 6.0;
 
@@ -146,12 +146,12 @@ impl Order {
 
 /// Numbers of 32 bits for `distances` within `range`, and the rows from `first` on.
 fn write_numbers(distances: &[f64], (low, high): (f64, f64), first: u64, keys: &mut [Key]) {
-    const MOST: f64 = u32::MAX as f64;
+    const MAX_NUMBER: f64 = u32::MAX as f64;
     // A number added to 2⁵² is in the lower bits of the sum.
     const WHOLE: f64 = (1u64 << 52) as f64;
-    let scale = if high > low { MOST / (high - low) } else { 0.0 };
+    let scale = if high > low { MAX_NUMBER / (high - low) } else { 0.0 };
     for ((key, &d), row) in keys.iter_mut().zip(distances).zip(first..) {
-        let number = ((d - low) * scale).clamp(0.0, MOST) + WHOLE;
+        let number = ((d - low) * scale).clamp(0.0, MAX_NUMBER) + WHOLE;
         *key = Key(number.to_bits() << 32 | row << 1);
     }
 }
