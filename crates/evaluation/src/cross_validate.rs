@@ -1,10 +1,9 @@
-//! k-fold cross-validation: every interaction is held out once, by a model that learned from the other folds.
+//! k-fold cross-validation: every interaction is held out once, from a model trained on the other folds.
 //!
-//! Each user's interactions are dealt out over the folds, in an order of chance, so that folds differ in size by at most one
-//! interaction, and each user's share in them by at most one as well. Chance is a hash of the seed, user and item.
+//! Each user's interactions are dealt to the folds in random order, so that fold sizes differ by at most one interaction, and so
+//! does each user's share in them. The order comes from a hash of seed, user and item.
 //!
-//! Users and items that are left without an interaction in a fold's training are not asked about, as
-//! [`super::CasesBuilder`] leaves out who is unknown.
+//! Users and items without an interaction in a fold's training data are left out, as in [`super::CasesBuilder`].
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -22,7 +21,7 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Models trained at most.
+/// Most models trained.
 const MAX_FOLDS: usize = 1000;
 
 /// The metrics of each fold. Nothing is stored.
@@ -65,7 +64,7 @@ pub fn cross_validate(
     Ok(results)
 }
 
-/// Each interaction's fold.
+/// The fold of each interaction.
 fn deal(interactions: &Interactions, folds: usize, seed: u64) -> Result<Vec<u16>> {
     let matrix = &interactions.by_user;
     let mut fold_of = memory::filled(0u16, matrix.entries())?;
@@ -84,7 +83,7 @@ fn deal(interactions: &Interactions, folds: usize, seed: u64) -> Result<Vec<u16>
     Ok(fold_of)
 }
 
-/// A fold's interactions as questions.
+/// The interactions of a fold as test cases.
 fn held_out(
     interactions: &Interactions,
     fold_of: &[u16],

@@ -1,18 +1,22 @@
-//! Which training rows matter, and which mislead: a score for each row, higher for more valuable.
+//! Importance of training rows: a score for each row, higher for more valuable.
 //!
 //! | method | score of a row | low means |
 //! |---|---|---|
-//! | `loss` | −loss, mean over the epochs of several small networks | the networks never learn it |
-//! | `el2n` | −‖p − y‖ after a few epochs (Paul 2021) | far from its label from early on |
-//! | `grad_norm` | −‖∂loss/∂w‖, mean over networks (Paul 2021, GraNd) | it pulls hard on the weights |
-//! | `aum` | margin of its label over the next class, mean over epochs (Pleiss 2020) | another class is preferred throughout |
-//! | `forgetting` | −times it was learned and forgotten (Toneva 2019) | it is forgotten again and again, or never learned |
+//! | `auto` | probability that its label is right, by an ensemble not trained on it | it is most likely mislabelled |
+//! | `loss` | −loss, averaged over the epochs of several small networks | the networks never learn it |
+//! | `el2n` | −‖p − y‖ after a few epochs (Paul 2021) | the prediction is far from its label early in training |
+//! | `grad_norm` | −‖∂loss/∂w‖, averaged over networks (Paul 2021, GraNd) | it changes the weights a lot |
+//! | `aum` | margin of its label over the next class, averaged over epochs (Pleiss 2020) | another class is preferred throughout |
+//! | `forgetting` | −number of times it was learned and forgotten (Toneva 2019) | it is forgotten repeatedly, or never learned |
 //! | `self_confidence` | out-of-fold probability of its label (Northcutt 2021) | the other rows contradict it |
-//! | `tracin` | −Σ‖∂loss/∂w‖², or the effect of its steps on a validation query (Pruthi 2020) | its steps raise the loss |
+//! | `tracin` | −Σ‖∂loss/∂w‖², or the effect of its steps on validation rows (Pruthi 2020) | its steps raise the loss |
 //! | `influence` | rise of the validation loss when it is left out (Koh, Liang 2017) | the model is better without it |
-//! | `knn_shapley` | its Shapley value for nearest neighbours (Jia 2019) | neighbours are misled by it |
-//! | `data_oob` | accuracy for it of the trees that did not see it (Kwon, Zou 2023) | trees without it contradict it |
-//! | `auto` | see [`methods::auto`](methods) | it is most likely mislabelled |
+//! | `knn_shapley` | Shapley value for a nearest-neighbour model (Jia 2019) | it misleads its neighbours |
+//! | `data_oob` | accuracy of the trees that did not draw it (Kwon, Zou 2023) | trees without it contradict it |
+//!
+//! From the bottom up: [`Task`] is what a method is given, `networks` and `out_of_sample` are the learners that several methods share,
+//! `dynamics` trains networks once for all methods that observe them, `methods` has a file for each method, and `registry` names them all.
+//! [`score`] runs some of them on a task. [`interactions`] does the same for a recommender's interactions.
 
 pub mod compare;
 mod dynamics;

@@ -1,11 +1,11 @@
-//! Rows in the order of their scores.
+//! Ranking rows by score.
 
 use runtime::error::Result;
 use runtime::memory;
 use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 
-/// 1 for the highest score; equal ones in the order of the rows.
+/// Ranks from 1 for the highest score; ties in the order of the rows.
 pub fn ranks(scores: &[f64], progress: &dyn Progress) -> Result<Vec<u64>> {
     let mut lowered = Vec::new();
     memory::reserve(&mut lowered, scores.len())?;
@@ -15,7 +15,7 @@ pub fn ranks(scores: &[f64], progress: &dyn Progress) -> Result<Vec<u64>> {
     Ok(ranks)
 }
 
-/// The rows in ascending order of their scores; equal ones as they come.
+/// The rows by ascending score; ties in the order of the rows.
 pub(crate) fn ascending(scores: &[f64], progress: &dyn Progress) -> Result<Vec<u32>> {
     let mut order = Vec::new();
     memory::reserve(&mut order, scores.len())?;

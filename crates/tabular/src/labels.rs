@@ -1,4 +1,4 @@
-//! What is to be predicted of each row: a class or a number.
+//! The label of each row: a class or a number.
 
 use ahash::AHashSet;
 
@@ -6,9 +6,9 @@ use super::table::{Column, NONE};
 use runtime::error::{Error, Result};
 use runtime::memory;
 
-/// Whole numbers of at most this many different values are classes, where nothing else is said.
+/// Integers with at most this many distinct values are classes by default.
 const FEW_NUMBERS: usize = 20;
-/// Beyond, a matrix of classes by features is large and most classes have hardly a row.
+/// With more, a matrix of classes by features gets large and most classes have few rows.
 const MAX_CLASSES: usize = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum LabelKind {
 }
 
 impl LabelKind {
-    /// What `task` names; `None` for what the column's values suggest.
+    /// By the name of a task; `None` for auto, which goes by the values of the column.
     pub fn from_task(task: &str) -> Result<Option<Self>> {
         match task {
             "auto" => Ok(None),
@@ -37,9 +37,9 @@ impl LabelKind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
     Classes {
-        /// [rows]: places in `names`.
+        /// [rows]: indices into `names`.
         codes: Vec<u32>,
-        /// Ascending: numbers by value, texts by bytes.
+        /// Sorted: numbers by value, texts by bytes.
         names: Vec<String>,
     },
     /// [rows]
@@ -47,8 +47,8 @@ pub enum Labels {
 }
 
 impl Labels {
-    /// Reads the column that `name` names. Texts, truth values and enums are classes; numbers are classes where they are whole and there are
-    /// at most 20 different ones, or where `kind` says so. A NULL, and one class alone, is an error.
+    /// Reads the column `name`. Texts, booleans and enums are classes; numbers are classes if they are integers with at most 20 distinct
+    /// values, or if `kind` says so. NULL, and a single class, are errors.
     pub fn fit(name: &str, column: &Column, kind: Option<LabelKind>) -> Result<Self> {
         let kind = kind.unwrap_or_else(|| suggested(column));
         let labels = match (column, kind) {
@@ -100,7 +100,7 @@ impl Labels {
         }
     }
 
-    /// The labels of other rows, as classes of these: one that these lack is an error.
+    /// The labels of other rows, with the same classes. An unknown class is an error.
     pub fn like(&self, name: &str, column: &Column) -> Result<Self> {
         let Self::Classes { names, .. } = self else { return Self::fit(name, column, Some(LabelKind::Numbers)) };
         // One class alone is no error here.
@@ -146,7 +146,7 @@ impl Labels {
         self.len() == 0
     }
 
-    /// Number of classes; `None` of numbers.
+    /// Number of classes; `None` for numbers.
     pub fn classes(&self) -> Option<usize> {
         match self {
             Self::Classes { names, .. } => Some(names.len()),

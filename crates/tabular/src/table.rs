@@ -1,4 +1,4 @@
-//! Rows as a source gives them, in memory by columns.
+//! Rows of a source in memory, by columns.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use ahash::AHashMap;
 use runtime::error::{Error, Result};
 use runtime::memory;
 
-/// What a column of a source holds.
+/// The kind of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
-    /// A name, a truth value, a code: equal or not.
+    /// A name, a boolean, a code: values that are only compared for equality.
     Category,
     Number,
-    /// A number without a fraction.
+    /// A whole number.
     Integer,
     /// Days since 2000.
     Time,
-    /// Such as the embedding of a text or an image: one length for all rows.
+    /// Such as an embedding of a text or an image. All rows have the same length.
     Vector,
 }
 
@@ -30,13 +30,13 @@ pub enum Value<'a> {
     Vector(&'a [f32]),
 }
 
-/// Stands for NULL among codes and places.
+/// Marks NULL among codes and places.
 pub const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Debug)]
 pub enum Column {
     Category {
-        /// [rows]: a number in `names`, or [`NONE`].
+        /// [rows]: an index into `names`, or [`NONE`].
         codes: Vec<u32>,
         names: Vec<Arc<str>>,
         numbers: AHashMap<Arc<str>, u32>,
@@ -111,7 +111,7 @@ impl Column {
         Ok(())
     }
 
-    /// What it holds: all numbers are [`ColumnKind::Number`].
+    /// Its kind; [`ColumnKind::Number`] for all numbers.
     pub fn kind(&self) -> ColumnKind {
         match self {
             Self::Category { .. } => ColumnKind::Category,
@@ -151,8 +151,8 @@ impl Table {
         Self { names, kinds, columns, rows: 0 }
     }
 
-    /// Takes a row: a value for each column. A number or vector that is not finite, and a vector of another length than those
-    /// before, are errors that name the column and `row()`; the table is then to be thrown away.
+    /// Appends a row, with a value for each column. Numbers and vectors must be finite, and the vectors of a column of one length;
+    /// errors name the column and `row()`. After an error the table must not be used.
     pub fn push(&mut self, values: &[Value], row: impl Fn() -> String) -> Result<()> {
         if values.len() != self.columns.len() {
             return Err(Error::Internal(format!("{} values for {} columns", values.len(), self.columns.len())));
@@ -184,7 +184,7 @@ impl Table {
             .map(|((name, &kind), column)| (name.as_str(), kind, column))
     }
 
-    /// Puts another column, of as many rows, in the place of the one of that name.
+    /// Replaces the column `name` by another one with as many rows.
     pub fn replace(&mut self, name: &str, kind: ColumnKind, column: Column) {
         if let Some(place) = self.names.iter().position(|other| other == name) {
             self.kinds[place] = kind;

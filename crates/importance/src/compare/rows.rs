@@ -12,8 +12,8 @@ use tabular::{Labels, Samples, metrics};
 /// Metrics by name.
 type Metrics = Vec<(&'static str, f64)>;
 
-/// `weights` are those of the task's rows; its validation rows are the test where there are any. Options: `rounds`, `learning_rate`,
-/// `leaves`, `l2`, `columns` (the share of them that a tree may split by), `least_rows` of the trees.
+/// `weights` are those of the task's rows. Its validation rows, if any, are the test set. Options: `rounds`, `learning_rate`,
+/// `leaves`, `l2`, `columns` (the share drawn for each tree), `least_rows` of the trees.
 pub fn compare_rows(task: &Task, weights: &[f32], options: &mut Options, repeats: &Repeats) -> Result<Vec<Comparison>> {
     let Task { samples, validation, threads, progress, .. } = *task;
     let defaults = BoostingOptions::default();

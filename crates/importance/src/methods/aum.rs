@@ -1,7 +1,7 @@
 //! `aum`: the area under the margin, (1 / E) Σ_e (z_y − max_{c ≠ y} z_c) of the logits z after epoch e.
 //!
-//! Pleiss et al., "Identifying mislabeled data using the area under the margin ranking" (NeurIPS 2020), eq. 1 and 2. Low: another
-//! class is preferred throughout the training.
+//! Pleiss et al., "Identifying mislabeled data using the area under the margin ranking" (NeurIPS 2020), eq. 1 and 2. Low:
+//! another class is preferred throughout training.
 
 use crate::dynamics::{Observer, Run, Seen, Tally};
 use crate::method::{Computation, ImportanceMethod};

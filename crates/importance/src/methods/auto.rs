@@ -1,10 +1,10 @@
-//! How likely a row's label is right, by boosted trees, a forest and small networks that have not seen it.
+//! `auto`: how likely a row's label is right, by boosted trees, a forest and small networks that were not trained on it.
 //!
-//! See [`out_of_sample`](crate::out_of_sample) for the learners and how they are weighed. The score is p(y) / (p(y) + max p of
-//! the other classes), in [0, 1]: at 0.5 another class is as likely. Of numbers it is 1 / (1 + (y − ŷ)² / s²) with s
+//! See [`out_of_sample`](crate::out_of_sample) for the learners and their weights. The score is p(y) / (p(y) + max p of
+//! the other classes), in [0, 1]: at 0.5 another class is equally likely. For numbers it is 1 / (1 + (y − ŷ)² / s²) with s
 //! the median absolute error · 1.4826, the standard deviation if errors were normal: 0.5 where the label is s away.
 //!
-//! Low: the label is most likely wrong, or the row is like no other. Option: `folds` 5.
+//! Low: the label is most likely wrong, or the row is unlike all others. Option: `folds` 5.
 //!
 //! Time and memory: those of the ensemble.
 
@@ -54,7 +54,7 @@ fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
     })
 }
 
-/// The median times [`NORMAL`]; where more than half are 0 the mean, and 1 where all are.
+/// The median times [`NORMAL`]; the mean where more than half are 0, 1 where all are.
 fn spread(errors: &[f64], progress: &dyn Progress) -> Result<f64> {
     let mut sorted = Vec::new();
     memory::extend(&mut sorted, errors)?;

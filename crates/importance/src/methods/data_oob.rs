@@ -1,12 +1,12 @@
-//! How often the trees that were grown without a row get it right.
+//! `data_oob`: how often trees that were grown without a row predict its label.
 //!
-//! Kwon, Zou, "Data-OOB: out-of-bag estimate as a simple and efficient data value" (ICML 2023), eq. 2: over full trees
-//! on rows drawn with replacement, the mean of 1[ŷ = yᵢ] of those that did not draw row i; of numbers the mean of −(yᵢ
-//! − ŷ)² in variances of the label. A row that every tree drew has the mean of all rows, for nothing is known of it.
+//! Kwon, Zou, "Data-OOB: out-of-bag estimate as a simple and efficient data value" (ICML 2023), eq. 2: with fully
+//! grown trees on rows drawn with replacement, the mean of 1[ŷ = yᵢ] over the trees that did not draw row i; for numbers the
+//! mean of −(yᵢ − ŷ)² in variances of the label. A row that every tree drew gets the mean of all rows.
 //!
 //! Low: trees without the row contradict its label. Option: `trees` 200.
 //!
-//! Time: O(trees · rows · columns · depth). Memory: two bytes a row and column, 64 bytes a row and thread.
+//! Time: O(trees · rows · columns · depth). Memory: two bytes per row and column, 64 bytes per row and thread.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
@@ -18,11 +18,11 @@ use runtime::memory;
 use runtime::options::Options;
 use tabular::trees::{Binned, Columns, ForestOptions, Target, for_each_tree};
 
-/// Rows predicted between two looks at the signal.
+/// Rows predicted between two checks for a cancel request.
 const CHECK_EVERY: usize = 1 << 14;
-/// Squared errors are summed in parts of a variance: whole numbers add up to the same in any order.
+/// Squared errors are summed as integers, in parts of a variance: the sum does not depend on the order.
 const UNIT: f64 = (1u64 << 24) as f64;
-/// A squared error counts for at most so many variances.
+/// Squared errors are capped at this many variances.
 const MAX_VARIANCES: f64 = (1u64 << 20) as f64;
 
 pub struct DataOob;
@@ -91,12 +91,12 @@ fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
         .collect())
 }
 
-/// The class of the greatest share, the first of equals.
+/// The class with the greatest share; the first on ties.
 fn winner(shares: &[(u32, f32)]) -> Option<u32> {
     shares.iter().copied().reduce(|best, other| if other.1 > best.1 { other } else { best }).map(|(class, _)| class)
 }
 
-/// 1 where all are the same.
+/// 1 if all values are equal.
 fn variance(values: &[f32]) -> f64 {
     let n = values.len().max(1) as f64;
     let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;

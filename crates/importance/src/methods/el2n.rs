@@ -1,6 +1,7 @@
-//! `el2n`: −‖p − y‖, the length of the error of the predicted probabilities early in training; of numbers −|ŷ − y|.
+//! `el2n`: −‖p − y‖, the norm of the error of the predicted probabilities early in training; −|ŷ − y| for numbers.
 //!
-//! Paul, Ganguli, Dziugaite, "Deep learning on a data diet" (NeurIPS 2021), definition 2.4. Low: far from its label from early on.
+//! Paul, Ganguli, Dziugaite, "Deep learning on a data diet" (NeurIPS 2021), definition 2.4. Low: the prediction is
+//! far from the label early in training.
 
 use crate::dynamics::{Epochs, Observer, Run, Seen, Tally};
 use crate::method::{Computation, ImportanceMethod, OutputError};
@@ -36,7 +37,7 @@ impl Observer for El2n {
 struct EarlyError {
     /// [rows]
     scores: Vec<f32>,
-    /// Whose network is asked.
+    /// After which the row is assessed.
     epoch: usize,
 }
 

@@ -1,14 +1,15 @@
-//! `forgetting`: −the times that the row was right after one epoch and wrong after the next; −E where it was never right.
+//! `forgetting`: −the number of times that a row was classified correctly after one epoch and wrongly after the next; −E if it was
+//! never classified correctly.
 //!
 //! Toneva et al., "An empirical study of example forgetting during deep neural network learning" (ICLR 2019), definition 3.1. Low: it is
-//! forgotten again and again, or never learned.
+//! forgotten repeatedly, or never learned.
 
 use crate::dynamics::{Observer, Run, Seen, Tally};
 use crate::method::{Computation, ImportanceMethod};
 use runtime::error::Result;
 use runtime::memory;
 
-/// Right in the last epoch; ever right.
+/// Classified correctly after the last epoch; ever classified correctly.
 const LEARNED: u8 = 1;
 const EVER: u8 = 2;
 
@@ -41,7 +42,7 @@ impl Observer for Forgetting {
 struct ForgettingEvents {
     /// [rows]
     scores: Vec<f32>,
-    /// [rows] of [`LEARNED`] and [`EVER`].
+    /// [rows]: bits [`LEARNED`] and [`EVER`].
     learned: Vec<u8>,
     epochs: usize,
 }

@@ -1,7 +1,7 @@
-//! `grad_norm`: −‖∂L/∂w‖ by all weights of both layers, after one epoch.
+//! `grad_norm`: −‖∂L/∂w‖ with respect to all weights of both layers, after one epoch.
 //!
-//! Paul, Ganguli, Dziugaite, "Deep learning on a data diet" (NeurIPS 2021), definition 2.1 (GraNd). There it is taken at initialisation; there the
-//! weights have not seen a label, and what it ranks is chance: hence an epoch late in training. Low: it pulls hard on the weights.
+//! Paul, Ganguli, Dziugaite, "Deep learning on a data diet" (NeurIPS 2021), definition 2.1 (GraNd). The paper measures it at
+//! initialisation, where the weights have not seen a label; here it is measured late in training. Low: it changes the weights a lot.
 
 use crate::dynamics::{Epochs, Observer, Run, Seen, Tally};
 use crate::method::{Computation, ImportanceMethod, OutputError};
@@ -41,7 +41,7 @@ impl Observer for GradNorm {
 struct GradientNorm {
     /// [rows]
     scores: Vec<f32>,
-    /// Whose network is asked.
+    /// After which the row is assessed.
     epoch: usize,
 }
 

@@ -1,7 +1,7 @@
 //! `loss`: −(1 / E) Σ_e L(x, y; w_e), the mean loss over the epochs e = 1 … E: −ln p_y for classes, half the squared error for numbers.
 //!
-//! Wrong labels are learned late (Arpit et al., "A closer look at memorization in deep networks", ICML 2017), so that a mean over the
-//! epochs tells more than the loss at the end. Low: the network never learns it, or late.
+//! Wrong labels are learned late (Arpit et al., "A closer look at memorization in deep networks", ICML 2017), so the mean over the
+//! epochs separates rows better than the final loss. Low: the network learns it late or never.
 
 use crate::dynamics::{Observer, Run, Seen, Tally};
 use crate::method::{Computation, ImportanceMethod, OutputError};

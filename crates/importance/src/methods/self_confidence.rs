@@ -1,14 +1,14 @@
-//! How likely a model that has not seen a row holds its label to be: p(yᵢ | xᵢ), out of fold.
+//! `self_confidence`: the probability of a row's label, p(yᵢ | xᵢ), by a model that was not trained on its fold.
 //!
-//! Northcutt, Jiang, Chuang, "Confident learning" (JAIR 2021). The model is gradient boosting, held back (few rounds,
-//! small steps, small trees of half of the columns each), for what it would learn by heart are the wrong labels. Of
-//! numbers the score is −|yᵢ − ŷᵢ|, in the label's unit.
+//! Northcutt, Jiang, Chuang, "Confident learning" (JAIR 2021). The model is gradient boosting, strongly regularised (few
+//! rounds, small steps, small trees on half of the columns), so that it does not memorise wrong labels. For numbers the score
+//! is −|yᵢ − ŷᵢ|, in the unit of the label.
 //!
-//! Low: the other rows contradict the label. Options: `folds` 5, `rounds` 100, `shrinkage` 0.05 (of a tree's step),
-//! `leaves` 15 (of a tree), `leaf_l2` 1, `leaf_rows` 20, `column_share` 0.5 (of the columns, that a tree may split by).
+//! Low: the other rows contradict the label. Options: `folds` 5, `rounds` 100, `shrinkage` 0.05 (learning rate),
+//! `leaves` 15 (per tree), `leaf_l2` 1, `leaf_rows` 20, `column_share` 0.5 (of the columns, drawn for each tree).
 //!
-//! Time: O(folds · rounds · classes · rows · columns). Memory: a byte a row and column, and 12 bytes a row and class
-//! for each thread.
+//! Time: O(folds · rounds · classes · rows · columns). Memory: a byte per row and column, and 12 bytes per row
+//! and class for each thread.
 
 use crate::method::{Computation, ImportanceMethod};
 use crate::out_of_sample::{BOOSTING, Plan, boosted};

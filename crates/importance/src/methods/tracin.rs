@@ -1,7 +1,7 @@
-//! `tracin`: −Σ_e η ‖g_e‖², the influence of a row's steps on itself, or with validation rows Σ_e η g_e · ḡ_e, what its steps take off their
-//! loss; g_e is the gradient of the row's loss after epoch e, ḡ_e that of the mean loss of the validation rows, η the learning rate.
+//! `tracin`: −Σ_e η ‖g_e‖², the influence of a row's steps on its own loss; with validation rows Σ_e η g_e · ḡ_e, by how much its steps lower
+//! their loss. g_e is the gradient of the row's loss after epoch e, ḡ_e that of the mean loss of the validation rows, η the learning rate.
 //!
-//! Pruthi et al., "Estimating training data influence by tracing gradient descent" (NeurIPS 2020), TracInCP. Low: its steps pull hard, or raise
+//! Pruthi et al., "Estimating training data influence by tracing gradient descent" (NeurIPS 2020), TracInCP. Low: its steps are large, or raise
 //! the loss of the validation rows (below 0).
 
 use crate::dynamics::{Observer, Run, Seen, Tally};
@@ -38,7 +38,7 @@ impl Observer for Tracin {
 struct TracedSteps {
     /// [rows]
     scores: Vec<f32>,
-    /// Towards validation rows.
+    /// Whether gradients are compared with that of validation rows.
     validation: bool,
 }
 

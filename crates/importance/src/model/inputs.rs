@@ -1,4 +1,4 @@
-//! From the columns of a table to the inputs of a graph.
+//! Mapping of table columns to the inputs of a graph.
 
 use std::ops::Range;
 
@@ -8,15 +8,15 @@ use onnx::tensor::{Tensor, Values};
 use runtime::error::{Error, Result};
 use tabular::{Column, ColumnKind, NONE, Table};
 
-/// How a table's columns go into a graph: into its one input of numbers, side by side in the order of the query, or each into the input of its
-/// name.
+/// The columns of a table as inputs of a graph: side by side, in the order of the query, where the graph has a single input, or each in the
+/// input of the same name.
 pub struct Inputs<'a> {
     table: &'a Table,
     ports: Vec<(&'a Port, Vec<(&'a str, &'a Column)>)>,
 }
 
 impl<'a> Inputs<'a> {
-    /// Columns that `leave` names are no inputs. `model` is for messages.
+    /// Columns named in `leave` are not inputs. `model` is the name used in errors.
     pub fn new(model: &str, signature: &'a Signature, table: &'a Table, leave: &[&str]) -> Result<Self> {
         let columns = || table.columns().filter(|(name, ..)| !leave.contains(name));
         let wrong = |port: &Port, problem: String| {
@@ -77,7 +77,7 @@ impl<'a> Inputs<'a> {
         self.table.rows()
     }
 
-    /// The tensors of some rows, by the name of the input. A NULL is an error.
+    /// The tensors of some rows, by input name. NULL is an error.
     pub fn tensors(&self, rows: Range<usize>) -> Result<Vec<(&str, Tensor)>> {
         self.ports
             .iter()
@@ -87,7 +87,7 @@ impl<'a> Inputs<'a> {
 }
 
 fn is_text(column: &Column) -> bool {
-    // Truth values are 1 and 0.
+    // Booleans are 1 and 0.
     matches!(column, Column::Category { names, .. } if names.iter().any(|name| !matches!(&**name, "t" | "f")))
 }
 

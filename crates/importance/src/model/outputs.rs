@@ -1,4 +1,4 @@
-//! From the outputs of a graph to scores.
+//! Scores from the outputs of a graph.
 
 use crate::method::OutputError;
 use crate::registry::Method;
@@ -9,31 +9,31 @@ use runtime::error::{Error, Result};
 use runtime::options::Options;
 use tabular::Labels;
 
-/// A probability below this counts as this.
+/// Probabilities are at least this.
 const MIN_PROBABILITY: f64 = 1e-12;
-/// How far probabilities of a row may add up from 1.
+/// Tolerance of the sum of a row's probabilities.
 const ROUNDING: f64 = 1e-3;
 
-/// What the numbers of an output are.
+/// Interpretation of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// Probabilities where every row of the first batch adds up to 1 (or, of one column, lies in [0, 1]), else logits.
+    /// Probabilities if every row of the first batch sums to 1 (or, for a single column, lies in [0, 1]), otherwise logits.
     Auto,
     Probabilities,
     Logits,
 }
 
-/// Which outputs of a graph to read, and how.
+/// The outputs of a graph to read, and their interpretation.
 pub struct Outputs {
     model: String,
-    /// The output of probabilities or numbers, and that of what enters the last layer.
+    /// The output to score, and the one with the input of the last layer.
     names: Vec<String>,
     meaning: Meaning,
-    /// Of a row of the output, once one was seen.
+    /// Columns of the output, known after the first batch.
     width: Option<usize>,
-    /// The column of the output for each class of the labels; `None` of numbers.
+    /// The output column of each class of the labels; `None` for numbers.
     columns: Option<Vec<usize>>,
-    /// Class names in the order of the output's columns, where they were given.
+    /// Class names in the order of the output columns, if given.
     classes: Option<Vec<String>>,
 }
 
@@ -84,12 +84,12 @@ impl Outputs {
         Ok(Self { model: model.into(), names, meaning, width: None, columns: None, classes })
     }
 
-    /// What to ask the graph for.
+    /// The outputs to request from the graph.
     pub fn names(&self) -> Vec<&str> {
         self.names.iter().map(String::as_str).collect()
     }
 
-    /// The scores of the rows from `first` on, appended to those of each of `methods`.
+    /// Appends the scores of the rows from `first` on to those of each method.
     pub fn score(
         &mut self,
         methods: &[Method],
@@ -146,7 +146,7 @@ impl Outputs {
         Ok(())
     }
 
-    /// Given classes in their order, classes that are numbers by these, others sorted.
+    /// Output columns: by the given class names, by classes that are column numbers, or in sorted order.
     fn columns_for(&self, labels: &Labels, width: usize) -> Result<Option<Vec<usize>>> {
         let Labels::Classes { names, .. } = labels else { return Ok(None) };
         let width = width.max(2);
@@ -204,7 +204,7 @@ fn meaning_of(numbers: &[f64], width: usize) -> Meaning {
     if numbers.chunks_exact(width).all(adds_up) { Meaning::Probabilities } else { Meaning::Logits }
 }
 
-/// Of a row; one column alone is the second of two classes.
+/// Turns one row into probabilities; a single column is the second of two classes.
 fn to_probabilities(values: &[f64], meaning: Meaning, out: &mut [f64]) {
     match (values, meaning) {
         ([p], Meaning::Probabilities) => (out[0], out[1]) = (1.0 - p, *p),

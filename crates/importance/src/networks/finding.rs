@@ -1,4 +1,4 @@
-//! What a network says of a row.
+//! What is measured of a row during training.
 
 /// Loss, error and gradient of one row under the current weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,4 +1,4 @@
-//! What networks say of rows that they have not learned from.
+//! Predictions for rows that a network was not trained on.
 
 use super::finding::Finding;
 use super::network::{BLOCK, Inputs, Wanted, assess};
@@ -11,11 +11,11 @@ use tabular::Samples;
 const DESCENT: Descent = Descent { hidden: 64, batch: 128, momentum: 0.9, weight_decay: 5e-4 };
 const RATE: f32 = 0.05;
 const EPOCHS: usize = 20;
-/// Rows that a network sees in all its epochs: beyond, it has fewer of them.
+/// Rows seen over all epochs: larger training sets get fewer epochs.
 const MAX_SEEN: usize = 2_000_000;
 const MIN_EPOCHS: usize = 2;
 
-/// Small networks for some samples, one hidden layer of 64.
+/// Small networks with one hidden layer of 64, for one set of samples.
 pub struct Networks<'a> {
     inputs: Inputs<'a>,
     targets: Targets<'a>,
@@ -26,8 +26,8 @@ impl<'a> Networks<'a> {
         Ok(Self { inputs: Inputs::new(&samples.features.matrix)?, targets: Targets::new(&samples.labels)? })
     }
 
-    /// Trains one on the rows `train` and writes what it predicts of the rows `held`, the mean over its epochs, to `out` [held, outputs]:
-    /// probabilities of the classes, or a number. False where it diverges at a 64th of the learning rate too.
+    /// Trains a network on the rows `train` and writes its predictions for the rows `held`, averaged over its epochs, to `out`
+    /// [held, outputs]: probabilities of the classes, or a number. False if it diverges even at a 64th of the learning rate.
     pub fn predict(
         &self,
         train: &[u32],

@@ -1,6 +1,6 @@
-//! A network of one hidden layer, and what a row does to it: by rows of a sparse matrix, on registers, with no matrix of activations.
+//! A network with one hidden layer, evaluated row by row on sparse features, without a matrix of activations.
 //!
-//! A row's first layer is a sum of as many rows of weights as it has features, and its gradient goes back to those rows alone.
+//! The first layer sums one row of weights for each non-zero feature, and the gradient updates only those rows.
 
 use super::finding::Finding;
 use super::targets::Targets;
@@ -14,13 +14,13 @@ use runtime::memory;
 pub const PAD: usize = 16;
 /// Rows to [`assess`] between two checks of the stop flag.
 pub const BLOCK: usize = 256;
-/// Mean squared length of a row beyond which all rows are scaled down: the learning rate suits rows of some dozen features.
+/// Mean squared length above which all rows are scaled down: the learning rate suits rows of a few dozen features.
 const MAX_SQUARED_LENGTH: f64 = 64.0;
 
-/// Rows as the first layer takes them.
+/// Features as the first layer reads them.
 pub struct Inputs<'a> {
     matrix: &'a Csr,
-    /// What every feature is multiplied with.
+    /// Factor of every feature.
     scale: f32,
     /// [rows]: squared lengths, scaled.
     squares: Vec<f32>,
@@ -32,7 +32,7 @@ impl<'a> Inputs<'a> {
         Self::with(matrix, |mean| (MAX_SQUARED_LENGTH / mean.max(MAX_SQUARED_LENGTH)).sqrt() as f32)
     }
 
-    /// Other rows, scaled as these.
+    /// Other rows, scaled like these.
     pub fn like<'b>(&self, matrix: &'b Csr) -> Result<Inputs<'b>> {
         if matrix.columns != self.matrix.columns {
             return Err(Error::Dimensions { left: self.matrix.columns, right: matrix.columns });
@@ -67,7 +67,7 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// The weights, or their gradient, or their momentum.
+/// Weights, gradient or momentum.
 pub struct Layers {
     pub hidden: usize,
     pub outputs: usize,
@@ -95,7 +95,7 @@ impl Layers {
     }
 }
 
-/// Room for one row on its way through the layers.
+/// Buffers for one row.
 pub struct Scratch {
     hidden: Vec<f32>,
     back: Vec<f32>,
@@ -278,7 +278,7 @@ unsafe fn backward<V: Vector>(weights: &Layers, scratch: &mut Scratch) {
     }
 }
 
-/// What the kernels rely on: a row of weights for each of the inputs' columns, which are checked, and layers and scratch of one width.
+/// Checks what the kernels rely on: a row of weights for each column of the inputs, and one width for layers and buffers.
 fn check(weights: &Layers, inputs: &Inputs, scratch: &Scratch) {
     let width = weights.hidden;
     assert!(width.is_multiple_of(PAD) && weights.first.len() == inputs.columns() * width);
@@ -290,7 +290,7 @@ fn check(weights: &Layers, inputs: &Inputs, scratch: &Scratch) {
 pub struct Batch<'a> {
     pub rows: &'a [u32],
     pub factor: f32,
-    /// Whether residuals are bounded, as they are in training.
+    /// Whether residuals are clipped, as in training.
     pub bounded: bool,
 }
 
@@ -337,11 +337,11 @@ dispatch! {
     ) = add_gradient_body
 }
 
-/// What [`assess`] is to find besides loss, error and margin.
+/// What [`assess`] computes besides loss, error and margin.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     pub gradient_square: bool,
-    /// The gradient that [`Finding::along`] is the product with.
+    /// The gradient that [`Finding::along`] is an inner product with.
     pub along: Option<&'a Layers>,
 }
 
@@ -386,7 +386,7 @@ unsafe fn assess_body<V: Vector, const TILE: usize>(
     }
 }
 dispatch! {
-    /// What the network says of the rows from `first` on, as many as `out` holds.
+    /// Assesses the rows from `first` on, as many as `out` holds.
     pub fn assess(
         weights: &Layers,
         inputs: &Inputs,

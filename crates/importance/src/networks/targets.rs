@@ -1,14 +1,14 @@
-//! What the networks are to predict, and how far a prediction is from it.
+//! Labels as networks learn them, and the loss of a prediction.
 
 use super::finding::Finding;
 use runtime::error::Result;
 use runtime::memory;
 use tabular::Labels;
 
-/// A residual pulls on the weights with at most this many standard deviations of the labels: one outlier must not blow a network up.
+/// Residuals are clipped at this many standard deviations of the labels in training, so that one outlier does not make a network diverge.
 const MAX_RESIDUAL: f32 = 3.0;
 
-/// The labels as a network takes them.
+/// The label of each row.
 pub enum Targets<'a> {
     /// Softmax and cross entropy.
     Classes { codes: &'a [u32], classes: usize },
@@ -27,7 +27,7 @@ impl<'a> Targets<'a> {
         Self::scaled(labels, mean, deviation)
     }
 
-    /// Other labels, in the units of these.
+    /// Other labels, standardised like these.
     pub fn like<'b>(&self, labels: &'b Labels) -> Result<Targets<'b>> {
         match self {
             Self::Classes { .. } => Targets::scaled(labels, 0.0, 1.0),
@@ -47,7 +47,7 @@ impl<'a> Targets<'a> {
         })
     }
 
-    /// Outputs of a network.
+    /// Number of outputs of a network.
     pub fn outputs(&self) -> usize {
         match self {
             Self::Classes { classes, .. } => *classes,
@@ -96,7 +96,7 @@ impl<'a> Targets<'a> {
         }
     }
 
-    /// Adds `share` of the prediction that leaves `residual` = prediction − label, in the labels' own units, to `out`.
+    /// Adds `share` times the prediction to `out`, in the unit of the labels. `residual` is prediction − label.
     pub fn restore(&self, row: usize, residual: &[f32], out: &mut [f32], share: f32) {
         match self {
             Self::Numbers { values, mean, deviation } => {
@@ -110,7 +110,7 @@ impl<'a> Targets<'a> {
         }
     }
 
-    /// What a residual may pull with in training: numbers have no bound of their own.
+    /// Clips the residual of a number, which has no bound of its own.
     #[inline(always)]
     pub fn bound(&self, residual: &mut [f32]) {
         if let Self::Numbers { .. } = self {

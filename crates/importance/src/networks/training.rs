@@ -1,5 +1,5 @@
-//! Stochastic gradient descent with momentum, in which a feature that no row of a batch has costs nothing: what momentum and weight
-//! decay do to its weights in k steps is a linear map of the two, caught up when it is next seen.
+//! Stochastic gradient descent with momentum on sparse features. A feature that is absent from a batch costs nothing: the effect of k steps
+//! of momentum and weight decay on its weights is a linear map, applied when the feature is next seen.
 
 use super::network::{Batch, Inputs, Layers, Scratch, add_gradient};
 use super::targets::Targets;
@@ -8,7 +8,7 @@ use runtime::draw;
 use runtime::error::Result;
 use runtime::memory;
 
-/// Features between two looks at the stop flag.
+/// Features between two checks for a cancel request.
 const CHECK_EVERY: usize = 4096;
 /// Learning rates that are tried.
 const ATTEMPTS: i32 = 4;
@@ -33,18 +33,18 @@ pub struct Training<'a> {
     descent: Descent,
     pub weights: Layers,
     momentum: Layers,
-    /// Zero but for the features of `touched`.
+    /// Zero except for the features in `touched`.
     pub gradient: Layers,
     pub scratch: Scratch,
-    /// The features of the rows at hand.
+    /// The features of the current batch.
     touched: Vec<u32>,
-    /// [columns]: the number of the batch that last touched a feature, and the steps of this epoch that its weights have made.
+    /// [columns]: the last batch that touched a feature, and the steps of this epoch already applied to its weights.
     seen: Vec<u32>,
     steps: Vec<u32>,
     batches: u32,
-    /// The rows learned from, where they are not all.
+    /// The training rows; `None` for all.
     rows: Option<&'a [u32]>,
-    /// As many as are learned from.
+    /// [training rows]
     order: Vec<u32>,
 }
 
@@ -94,14 +94,14 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Learns from `rows` alone.
+    /// Trains on `rows` only.
     pub fn only(mut self, rows: &'a [u32]) -> Self {
         self.order.truncate(rows.len());
         self.rows = Some(rows);
         self
     }
 
-    /// Goes through all rows once, in an order drawn from the seed.
+    /// One pass over the training rows, in an order drawn from the seed.
     pub fn epoch(&mut self, rate: f32, seed: u64, check: &impl Fn() -> Result<()>) -> Result<()> {
         draw::shuffled(&mut self.order, seed);
         if let Some(rows) = self.rows {
@@ -137,7 +137,7 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Notes the features of `rows`, and calls `first` with the weights and the momentum of each, and the steps they have made.
+    /// Records the features of `rows` and calls `first` with the weights, the momentum and the applied steps of each.
     fn touch(&mut self, inputs: &Inputs, rows: &[u32], mut first: impl FnMut(&mut [f32], &mut [f32], &mut u32)) {
         let width = self.weights.hidden;
         self.batches += 1;
@@ -154,7 +154,7 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// One step down the gradient, which is zero again thereafter.
+    /// One descent step. Clears the gradient.
     fn step(&mut self, rate: f32) {
         let (width, Descent { momentum: m, weight_decay, .. }) = (self.weights.hidden, self.descent);
         let Layers { first, first_bias, second, second_bias, .. } = &mut self.weights;
@@ -170,7 +170,7 @@ impl<'a> Training<'a> {
         descend(second_bias, &mut velocity.second_bias, &mut gradient.second_bias, rate, m, 0.0);
     }
 
-    /// Leaves in `gradient` that of the mean loss of other rows, until [`clear`](Self::clear).
+    /// Sets `gradient` to that of the mean loss of other rows, until [`clear`](Self::clear).
     pub fn gradient_of(&mut self, inputs: &Inputs, targets: &Targets, check: &impl Fn() -> Result<()>) -> Result<()> {
         let factor = 1.0 / inputs.rows() as f32;
         let mut rows = Vec::with_capacity(self.descent.batch);
@@ -185,7 +185,7 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Makes the gradient zero.
+    /// Clears the gradient.
     pub fn clear(&mut self) {
         let width = self.weights.hidden;
         for column in self.touched.drain(..) {
@@ -195,14 +195,14 @@ impl<'a> Training<'a> {
         [first_bias, second, second_bias].into_iter().for_each(|part| part.fill(0.0));
     }
 
-    /// Whether the network is still one of numbers.
+    /// Whether all dense weights are finite.
     pub fn is_finite(&self) -> bool {
         let Layers { first_bias, second, second_bias, .. } = &self.weights;
         [first_bias, second, second_bias].into_iter().all(|part| part.iter().all(|x| x.is_finite()))
     }
 }
 
-/// What k steps without a gradient make of a weight and its momentum: Mᵏ (w, v), with v ← m v + d w and then w ← w − r v.
+/// The effect of k steps without gradient on a weight and its momentum: Mᵏ (w, v), with v ← m v + d w and then w ← w − r v.
 struct Powers(Vec<[f32; 4]>);
 
 impl Powers {
@@ -246,7 +246,7 @@ unsafe fn descend_body<V: Vector, const TILE: usize>(
     }
 }
 dispatch! {
-    /// A step along the momentum and the gradient, which is zero thereafter.
+    /// One step along momentum and gradient. Clears the gradient.
     fn descend(
         weights: &mut [f32],
         momentum: &mut [f32],

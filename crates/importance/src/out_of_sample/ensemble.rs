@@ -1,24 +1,24 @@
-//! What learners of three kinds together say of rows they have not seen: the probabilities under `auto` and
+//! An ensemble of three learners, each predicting rows it was not trained on: the probabilities behind `auto` and
 //! `find_label_errors`.
 //!
-//! | learner | sees of a row | settings |
+//! | learner | trained on | settings |
 //! |---|---|---|
-//! | boosted trees | the other folds | 100 rounds, shrinkage 0.05, 15 leaves, λ = 1, half of the columns a tree |
-//! | forest | trees that did not draw it | 200 trees, at least 5 rows a leaf, √columns a node |
+//! | boosted trees | the other folds | 100 rounds, shrinkage 0.05, 15 leaves, λ = 1, half of the columns per tree |
+//! | forest | the rows each tree drew | 200 trees, at least 5 rows per leaf, √columns per node |
 //! | small networks | the other folds | one hidden layer of 64, mean over 20 epochs |
 //!
-//! Each is the mean of several rounds of folds. How much a learner counts is worked out from the data, as in a super
-//! learner (van der Laan, Polley, Hubbard 2007): the weights w ≥ 0, Σ w = 1, under which the labels are most likely,
-//! max Σᵢ ln Σⱼ wⱼ pⱼ(yᵢ | xᵢ), found by expectation maximisation. Wrong labels that do not depend on the features make
-//! all learners less likely by the same, and so do not favour one. Of numbers pⱼ is Laplace's density around the
-//! prediction, of the learner's own mean absolute error.
+//! Each prediction is the mean over several repeats of cross-validation. The learners are weighted as in a super learner
+//! (van der Laan, Polley, Hubbard 2007): by the w ≥ 0, Σ w = 1, that maximise the likelihood of the labels,
+//! Σᵢ ln Σⱼ wⱼ pⱼ(yᵢ | xᵢ), found by expectation maximisation. Wrong labels that do not depend on the features lower the
+//! likelihood of all learners alike and so favour none. For numbers pⱼ is Laplace's density around the prediction, with the
+//! learner's mean absolute error as its scale.
 //!
-//! Large data has fewer rounds of folds and trees: 5 up to 20,000 rows, 1 beyond 50,000; from 100,000 rows on 20
-//! million / rows trees, but 32 at least; networks see 2 million rows in all their epochs, in two at least. Networks
-//! that diverge are left out.
+//! Large data gets fewer repeats and trees: 5 repeats up to 20,000 rows, 1 beyond 50,000; from 100,000 rows on 20 million /
+//! rows trees, but at least 32; networks see 2 million rows over all epochs, and at least two epochs. Networks that diverge
+//! are left out.
 //!
-//! Time: on few rows some 40 times one boosted model, on many some 10 times. Memory: 24 bytes a row and class, and what
-//! the learners take.
+//! Time: about 40 times one boosted model on few rows, about 10 times on many. Memory: 24 bytes per row and class, plus that
+//! of the learners.
 
 use super::out_of_fold::{Plan, bagged, boosted, networks};
 use crate::task::Task;
@@ -32,22 +32,21 @@ use tabular::trees::{Binned, BoostingOptions, Columns, ForestOptions, Target};
 pub const BOOSTING: BoostingOptions =
     BoostingOptions { rounds: 100, learning_rate: 0.05, leaves: 15, l2: 1.0, least_rows: 20, columns: 0.5 };
 
-/// A probability below this is as good as this: one row must not decide.
+/// Likelihoods are at least this, so that a single row does not decide.
 const MIN_LIKELIHOOD: f64 = 1e-4;
-/// Steps of expectation maximisation, at most.
+/// Most steps of expectation maximisation.
 const STEPS: usize = 200;
-/// Weights that change by less are found.
+/// Weights have converged when none changes by more.
 const SETTLED: f64 = 1e-4;
 
-/// Rows seen in all rounds of folds, at most, if there is more than one.
+/// Most rows over all repeats, where there is more than one.
 const MAX_REPEATED: usize = 100_000;
 const MAX_REPEATS: usize = 5;
-/// Rows drawn for all trees of a forest, at most, if there are more than the fewest.
+/// Most rows drawn over all trees of a forest, unless it has the fewest trees.
 const MAX_DRAWN: usize = 20_000_000;
 const TREES: (usize, usize) = (32, 200);
 
-/// Probabilities of the classes [rows, classes], or numbers [rows], for each row by those that have not seen it.
-/// Option: `folds`.
+/// Out-of-sample predictions: probabilities [rows, classes], or numbers [rows]. Option: `folds`.
 pub fn predict(task: &Task, options: &mut Options) -> Result<Vec<f32>> {
     let folds = options.integer("folds", 5, 2, 100)? as usize;
     let rows = task.rows();
@@ -74,7 +73,7 @@ pub fn predict(task: &Task, options: &mut Options) -> Result<Vec<f32>> {
     combine(&target, learners, task.progress)
 }
 
-/// The weighted mean of what the learners predict.
+/// The weighted mean of the predictions.
 fn combine(target: &Target, learners: Vec<Vec<f32>>, progress: &dyn Progress) -> Result<Vec<f32>> {
     let likelihoods =
         learners.iter().map(|predicted| likelihoods(target, predicted)).collect::<Result<Vec<Vec<f32>>>>()?;
@@ -88,7 +87,7 @@ fn combine(target: &Target, learners: Vec<Vec<f32>>, progress: &dyn Progress) ->
     Ok(mean)
 }
 
-/// How likely each label is by what a learner predicts.
+/// The likelihood of each label under a learner's predictions.
 fn likelihoods(target: &Target, predicted: &[f32]) -> Result<Vec<f32>> {
     let mut out = Vec::new();
     memory::reserve(&mut out, predicted.len() / target.outputs())?;
@@ -109,7 +108,7 @@ fn likelihoods(target: &Target, predicted: &[f32]) -> Result<Vec<f32>> {
     Ok(out)
 }
 
-/// Those of a mixture of the learners that makes the labels most likely.
+/// The mixture weights that maximise the likelihood of the labels.
 fn weights(likelihoods: &[Vec<f32>], progress: &dyn Progress) -> Result<Vec<f64>> {
     let n = likelihoods.len();
     let mut weights = vec![1.0 / n.max(1) as f64; n];
@@ -133,7 +132,7 @@ fn weights(likelihoods: &[Vec<f32>], progress: &dyn Progress) -> Result<Vec<f64>
     Ok(weights)
 }
 
-/// p(y) / (p(y) + the greatest p of another class): how likely the label is, if it is that or the one that fits best.
+/// p(y) / (p(y) + the greatest p of another class), and that class.
 pub fn label_over_other(probabilities: &[f32], label: usize) -> (f64, usize) {
     let mut other = usize::from(label == 0);
     for (class, p) in probabilities.iter().enumerate().filter(|(class, _)| *class != label) {

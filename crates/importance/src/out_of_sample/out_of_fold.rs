@@ -1,10 +1,9 @@
-//! What a model says of rows that it has not seen: the rows are dealt into folds, and each fold is predicted by a model
-//! of all others.
+//! Out-of-fold predictions: the rows are dealt into folds, and each fold is predicted by a model trained on all others.
 //!
-//! Folds are stratified: the rows of a class, in an order drawn from the seed, are dealt round the folds, and the next
-//! class goes on where the last ended. Where a class has fewer rows than there are folds, some folds have none of it,
-//! which is no error; a class of one row is predicted by models that have never seen it, so its row's score is low.
-//! With fewer rows than folds each row is a fold; of one row alone nothing is known, and every class is as likely.
+//! Folds are stratified: the rows of each class, in an order drawn from the seed, are dealt to the folds in turn, and the
+//! next class continues where the last one ended. A class with fewer rows than folds is missing from some folds; a class of
+//! one row is predicted by models that have never seen it, so the row scores low. With fewer rows than folds each row is a
+//! fold; with a single row every class is equally likely.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
@@ -17,16 +16,16 @@ use runtime::progress::Progress;
 use tabular::Samples;
 use tabular::trees::{Binned, Boosting, BoostingOptions, ForestOptions, Target, for_each_tree};
 
-/// Rows predicted between two looks at the signal.
+/// Rows predicted between two checks for a cancel request.
 const CHECK_EVERY: usize = 256;
-/// What trees say is summed in such parts of the greatest.
+/// Predictions are summed as integers, in this many parts of the greatest magnitude.
 const UNIT: f64 = (1u64 << 40) as f64;
 
-/// How the folds are made and what is learned from them.
+/// How rows are dealt and what is trained on them.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub folds: usize,
-    /// Times that the rows are dealt anew; the predictions are averaged.
+    /// Times the rows are dealt; the predictions are averaged.
     pub repeats: usize,
     pub seed: u64,
     pub boosting: BoostingOptions,
@@ -54,8 +53,8 @@ pub fn deal(target: &Target, rows: usize, folds: usize, seed: u64) -> Result<Vec
     Ok(fold_of)
 }
 
-/// Predictions [rows, outputs] for each row by the models of the other folds, the mean of the repeats. `weights` [rows]
-/// are those of learning.
+/// Out-of-fold predictions [rows, outputs] of boosted trees, averaged over the repeats. `weights` [rows] weigh the training
+/// rows.
 pub fn boosted(
     binned: &Binned,
     target: &Target,
@@ -71,7 +70,7 @@ pub fn boosted(
     })
 }
 
-/// The same of the small networks that the scores of training dynamics come from, `None` where they diverge.
+/// The same by small networks; `None` where they diverge.
 pub fn networks(samples: &Samples, plan: &Plan, threads: usize, progress: &dyn Progress) -> Result<Option<Vec<f32>>> {
     let (target, nets) = (Target::from(&samples.labels), Networks::new(samples)?);
     let diverged = AtomicBool::new(false);
@@ -86,8 +85,8 @@ pub fn networks(samples: &Samples, plan: &Plan, threads: usize, progress: &dyn P
     Ok((!diverged.into_inner()).then_some(means))
 }
 
-/// Lets `work` learn from the rows of all folds but one and write its predictions of that one, for each fold and
-/// repeat; the mean of the repeats.
+/// For each repeat and fold, calls `work` to train on the other folds and write predictions for this one. Returns the mean
+/// over the repeats.
 fn cross(
     target: &Target,
     rows: usize,
@@ -148,8 +147,8 @@ fn predict(
     Ok(())
 }
 
-/// What the trees of a forest that did not draw a row say of it, the mean over them: predictions [rows, outputs]. A row
-/// that every tree drew has the shares of the classes, or the mean.
+/// Out-of-bag predictions [rows, outputs] of a forest: for each row the mean over the trees that did not draw it. A row that
+/// every tree drew gets the mean over all rows.
 pub fn bagged(
     binned: &Binned,
     target: &Target,

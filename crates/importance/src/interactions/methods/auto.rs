@@ -1,7 +1,7 @@
-//! The mean of the ranks by [`mean_loss`](super::mean_loss) and by [`leave_self_out`](super::leave_self_out), from 0 to 1.
+//! `auto`: the mean of the ranks by [`mean_loss`](super::mean_loss) and by [`leave_self_out`](super::leave_self_out), from 0 to 1.
 //!
-//! The one sees the whole of a user's taste in few factors, the other every single co-occurrence: what both find strange is most likely
-//! chance. Ranks, because the two have no unit in common; interactions of equal scores share the mean of their ranks.
+//! The first summarises a user's taste in a few factors, the second counts every co-occurrence: interactions that score low by both are
+//! most likely accidental. Ranks are used because the two have no common unit; ties share the mean of their ranks.
 
 use super::{leave_self_out, mean_loss};
 use crate::interactions::method::{InteractionMethod, Plan};

@@ -1,24 +1,24 @@
-//! The Shapley value of an interaction among the nearest neighbours of held-out items.
+//! `knn_shapley`: the Shapley value of an interaction among the nearest neighbours of held-out items.
 //!
-//! For a held-out pair `(u, j)` the players are the interactions of `u`. A coalition `S` of them is worth what its `K` items nearest to `j`
-//! say for `j`, as an item-based recommender adds it up (Sarwar, Karypis, Konstan, Riedl, WWW 2001, with the cosine of co-occurrence):
+//! For a held-out pair `(u, j)` the players are the interactions of `u`. A coalition `S` of them is worth the score that an item-based
+//! recommender gives `j` from the `K` nearest items (Sarwar, Karypis, Konstan, Riedl, WWW 2001, with the cosine of co-occurrence):
 //!
 //! `v_j(S) = 1/K Σ_{i ∈ top K of S by sim(i, j)} sim(i, j)`, `sim(i, j) = n_ij / √(n_i n_j)`
 //!
-//! The worth of all is the mean over the held-out pairs of `v_j`, less the mean of `v_j'` over `negatives` items `j'` that `u` did not choose,
-//! drawn as often as they are chosen. The Shapley value is linear in the worth, and of a single `v_j` it is exact: with `u`'s interactions
-//! from the most similar one to the least, `y_1 ≥ … ≥ y_n`,
+//! The total worth is the mean of `v_j` over the held-out pairs, minus the mean of `v_j'` over `negatives` items `j'` that `u` did not choose,
+//! drawn in proportion to their popularity. The Shapley value is linear in the worth and exact for a single `v_j`: with the similarities of
+//! `u`'s interactions sorted, `y_1 ≥ … ≥ y_n`,
 //!
 //! `s_n = y_n/K · min(K, n)/n`, `s_m = s_{m+1} + (y_m − y_{m+1})/K · min(K, m)/m`,
 //!
 //! the recursion of Jia et al., "Efficient task-specific data valuation for nearest neighbor algorithms" (VLDB 2019), theorem 1, with
-//! similarities in the place of matches: `v_j` is a sum of games `min(K, |S ∩ {1…m}|)`, of which each player of `{1…m}` gets
+//! similarities instead of matches: `v_j` is a sum of games `min(K, |S ∩ {1…m}|)`, of which each player of `{1…m}` gets
 //! `min(K, m)/m`. The values add up to the worth of all interactions.
 //!
-//! Low: it speaks for what its user does not choose. An interaction of a user of whom nothing is held out has no effect: 0. Held-out pairs
-//! that are among the interactions are left out: they would be judged by themselves.
+//! Low: it supports items that its user does not choose. Interactions of users without held-out pairs score 0. Held-out pairs that are also
+//! among the interactions are ignored, since they would support themselves.
 //!
-//! O(Σ_j Σ_{v: j ∈ N(v)} n_v) time over the different held-out and drawn items, plus O(n_u log n_u) a pair.
+//! O(Σ_j Σ_{v: j ∈ N(v)} n_v) time over the different held-out and drawn items, plus O(n_u log n_u) per pair.
 
 use crate::interactions::method::{InteractionMethod, Plan};
 use crate::interactions::task::Task;
@@ -31,14 +31,14 @@ use runtime::options::Options;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
-/// Values [of a pair's interactions] that are kept until they are added, about.
+/// Approximate number of values kept before they are added up.
 const KEPT: usize = 1 << 20;
-/// Users between two looks at the stop flag.
+/// Users between two checks for a cancel request.
 const LOOK: usize = 1 << 8;
-/// Draws of an item that the user did not choose, before the pair goes without.
+/// Attempts to draw an item that the user did not choose.
 const TRIES: u64 = 32;
 
-/// An item that speaks, by its sign, for or against those of a user's interactions that are near.
+/// A held-out (positive sign) or drawn (negative sign) item of a user.
 #[derive(Clone, Copy, Debug)]
 struct Target {
     item: u32,
@@ -120,7 +120,7 @@ fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
     Ok(scores)
 }
 
-/// The number of held-out pairs, and these and what is drawn against them, sorted by item.
+/// The number of held-out pairs, and the targets, sorted by item.
 fn targets(task: &Task, parameters: &Parameters, progress: &dyn Progress) -> Result<(usize, Vec<Target>)> {
     let Parameters { negatives, seed, .. } = *parameters;
     let held_out = task.held_out.unwrap_or_default();
@@ -162,7 +162,7 @@ struct Game<'a> {
 }
 
 impl Game<'_> {
-    /// The values of each target's players; all targets are of one item. `sums` are zeros [items], before and after.
+    /// The values of each target's players; all targets have the same item. `sums` [items] are zero before and after.
     fn play(&self, targets: &[Target], sums: &mut [f32], values: &mut Vec<Vec<f64>>, signal: &Signal) -> Result<()> {
         let Some(item) = targets.first().map(|target| target.item as usize) else { return Ok(()) };
         let users = self.by_item.row(item).0;

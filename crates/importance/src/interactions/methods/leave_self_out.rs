@@ -1,18 +1,18 @@
-//! What the other users say for an interaction: the chance that a walk from the user's other items ends at it, its own part removed.
+//! `leave_self_out`: the probability that a random walk from the user's other items ends at an item, without the interaction itself.
 //!
-//! From a random one `j` of the user's other items to a random user `v` who chose it, and on to a random item of theirs; popular ends
-//! count less:
+//! The walk goes from a random other item `j` of the user to a random user `v` who chose it, and on to a random item of `v`; popular
+//! items are discounted:
 //!
 //! `score(u, i) = (n_i − 1)^−β · 1/(n_u − 1) · Σ_{j ∈ N(u) \ i} 1/n_j · Σ_{v ≠ u: i, j ∈ N(v)} 1/n_v`
 //!
 //! This is RP³β (Paudel, Christoffel, Newell, Bernstein, "Updatable, accurate, diverse, and scalable recommendations for interactive
-//! applications", ACM TiiS 2017; β = 0 is P³ of Cooper, Lee, Radinsky, Siantos, WWW 2014) without the interaction itself: it is neither among the
-//! items that the walk starts from nor among the links that the walk may take, so that it does not vouch for itself. Low, at least 0: nobody else
-//! connects it to the user's other items. An only item of its user and an only user of its item have no support: 0.
+//! applications", ACM TiiS 2017; β = 0 is P³ of Cooper, Lee, Radinsky, Siantos, WWW 2014) without the interaction itself: it is neither
+//! a start of the walk nor one of its steps, so it does not support itself. Low, at least 0: no other user connects it to the user's other
+//! items. The only item of a user, and the only user of an item, have score 0.
 //!
-//! A row of co-occurrences at a time, with an accumulator a thread: O(Σ_u n_u²) time, O(items · threads) memory beside the transposed matrix.
-//! Histories longer than the option `history` are cut to so many of their items, drawn by chance, wherever walks start or pass: they are
-//! evidence no more, but scored as all others. That bounds the time by O(history · entries).
+//! Computed one row of co-occurrences at a time, with an accumulator per thread: O(Σ_u n_u²) time, O(items · threads) memory besides the
+//! transposed matrix. Walks use at most `history` random items of a user; the other items are still scored. This bounds the time by
+//! O(history · entries).
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,11 +28,11 @@ use runtime::options::Options;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::{Counted, Progress};
 
-/// Steps in a block of items, about: a few milliseconds of work.
+/// Approximate steps in a block of items: a few milliseconds of work.
 const STEPS: usize = 1 << 20;
-/// Users between two looks at the stop flag.
+/// Users between two checks for a cancel request.
 const LOOK: usize = 1 << 8;
-/// Entries between two looks at progress.
+/// Entries between two checks for a cancel request.
 const ENTRIES: usize = 1 << 18;
 
 pub struct LeaveSelfOut;
@@ -51,7 +51,7 @@ impl InteractionMethod for LeaveSelfOut {
 pub struct Parameters {
     /// β
     beta: f32,
-    /// What is walked of a history at most.
+    /// Most items of a user that walks use.
     history: usize,
     seed: u64,
 }
@@ -110,7 +110,7 @@ fn score(task: &Task, parameters: &Parameters) -> Result<Vec<f64>> {
     in_order_of_users(task.by_user, &users_of, &scores, &progress)
 }
 
-/// No history longer than `most`.
+/// Histories of at most `most` items, drawn at random.
 fn cut<'a>(by_user: &'a Csr, most: usize, seed: u64, progress: &dyn Progress) -> Result<Cow<'a, Csr>> {
     if by_user.indptr.windows(2).all(|ends| (ends[1] - ends[0]) as usize <= most) {
         return Ok(Cow::Borrowed(by_user));
@@ -141,16 +141,16 @@ fn cut<'a>(by_user: &'a Csr, most: usize, seed: u64, progress: &dyn Progress) ->
 }
 
 struct Walk<'a> {
-    /// What walks start from and pass: [users, items] and [items, users].
+    /// The items that walks use: [users, items] and [items, users].
     items_of: &'a Csr,
     users_of: &'a Csr,
     beta: f32,
-    /// Whether some history is longer than what is walked of it.
+    /// Whether any history was cut.
     is_cut: bool,
 }
 
 impl Walk<'_> {
-    /// The scores [items, users] in blocks of whole items, each with its first item, of about equally many steps.
+    /// Splits the scores [items, users] into blocks of whole items with about equally many steps; each comes with its first item.
     fn blocks<'b>(&self, scored: &Csr, mut scores: &'b mut [f32]) -> Result<Vec<(usize, &'b mut [f32])>> {
         let mut blocks = Vec::new();
         let (mut first, mut steps) = (0, 0);
@@ -165,7 +165,7 @@ impl Walk<'_> {
         Ok(blocks)
     }
 
-    /// The scores of `item` for each of `users`. `sums` are zeros [items], before and after.
+    /// Scores `item` for each of `users`. `sums` [items] are zero before and after.
     fn to(
         &self,
         item: usize,

@@ -1,10 +1,9 @@
-//! The training loss of an interaction, mean over the epochs of several small factor models.
+//! `mean_loss`: the training loss of an interaction, averaged over the epochs of several small factor models.
 //!
 //! `score(u, i) = −(1/RE) Σ_r Σ_e ln(1 + exp(−z_ui(r, e)))`, `z_ui(r, e)` the logit of run `r` after epoch `e` ([`crate::interactions::factors`]).
 //!
-//! What follows no pattern is learned late, and only by heart: in the mean over all epochs, and over runs that start elsewhere, its loss is
-//! high. Wang, Feng, He, Nie, Chua, "Denoising implicit feedback for recommendation" (WSDM 2021), who cut such interactions off while
-//! they train (T-CE). Low: the models never come to expect the interaction.
+//! Interactions that follow no pattern are learned late, by memorising, so their mean loss over all epochs and runs is high. Wang, Feng, He, Nie, Chua, "Denoising implicit feedback for recommendation" (WSDM 2021), who drop such interactions during
+//! training (T-CE). Low: the models never learn the interaction.
 
 use crate::interactions::factors::{self, Shown, train};
 use crate::interactions::method::{InteractionMethod, Plan};

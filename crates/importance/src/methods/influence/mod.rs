@@ -1,22 +1,22 @@
-//! What leaving a row out does to the loss of validation rows, by the curvature of a linear model (Koh, Liang 2017, eq. 2).
+//! `influence`: how leaving a row out changes the loss of validation rows, by the curvature of a linear model (Koh, Liang 2017, eq. 2).
 //!
-//! The model is a logistic regression (softmax of `x W + b` for three and more classes; one vector for two), or a ridge regression for
-//! numbers, in standard deviations of the labels. With θ its parameters, it minimises
-//! `L(θ) = 1/n Σ_i l_i(θ) + λ/2 (‖W‖² + 10⁻⁴ ‖b‖²)`, with λ = `regularization`, 0.01 where nothing else is said; the intercept's part only
-//! makes the minimum unique. To first order in 1/n leaving row i out moves θ by `H⁻¹ ∇l_i / n`, and hence
+//! The model is a logistic regression (softmax of `x W + b` for three or more classes; one vector for two), or a ridge regression for
+//! numbers, in standard deviations of the labels. Its parameters θ minimise
+//! `L(θ) = 1/n Σ_i l_i(θ) + λ/2 (‖W‖² + 10⁻⁴ ‖b‖²)`, with λ = `regularization`, 0.01 by default; the penalty on the intercept only
+//! makes the minimum unique. To first order in 1/n, leaving row i out moves θ by `H⁻¹ ∇l_i / n`, hence
 //!
 //! `score_i = 1/n ∇L_validation · H⁻¹ ∇l_i`, with `H = ∇²L`, `∇L_validation` the gradient of the mean validation loss without penalty.
 //!
-//! It is the rise of the mean validation loss: high, the row is valuable; below 0, the model is better without it: a wrong label, most
-//! often, where it is lowest. Needs validation rows.
+//! The score is the rise of the mean validation loss. High: the row is valuable. Below 0: the model is better without it; the lowest
+//! rows are most often mislabelled. Needs validation rows.
 //!
-//! Nothing is approximated beyond the first order: θ is fitted by Newton steps to a decrement of 10⁻¹⁴, `H u = ∇L_validation` is
-//! solved once, by conjugate gradients with exact products in `f64` to a residual of 10⁻¹⁰, from a Cholesky factor: of `H` itself for two classes and
-//! for numbers, which leaves it nothing to do but to remove the factor's rounding; for more classes of the block that they share.
+//! The first-order expansion is the only approximation: θ is fitted by Newton steps to a decrement of 10⁻¹⁴, and `H u = ∇L_validation` is
+//! solved once by conjugate gradients, with products in `f64`, to a residual of 10⁻¹⁰. The preconditioner is a Cholesky factor in `f32`: of
+//! `H` itself for two classes and for numbers, of the block that the classes share otherwise.
 //!
-//! Cost: a product takes 4 · (features of all rows) · (classes) multiplications, some dozens to hundreds of them are needed; the
-//! factor rows · columns² / 2, up to 1,023 columns; beyond, the diagonal stands in for it. Memory: some vectors of columns · classes, and
-//! at most 64 MiB for sums; nothing that grows with the rows but the scores.
+//! Time: a product takes 4 · (non-zero features) · (classes) multiplications, and dozens to hundreds of products are needed; the
+//! factor takes rows · columns² / 2, up to 1,023 columns, beyond which the diagonal replaces it. Memory: a few vectors of columns ·
+//! classes, at most 64 MiB of sums, and the scores.
 
 mod model;
 mod outcomes;

@@ -1,4 +1,4 @@
-//! A linear model of classes or numbers: its loss, gradient and curvature, its fit, and systems of its curvature.
+//! A linear model of classes or numbers: loss, gradient, curvature, fit, and linear systems in the curvature.
 
 use super::outcomes::Outcomes;
 use kernels::Csr;
@@ -12,20 +12,20 @@ use runtime::progress::Progress;
 
 /// The intercept's share of the penalty.
 const INTERCEPT: f64 = 1e-4;
-/// Features and one of which a Gram matrix is factored: it takes this squared, 4 bytes each, 16 times.
+/// Most columns, intercept included, for which a Gram matrix is factored: 16 matrices of this squared, 4 bytes each.
 const MAX_FACTORED_COLUMNS: usize = 1024;
-/// Sums of rows are of parts of them, as many for any number of threads: multiplications of a part, parts, and numbers in all.
+/// Rows are summed in parts, the same for any number of threads: multiplications per part, parts, and numbers overall.
 const PART: usize = 1 << 22;
 const MAX_PARTS: usize = 1024;
 const MAX_SUMS: usize = 1 << 23;
-/// Parts of a Gram matrix, rows that are dense at a time, and multiplications between two looks at [`Progress`].
+/// Parts of a Gram matrix, rows that are dense at a time, and multiplications between two checks for a cancel request.
 const GRAM_PARTS: usize = 16;
 const GRAM_ROWS: usize = 64;
 const GRAM_WORK: usize = 1 << 27;
 /// Half the square of a Newton step's length in the curvature's own measure: twice what the loss is above its minimum.
 const DECREMENT: f64 = 1e-14;
 const MAX_NEWTON_STEPS: usize = 100;
-/// The residual of a system, of what it began with, and the steps that are given up after.
+/// Relative residual of a solved system, and the steps after which it is given up.
 const RESIDUAL: f64 = 1e-10;
 const MAX_STEPS: usize = 2000;
 
@@ -39,7 +39,7 @@ pub struct Model<'a> {
     progress: &'a dyn Progress,
 }
 
-/// What the passes over the rows need, on every thread.
+/// Input of a pass over the rows, shared by all threads.
 struct Rows<'a> {
     matrix: &'a Csr,
     outcomes: Outcomes<'a>,
@@ -124,7 +124,7 @@ impl<'a> Model<'a> {
         Self { matrix, outcomes, outputs: outcomes.outputs(), regularization, threads, progress }
     }
 
-    /// Parameters in all.
+    /// Number of parameters.
     fn size(&self) -> usize {
         (self.matrix.columns + 1) * self.outputs
     }
@@ -141,7 +141,7 @@ impl<'a> Model<'a> {
         work.div_ceil(PART).clamp(1, MAX_PARTS.min(most_sums / (self.size() + 1)).max(1))
     }
 
-    /// [`add_rows`] of all rows, over their number.
+    /// The mean of [`add_rows`] over all rows.
     fn sum(&self, parameters: &[f64], direction: Option<&[f64]>) -> Result<(f64, Vec<f64>)> {
         let (n, width, parts) = (self.matrix.rows(), self.size() + 1, self.parts(MAX_SUMS));
         let rows = Rows { matrix: self.matrix, outcomes: self.outcomes, outputs: self.outputs, parameters, direction };
@@ -195,7 +195,7 @@ impl<'a> Model<'a> {
         Ok(product)
     }
 
-    /// The parameters of the least loss, by Newton steps, each from conjugate gradients, cut back until the loss falls.
+    /// The parameters that minimise the loss: Newton steps by conjugate gradients, halved until the loss falls.
     pub fn fit(&self) -> Result<Vec<f64>> {
         let mut parameters = memory::filled(0f64, self.size())?;
         let nearby = Nearby::new(self, &parameters)?;
@@ -234,7 +234,7 @@ impl<'a> Model<'a> {
         self.conjugate_gradients(parameters, b, &nearby, RESIDUAL)
     }
 
-    /// Preconditioned conjugate gradients, of the kind that forgives a factor its rounding (Notay 2000).
+    /// Preconditioned conjugate gradients, in the flexible form that tolerates rounding of the preconditioner (Notay 2000).
     fn conjugate_gradients(&self, at: &[f64], b: &[f64], nearby: &Nearby, within: f64) -> Result<Vec<f64>> {
         let mut x = memory::filled(0f64, b.len())?;
         let mut residual = b.to_vec();
@@ -263,7 +263,7 @@ impl<'a> Model<'a> {
         Ok(x)
     }
 
-    /// For each row its gradient times `u`.
+    /// The inner product of each row's gradient and `u`.
     pub fn along(&self, parameters: &[f64], u: &[f64], out: &mut [f64]) -> Result<()> {
         let entries = self.matrix.entries() / self.matrix.rows().max(1) + 1;
         let chunk = (PART / (entries * self.outputs)).clamp(1, 65_536);
@@ -281,12 +281,12 @@ impl<'a> Model<'a> {
     }
 }
 
-/// A matrix near the curvature, whose systems are solved at once: one block for all classes, `Σ a_i x xᵀ / n + penalties`, for what
-/// differs between them, and the penalties alone for what they share, in which the softmax has no curvature.
+/// The preconditioner, an approximation of the curvature: one block for all classes, `Σ a_i x xᵀ / n + penalties`, for the differences
+/// between them, and the penalties alone for their mean, in which the softmax has no curvature.
 struct Nearby {
     outputs: usize,
     penalties: Vec<f64>,
-    /// Rounded up to whole registers.
+    /// Columns, rounded up to whole registers.
     width: usize,
     block: Block,
 }
@@ -354,7 +354,7 @@ impl Nearby {
 }
 
 impl Block {
-    /// `None` where single precision does not do.
+    /// `None` where the matrix is not positive definite in single precision.
     fn factor(model: &Model, parameters: &[f64], penalties: &[f64], width: usize) -> Result<Option<Self>> {
         let (n, columns, outcomes) = (model.matrix.rows(), model.matrix.columns, model.outcomes);
         let matrix = model.matrix;

@@ -1,15 +1,15 @@
-//! What a linear model predicts, and how its loss bends: of one row, by the model's outputs.
+//! Predictions, loss and curvature of a linear model for one row, as functions of its outputs.
 
 use tabular::Labels;
 
-/// What the model predicts.
+/// The label of each row.
 #[derive(Clone, Copy)]
 pub enum Outcomes<'a> {
     Classes {
         codes: &'a [u32],
         classes: usize,
     },
-    /// In units of `deviation` from `mean`.
+    /// Standardised by `mean` and `deviation`.
     Numbers {
         values: &'a [f32],
         mean: f64,
@@ -30,7 +30,7 @@ impl<'a> Outcomes<'a> {
         }
     }
 
-    /// Other labels in the same units.
+    /// Other labels, standardised like these.
     pub fn like<'b>(&self, labels: &'b Labels) -> Outcomes<'b> {
         match (self, Outcomes::new(labels)) {
             (Self::Numbers { mean, deviation, .. }, Outcomes::Numbers { values, .. }) => {
@@ -47,7 +47,7 @@ impl<'a> Outcomes<'a> {
         }
     }
 
-    /// From outputs to predictions: probabilities, of the second class where there are two.
+    /// Turns outputs into predictions: probabilities of the classes, or of the second one where there are two.
     pub fn predict(&self, z: &mut [f64]) {
         match (self, z) {
             (Self::Numbers { .. }, _) => {}
@@ -61,7 +61,7 @@ impl<'a> Outcomes<'a> {
         }
     }
 
-    /// From outputs to ∂loss/∂outputs; returns the loss.
+    /// Turns outputs into ∂loss/∂outputs and returns the loss.
     pub fn residual(&self, row: usize, z: &mut [f64]) -> f64 {
         match self {
             Self::Numbers { values, mean, deviation } => {
@@ -101,7 +101,7 @@ impl<'a> Outcomes<'a> {
         }
     }
 
-    /// `a` of the multiple `a (I − 11ᵀ/K)` of the same trace as `A`; of one output `A` itself.
+    /// The `a` for which `a (I − 11ᵀ/K)` has the trace of `A`; `A` itself where there is one output.
     pub fn mean_curve(&self, p: &[f64]) -> f64 {
         match self {
             Self::Numbers { .. } => 1.0,

@@ -1,29 +1,29 @@
-//! Shapley values of rows for a nearest-neighbours model, exact.
+//! `knn_shapley`: exact Shapley values of rows for a nearest-neighbour model.
 //!
 //! Jia, Dao, Wang, Hubis, Gurel, Li, Zhang, Spanos, Song, "Efficient task-specific data valuation for nearest neighbor
-//! algorithms" (VLDB 2019). A game is played for each validation row (x, t): a set S of rows is worth, with α₁, α₂, … its rows
-//! from the nearest to x on,
+//! algorithms" (VLDB 2019). Each validation row (x, t) defines a game. With α₁, α₂, … the rows of a
+//! set S by increasing distance from x, S is worth
 //!
 //! - classes (Theorem 1): ν(S) = 1/K · Σ 1[y(αₖ) = t] over k ≤ min(K, |S|);
 //! - numbers (Theorem 6): ν(S) = −(1/K · Σ y(αₖ) − t)² over k ≤ min(K, |S|), and ν(∅) = 0.
 //!
-//! The Shapley value of a row is what it adds to ν, mean over the orders in which the rows may come. Over all N rows, in the
-//! order of their distance, it is for classes, from the farthest inwards and with m for 1[y = t],
+//! The Shapley value of a row is what it adds to ν, averaged over all orders of the rows. With the N rows sorted by distance
+//! and m for 1[y = t], it is for classes, from the farthest row inwards,
 //!
 //! s(N) = m(N) · min(K, N) / (K·N),  s(i) = s(i + 1) + (m(i) − m(i + 1)) / K · min(K, i) / i,
 //!
 //! and for numbers a recursion of the same kind (`Recursion::numbers`). A row's score is the mean over the validation rows.
-//! Low means: the neighbourhoods it stands in are worse off with it, as with a wrong label; near 0, that it is near no
-//! validation row. Where there are fewer rows than K, all of them are neighbours and the sums still divide by K.
+//! Low: predictions near it are worse with it, as with a wrong label. Near 0: it is near no validation row. With fewer rows
+//! than K, all of them are neighbours and the sums are still divided by K.
 //!
-//! Distances are Euclidean over the encoded features, in double precision; of rows at one distance, the earlier is the
-//! nearer. Numbers are counted from the mean of the rows' labels: an incomplete neighbourhood predicts towards the mean, not
-//! towards 0, and shifting all labels changes nothing. A score of numbers is in the unit of the label, squared.
+//! Distances are Euclidean over the encoded features, in double precision; on ties the earlier row is nearer. Numeric labels
+//! are centred: an incomplete neighbourhood predicts towards the mean, not towards 0, and shifting all labels changes nothing.
+//! Scores of numbers are in the squared unit of the label.
 //!
-//! Values are summed as integers, units of 2⁻⁵² for 1,000 validation rows: no order of threads changes a bit, and the error
-//! stays below 10⁻⁹ of the greatest value at a million rows.
+//! Values are summed as integers, in units of 2⁻⁵² for 1,000 validation rows: the result does not depend on threads, and the
+//! error stays below 10⁻⁹ of the greatest value at a million rows.
 //!
-//! Cost: validation rows × (entries of the features + rows); memory: 100 bytes a row for each thread.
+//! Time: O(validation rows · (non-zero features + rows)). Memory: 100 bytes per row and thread.
 
 mod order;
 #[cfg(test)]
@@ -70,7 +70,7 @@ fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
     values(task.samples, validation, k, task.threads, task.progress)
 }
 
-/// The mean value of each row for the validation rows.
+/// The value of each row, averaged over the validation rows.
 fn values(
     samples: &Samples,
     validation: &Samples,
@@ -131,7 +131,7 @@ fn values(
 
 const PHASE: &str = "validation rows";
 
-/// What all threads read.
+/// Shared by all threads.
 struct Game<'a> {
     matrix: &'a Csr,
     validation: &'a Csr,
@@ -139,9 +139,9 @@ struct Game<'a> {
     norms: Vec<f64>,
     recursion: Recursion<'a>,
     k: usize,
-    /// What 1 is in the sums.
+    /// The integer that stands for 1 in the sums.
     unit: f64,
-    /// What 1 is in the values.
+    /// What 1 in the sums is in the unit of the scores.
     factor: f64,
 }
 
@@ -152,7 +152,7 @@ enum Recursion<'a> {
         /// [rows + 1]: min(K, i) / (K·i), in units.
         shares: Vec<i64>,
     },
-    /// From the mean, the greatest of both being 1.
+    /// Centred, and scaled so that the greatest magnitude is 1.
     Numbers {
         values: Vec<f64>,
         targets: Vec<f64>,
@@ -208,7 +208,7 @@ impl<'a> Game<'a> {
     }
 }
 
-/// What a thread works with.
+/// Buffers of a thread.
 struct Player<'a> {
     game: &'a Game<'a>,
     /// [columns]: the validation rows at hand.

@@ -1,21 +1,21 @@
-//! The order of the rows by their distance.
+//! Sorting rows by distance.
 //!
-//! A distance becomes a whole number of 32 bits, linear over where most of them lie. A radix sort by its upper bits leaves short runs to sort by
-//! comparison: first by the rest of the number, then, where that is equal too, by the distance itself.
+//! Distances are quantised to 32 bits, linearly over the range of most of them. A radix sort by the upper bits leaves short runs, which are
+//! sorted by comparison: by the remaining bits and, where those are equal too, by the distance itself.
 
 use runtime::error::Result;
 use runtime::memory;
 
 /// Rows handled between two checks of the stop flag: a few milliseconds of work.
 pub const PIECE: usize = 1 << 15;
-/// Validation rows whose distances are worked out together.
+/// Validation rows whose distances are computed together.
 pub const LANES: usize = 8;
-/// A row's number has 31 bits.
+/// A key has 31 bits for the row.
 pub const MAX_ROWS: usize = 1 << 31;
-/// Distances further from their mean, in standard deviations, share the first number or the last.
+/// Standard deviations around the mean that are quantised; distances beyond are clamped.
 const WIDTH: f64 = 6.0;
 
-/// The number of the distance, then the row, then whether it is alike.
+/// From the upper bits down: the quantised distance, the row, and whether its label is the target.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(u64);
 
@@ -27,7 +27,7 @@ impl Key {
         (self.0 as u32 >> 1) as usize
     }
 
-    /// Whether its label is the one sought.
+    /// Whether its label is the target.
     pub fn is_alike(self) -> bool {
         self.0 & 1 == 1
     }
@@ -37,7 +37,7 @@ impl Key {
     }
 }
 
-/// Where the distances to each of some validation rows lie.
+/// Range, mean and variance of the distances, for each lane.
 pub struct Spread {
     least: [f64; LANES],
     most: [f64; LANES],
@@ -63,7 +63,7 @@ impl Spread {
         }
     }
 
-    /// The ends between which the `n` distances of a lane are told apart by their numbers.
+    /// The range over which the `n` distances of a lane are quantised.
     pub fn range(&self, lane: usize, n: usize) -> (f64, f64) {
         let mean = self.sum[lane] / n as f64;
         let deviation = (self.squares[lane] / n as f64 - mean * mean).max(0.0).sqrt();
@@ -74,13 +74,13 @@ impl Spread {
     }
 }
 
-/// Room for sorting.
+/// Buffers for sorting.
 pub struct Order {
     keys: Vec<Key>,
     other: Vec<Key>,
-    /// Two digits of this many bits are sorted by.
+    /// Bits of a digit; the radix sort uses two.
     bits: u32,
-    /// Of the lower digit, then the upper one.
+    /// Of the lower digit, then of the upper one.
     counts: Vec<u32>,
 }
 
@@ -95,7 +95,7 @@ impl Order {
         &self.keys
     }
 
-    /// Sorts all rows by their distance, of equal ones the earlier first. Alike are those with code `target`; where there are no `codes`, none.
+    /// Sorts all rows by distance, ties by row. [`Key::is_alike`] is set for rows whose code is `target`, and for none where `codes` is empty.
     pub fn sort(
         &mut self,
         distances: &[f64],
@@ -144,7 +144,7 @@ impl Order {
     }
 }
 
-/// Numbers of 32 bits for `distances` within `range`, and the rows from `first` on.
+/// Keys of the rows from `first` on: `distances` quantised over the range.
 fn write_numbers(distances: &[f64], (low, high): (f64, f64), first: u64, keys: &mut [Key]) {
     const MAX_NUMBER: f64 = u32::MAX as f64;
     // A number added to 2⁵² is in the lower bits of the sum.
@@ -156,7 +156,7 @@ fn write_numbers(distances: &[f64], (low, high): (f64, f64), first: u64, keys: &
     }
 }
 
-/// Puts the keys in the order of a digit, each digit's in the order they had. `counts` becomes where the next of each goes.
+/// A stable counting sort by one digit. `counts` becomes the place after the last key of each digit.
 fn scatter(
     from: &[Key],
     to: &mut [Key],
@@ -179,7 +179,7 @@ fn scatter(
     Ok(())
 }
 
-/// Keys of neighbouring numbers, in the order of their rows where the numbers are equal.
+/// Sorts a run of keys whose upper bits are equal.
 fn sort_run(keys: &mut [Key], distances: &[f64]) {
     if !keys.is_sorted() {
         keys.sort_unstable();
