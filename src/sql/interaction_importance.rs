@@ -82,7 +82,8 @@ fn check_validation(method: Method, validation: Option<&str>) -> Result<()> {
             Err(Error::argument("validation", "null", hint))
         }
         Some(_) if !method.needs_validation() => {
-            let hint = format!("{name} needs none; knn_shapley does.");
+            let others = Method::names(|method| method.needs_validation());
+            let hint = format!("Leave it out. Methods that need it: {others}.");
             Err(Error::argument("validation", "given", hint))
         }
         _ => Ok(()),
