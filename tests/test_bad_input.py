@@ -156,7 +156,7 @@ def test_k_is_at_least_one_and_may_be_huge(db, rows, fails):
     fails(errors.InvalidParameterValue, "null", "SELECT * FROM reco.recommend_for_items('small', ARRAY['a', NULL])")
     fails(errors.InvalidParameterValue, "weights", "SELECT * FROM reco.recommend_for_items('small', ARRAY['a'], '{1,2}')")
     fails(errors.InvalidParameterValue, "NaN", "SELECT * FROM reco.recommend_for_items('small', ARRAY['a'], '{NaN}')")
-    fails(errors.InvalidParameterValue, "without a pair", "SELECT * FROM reco.evaluate('small', %s)", GOOD)
+    fails(errors.InvalidParameterValue, "no pair to find", "SELECT * FROM reco.evaluate('small', %s)", GOOD)
     db.execute("SELECT reco.drop_model('small')")
 
 

@@ -205,12 +205,12 @@ def test_a_users_own_classifier_scores_rows_by_its_outputs(db, rows):
 
 
 BAD = [
-    ("SELECT 1 AS x, 'a' AS label", {}, errors.InvalidParameterValue, '"a" in every row'),
+    ("SELECT 1 AS x, 'a' AS label", {}, errors.InvalidParameterValue, 'has only one class, "a"'),
     ("SELECT x, NULLIF(label, 'buys') AS label FROM visit", {}, errors.NullValueNotAllowed, 'column "label" is null in row'),
-    ("SELECT 7 AS x, label FROM visit", {}, errors.InvalidParameterValue, "invalid value for the number of features: 0"),
+    ("SELECT 7 AS x, label FROM visit", {}, errors.InvalidParameterValue, "the source has no features"),
     ("SELECT CASE WHEN id = 5 THEN 'NaN' ELSE x END AS x, label FROM visit ORDER BY id", {}, errors.InvalidParameterValue, 'invalid value for column "x" of row 5: NaN'),
     ("SELECT CASE WHEN id = 5 THEN 'infinity' ELSE x::float8 END AS x, label FROM visit", {}, errors.InvalidParameterValue, 'column "x" of row'),
-    ("SELECT x, v[1:1 + id % 2] AS v, label FROM visit", {}, errors.InvalidParameterValue, "after others of"),
+    ("SELECT x, v[1:1 + id % 2] AS v, label FROM visit", {}, errors.InvalidParameterValue, "not [0-9]+ as before"),
     ("SELECT x, label FROM visit WHERE false", {}, errors.InvalidParameterValue, "the source has no rows"),
     ("SELECT x FROM visit", {}, errors.UndefinedColumn, '"label"'),
     ("SELECT x, label FROM visit", {"id": "code"}, errors.UndefinedColumn, '"code"'),
@@ -221,10 +221,10 @@ BAD = [
     ("SELECT x, label FROM visit", {"method": None}, errors.InvalidParameterValue, 'argument "method" must not be null'),
     ("SELECT x, label FROM visit", {"options": '{"epoch": 3}'}, errors.InvalidParameterValue, 'unknown option "epoch"'),
     ("SELECT x, label FROM visit", {"options": '{"task": "regression"}'}, errors.InvalidParameterValue, "no regression predicts"),
-    ("SELECT x, label FROM visit", {"method": "influence"}, errors.InvalidParameterValue, "invalid value for validation: null"),
-    ("SELECT x, label FROM visit", {"method": "knn_shapley", "validation": "SELECT 1 AS y, 'buys' AS label"}, errors.InvalidParameterValue, '"x" is not in the validation query'),
-    ("SELECT x, label FROM visit", {"method": "knn_shapley", "validation": "SELECT 1 AS x, 'rents' AS label"}, errors.InvalidParameterValue, '"rents", a class that the source lacks'),
-    ("SELECT x, label FROM visit", {"method": "knn_shapley", "validation": "SELECT 'a' AS x, 'buys' AS label"}, errors.InvalidParameterValue, "of another type"),
+    ("SELECT x, label FROM visit", {"method": "influence"}, errors.InvalidParameterValue, "needs validation rows"),
+    ("SELECT x, label FROM visit", {"method": "knn_shapley", "validation": "SELECT 1 AS y, 'buys' AS label"}, errors.InvalidParameterValue, 'the validation query has no column "x"'),
+    ("SELECT x, label FROM visit", {"method": "knn_shapley", "validation": "SELECT 1 AS x, 'rents' AS label"}, errors.InvalidParameterValue, 'class "rents", which the source lacks'),
+    ("SELECT x, label FROM visit", {"method": "knn_shapley", "validation": "SELECT 'a' AS x, 'buys' AS label"}, errors.InvalidParameterValue, "has another type"),
     ("SELECT x, label FROM visit", {"validation": "SELECT x, label FROM visit WHERE false", "method": "influence"}, errors.InvalidParameterValue, 'query for argument "validation" returned no rows'),
     ("DELETE FROM visit", {}, errors.InvalidParameterValue, "must be a read-only query"),
 ]

@@ -113,12 +113,12 @@ BAD = [
     (
         "source => 'TABLE fields', method => 'knn_shapley', validation => 'TABLE fields'",
         errors.InvalidParameterValue,
-        "invalid value for validation: without a pair to judge by",
+        "the validation query has no pair to judge by",
     ),
     (
         "source => 'TABLE fields', method => 'knn_shapley', validation => 'SELECT -1 AS user_id, -1 AS item_id'",
         errors.InvalidParameterValue,
-        "invalid value for validation: without a pair to judge by",
+        "the validation query has no pair to judge by",
     ),
     (
         "source => 'TABLE fields', options => '{\"epocs\": 3}'",

@@ -153,4 +153,4 @@ def test_one_row_all_null_and_constants_are_reported(report):
     scores = {column["column"]: column["shape"]["score"] for column in found["quality"]["columns"]}
     assert scores == {"one": 1, "nothing": None, "always": 1}
     assert found["quality"]["column_pair_trends"] is None
-    assert '"a" in every row' in found["efficacy"]["reason"]
+    assert 'has only one class, "a"' in found["efficacy"]["reason"]

@@ -165,12 +165,9 @@ pub fn check(source: &str, has_weight: bool, signals: &Signals) -> Result<()> {
 /// not an error of the caller. When `body` fails it has undone its effects.
 fn attempt<T>(body: impl FnOnce() -> Result<T>) -> Result<std::result::Result<T, String>> {
     let returned = |result: Result<T>| match result {
-        Err(
-            error @ (Error::MissingColumn { .. }
-            | Error::ColumnType { .. }
-            | Error::InvalidArgument { .. }
-            | Error::Invalid { .. }),
-        ) => Ok(Err(error.to_string())),
+        Err(error @ (Error::MissingColumn { .. } | Error::ColumnType { .. } | Error::Invalid { .. })) => {
+            Ok(Err(error.to_string()))
+        }
         other => other.map(Ok),
     };
     // SAFETY: a plain read.

@@ -14,7 +14,7 @@ use crate::pg::row::{Kind, Wanted, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
 use crate::service::dataset::{Dataset, FETCH, Queries};
-use importance::interactions::{Method, Plan, Task};
+use importance::interactions::{Method, Task};
 use interactions::Interactions;
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -35,7 +35,7 @@ fn interaction_importance(
     let method = Method::from_name(given(method, "method")?)?;
     let options = options.map_or(Value::Null, |options| options.0);
     let mut options = Options::new(method.name(), &options)?;
-    let plan = Plan::read(method, &mut options)?;
+    let plan = method.plan(&mut options)?;
     options.finish()?;
     let statement = Statement::new("interaction_importance", model.unwrap_or_default());
     check_validation(method, validation)?;
@@ -83,8 +83,9 @@ fn check_validation(method: Method, validation: Option<&str>) -> Result<()> {
             Err(Error::invalid(format!("method \"{name}\" requires the argument \"validation\""), hint))
         }
         Some(_) if !method.needs_validation() => {
+            let others = Method::names(|method| method.needs_validation());
             let message = format!("cannot specify \"validation\" for method \"{name}\"");
-            Err(Error::invalid(message, "Omit validation, or use knn_shapley."))
+            Err(Error::invalid(message, format!("Omit validation, or use one of {others}.")))
         }
         _ => Ok(()),
     }

@@ -1,8 +1,8 @@
-//! Percentile bootstrap intervals: users are drawn with replacement, as many as there are, and the metric is taken anew
+//! Percentile bootstrap intervals: users are resampled with replacement, and the metric is computed again for each resample
 //! (Efron, Tibshirani, "An introduction to the bootstrap", 1993, §13.3).
 //!
-//! Each draw is a hash of the seed, the resample and the draw's number, so that the intervals do not depend on threads. What
-//! is compared is drawn together: a resample has the same users for both.
+//! Each draw is a hash of the seed, the resample and the number of the draw, so the intervals do not depend on threads. Compared
+//! models share their resamples.
 
 use super::metrics::{Sums, Values};
 use runtime::draw::mix;
@@ -11,10 +11,10 @@ use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
-/// Draws between two looks at whether to stop.
+/// Draws between two checks for a cancel request.
 const PIECE: usize = 1 << 16;
-/// More resamples than that change no digit that matters.
-const MOST: usize = 100_000;
+/// Beyond this, more resamples do not change the result noticeably.
+const MAX_RESAMPLES: usize = 100_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
@@ -26,17 +26,18 @@ pub struct Bootstrap {
 
 impl Bootstrap {
     pub fn new(resamples: i64, confidence: f64, seed: u64) -> Result<Self> {
-        let resamples = usize::try_from(resamples).ok().filter(|n| *n <= MOST).ok_or_else(|| {
-            let hint = format!("Give the number of resamples, 1000 say, at most {MOST}, or 0 for no intervals.");
+        let resamples = usize::try_from(resamples).ok().filter(|n| *n <= MAX_RESAMPLES).ok_or_else(|| {
+            let hint =
+                format!("Give the number of resamples, such as 1000, at most {MAX_RESAMPLES}, or 0 for no intervals.");
             Error::argument("bootstrap", resamples, hint)
         })?;
         if !(confidence > 0.0 && confidence < 1.0) {
-            return Err(Error::argument("confidence", confidence, "Give a share between 0 and 1: 0.95, say."));
+            return Err(Error::argument("confidence", confidence, "Give a share between 0 and 1, such as 0.95."));
         }
         Ok(Self { resamples, confidence, seed })
     }
 
-    /// For each resample of the users `rows`, the sums in each of the `tables`. None without users.
+    /// The sums of each of the `tables` over each resample of the users `rows`; empty without users.
     pub fn resample<const N: usize>(
         &self,
         tables: [&[Values]; N],
@@ -75,7 +76,7 @@ impl Bootstrap {
         Ok(whole)
     }
 
-    /// The interval that holds the given share of the resamples' values; `None` without any.
+    /// The percentile interval of the resampled values; `None` without values.
     pub fn interval(&self, values: impl IntoIterator<Item = Option<f64>>) -> Option<(f64, f64)> {
         let mut values: Vec<f64> = values.into_iter().flatten().collect();
         values.sort_unstable_by(f64::total_cmp);
@@ -84,7 +85,7 @@ impl Bootstrap {
     }
 }
 
-/// By linear interpolation between the nearest two, numpy's default.
+/// Linear interpolation between the nearest two, as in numpy.
 fn quantile(ascending: &[f64], share: f64) -> Option<f64> {
     let place = share * (ascending.len().checked_sub(1)?) as f64;
     let (below, above) = (ascending[place.floor() as usize], ascending[place.ceil() as usize]);

@@ -1,5 +1,5 @@
-//! Who is asked and what would be right: held-out rows turned into numbers of one model, or of several that are compared on
-//! the same questions.
+//! Test cases: held-out rows as the user and item numbers of one model, or of several models that are compared on the same
+//! cases.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use runtime::memory;
 use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 
-/// Users put together between two looks at progress.
+/// Users assembled between two checks for a cancel request.
 const USERS_PER_CHECK: usize = 1 << 14;
 
-/// Rows of items.
+/// Lists of items, stored back to back.
 #[derive(Clone, Debug, Default)]
 pub struct Lists {
     /// [rows + 1]
@@ -47,34 +47,34 @@ impl Lists {
     }
 }
 
-/// Whose list is asked for.
+/// The user whose list is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A user of the training, as it left them.
+    /// A user of the training data, with the stored history.
     Stored(u32),
-    /// A history that came with the test, folded in: its number.
+    /// A history given with the test, folded in, by its number.
     Given(u32),
-    /// A user of whom nothing is known.
+    /// A user without a history.
     Nobody,
 }
 
-/// The questions to one model.
+/// The test cases of one model.
 #[derive(Clone, Debug)]
 pub struct Cases {
     pub subjects: Vec<Subject>,
-    /// A row for each subject: ascending, each item once, never empty.
+    /// The relevant items of each subject: ascending, distinct, never empty.
     pub relevant: Lists,
-    /// A row for each subject, ascending, none of them relevant; where candidates were given.
+    /// The given candidates of each subject, ascending, without relevant ones.
     pub negatives: Option<Lists>,
-    /// A number for each subject that depends on the id alone: chance is drawn from it.
+    /// A hash of each subject's id, as a seed for draws.
     pub hashes: Vec<u64>,
-    /// A row for each given history: items ascending, with `weights`.
+    /// The items of each given history, ascending, with `weights`.
     histories: Lists,
     weights: Vec<f32>,
 }
 
 impl Cases {
-    /// For stored users, each with items in any order: what a fold of a cross-validation is.
+    /// Cases of stored users, each with relevant items in any order, as in cross-validation.
     pub fn stored(model: &Model, users: impl IntoIterator<Item = (u32, Vec<u32>)>) -> Result<Self> {
         let mut cases = Self::empty(false);
         for (user, mut items) in users {
@@ -119,7 +119,7 @@ impl Cases {
         }
     }
 
-    /// Items, ascending, and weights of the history that a subject's list is made from.
+    /// The history behind a subject's list: items, ascending, and weights.
     pub fn history<'a>(&'a self, model: &'a Model, case: usize) -> Result<(&'a [u32], &'a [f32])> {
         match self.who(case) {
             Who::User(user) => model.history(user),
@@ -128,30 +128,30 @@ impl Cases {
     }
 }
 
-/// Rows that came, and those that no list could ever answer.
+/// Numbers of rows read and of rows left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub rows: usize,
     pub unknown_users: usize,
     pub unknown_items: usize,
     pub seen: usize,
-    /// Rows of negatives.
+    /// Rows of the negatives query.
     pub unknown_negatives: usize,
     pub seen_negatives: usize,
-    /// Users whose candidates were not given.
+    /// Users without given candidates.
     pub users_without_negatives: usize,
 }
 
-/// What is asked of all models alike: a user is known or not, an item was seen or not, to any of them.
+/// Rules of the test, the same for all models.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terms {
-    /// Whether lists leave out what is in the history.
+    /// Whether lists leave out items of the history.
     pub exclude_seen: bool,
-    /// Whether users of whom nothing is known are asked about too.
+    /// Whether users without a history are included.
     pub newcomers: bool,
 }
 
-/// A user's number in the first model, or past its users the number of one that it does not know.
+/// A user's number in the first model; users unknown to it are numbered after its users.
 type UserKey = u32;
 
 /// Collects histories, then test rows, then negatives, for `N` models.
@@ -159,14 +159,14 @@ pub struct CasesBuilder<'m, const N: usize> {
     models: [&'m Model; N],
     terms: Terms,
     progress: &'m dyn Progress,
-    /// Users that the first model does not know.
+    /// Users unknown to the first model.
     strangers: HashMap<Box<str>, u32>,
-    /// For each model (user, item, weight), sorted once the first test row comes.
+    /// (user, item, weight) for each model, sorted when the first test row arrives.
     histories: [Vec<(UserKey, u32, f64)>; N],
-    /// Users with a given history, though none of its items may be known.
+    /// Users with a given history, even if none of its items is known.
     given: Vec<UserKey>,
     sealed: bool,
-    /// Sorted once the first negative comes, then `asked`.
+    /// Sorted when the first negative arrives; then `asked` is set.
     pairs: Vec<(UserKey, [u32; N])>,
     asked: bool,
     negatives: Option<Vec<(UserKey, [u32; N])>>,
@@ -174,7 +174,7 @@ pub struct CasesBuilder<'m, const N: usize> {
 }
 
 impl<'m, const N: usize> CasesBuilder<'m, N> {
-    /// `negatives` says that candidates will be given.
+    /// `negatives` tells whether candidates will be given.
     pub fn new(models: [&'m Model; N], terms: Terms, negatives: bool, progress: &'m dyn Progress) -> Self {
         Self {
             models,
@@ -191,7 +191,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
         }
     }
 
-    /// A row of a history to be folded in. Items that a model does not know say nothing to it.
+    /// Adds a row of a history to be folded in. Each model ignores items unknown to it.
     pub fn push_history(&mut self, user: &str, item: &str, weight: f64) -> Result<()> {
         if !weight.is_finite() {
             return Err(Error::InvalidWeight { user: user.into(), item: item.into(), weight });
@@ -206,7 +206,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
         Ok(())
     }
 
-    /// A held-out row. All histories have come before.
+    /// Adds a held-out row, after all histories.
     pub fn push(&mut self, user: &str, item: &str) -> Result<()> {
         self.seal()?;
         self.counts.rows += 1;
@@ -231,7 +231,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
         memory::push(&mut self.pairs, (key, items))
     }
 
-    /// A candidate that is not right; of who is not asked it is ignored. All test rows have come before.
+    /// Adds a candidate that is not relevant, after all test rows. Ignored for users without a case.
     pub fn push_negative(&mut self, user: &str, item: &str) -> Result<()> {
         let known = self.models.map(|model| model.user_ids().find(user));
         if !self.asked {
@@ -253,7 +253,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
         memory::push(self.negatives.get_or_insert_default(), (key, items))
     }
 
-    /// The questions to each model, in the same order, and what was left out.
+    /// The cases of each model, in the same order, and the counts of rows left out.
     pub fn finish(mut self) -> Result<([Cases; N], Counts)> {
         self.seal()?;
         let Self { models, progress, histories, given, mut pairs, mut negatives, mut counts, strangers, .. } = self;
@@ -303,13 +303,13 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
             }
         }
         if cases[0].is_empty() && counts.users_without_negatives > 0 {
-            let hint = "It has, for the users of the test, items that they did not take: columns user_id and item_id.";
-            return Err(Error::argument("negatives", "a query without a candidate for any of the users", hint));
+            let hint = "Give, for the users of the test, items that they did not take, in columns user_id and item_id.";
+            return Err(Error::invalid("the negatives query has no candidate for any user of the test", hint));
         }
         if cases[0].is_empty() {
-            let hint = "Its users and items must be ones that the model was trained on, and, unless exclude_seen is \
+            let hint = "Its users and items must be among those that the model was trained on, and, unless exclude_seen is \
                         false, the pairs must be new to it.";
-            return Err(Error::argument("test", "a query without a pair to be found", hint));
+            return Err(Error::invalid("the test query has no pair to find", hint));
         }
         Ok((cases, counts))
     }
@@ -342,7 +342,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
         Ok(next)
     }
 
-    /// The item's number in each model; `None` where one does not know it.
+    /// The item's number in each model; `None` if any model lacks it.
     fn items(&self, item: &str) -> Option<[u32; N]> {
         let mut items = [0; N];
         for (slot, model) in items.iter_mut().zip(self.models) {
@@ -370,7 +370,7 @@ impl<'m, const N: usize> CasesBuilder<'m, N> {
 }
 
 impl Cases {
-    /// Adds a user's rows, sorted by item and weight, summed as training sums them.
+    /// Adds a user's rows, sorted by item and weight. Weights of one item are summed as in training.
     fn add_history(&mut self, rows: &[(UserKey, u32, f64)]) -> Result<u32> {
         let number = self.histories.starts.len() - 1;
         let mut items = Vec::new();
@@ -386,7 +386,7 @@ impl Cases {
     }
 }
 
-/// The rows of a user, of rows sorted by user.
+/// The rows of one user among rows sorted by user.
 fn rows_of<T: HasKey>(rows: &[T], key: UserKey) -> &[T] {
     let start = rows.partition_point(|row| row.key() < key);
     let end = start + rows[start..].partition_point(|row| row.key() == key);
@@ -409,7 +409,7 @@ impl<const N: usize> HasKey for (UserKey, [u32; N]) {
     }
 }
 
-/// 64 bits of an id.
+/// A 64-bit hash of an id.
 fn hash(id: &str) -> u64 {
     id.as_bytes().chunks(8).fold(mix(id.len() as u64), |hash, bytes| {
         let mut word = [0; 8];

@@ -1,31 +1,31 @@
-//! What training says of the items: how many users took each, and who.
+//! The users of each item in the training data: how many, and which.
 //!
-//! `novelty` of a list is the mean of `−log₂(users of the item / users)` over its items, an item that nobody took counting as
-//! taken by one (Vargas, Castells, "Rank and relevance in novelty and diversity metrics for recommender systems", RecSys 2011,
-//! §4.1: popularity complement as self-information). `diversity` is 1 less the mean similarity of its pairs of items (Ziegler
-//! and others, WWW 2005), the similarity being the cosine of the items' users, `|U_i ∩ U_j| / √(|U_i| |U_j|)`: one that depends
-//! on no model, so that models can be compared.
+//! `novelty` of a list is the mean of `−log₂(users of the item / users)` over its items, an item without users counting as
+//! having one (Vargas, Castells, "Rank and relevance in novelty and diversity metrics for recommender systems", RecSys 2011,
+//! §4.1: popularity complement as self-information). `diversity` is 1 minus the mean similarity of its pairs of items
+//! (Ziegler and others, WWW 2005), where similarity is the cosine of the items' users, `|U_i ∩ U_j| / √(|U_i| |U_j|)`. It does
+//! not depend on a model, so models can be compared.
 
 use recommendation::Model;
 use runtime::error::Result;
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Interactions read between two looks at progress.
+/// Interactions read between two checks for a cancel request.
 const CHECK_EVERY: usize = 1 << 18;
-/// Items of a list up to which its pairs are looked at one by one.
+/// Longest list whose pairs are compared one by one.
 const IN_PAIRS: usize = 64;
 
 pub struct Catalogue {
-    /// Users that took anything.
+    /// Users with at least one item.
     users: usize,
-    /// [items]: the users of each.
+    /// [items]: number of users.
     counts: Vec<u32>,
     audiences: Option<Audiences>,
 }
 
 impl Catalogue {
-    /// Reads the histories a model was trained on; who took what only where `audiences` are wanted.
+    /// Reads the histories a model was trained on. `audiences` also keeps the users of each item.
     pub fn of(model: &Model, audiences: bool, progress: &dyn Progress) -> Result<Self> {
         let mut counts = memory::filled(0u32, model.item_ids().len())?;
         let mut users = 0;
@@ -41,12 +41,12 @@ impl Catalogue {
         self.counts.len()
     }
 
-    /// Users of an item.
+    /// Number of users of an item.
     pub fn count(&self, item: u32) -> u32 {
         self.counts.get(item as usize).copied().unwrap_or(0)
     }
 
-    /// The mean of the items' users; NaN without items.
+    /// The mean number of users of the items; NaN without items.
     pub fn popularity(&self, items: &[u32]) -> f64 {
         items.iter().map(|&item| f64::from(self.count(item))).sum::<f64>() / items.len() as f64
     }
@@ -58,7 +58,7 @@ impl Catalogue {
         list.iter().map(information).sum::<f64>() / list.len() as f64
     }
 
-    /// NaN for fewer than two items, and where audiences were not read.
+    /// NaN for fewer than two items, and without audiences.
     pub fn diversity(&self, list: &[u32]) -> f64 {
         let Some(audiences) = &self.audiences else { return f64::NAN };
         let pairs = (list.len() * list.len().saturating_sub(1) / 2) as f64;
@@ -70,7 +70,7 @@ impl Catalogue {
         1.0 - similarity / pairs
     }
 
-    /// The sum of the cosines of all pairs, one by one.
+    /// The sum of the cosines of all pairs, one at a time.
     fn of_pairs(&self, list: &[u32], audiences: &Audiences) -> f64 {
         let mut similarity = 0.0;
         for (n, &one) in list.iter().enumerate() {
@@ -97,7 +97,7 @@ impl Catalogue {
     }
 }
 
-/// Calls `visit` with each user and the items taken, ascending.
+/// Calls `visit` with each user and its items, ascending.
 fn each_interaction(model: &Model, progress: &dyn Progress, mut visit: impl FnMut(u32, &[u32])) -> Result<()> {
     let mut since_check = 0;
     let mut taken = Vec::new();
@@ -115,14 +115,14 @@ fn each_interaction(model: &Model, progress: &dyn Progress, mut visit: impl FnMu
     Ok(())
 }
 
-/// The users of each item. Those of an item that at least one in 64 took are a bit for each user as well: at most 8 bytes an
-/// interaction, and no pair costs more than `users / 64` steps.
+/// The users of each item. Items with at least one in 64 users also have a bitmap of them: at most 8 bytes per interaction, and
+/// no pair takes more than `users / 64` steps.
 struct Audiences {
     /// [items + 1]
     starts: Vec<usize>,
     /// Ascending for each item.
     users: Vec<u32>,
-    /// [items]: which row of `bits`, `NONE` for an item that few took.
+    /// [items]: row of `bits`; `NONE` for items with few users.
     rows: Vec<u32>,
     /// [rows, words]
     bits: Vec<u64>,
@@ -172,7 +172,7 @@ impl Audiences {
         (row != NONE).then(|| &self.bits[row as usize * self.words..][..self.words])
     }
 
-    /// Users who took both.
+    /// Number of users of both items.
     fn shared(&self, one: u32, other: u32) -> usize {
         let among = |list: &[u32], bits: &[u64]| {
             list.iter().map(|&user| (bits[user as usize / 64] >> (user % 64) & 1) as usize).sum()

@@ -1,10 +1,9 @@
-//! k-fold cross-validation: every interaction is held out once, by a model that learned from the other folds.
+//! k-fold cross-validation: every interaction is held out once, from a model trained on the other folds.
 //!
-//! Each user's interactions are dealt out over the folds, in an order of chance, so that folds differ in size by at most one
-//! interaction, and each user's share in them by at most one as well. Chance is a hash of the seed, user and item.
+//! Each user's interactions are dealt to the folds in random order, so that fold sizes differ by at most one interaction, and so
+//! does each user's share in them. The order comes from a hash of seed, user and item.
 //!
-//! Users and items that are left without an interaction in a fold's training are not asked about, as
-//! [`super::CasesBuilder`] leaves out who is unknown.
+//! Users and items without an interaction in a fold's training data are left out, as in [`super::CasesBuilder`].
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -22,8 +21,8 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Models trained at most.
-const MOST: usize = 1000;
+/// Most models trained.
+const MAX_FOLDS: usize = 1000;
 
 /// The metrics of each fold. Nothing is stored.
 pub fn cross_validate(
@@ -36,8 +35,9 @@ pub fn cross_validate(
 ) -> Result<Vec<Vec<Line>>> {
     let Training { interactions, progress, .. } = *training;
     let entries = interactions.by_user.entries();
-    if !(2..=MOST).contains(&folds) || folds > entries {
-        let hint = format!("Give 2 or more, at most one for each of the {entries} interactions, and at most {MOST}.");
+    if !(2..=MAX_FOLDS).contains(&folds) || folds > entries {
+        let hint =
+            format!("Give 2 or more, at most one for each of the {entries} interactions and at most {MAX_FOLDS}.");
         return Err(Error::argument("folds", folds, hint));
     }
     let fold_of = deal(interactions, folds, seed)?;
@@ -53,8 +53,8 @@ pub fn cross_validate(
         let cases = held_out(interactions, &fold_of, fold, &model, &catalogue, progress)?;
         if cases.is_empty() {
             let hint =
-                "No user of it has another interaction with a known item: give more interactions, or fewer folds.";
-            return Err(Error::argument(name, "without a pair to be found", hint));
+                "None of its users has another interaction with a known item. Give more interactions, or fewer folds.";
+            return Err(Error::invalid(format!("{name} has no pair to find"), hint));
         }
         let measured = evaluate(&model, &cases, &Segments::default(), &catalogue, protocol, progress)?;
         let no_intervals = Bootstrap::new(0, 0.95, 0)?;
@@ -64,7 +64,7 @@ pub fn cross_validate(
     Ok(results)
 }
 
-/// Each interaction's fold.
+/// The fold of each interaction.
 fn deal(interactions: &Interactions, folds: usize, seed: u64) -> Result<Vec<u16>> {
     let matrix = &interactions.by_user;
     let mut fold_of = memory::filled(0u16, matrix.entries())?;
@@ -83,7 +83,7 @@ fn deal(interactions: &Interactions, folds: usize, seed: u64) -> Result<Vec<u16>
     Ok(fold_of)
 }
 
-/// A fold's interactions as questions.
+/// The interactions of a fold as test cases.
 fn held_out(
     interactions: &Interactions,
     fold_of: &[u16],

@@ -1,4 +1,4 @@
-//! A model's lists against what was held out: every user asked once, all metrics from the one answer.
+//! Evaluation of one model: one list per user, from which all metrics are computed.
 
 use std::ops::Range;
 
@@ -13,25 +13,25 @@ use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::{Progress, Unwatched};
 
-/// Users whose lists are in memory at a time, and places of all of them together.
+/// Most users, and most list entries, in memory at a time.
 const BATCH: usize = 8192;
 const PLACES: usize = 1 << 22;
 
-/// Draws a case's negatives.
+/// Draws the negatives of a case.
 pub type Draw<'a> = &'a (dyn Fn(usize) -> Result<Vec<u32>> + Sync);
 
-/// What an item competes with.
+/// The items that are ranked.
 #[derive(Clone, Copy)]
 pub enum Candidates<'a> {
     /// Every item of the model.
     Catalogue,
-    /// Those that came with the test.
+    /// Those given with the test.
     Given,
-    /// That many drawn ones.
+    /// This many sampled ones.
     Drawn(usize, Draw<'a>),
 }
 
-/// How to ask.
+/// Settings of an evaluation.
 #[derive(Clone, Copy)]
 pub struct Protocol<'a> {
     pub k: usize,
@@ -42,7 +42,7 @@ pub struct Protocol<'a> {
 }
 
 impl Protocol<'_> {
-    /// What is measured: of lists chosen from a few candidates only whether they are right.
+    /// The metrics that apply: with few candidates, those of relevance only.
     pub fn measured(&self) -> MetricSet {
         match self.candidates {
             Candidates::Catalogue => self.metrics,
@@ -59,32 +59,32 @@ impl Protocol<'_> {
         metrics.iter().any(|&metric| measured.contains(metric))
     }
 
-    /// Whether [`Catalogue`] must know who took what.
+    /// Whether [`Catalogue`] must keep the users of each item.
     pub fn wants_audiences(&self) -> bool {
         self.wants(&[Metric::Diversity])
     }
 }
 
-/// What came out: a row of values for each case, and for each part of a case that an item segment asks about.
+/// Results: a row of values for each case, and one for each item segment of a case.
 pub struct Measured {
     pub rows: Vec<Values>,
-    /// All first.
+    /// The group of all cases first.
     pub groups: Vec<Group>,
-    /// Users with fewer candidates than were to be drawn.
+    /// Users for whom fewer candidates were available than wanted.
     pub short: usize,
 }
 
-/// What is found of one case.
+/// The result of one case.
 #[derive(Clone, Default)]
 struct Outcome {
     list: Vec<u32>,
     values: Values,
-    /// The same for the relevant items of one level each.
+    /// The same for the relevant items of each level.
     of_levels: Vec<(u8, Values)>,
     short: bool,
 }
 
-/// Asks `model` all `cases`. Segments and catalogue are those of the cases and the model.
+/// Evaluates `model` on all `cases`. Segments and catalogue belong to the cases and the model.
 pub fn evaluate(
     model: &Model,
     cases: &Cases,
@@ -133,7 +133,7 @@ impl Measured {
     }
 }
 
-/// What the threads share.
+/// Shared by all threads.
 struct Asked<'a> {
     model: &'a Model,
     cases: &'a Cases,
@@ -143,7 +143,7 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// An outcome for each case, with the lists of stored users where all items compete: made together, they cost less.
+    /// An outcome for each case. Where all items are ranked, the lists of stored users are made in one batch, which is faster.
     fn lists(&self, cases: Range<usize>, progress: &dyn Progress) -> Result<Vec<Outcome>> {
         let mut outcomes = memory::filled(Outcome::default(), cases.len())?;
         if !matches!(self.protocol.candidates, Candidates::Catalogue) {
@@ -251,7 +251,7 @@ impl Asked<'_> {
     }
 }
 
-/// The relevant items and those that they compete with, without any that is neither.
+/// The relevant items and their competitors.
 #[derive(Default)]
 struct Field {
     relevant: Vec<Place>,
@@ -259,7 +259,7 @@ struct Field {
     popularity: Vec<f32>,
 }
 
-/// Cancellable work that is a part of what is reported already.
+/// Can be cancelled, and reports no progress of its own.
 struct Quiet<'a>(&'a dyn Progress);
 
 impl Progress for Quiet<'_> {

@@ -1,4 +1,4 @@
-//! How good a recommender is: splitting interactions, asking a model about what was held out, and measuring the answers.
+//! Evaluation of recommenders: splitting interactions, querying a model for held-out ones, and measuring its lists.
 //!
 //! ```text
 //! rows ─ CasesBuilder ─▶ Cases ─┐
@@ -6,9 +6,9 @@
 //!                    Segments ──┘                       └ compare ───▶ Comparison  (two, on the same cases)
 //! ```
 //!
-//! Every user is asked once and all metrics come from the one list; with `auc` or with candidates all items are scored as
-//! well. That costs, for each user, one list of `k` and one scan of the items; memory is 104 bytes a user, for a batch of
-//! users their lists, and for `diversity` the interactions once more.
+//! Each user gets one list, from which all metrics are computed; `auc` and given candidates also need the scores of all items.
+//! Time: one list of `k` and one scan of the items per user. Memory: 104 bytes per user, the lists of one batch of users, and a
+//! copy of the interactions for `diversity`.
 
 mod bootstrap;
 mod cases;

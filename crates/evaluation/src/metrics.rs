@@ -1,29 +1,29 @@
 //! Metrics of one user's list at `k`, with binary relevance, and their averages.
 //!
-//! For a user with the ranked list `r_1 … r_n` (cut at `k`), the set `T` of relevant items, `C` candidates that the list was
-//! chosen from, and `hits = |{r_1 … r_k} ∩ T|`:
+//! For a user with ranked list `r_1 … r_n` (cut at `k`), relevant items `T`, `C` candidates to choose from, and
+//! `hits = |{r_1 … r_k} ∩ T|`:
 //!
 //! | metric | value |
 //! |---|---|
 //! | `precision` | `hits / k` |
 //! | `recall` | `hits / \|T\|` |
 //! | `f1` | `2 · precision · recall / (precision + recall)`, 0 without hits |
-//! | `ndcg` | `Σ_{j ≤ k, r_j ∈ T} 1 / log₂(j + 1)` over the same of an ideal list, `Σ_{j ≤ min(k, \|T\|)} 1 / log₂(j + 1)` (Järvelin, Kekäläinen 2002) |
+//! | `ndcg` | `Σ_{j ≤ k, r_j ∈ T} 1 / log₂(j + 1)` divided by that of an ideal list, `Σ_{j ≤ min(k, \|T\|)} 1 / log₂(j + 1)` (Järvelin, Kekäläinen 2002) |
 //! | `map` | `Σ_{j ≤ k, r_j ∈ T} (hits among the first j) / j`, over `min(k, \|T\|)` |
 //! | `hit_rate` | 1 with any hit, else 0 |
 //! | `mrr` | `1 / j` of the first hit `r_j`, 0 without hits (Voorhees 1999) |
-//! | `accuracy` | the share of the candidates judged rightly when the listed are called relevant and no others: `(C − (n − hits) − (\|T\| − hits)) / C` |
-//! | `auc` | the share of pairs of a relevant and another candidate in the right order, ties half: see [`super::order`] |
+//! | `accuracy` | the share of candidates classified correctly when exactly the listed ones are called relevant: `(C − (n − hits) − (\|T\| − hits)) / C` |
+//! | `auc` | the share of pairs of a relevant and another candidate in the right order, ties counting half: see [`super::order`] |
 //! | `diversity`, `novelty` | see [`super::catalogue`] |
-//! | `popularity_bias` | `ΔGAP = (GAP_r − GAP_p) / GAP_p`, where `GAP_r` is the mean over users of the mean popularity of their list and `GAP_p` that of what they had taken (Abdollahpouri, Mansoury, Burke, Mobasher, "The unfairness of popularity bias in recommendation", 2019, eq. 1 and 2); users who had taken nothing are left out of it |
-//! | `coverage` | of all lists together: the share of the catalogue that stands in any |
-//! | `gini` | of all lists together: the Gini index of how often each item is listed, `Σ_j (2j − n − 1) x_j / (n Σ x)` for ascending `x_1 … x_n` (Shani, Gunawardana 2011, §8.3.3): 0 where all stand equally often |
+//! | `popularity_bias` | `ΔGAP = (GAP_r − GAP_p) / GAP_p`, where `GAP_r` is the mean over users of the mean popularity of their list and `GAP_p` that of their own items (Abdollahpouri, Mansoury, Burke, Mobasher, "The unfairness of popularity bias in recommendation", 2019, eq. 1 and 2); users without items are left out |
+//! | `coverage` | over all lists: the share of the catalogue that is listed at all |
+//! | `gini` | over all lists: the Gini index of how often each item is listed, `Σ_j (2j − n − 1) x_j / (n Σ x)` for ascending `x_1 … x_n` (Shani, Gunawardana 2011, §8.3.3): 0 where all items are listed equally often |
 //!
-//! All but the last three are averaged over the users that have a value.
+//! All but the last three are averaged over the users with a value.
 
 use runtime::error::{Error, Result};
 
-/// What can be measured.
+/// A metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     Precision,
@@ -42,7 +42,7 @@ pub enum Metric {
     Gini,
 }
 
-/// The metrics that have a value for each user: the first of [`Metric::ALL`].
+/// Number of metrics with a value for each user: the first of [`Metric::ALL`].
 pub const OF_USERS: usize = 12;
 
 impl Metric {
@@ -90,13 +90,13 @@ impl Metric {
         })
     }
 
-    /// Whether it is about what is listed, not about what is right: of lists chosen from a few candidates it says nothing.
+    /// Whether it measures the lists regardless of relevance. Such metrics do not apply to lists chosen from a few candidates.
     pub fn is_of_lists(self) -> bool {
         matches!(self, Self::Diversity | Self::Novelty | Self::PopularityBias | Self::Coverage | Self::Gini)
     }
 }
 
-/// Some of the metrics.
+/// A set of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricSet([bool; Metric::ALL.len()]);
 
@@ -105,7 +105,7 @@ impl MetricSet {
         Self([true; Metric::ALL.len()])
     }
 
-    /// Those about what is right.
+    /// The metrics of relevance.
     pub fn of_relevance() -> Self {
         Metric::ALL.into_iter().filter(|m| !m.is_of_lists()).collect()
     }
@@ -127,11 +127,11 @@ impl FromIterator<Metric> for MetricSet {
     }
 }
 
-/// One user's values, NaN where there is none. `popularity_bias` is the list's popularity until it is averaged.
+/// The values of one user, NaN where there is none. `popularity_bias` holds the popularity of the list until it is averaged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Values {
     of_metric: [f64; OF_USERS],
-    /// The mean popularity of what the user had taken.
+    /// The mean popularity of the user's own items.
     profile_popularity: f64,
 }
 
@@ -153,7 +153,7 @@ impl Values {
         self.profile_popularity = profile;
     }
 
-    /// `None` where there is none, or none for a single user.
+    /// `None` without a value, and for metrics that have none for a single user.
     pub fn get(&self, metric: Metric) -> Option<f64> {
         let of_one = metric != Metric::PopularityBias;
         self.of_metric.get(metric as usize).copied().filter(|value| of_one && !value.is_nan())
@@ -174,7 +174,7 @@ impl Values {
     }
 }
 
-/// Sums over users, from which the averages come.
+/// Sums over users, for averages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
     numerators: [f64; OF_USERS],
@@ -204,7 +204,7 @@ impl Sums {
         }
     }
 
-    /// The average; `None` where no user has a value.
+    /// The average; `None` if no user has a value.
     pub fn value(&self, metric: Metric) -> Option<f64> {
         let (numerator, denominator) = (self.numerators.get(metric as usize)?, self.denominators.get(metric as usize)?);
         let offset = if metric == Metric::PopularityBias { 1.0 } else { 0.0 };
@@ -212,21 +212,21 @@ impl Sums {
     }
 }
 
-/// A user's list and what was right.
+/// A user's list and relevant items.
 pub struct Judged<'a> {
     /// Best first, at most `k`.
     pub ranked: &'a [u32],
-    /// Ascending, each once, not empty: what is asked for.
+    /// The items to find: ascending, distinct, not empty.
     pub relevant: &'a [u32],
-    /// Ascending, `relevant` included: what else would be right is neither right nor wrong.
+    /// Ascending, including `relevant`. The others count neither as right nor as wrong.
     pub all_relevant: &'a [u32],
     pub k: usize,
-    /// What the list was chosen from, `all_relevant` included.
+    /// Number of candidates, including `all_relevant`.
     pub candidates: usize,
 }
 
 impl Judged<'_> {
-    /// Sets what follows from the list alone.
+    /// Sets the metrics that depend on the list only.
     pub fn measure(&self, values: &mut Values) {
         let (mut hits, mut gain, mut precisions, mut first) = (0usize, 0f64, 0f64, None);
         let mut neutral_listed = 0;
@@ -261,7 +261,7 @@ fn discount(place: usize) -> f64 {
     1.0 / ((place + 2) as f64).log2()
 }
 
-/// The Gini index of how often each item is listed; `None` where nothing is.
+/// The Gini index of how often each item is listed; `None` if none is.
 pub fn gini(exposure: &[u32]) -> Option<f64> {
     let mut ascending = exposure.to_vec();
     ascending.sort_unstable();

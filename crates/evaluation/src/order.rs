@@ -1,16 +1,16 @@
-//! The order in which lists take items, for candidates that no list was made of: what the algorithm scores, best first, then
-//! what it has nothing to say about (score 0), the most popular first.
+//! The order of items in lists, for ranking given candidates: first the items that the algorithm scores, best first, then those
+//! without a score (0), most popular first.
 //!
-//! `auc` is the probability that a relevant item stands before another candidate, ties counting half (Hanley, McNeil 1982): the
+//! `auc` is the probability that a relevant item ranks before another candidate, ties counting half (Hanley, McNeil 1982): the
 //! Mann-Whitney statistic of that order, and scikit-learn's `roc_auc_score`.
 
-/// Relevant items up to which all others are counted for each of them, in vectors; past that, each of the others is looked
-/// up among them.
+/// Most relevant items for which all others are counted one by one, vectorised; with more, each of the others is looked up
+/// among them.
 const COUNTED: usize = 128;
 /// Items counted into one 32-bit sum.
 const BLOCK: usize = 1 << 16;
 
-/// An item's place: greater is better.
+/// The sort key of an item: greater is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Place {
     pub score: f32,
@@ -18,7 +18,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// A number with the same order.
+    /// An integer with the same order.
     fn key(self) -> u64 {
         let scored = self.score != 0.0;
         let value = if scored { self.score } else { self.popularity };
@@ -29,13 +29,13 @@ impl Place {
     }
 }
 
-/// Sorts (place, item) as a list does: ties by item.
+/// Sorts (place, item) like a list; ties by item.
 pub fn sort(candidates: &mut [(Place, u32)]) {
     candidates.sort_unstable_by(|a, b| b.0.key().cmp(&a.0.key()).then(a.1.cmp(&b.1)));
 }
 
-/// The AUC of `relevant` among others; NaN where one of both is missing. Others have `scores` [n] and `popularity` [n]; a
-/// score of NaN is no item.
+/// The AUC of `relevant` against others; NaN if either is empty. The others have `scores` [n] and `popularity` [n]; entries with
+/// a NaN score are skipped.
 pub fn auc(relevant: &[Place], scores: &[f32], popularity: &[f32]) -> f64 {
     let others = scores.iter().filter(|score| !score.is_nan()).count();
     let twice: u64 = if relevant.len() <= COUNTED {
@@ -46,7 +46,7 @@ pub fn auc(relevant: &[Place], scores: &[f32], popularity: &[f32]) -> f64 {
     twice as f64 / 2.0 / (relevant.len() as f64 * others as f64)
 }
 
-/// Twice the number of others behind `place`, and once that of those beside it.
+/// Twice the number of others that rank after `place`, plus the number of ties.
 fn counted(place: Place, scores: &[f32], popularity: &[f32]) -> u64 {
     let Place { score: own, popularity: known } = place;
     let blocks = scores.chunks(BLOCK).zip(popularity.chunks(BLOCK));

@@ -1,8 +1,8 @@
-//! Negatives drawn uniformly, without repetition, from the items that a user has taken in no model's training and that are not
-//! held out: the protocol of He and others, "Neural collaborative filtering" (WWW 2017), §4.1.
+//! Negatives drawn uniformly without replacement from the items that are neither in the user's history, in any model, nor held out:
+//! the protocol of He and others, "Neural collaborative filtering" (WWW 2017), §4.1.
 //!
-//! Chance is a hash of the seed, the user's id and the draw's number: neither threads nor the other users change a draw, and
-//! models that know the same items are asked about the same.
+//! Draws are hashes of the seed, the user's id and the number of the draw: they do not depend on threads or other users, and models
+//! with the same items get the same candidates.
 
 use std::collections::HashSet;
 
@@ -13,21 +13,21 @@ use runtime::error::Result;
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Ids compared between two looks at progress.
+/// Ids compared between two checks for a cancel request.
 const CHECK_EVERY: usize = 1 << 14;
 
-/// Draws for `N` models from the items that all of them know.
+/// Draws for `N` models from the items known to all of them.
 pub struct Sampler<'a, const N: usize> {
     models: [&'a Model; N],
     cases: &'a [Cases; N],
-    /// Those items' numbers in each model, ascending in each; `None` where there is but one model.
+    /// The numbers of those items in each model, ascending in each; `None` for a single model.
     common: Option<Vec<[u32; N]>>,
     wanted: usize,
     seed: u64,
 }
 
 impl<'a, const N: usize> Sampler<'a, N> {
-    /// Draws `wanted` negatives for each of the cases.
+    /// Draws `wanted` negatives for each case.
     pub fn new(
         models: [&'a Model; N],
         cases: &'a [Cases; N],
@@ -39,7 +39,7 @@ impl<'a, const N: usize> Sampler<'a, N> {
         Ok(Self { models, cases, common, wanted, seed })
     }
 
-    /// A case's negatives as numbers of the model `of`, in the order of their draws. Fewer than wanted where there are no more.
+    /// The negatives of a case as item numbers of model `of`, in draw order. Fewer than wanted if there are no more items.
     pub fn draw(&self, case: usize, of: usize) -> Result<Vec<u32>> {
         let items = self.common.as_ref().map_or(self.models[0].item_ids().len(), Vec::len);
         let mut taken = Vec::new();
@@ -79,7 +79,7 @@ impl<'a, const N: usize> Sampler<'a, N> {
         Ok(drawn)
     }
 
-    /// The number among the common items of a model's item.
+    /// A model's item as a number among the common items.
     fn number(&self, item: u32, of: usize) -> Option<u32> {
         match &self.common {
             None => Some(item),

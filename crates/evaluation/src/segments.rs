@@ -1,4 +1,4 @@
-//! Metrics for a part of the users, or of the items: by how often each occurs in the training.
+//! Segments of users or items, by their number of interactions in the training data.
 
 use super::cases::{Cases, Subject};
 use super::catalogue::Catalogue;
@@ -6,7 +6,7 @@ use recommendation::Model;
 use runtime::error::{Error, Result};
 use runtime::memory;
 
-/// How many interactions a user or an item has.
+/// Levels of activity, by number of interactions.
 const LEVELS: usize = 4;
 const OF_USERS: [&str; LEVELS] = ["users 0", "users 1-3", "users 4-10", "users 11+"];
 const OF_ITEMS: [&str; LEVELS] = ["items 0", "items 1-3", "items 4-10", "items 11+"];
@@ -21,7 +21,7 @@ fn level(interactions: usize) -> u8 {
     }
 }
 
-/// By what to divide.
+/// What to segment by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct By {
     pub users: bool,
@@ -45,17 +45,17 @@ impl By {
     }
 }
 
-/// Where each case and each relevant item belongs.
+/// The segment of each case and each relevant item.
 #[derive(Clone, Debug, Default)]
 pub struct Segments {
-    /// A level for each case.
+    /// The level of each case.
     users: Option<Vec<u8>>,
-    /// A level for each of the cases' relevant items.
+    /// The level of each relevant item of the cases.
     items: Option<Vec<u8>>,
 }
 
 impl Segments {
-    /// By the histories that the cases' lists are made from, and by the training of `model`.
+    /// Users by the histories of the cases, items by the training data of `model`.
     pub fn of(model: &Model, cases: &Cases, catalogue: &Catalogue, by: By) -> Result<Self> {
         let mut segments = Self::default();
         if by.users {
@@ -76,7 +76,7 @@ impl Segments {
         Ok(segments)
     }
 
-    /// All, then the segments; exposures count so many items, where they are wanted.
+    /// The group of all cases, then the segments. `exposed` is the number of items to count exposures of.
     pub(super) fn groups(&self, exposed: Option<usize>) -> Result<Vec<Group>> {
         let group = |segment, exposed: Option<usize>| -> Result<Group> {
             let exposure = exposed.map(|items| memory::filled(0u32, items)).transpose()?;
@@ -96,7 +96,7 @@ impl Segments {
         Ok(groups)
     }
 
-    /// The groups to which a whole case belongs. Of whom nothing is known is no part of all.
+    /// The groups of a whole case. Users without a history are not part of the group of all.
     pub(super) fn of_case(&self, case: usize, subject: Subject) -> impl Iterator<Item = usize> {
         let all = (subject != Subject::Nobody).then_some(0);
         let own = self.users.as_ref().map(|levels| 1 + levels[case] as usize);
@@ -117,21 +117,21 @@ impl Segments {
         levels
     }
 
-    /// Which of a case's relevant items are of a level.
+    /// The relevant items of a case that have a level.
     pub(super) fn of_level(&self, cases: &Cases, case: usize, level: u8) -> impl Iterator<Item = usize> + Clone {
         let items = self.items.as_ref().map_or(&[][..], |items| &items[cases.relevant.range(case)]);
         (0..items.len()).filter(move |&n| items[n] == level)
     }
 }
 
-/// A part of the cases.
+/// A segment of the cases.
 pub struct Group {
     pub segment: &'static str,
-    /// Whether it is about some of the relevant items: what is listed besides them is not its subject.
+    /// Whether it covers only some of the relevant items; metrics of whole lists do not apply.
     pub of_items: bool,
-    /// Numbers of rows of values.
+    /// Rows of the values.
     pub rows: Vec<u32>,
-    /// [items]: the lists in which each stands.
+    /// [items]: number of lists with the item.
     pub exposure: Option<Vec<u32>>,
 }
 

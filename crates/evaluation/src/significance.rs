@@ -1,10 +1,10 @@
-//! The paired two-sided t-test: how likely a mean difference this far from 0 is, were there none.
+//! The paired two-sided t-test: the probability of a mean difference this far from 0 if there is none.
 //!
-//! Of the tests in use for comparing rankings by the same queries it agrees with the randomisation test and the bootstrap
+//! For comparing rankings on the same queries it agrees with the randomisation test and the bootstrap
 //! (Smucker, Allan, Carterette, "A comparison of statistical significance tests for information retrieval evaluation", CIKM
-//! 2007), and it needs no chance.
+//! 2007), and it is deterministic.
 
-/// The p-value of `differences`, one a user; `None` for fewer than two. Where all are 0 it is 1.
+/// The p-value of `differences`, one per user; `None` for fewer than two. 1 if all are 0.
 pub fn paired_t_test(differences: &[f64]) -> Option<f64> {
     let n = differences.len() as f64;
     if differences.len() < 2 {
@@ -21,7 +21,7 @@ pub fn paired_t_test(differences: &[f64]) -> Option<f64> {
     Some(incomplete_beta(freedom / (freedom + t_squared), freedom / 2.0, 0.5))
 }
 
-/// The interval that holds the mean of what `differences` are drawn from, with that confidence: mean ± t · deviation / √n (Student 1908).
+/// The confidence interval of the mean of `differences`: mean ± t · deviation / √n (Student 1908).
 /// `None` for fewer than two.
 pub fn mean_interval(differences: &[f64], confidence: f64) -> Option<(f64, f64)> {
     let n = differences.len() as f64;

@@ -1,7 +1,7 @@
-//! Splitting interactions into a training part and a test part.
+//! Splitting interactions into training and test.
 //!
-//! Chance is drawn from a hash of seed, user, item and time, not from a sequence: which side an interaction falls on depends
-//! neither on the order of the rows nor on the number of threads.
+//! Random choices are hashes of seed, user, item and time, not a sequence: the side of an interaction does not depend on the order
+//! of the rows or the number of threads.
 
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
@@ -9,15 +9,15 @@ use runtime::memory;
 use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 
-/// Rows between two looks at progress.
+/// Rows between two checks for a cancel request.
 const CHECK_EVERY: usize = 1 << 18;
 
 /// How to split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SplitMethod {
-    /// Each user's last interaction is the test; by chance where there are no times. Users with one interaction keep it.
+    /// Each user's last interaction is the test, or a random one without times. Users with one interaction keep it in training.
     LeaveOneOut,
-    /// Whatever is later than the `ratio` quantile of all times is the test.
+    /// Interactions later than the `ratio` quantile of all times are the test.
     ByTime,
     /// Each interaction stays in training with probability `ratio`.
     Random,
@@ -43,8 +43,8 @@ impl SplitMethod {
     }
 }
 
-/// Which interactions are the test. `users`, `items` and `times` (any unit) are parallel; `ratio` is the share kept for
-/// training, between 0 and 1, and does not matter to `LeaveOneOut`.
+/// Tells for each interaction whether it is in the test. `users`, `items` and `times` (any unit) are parallel; `ratio` is the share
+/// kept for training, between 0 and 1, and is ignored by `LeaveOneOut`.
 pub fn split(
     method: SplitMethod,
     users: &[u32],
@@ -59,7 +59,7 @@ pub fn split(
         return Err(Error::Internal("the columns of a split differ in length".into()));
     }
     if !(ratio > 0.0 && ratio < 1.0) {
-        return Err(Error::argument("ratio", ratio, "It is the share kept for training, between 0 and 1: 0.8, say."));
+        return Err(Error::argument("ratio", ratio, "Give the share kept for training, between 0 and 1, such as 0.8."));
     }
     let chance = |i: usize| {
         let pair = u64::from(users[i]) << 32 | u64::from(items[i]);

@@ -1,4 +1,4 @@
-//! What was measured as lines: one model's averages, or two models' side by side.
+//! Summaries: the averages of one model, or those of two models side by side.
 
 use super::bootstrap::Bootstrap;
 use super::evaluate::Measured;
@@ -13,21 +13,21 @@ use runtime::progress::Progress;
 pub struct Line {
     pub segment: &'static str,
     pub metric: Metric,
-    /// `None` where no user has a value.
+    /// `None` if no user has a value.
     pub value: Option<f64>,
-    /// The bootstrap interval; `None` also for what is no average over users.
+    /// The bootstrap interval; `None` also for metrics that are not averages over users.
     pub interval: Option<(f64, f64)>,
 }
 
-/// One metric of one segment, of two models.
+/// One metric of one segment, for two models.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     pub segment: &'static str,
     pub metric: Metric,
     pub values: [Option<f64>; 2],
-    /// Of the difference, the first less the second.
+    /// Interval of the difference, first minus second.
     pub interval: Option<(f64, f64)>,
-    /// Of the paired t-test; `None` for what has no value for each user.
+    /// By the paired t-test; `None` for metrics without a value for each user.
     pub p_value: Option<f64>,
 }
 
@@ -37,7 +37,7 @@ impl Comparison {
     }
 }
 
-/// Each segment's metrics, all users first.
+/// The metrics of each segment, all users first.
 pub fn summarise(
     measured: &Measured,
     metrics: MetricSet,
@@ -62,7 +62,7 @@ pub fn summarise(
     Ok(lines)
 }
 
-/// Two models' answers to the same questions.
+/// Compares two models on the same cases.
 pub fn compare(
     measured: [&Measured; 2],
     metrics: MetricSet,

@@ -444,13 +444,13 @@ fn folds_are_those_of_training_and_evaluating_one_by_one() {
     assert_eq!(results, run(3).unwrap());
     assert_ne!(results[0], results[1]);
     for folds in [0, 1, 1001] {
-        assert!(matches!(run(folds), Err(Error::InvalidArgument { .. })));
+        assert!(matches!(run(folds), Err(Error::Invalid { .. })));
     }
     let thin = interactions([(1, 1), (2, 2), (3, 3)].into_iter());
     let error =
         cross_validate(&training(&thin), recommendation::algorithm("item_knn").unwrap(), &json!({}), 2, &protocol, 0)
             .unwrap_err();
-    assert!(error.to_string().contains("without a pair"), "{error}");
+    assert!(error.to_string().contains("no pair to find"), "{error}");
 }
 
 #[test]
@@ -460,7 +460,7 @@ fn tests_without_an_answer_are_errors() {
     assert!(matches!(empty, Err(Error::EmptySource(_))));
     let mut builder = CasesBuilder::new([&model], SEEN, false, &Unwatched);
     builder.push("stranger", "i000").unwrap();
-    assert!(matches!(builder.finish(), Err(Error::InvalidArgument { .. })));
+    assert!(matches!(builder.finish(), Err(Error::Invalid { .. })));
 }
 
 #[test]

@@ -1,16 +1,16 @@
-//! Rows whose label is most likely wrong, with the one that it should be.
+//! Rows whose label is most likely wrong, with a suggested label.
 //!
-//! Confident learning (Northcutt, Jiang, Chuang, JAIR 2021): a row of label i is counted for class j where p_j is at
-//! least t_j, the mean of p_j over the rows of label j, and the greatest of those that are (eq. 1 and 2). The counts,
-//! scaled so that those of a label add up to its rows (eq. 3), say how many rows of label i belong to class j; so many
-//! are taken, those of the greatest p_j − p_i ("prune by noise rate", section 3.3). A row whose own label is the most
-//! likely one stays. The probabilities are those of [`ensemble`](super::ensemble), of learners that have not seen the
-//! row.
+//! Confident learning (Northcutt, Jiang, Chuang, JAIR 2021): a row of label i counts for class j if p_j is at least
+//! t_j, the mean of p_j over the rows of label j, and the greatest among the classes that reach theirs (eq. 1 and 2). The
+//! counts, scaled so that those of a label add up to its rows (eq. 3), estimate how many rows of label i belong to class j;
+//! that many are reported, those with the greatest p_j − p_i ("prune by noise rate", section 3.3). A row whose own label is
+//! the most likely one is not reported. The probabilities are those of [`out_of_sample`](crate::out_of_sample), out of
+//! sample.
 //!
-//! Time and memory: the ensemble's; O(classes²) counts.
+//! Time and memory: those of the ensemble, and O(classes²) counts.
 
-use super::Task;
-use super::ensemble::{label_over_other, predict};
+use crate::out_of_sample::{label_over_other, predict};
+use crate::task::Task;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::options::Options;
@@ -18,22 +18,22 @@ use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 use tabular::Labels;
 
-/// Rows counted between two looks at the progress.
+/// Rows counted between two checks for a cancel request.
 const CHECK_EVERY: usize = 4096;
 
-/// A row judged wrong.
+/// A row whose label is judged wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LabelError {
-    /// From 0, as in the source.
+    /// Place in the source, from 0.
     pub row: usize,
-    /// Classes: places in the names of the labels.
+    /// Classes, as places in the names of the labels.
     pub given: u32,
     pub suggested: u32,
-    /// How likely the suggested class is, if it is that or the given one: from 0.5 to 1.
+    /// Probability of the suggested class relative to the given one, from 0.5 to 1.
     pub confidence: f64,
 }
 
-/// The rows judged wrong, the most certain first. Option: `folds`. Labels of numbers are an error.
+/// The rows judged wrong, the most certain first. Option: `folds`. Numeric labels are an error.
 pub fn find(task: &Task, options: &mut Options) -> Result<Vec<LabelError>> {
     let Labels::Classes { codes, names } = &task.samples.labels else {
         return Err(Error::Unsupported {

@@ -1,9 +1,10 @@
-//! Sums of scores and losses that no order of the rows changes by a bit: they may be taken in parts, on any number of processes.
+//! Statistics of scores and losses whose result does not depend on the order of the rows by a single bit, so that partial states can be
+//! merged in any order, across any number of processes.
 //!
-//! The sums are exact: whole numbers of thousands of bits, in the unit of the smallest double or, for squares, its square
-//! (Kulisch, "Computer arithmetic and validity", 2013, chapter 8). A double is a whole number of 53 bits times a power of two, so that it and its
-//! square are added without rounding. What comes out is rounded once or twice at the end: the mean, and the deviation
-//! √(n·Σx² − (Σx)²) / n, whose difference is exact too, however far the mean is from 0.
+//! The sums are exact: integers of thousands of bits, in units of the smallest double or, for squares, its square (Kulisch, "Computer
+//! arithmetic and validity", 2013, chapter 8). A double is an integer of 53 bits times a power of two, so it and its square are added
+//! without rounding. Only the results are rounded, once or twice: the mean, and the deviation √(n·Σx² − (Σx)²) / n, whose difference is
+//! exact too, however far the mean is from 0.
 
 use runtime::error::{Error, Result};
 
@@ -11,10 +12,10 @@ use runtime::error::{Error, Result};
 const SUM_LIMBS: usize = 35;
 /// 2⁻²¹⁴⁸ to 2²⁰⁴⁸, 2⁶³ times.
 const SQUARE_LIMBS: usize = 67;
-/// A double is a whole number of these, as a power of two.
+/// Exponent of the smallest double.
 const UNIT: i32 = -1074;
 
-/// Count, mean, deviation and ends of finite numbers.
+/// Count, mean, standard deviation, minimum and maximum of finite numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossStatistics {
     count: u64,
@@ -25,11 +26,11 @@ pub struct LossStatistics {
     squares: [u64; SQUARE_LIMBS],
 }
 
-/// What a [`LossStatistics`] comes to.
+/// The results of [`LossStatistics`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
     pub mean: f64,
-    /// Of the rows themselves, divided by their number.
+    /// Standard deviation of the population.
     pub deviation: f64,
     pub least: f64,
     pub most: f64,
@@ -80,7 +81,7 @@ impl LossStatistics {
         self.count
     }
 
-    /// `None` of no rows.
+    /// `None` without rows.
     pub fn summary(&self) -> Option<Summary> {
         if self.count == 0 {
             return None;
@@ -120,7 +121,7 @@ impl LossStatistics {
     pub fn deserialize(bytes: &[u8]) -> Result<Self> {
         let (words, rest) = bytes.as_chunks::<8>();
         if bytes.len() != Self::BYTES || !rest.is_empty() {
-            return Err(Error::Internal("a state of loss_stats is cut short".into()));
+            return Err(Error::Internal("the state of loss_stats is truncated".into()));
         }
         let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
         let mut next = || words.next().unwrap_or_default();
@@ -174,7 +175,7 @@ fn add_all(limbs: &mut [u64], others: &[u64]) {
     }
 }
 
-/// The upper 64 bits of a number, the last of them set where any below is, and the power of two that they count.
+/// The upper 64 bits of a number, the last one set if any lower bit is, and the exponent of their unit.
 fn leading(limbs: &[u64]) -> (u64, i32) {
     let Some(top) = limbs.iter().rposition(|&limb| limb != 0) else { return (0, 0) };
     let zeros = limbs[top].leading_zeros();
@@ -192,33 +193,35 @@ fn scaled(x: f64, power: i32) -> f64 {
     x * 2f64.powi(step) * 2f64.powi(rest / 2) * 2f64.powi(rest - rest / 2)
 }
 
-/// How many scores lie in each of some equal parts between two ends, below and above.
+/// A histogram of scores: buckets of equal width between two ends, and one on either side.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScoreHistogram {
     low: f64,
     high: f64,
-    /// Below, the parts, and from `high` on; empty until the first row has come.
+    /// Below `low`, the buckets, and from `high` on; empty before the first row.
     counts: Vec<u64>,
 }
 
 impl ScoreHistogram {
-    /// Sets the parts, which must be the same for every row.
+    /// Sets range and buckets, which must be the same for every row.
     pub fn set(&mut self, low: f64, high: f64, buckets: i32) -> Result<()> {
-        const MOST: i32 = 10_000;
+        const MAX_BUCKETS: i32 = 10_000;
         if self.counts.len() as i64 == i64::from(buckets) + 2 && self.low == low && self.high == high {
             return Ok(());
         }
         if !self.counts.is_empty() {
             let (before, parts) = (format!("{} to {}", self.low, self.high), self.counts.len() - 2);
-            let value = format!("{before} in {parts} in one row and {low} to {high} in {buckets} in another");
-            return Err(Error::argument("range", value, "Give the same low, high and buckets in every row."));
+            let message = format!(
+                "histogram has {parts} buckets from {before} in one row and {buckets} from {low} to {high} in another"
+            );
+            return Err(Error::invalid(message, "Give the same low, high and buckets in every row."));
         }
-        if !(1..=MOST).contains(&buckets) {
-            return Err(Error::argument("buckets", buckets, format!("Give a number from 1 to {MOST}.")));
+        if !(1..=MAX_BUCKETS).contains(&buckets) {
+            return Err(Error::argument("buckets", buckets, format!("Give a number from 1 to {MAX_BUCKETS}.")));
         }
         if !(low < high && (high - low).is_finite()) {
             let hint = "Give two finite numbers, the lower first, such as the ends from reco.loss_stats.";
-            return Err(Error::argument("range", format!("{low} to {high}"), hint));
+            return Err(Error::invalid(format!("invalid histogram range: {low} to {high}"), hint));
         }
         *self = Self { low, high, counts: vec![0; buckets as usize + 2] };
         Ok(())
@@ -251,7 +254,7 @@ impl ScoreHistogram {
         Ok(())
     }
 
-    /// Below, the parts, from `high` on; `None` before the first row.
+    /// Counts below `low`, of each bucket, and from `high` on; `None` before the first row.
     pub fn counts(&self) -> Option<&[u64]> {
         (!self.counts.is_empty()).then_some(&self.counts)
     }
@@ -262,7 +265,7 @@ impl ScoreHistogram {
     }
 
     pub fn deserialize(bytes: &[u8]) -> Result<Self> {
-        let cut = || Error::Internal("a state of importance_histogram is damaged".into());
+        let cut = || Error::Internal("the state of importance_histogram is damaged".into());
         let (words, rest) = bytes.as_chunks::<8>();
         let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
         match words.as_slice() {
@@ -342,7 +345,7 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_refused_and_nothing_has_no_summary() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert!(matches!(LossStatistics::default().add(bad), Err(Error::InvalidArgument { .. })));
+            assert!(matches!(LossStatistics::default().add(bad), Err(Error::Invalid { .. })));
         }
         assert_eq!(LossStatistics::default().summary(), None);
         assert!(LossStatistics::deserialize(&[0; 9]).is_err());
@@ -370,10 +373,7 @@ mod tests {
         for (low, high, buckets) in
             [(0.0, 1.0, 0), (0.0, 1.0, -2), (1.0, 1.0, 3), (f64::NAN, 1.0, 3), (f64::MIN, f64::MAX, 3)]
         {
-            assert!(
-                matches!(all.set(low, high, buckets), Err(Error::InvalidArgument { .. })),
-                "{low} {high} {buckets}"
-            );
+            assert!(matches!(all.set(low, high, buckets), Err(Error::Invalid { .. })), "{low} {high} {buckets}");
         }
         all.set(0.0, 1.0, 3).unwrap();
         assert!(all.set(0.0, 2.0, 3).is_err() && all.set(0.0, 1.0, 4).is_err() && all.add(f64::NAN).is_err());

@@ -1,19 +1,19 @@
 //! From scores to weights of training rows, in [0, 1].
 //!
-//! With n rows that have a score, p the place of a row among them, from 0 for the lowest to 1 for the highest (equal scores share the mean of
-//! their places), and f the fraction of rows that are under suspicion:
+//! Let n be the number of rows with a score, p the relative rank of a row, from 0 for the lowest to 1 for the highest (ties share the mean of
+//! their ranks), and f the fraction of suspect rows:
 //!
 //! | method | weight |
 //! |---|---|
 //! | `rank` | min(1, p / f): from 0 for the lowest to 1 at the quantile f, and 1 above |
-//! | `clip` | the score, linearly from 0 at its quantile f/2, and below, to 1 at its quantile 1 − f/2, and above |
-//! | `drop` | 0 for the lowest ⌊f·n⌋ rows, 1 for the others; rows of equal scores are dropped only if all are |
+//! | `clip` | the score, scaled linearly from 0 at its quantile f/2 to 1 at its quantile 1 − f/2, and clipped |
+//! | `drop` | 0 for the lowest ⌊f·n⌋ rows, 1 for the others; tied rows are dropped only together |
 //!
-//! A quantile is interpolated between two scores. With f = 0, `rank` and `drop` give 1 throughout, and `clip` scales from the lowest score to the
-//! highest. With f = 1, `rank` is p, `drop` gives 0 throughout, and `clip` tells the rows below the median from the others. Where all scores
-//! are equal, `clip` gives 1, and one row alone has p = 1. A score that is NaN has no weight, and counts for nothing.
+//! Quantiles are interpolated. With f = 0, `rank` and `drop` give 1 throughout, and `clip` scales from the lowest score to the highest. With
+//! f = 1, `rank` is p, `drop` gives 0 throughout, and `clip` separates the rows below the median from the others. Where all scores are equal,
+//! `clip` gives 1; a single row has p = 1. A NaN score gets a NaN weight and does not count.
 //!
-//! Cost: a sort.
+//! Time: one sort.
 
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -40,10 +40,10 @@ impl Weighting {
     }
 }
 
-/// A weight for each score; NaN for NaN.
+/// The weight of each score; NaN for NaN.
 pub fn weights(scores: &[f64], how: Weighting, fraction: f64, progress: &dyn Progress) -> Result<Vec<f32>> {
     if !(0.0..=1.0).contains(&fraction) {
-        return Err(Error::argument("fraction", fraction, "Give the share of rows under suspicion, from 0 to 1."));
+        return Err(Error::argument("fraction", fraction, "Give the share of suspect rows, from 0 to 1."));
     }
     let mut order: Vec<u32> = Vec::new();
     memory::reserve(&mut order, scores.len())?;
@@ -73,7 +73,7 @@ pub fn weights(scores: &[f64], how: Weighting, fraction: f64, progress: &dyn Pro
     Ok(weights)
 }
 
-/// The score below which a share `p` of the rows lies, interpolated; `order` is ascending. NaN of none.
+/// The interpolated quantile `p` of the scores; `order` is ascending. NaN without rows.
 fn quantile(order: &[u32], score: impl Fn(u32) -> f64, p: f64) -> f64 {
     let place = p * order.len().saturating_sub(1) as f64;
     let at = |place: f64| order.get(place as usize).map_or(f64::NAN, |&row| score(row));
@@ -82,7 +82,7 @@ fn quantile(order: &[u32], score: impl Fn(u32) -> f64, p: f64) -> f64 {
     if below == above { below } else { below * (1.0 - share) + above * share }
 }
 
-/// 0 to 1 between two ends; one half between ends that are infinitely far.
+/// `x` scaled to 0 … 1 between two ends; 0.5 where that is undefined.
 fn between(x: f64, low: f64, high: f64) -> f64 {
     if x >= high {
         return 1.0;
@@ -161,9 +161,7 @@ mod tests {
     #[test]
     fn a_fraction_is_from_0_to_1_and_a_method_one_of_three() {
         for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
-            assert!(
-                weights(&[1.0], Weighting::Rank, bad, &Unwatched).unwrap_err().to_string().starts_with("fraction is")
-            );
+            assert!(weights(&[1.0], Weighting::Rank, bad, &Unwatched).unwrap_err().to_string().contains("fraction"));
         }
         assert_eq!(Weighting::from_name("clip").unwrap(), Weighting::Clip);
         assert!(matches!(Weighting::from_name("soft"), Err(Error::UnknownName { .. })));

@@ -254,9 +254,7 @@ impl Runner<'_> {
         let ((ndcg, recall), failure) = match judged {
             Ok(values) => (values, None),
             // Options that do not go together, or diverge: no reason to throw the other trials away.
-            Err(error @ (Error::InvalidArgument { .. } | Error::TooLarge { .. })) => {
-                ((0.0, 0.0), Some(error.to_string()))
-            }
+            Err(error @ (Error::Invalid { .. } | Error::TooLarge { .. })) => ((0.0, 0.0), Some(error.to_string())),
             Err(error) => return Err(error),
         };
         self.done = (self.done + 1).min(self.total);
@@ -337,6 +335,16 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     #[test]
+    fn a_trial_that_diverges_is_the_last_and_says_why() {
+        let data = interactions(100);
+        let grid = json!({"learning_rate": 10, "regularization": [0.01, 1000], "iterations": 20, "factors": 4});
+        let bpr = crate::algorithm("bpr").unwrap();
+        let trials = tune(&training(&data), bpr, &grid, &search(LONG)).unwrap();
+        let failures: Vec<Option<&str>> = trials.iter().map(|trial| trial.failure.as_deref()).collect();
+        assert_eq!(failures, [None, Some("the training diverged")]);
+    }
+
+    #[test]
     fn every_combination_is_tried_and_the_best_comes_first() {
         let data = interactions(300);
         let grid = json!({"factors": [1, 12, 12], "iterations": [4, 8], "seed": 1});
@@ -384,7 +392,7 @@ mod tests {
         let tune = |grid: Value, search: &Search| tune(&training(&data), ials(), &grid, search).map(|t| t.len());
         let ok = json!({"factors": [2]});
         for grid in [json!({}), json!(null), json!([1]), json!({"factors": []})] {
-            assert!(matches!(tune(grid, &search(LONG)), Err(Error::InvalidArgument { .. })));
+            assert!(matches!(tune(grid, &search(LONG)), Err(Error::Invalid { .. })));
         }
         let unknown = tune(json!({"factors": [2, 4], "facters": [2]}), &search(LONG));
         assert!(matches!(unknown, Err(Error::UnknownOption { option, .. }) if option == "facters"));

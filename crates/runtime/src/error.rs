@@ -11,11 +11,7 @@ pub enum Error {
     #[error("canceled")]
     Canceled,
 
-    /// An invalid value of an argument, option or setting. See [`argument`](Error::argument).
-    #[error("invalid value for {name}: {value}")]
-    InvalidArgument { name: String, value: String, hint: String },
-
-    /// Other arguments or data that cannot be used. See [`invalid`](Error::invalid).
+    /// An argument, an option, a setting or data that cannot be used: see [`argument`](Error::argument) and [`invalid`](Error::invalid).
     #[error("{message}")]
     Invalid { message: String, hint: String },
 
@@ -152,7 +148,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An invalid value of the argument, option or setting `name`: `invalid value for k: 0`. The hint says which values are valid.
     pub fn argument(name: impl Display, value: impl Display, hint: impl Into<String>) -> Self {
-        Self::InvalidArgument { name: name.to_string(), value: value.to_string(), hint: hint.into() }
+        Self::invalid(format!("invalid value for {name}: {value}"), hint)
     }
 
     /// Any other invalid input, with its whole message: `duplicate id "x"`, `inputs must be a JSON object`.
@@ -164,8 +160,7 @@ impl Error {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::Canceled => "57014",
-            Self::InvalidArgument { .. }
-            | Self::Invalid { .. }
+            Self::Invalid { .. }
             | Self::UnknownOption { .. }
             | Self::UnknownName { .. }
             | Self::InvalidWeight { .. }
@@ -205,8 +200,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Canceled | Self::Damaged(_) | Self::Internal(_) => return None,
-            Self::InvalidArgument { hint, .. }
-            | Self::Invalid { hint, .. }
+            Self::Invalid { hint, .. }
             | Self::RefusedOnnx { hint, .. }
             | Self::ModelInput { hint, .. }
             | Self::TooLarge { hint, .. }

@@ -1,15 +1,15 @@
-//! From the columns of a table to a matrix of features, learned from one table and applied to others.
+//! Encoding of the columns of a table as a matrix of features, learned from one table and applied to others.
 //!
 //! | column | features |
 //! |---|---|
-//! | number | (x − mean) / deviation, at most 10 deviations |
-//! | time | days, as a number; where there are hours, the sine and cosine of the hour; the sine and cosine of the weekday |
-//! | category: boolean, enum, uuid, text of few values | one for each of the most frequent categories, one for all others |
-//! | text: more values than categories are kept, and words in them | counts of hashed words and pairs of Chinese characters, of length 1 |
+//! | number | (x − mean) / deviation, clipped at 10 deviations |
+//! | time | days, as a number; sine and cosine of the weekday; sine and cosine of the hour where times have one |
+//! | category: boolean, enum, uuid, text with few values | one for each of the most frequent categories, one for all others |
+//! | text: more values than `max_categories`, made of words | counts of hashed words and pairs of Chinese characters, scaled to length 1 |
 //! | vector | each element as a number |
 //!
-//! NULL is 0 in every feature of its column and 1 in a feature of its own. A column of one value gives nothing. A text or uuid of
-//! another value in every row, and whole numbers that count the rows, are identifiers: they give nothing, and [`Encoder::notices`] says so.
+//! NULL is 0 in every feature of its column and 1 in a feature of its own. A constant column has no features. Texts and uuids that differ
+//! in every row, and integers that count the rows, are identifiers: they have no features, and [`Encoder::notices`] reports them.
 
 use std::cmp::Reverse;
 use std::f64::consts::TAU;
@@ -17,29 +17,29 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 
-use super::Features;
+use super::samples::Features;
 use super::table::{Column, ColumnKind, NONE, Table};
 use kernels::Csr;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Standardised numbers are cut here, in standard deviations: one slip of a decimal point must not outweigh all else.
-const MOST_DEVIATIONS: f64 = 10.0;
-/// A standard deviation below this share of the greatest value is rounding.
+/// Standardised numbers are clipped here, so that one misplaced decimal point does not dominate.
+const MAX_DEVIATIONS: f64 = 10.0;
+/// A standard deviation below this share of the greatest value is due to rounding.
 const CONSTANT: f64 = 1e-12;
-/// Fewer rows do not tell an identifier from chance.
+/// With fewer rows, distinct values may be coincidence.
 const IDENTIFIER_ROWS: usize = 20;
-/// Rows encoded between two looks at [`Progress`].
+/// Rows encoded between two checks for a cancel request.
 const CHECK_EVERY: usize = 4096;
-/// All features of a table.
-const MOST_FEATURES: usize = 1 << 20;
+/// Most features of a table.
+const MAX_FEATURES: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EncoderOptions {
-    /// Categories of a column that get a feature each.
+    /// Most categories of a column with a feature each.
     pub max_categories: usize,
-    /// Features of a column of texts.
+    /// Number of features of a text column.
     pub text_dimensions: usize,
 }
 
@@ -63,7 +63,7 @@ struct Encoding {
     /// The first feature.
     first: u32,
     how: How,
-    /// The feature of NULL, where the column had one.
+    /// The feature of NULL, if the column had any.
     null: Option<u32>,
 }
 
@@ -74,7 +74,7 @@ enum How {
         days: Scale,
         hours: bool,
     },
-    /// The feature of each category, from 0, and whether there is one more for all others.
+    /// The feature of each category, from 0, and whether the others share one more.
     Categories {
         places: AHashMap<String, u32>,
         others: bool,
@@ -89,12 +89,12 @@ enum How {
 struct Scale {
     /// 1 / deviation
     inverse: f64,
-    /// mean / deviation: each divided alone, for the difference of two great numbers is beyond f64.
+    /// mean / deviation, divided separately, since the difference of two large numbers may overflow.
     shift: f64,
 }
 
 impl Encoder {
-    /// Learns from all columns but those that `leave` names.
+    /// Learns from all columns except those named in `leave`.
     pub fn fit(table: &Table, leave: &[&str], options: &EncoderOptions, progress: &dyn Progress) -> Result<Self> {
         let mut encoder = Self::default();
         for (name, kind, column) in table.columns().filter(|(name, ..)| !leave.contains(name)) {
@@ -121,19 +121,19 @@ impl Encoder {
             encoder.features += how.features();
             let null = has_null(column).then_some(encoder.features as u32);
             encoder.features += usize::from(null.is_some());
-            if encoder.features > MOST_FEATURES {
+            if encoder.features > MAX_FEATURES {
                 return Err(Error::TooLarge {
                     what: format!("column \"{name}\""),
                     needed: format!("{} features in all", encoder.features),
-                    limit: MOST_FEATURES.to_string(),
+                    limit: MAX_FEATURES.to_string(),
                     hint: "Leave columns out, or lower max_categories or text_dimensions.".into(),
                 });
             }
             encoder.columns.push(Encoding { name: name.into(), first, how, null });
         }
         if encoder.features == 0 {
-            let hint = "Besides label and id the source needs a column whose values differ between rows, and which is no identifier.";
-            return Err(Error::argument("the number of features", 0, hint));
+            let hint = "Besides label and id, the source needs a column whose values differ between rows and which is not an identifier.";
+            return Err(Error::invalid("the source has no features", hint));
         }
         Ok(encoder)
     }
@@ -176,7 +176,7 @@ impl Encoder {
         Ok(Some(How::Categories { places, others }))
     }
 
-    /// The columns of `table` that are text, not categories.
+    /// The columns of `table` that hold text rather than categories.
     pub fn texts(table: &Table, leave: &[&str], options: &EncoderOptions) -> Vec<String> {
         let texts = table.columns().filter(|(name, _, column)| {
             !leave.contains(name) && matches!(column, Column::Category { names, .. } if is_text(names, options))
@@ -184,12 +184,12 @@ impl Encoder {
         texts.map(|(name, ..)| name.to_owned()).collect()
     }
 
-    /// What a user should hear of the columns.
+    /// Notices about the columns, for the user.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// Encodes all rows. A column that the table lacks, or has of another kind, is an error.
+    /// Encodes all rows. A missing column, or one of another kind, is an error.
     pub fn encode(&self, table: &Table, progress: &dyn Progress) -> Result<Features> {
         let columns: Vec<&Column> = self.columns.iter().map(|encoding| encoding.find(table)).collect::<Result<_>>()?;
         let categories = self.columns.iter().filter_map(|encoding| match &encoding.how {
@@ -237,10 +237,10 @@ impl How {
 
 impl Encoding {
     fn find<'a>(&self, table: &'a Table) -> Result<&'a Column> {
-        let named = || format!("column \"{}\"", self.name);
-        let hint = "The validation query has the columns of the source, of the same types.";
-        let Some((_, column)) = table.column(&self.name) else {
-            return Err(Error::argument(named(), "not in the validation query", hint));
+        let name = &self.name;
+        let hint = "Give the validation query the columns of the source, of the same types.";
+        let Some((_, column)) = table.column(name) else {
+            return Err(Error::invalid(format!("the validation query has no column \"{name}\""), hint));
         };
         match (&self.how, column) {
             (How::Number(_) | How::Time { .. }, Column::Number(_)) => {}
@@ -248,14 +248,20 @@ impl Encoding {
             (How::Vector(scales), Column::Vector { width, .. }) if *width == 0 || *width == scales.len() => {}
             (How::Vector(scales), Column::Vector { width, .. }) => {
                 let hint = format!("The source has vectors of {} dimensions.", scales.len());
-                return Err(Error::argument(named(), format!("of vectors of {width} dimensions"), hint));
+                let message = format!("column \"{name}\" of the validation query has vectors of {width} dimensions");
+                return Err(Error::invalid(message, hint));
             }
-            _ => return Err(Error::argument(named(), "of another type in the validation query", hint)),
+            _ => {
+                return Err(Error::invalid(
+                    format!("column \"{name}\" has another type in the validation query"),
+                    hint,
+                ));
+            }
         }
         Ok(column)
     }
 
-    /// The feature of each of a column's categories, [`NONE`] for nothing.
+    /// The feature of each category of a column, [`NONE`] for none.
     fn places(&self, column: &Column) -> Vec<u32> {
         let (How::Categories { places, others }, Column::Category { names, .. }) = (&self.how, column) else {
             return Vec::new();
@@ -307,7 +313,7 @@ impl Encoding {
 }
 
 impl Scale {
-    /// Of the numbers there are; `None` where they are all the same.
+    /// Scale of the values that are not NaN; `None` if all are equal.
     fn of(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
         let known = || values.clone().filter(|x| !x.is_nan());
         let greatest = known().fold(0f64, |most, x| most.max(x.abs()));
@@ -325,7 +331,7 @@ impl Scale {
     }
 
     fn apply(self, x: f64) -> f32 {
-        (x * self.inverse - self.shift).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS) as f32
+        (x * self.inverse - self.shift).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS) as f32
     }
 }
 
@@ -366,7 +372,7 @@ fn has_null(column: &Column) -> bool {
     }
 }
 
-/// Whether whole numbers are all different and leave hardly a gap.
+/// Whether integers are distinct and nearly without gaps.
 fn counts_rows(values: &[f64]) -> bool {
     if values.len() < IDENTIFIER_ROWS || values.iter().any(|x| x.is_nan()) {
         return false;
@@ -379,7 +385,7 @@ fn counts_rows(values: &[f64]) -> bool {
     values.iter().all(|x| !std::mem::replace(&mut seen[(x - least) as usize], true))
 }
 
-/// More values than categories are kept, and most of them of several words.
+/// Whether there are more values than `max_categories`, most of them with several words.
 fn is_text(names: &[Arc<str>], options: &EncoderOptions) -> bool {
     let has_words =
         |text: &str| text.split_whitespace().nth(1).is_some() || text.chars().filter(|&c| is_han(c)).nth(3).is_some();
@@ -390,7 +396,7 @@ fn is_han(c: char) -> bool {
     matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
 }
 
-/// Weinberger et al., "Feature hashing for large scale multitask learning" (ICML 2009), eq. 2: each word adds ±1 at a hashed place.
+/// Weinberger et al., "Feature hashing for large scale multitask learning" (ICML 2009), eq. 2: each word adds ±1 to a hashed feature.
 fn hash_words(text: &str, first: u32, dimensions: usize, out: &mut Vec<(u32, f32)>) {
     let mut counts = vec![0f32; dimensions];
     let mut add = |word: &str| {
@@ -416,7 +422,7 @@ fn hash_words(text: &str, first: u32, dimensions: usize, out: &mut Vec<(u32, f32
     }
 }
 
-/// The same on every machine and in every version.
+/// Stable across machines and versions.
 fn hash_of(word: &str) -> u64 {
     word.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| runtime::draw::mix(hash ^ u64::from(byte)))
 }

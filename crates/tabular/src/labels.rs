@@ -1,4 +1,4 @@
-//! What is to be predicted of each row: a class or a number.
+//! The label of each row: a class or a number.
 
 use ahash::AHashSet;
 
@@ -6,10 +6,10 @@ use super::table::{Column, NONE};
 use runtime::error::{Error, Result};
 use runtime::memory;
 
-/// Whole numbers of at most this many different values are classes, where nothing else is said.
+/// Integers with at most this many distinct values are classes by default.
 const FEW_NUMBERS: usize = 20;
-/// Beyond, a matrix of classes by features is large and most classes have hardly a row.
-const MOST_CLASSES: usize = 1000;
+/// With more, a matrix of classes by features gets large and most classes have few rows.
+const MAX_CLASSES: usize = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelKind {
@@ -18,7 +18,7 @@ pub enum LabelKind {
 }
 
 impl LabelKind {
-    /// What `task` names; `None` for what the column's values suggest.
+    /// By the name of a task; `None` for auto, which goes by the values of the column.
     pub fn from_task(task: &str) -> Result<Option<Self>> {
         match task {
             "auto" => Ok(None),
@@ -37,9 +37,9 @@ impl LabelKind {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Labels {
     Classes {
-        /// [rows]: places in `names`.
+        /// [rows]: indices into `names`.
         codes: Vec<u32>,
-        /// Ascending: numbers by value, texts by bytes.
+        /// Sorted: numbers by value, texts by bytes.
         names: Vec<String>,
     },
     /// [rows]
@@ -47,8 +47,8 @@ pub enum Labels {
 }
 
 impl Labels {
-    /// Reads the column that `name` names. Texts, truth values and enums are classes; numbers are classes where they are whole and there are
-    /// at most 20 different ones, or where `kind` says so. A NULL, and one class alone, is an error.
+    /// Reads the column `name`. Texts, booleans and enums are classes; numbers are classes if they are integers with at most 20 distinct
+    /// values, or if `kind` says so. NULL, and a single class, are errors.
     pub fn fit(name: &str, column: &Column, kind: Option<LabelKind>) -> Result<Self> {
         let kind = kind.unwrap_or_else(|| suggested(column));
         let labels = match (column, kind) {
@@ -73,38 +73,34 @@ impl Labels {
                 Self::Classes { codes, names: order.iter().map(|&code| names[code].to_string()).collect() }
             }
             (Column::Category { .. }, LabelKind::Numbers) => {
-                let hint = "Cast it to a number in the source, or leave task out: texts are classes.";
-                return Err(Error::argument(
-                    format!("label \"{name}\""),
-                    "of text, which no regression predicts",
-                    hint,
-                ));
+                let hint = "Cast it to a number in the source, or leave out task: texts are classes.";
+                return Err(Error::invalid(format!("label \"{name}\" is text, not a number"), hint));
             }
             (Column::Vector { .. }, _) => {
-                let hint = "A label is a class (text, boolean, enum, integer) or a number.";
-                return Err(Error::argument(format!("label \"{name}\""), "a column of vectors", hint));
+                let hint = "Give a class (text, boolean, enum, integer) or a number.";
+                return Err(Error::invalid(format!("label \"{name}\" is a vector"), hint));
             }
         };
         match &labels {
             Self::Classes { names, .. } if names.len() == 1 => {
-                let hint = "There is nothing to tell apart: the source must have rows of at least two classes.";
-                Err(Error::argument(format!("label \"{name}\""), format!("\"{}\" in every row", names[0]), hint))
+                let hint = "Give rows of at least two classes.";
+                Err(Error::invalid(format!("label \"{name}\" has only one class, \"{}\"", names[0]), hint))
             }
-            Self::Classes { names, .. } if names.len() > MOST_CLASSES => Err(Error::TooLarge {
+            Self::Classes { names, .. } if names.len() > MAX_CLASSES => Err(Error::TooLarge {
                 what: format!("label \"{name}\""),
                 needed: format!("{} classes", names.len()),
-                limit: MOST_CLASSES.to_string(),
-                hint: "Is it an identifier? Group rare classes, or give a number and task regression.".into(),
+                limit: MAX_CLASSES.to_string(),
+                hint: "Leave out identifiers, group rare classes, or give a number and task regression.".into(),
             }),
             Self::Numbers(values) if values.iter().any(|x| !x.is_finite()) => {
-                let hint = "Divide it: labels are kept in single precision.";
-                Err(Error::argument(format!("label \"{name}\""), "beyond 3.4e38", hint))
+                let hint = "Divide it: labels are stored in single precision.";
+                Err(Error::invalid(format!("label \"{name}\" has a value beyond the range of type real"), hint))
             }
             _ => Ok(labels),
         }
     }
 
-    /// The labels of other rows, as classes of these: one that these lack is an error.
+    /// The labels of other rows, with the same classes. An unknown class is an error.
     pub fn like(&self, name: &str, column: &Column) -> Result<Self> {
         let Self::Classes { names, .. } = self else { return Self::fit(name, column, Some(LabelKind::Numbers)) };
         // One class alone is no error here.
@@ -120,20 +116,19 @@ impl Labels {
                 (codes.clone(), names.iter().map(|name| name.to_string()).collect())
             }
             Column::Vector { .. } => {
-                let hint = "A label is a class (text, boolean, enum, integer) or a number.";
-                return Err(Error::argument(format!("label \"{name}\""), "a column of vectors", hint));
+                let hint = "Give a class (text, boolean, enum, integer) or a number.";
+                return Err(Error::invalid(format!("label \"{name}\" is a vector"), hint));
             }
         };
         let places: Vec<u32> = own
             .iter()
             .map(|class| {
                 names.iter().position(|other| other == class).map(|place| place as u32).ok_or_else(|| {
-                    let hint = "The validation query may only have classes that the source has.";
-                    Error::argument(
-                        format!("label \"{name}\" of the validation query"),
-                        format!("\"{class}\", a class that the source lacks"),
-                        hint,
-                    )
+                    let hint = "Leave out the rows of classes that the source lacks.";
+                    let message = format!(
+                        "label \"{name}\" of the validation query has class \"{class}\", which the source lacks"
+                    );
+                    Error::invalid(message, hint)
                 })
             })
             .collect::<Result<_>>()?;
@@ -151,7 +146,7 @@ impl Labels {
         self.len() == 0
     }
 
-    /// Number of classes; `None` of numbers.
+    /// Number of classes; `None` for numbers.
     pub fn classes(&self) -> Option<usize> {
         match self {
             Self::Classes { names, .. } => Some(names.len()),

@@ -1,18 +1,18 @@
-//! How good predictions are for rows whose label is known.
+//! Metrics of predictions for rows with a known label.
 
-use super::Labels;
+use super::labels::Labels;
 use runtime::error::Result;
 use runtime::sorting::sort_watched;
 
-/// Says whether to go on.
+/// Returns an error to cancel.
 type Check<'a> = &'a dyn Fn() -> Result<()>;
 
-/// A predicted probability below this counts as this.
-const LEAST_PROBABILITY: f64 = 1e-15;
+/// Predicted probabilities are at least this.
+const MIN_PROBABILITY: f64 = 1e-15;
 
-/// Metrics by name. For classes, of probabilities `predicted` [rows, classes]: `auc` (of two classes that of the second, of more the mean of
-/// each against the rest, over the classes that have rows and lack some), `accuracy`, `f1` (likewise of the second, or the mean), `log_loss`.
-/// For numbers, of `predicted` [rows]: `rmse`, `mae`, `r2`. All finite; 0 where nothing can be said.
+/// Metrics by name. For classes, with probabilities `predicted` [rows, classes]: `auc` (of the second of two classes; with more, the mean of
+/// each class against the rest, over the classes with some but not all rows), `accuracy`, `f1` (of the second class, or the mean) and
+/// `log_loss`. For numbers, with `predicted` [rows]: `rmse`, `mae`, `r2`. All finite; 0 where a metric is undefined.
 pub fn metrics(labels: &Labels, predicted: &[f32], check: Check) -> Result<Vec<(&'static str, f64)>> {
     match labels {
         Labels::Classes { codes, names } => of_classes(codes, names.len(), predicted, check),
@@ -27,7 +27,7 @@ fn of_classes(codes: &[u32], classes: usize, predicted: &[f32], check: Check) ->
     let losses = codes
         .iter()
         .zip(predicted.chunks_exact(classes))
-        .map(|(&code, p)| -f64::from(p[code as usize]).max(LEAST_PROBABILITY).ln());
+        .map(|(&code, p)| -f64::from(p[code as usize]).max(MIN_PROBABILITY).ln());
     let judged: Vec<u32> = if classes == 2 { vec![1] } else { (0..classes as u32).collect() };
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let mut aucs = Vec::with_capacity(judged.len());
@@ -47,7 +47,7 @@ fn of_classes(codes: &[u32], classes: usize, predicted: &[f32], check: Check) ->
     ])
 }
 
-/// The first of the greatest.
+/// The class with the greatest probability; the first on ties.
 pub fn most_likely(probabilities: &[f32]) -> u32 {
     let mut best = 0;
     for (class, p) in probabilities.iter().enumerate() {
@@ -64,7 +64,7 @@ fn f1(chosen: &[u32], codes: &[u32], class: u32) -> f64 {
     if either == 0.0 { 0.0 } else { 2.0 * both / either }
 }
 
-/// How likely a row that is scores above one that is not, ties counting half (Mann, Whitney 1947); `None` where there are not both.
+/// The probability that a positive row scores above a negative one, ties counting half (Mann, Whitney 1947); `None` unless there are both.
 pub fn auc(scores: &[f32], is: &[bool], check: Check) -> Result<Option<f64>> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     sort_watched(&mut order, check, |&a, &b| scores[a].total_cmp(&scores[b]))?;

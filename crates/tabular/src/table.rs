@@ -1,4 +1,4 @@
-//! Rows as a source gives them, in memory by columns.
+//! Rows of a source in memory, by columns.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use ahash::AHashMap;
 use runtime::error::{Error, Result};
 use runtime::memory;
 
-/// What a column of a source holds.
+/// The kind of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
-    /// A name, a truth value, a code: equal or not.
+    /// A name, a boolean, a code: values that are only compared for equality.
     Category,
     Number,
-    /// A number without a fraction.
+    /// A whole number.
     Integer,
     /// Days since 2000.
     Time,
-    /// Such as the embedding of a text or an image: one length for all rows.
+    /// Such as an embedding of a text or an image. All rows have the same length.
     Vector,
 }
 
@@ -30,13 +30,13 @@ pub enum Value<'a> {
     Vector(&'a [f32]),
 }
 
-/// Stands for NULL among codes and places.
+/// Marks NULL among codes and places.
 pub const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Debug)]
 pub enum Column {
     Category {
-        /// [rows]: a number in `names`, or [`NONE`].
+        /// [rows]: an index into `names`, or [`NONE`].
         codes: Vec<u32>,
         names: Vec<Arc<str>>,
         numbers: AHashMap<Arc<str>, u32>,
@@ -64,9 +64,8 @@ impl Column {
         }
     }
 
-    /// `Err` says what is wrong with the value, and what would be right.
-    fn push(&mut self, value: Value) -> Result<std::result::Result<(), (String, String)>> {
-        let wrong = |value: String, hint: &str| Ok(Err((value, hint.to_owned())));
+    /// Appends a value. `name` is what the column and the row are called in errors.
+    fn push(&mut self, value: Value, name: impl FnOnce() -> String) -> Result<()> {
         match (self, value) {
             (Self::Category { codes, .. }, Value::Null) => memory::push(codes, NONE)?,
             (Self::Category { codes, names, numbers }, Value::Category(name)) => {
@@ -84,19 +83,24 @@ impl Column {
             (Self::Number(values), Value::Null) => memory::push(values, f64::NAN)?,
             (Self::Number(values), Value::Number(number)) => {
                 if !number.is_finite() {
-                    return wrong(number.to_string(), "A feature is a finite number, or NULL where it is not known.");
+                    let hint = "Give a finite number, or NULL where it is unknown.";
+                    return Err(Error::argument(name(), number, hint));
                 }
                 memory::push(values, number)?;
             }
             (Self::Vector { places, .. }, Value::Null) => memory::push(places, NONE)?,
             (Self::Vector { width, places, values }, Value::Vector(vector)) => {
                 if vector.is_empty() || (*width != 0 && *width != vector.len()) {
-                    let hint = "All vectors of a column have one length, above 0; NULL stands for none.";
-                    let known = if *width == 0 { String::new() } else { format!(" after others of {width}") };
-                    return wrong(format!("a vector of {} dimensions{known}", vector.len()), hint);
+                    let hint = "Give vectors of one length, above 0, or NULL where there is none.";
+                    let known = if *width == 0 { String::new() } else { format!(", not {width} as before") };
+                    return Err(Error::invalid(
+                        format!("{} has a vector of {} dimensions{known}", name(), vector.len()),
+                        hint,
+                    ));
                 }
                 if let Some(bad) = vector.iter().find(|x| !x.is_finite()) {
-                    return wrong(format!("a vector with {bad}"), "The numbers of a vector are finite.");
+                    let hint = "Give vectors of finite numbers.";
+                    return Err(Error::invalid(format!("{} has a vector that contains {bad}", name()), hint));
                 }
                 *width = vector.len();
                 memory::push(places, (values.len() / vector.len()) as u32)?;
@@ -104,10 +108,10 @@ impl Column {
             }
             (_, value) => return Err(Error::Internal(format!("a column of another kind was given {value:?}"))),
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
-    /// What it holds: all numbers are [`ColumnKind::Number`].
+    /// Its kind; [`ColumnKind::Number`] for all numbers.
     pub fn kind(&self) -> ColumnKind {
         match self {
             Self::Category { .. } => ColumnKind::Category,
@@ -147,9 +151,9 @@ impl Table {
         Self { names, kinds, columns, rows: 0 }
     }
 
-    /// Takes a row: a value for each column. A number or vector that is not finite, and a vector of another length than those
-    /// before, are errors that name the column and `row()`; the table is then to be thrown away.
-    pub fn push(&mut self, values: &[Value], row: impl FnOnce() -> String) -> Result<()> {
+    /// Appends a row, with a value for each column. Numbers and vectors must be finite, and the vectors of a column of one length;
+    /// errors name the column and `row()`. After an error the table must not be used.
+    pub fn push(&mut self, values: &[Value], row: impl Fn() -> String) -> Result<()> {
         if values.len() != self.columns.len() {
             return Err(Error::Internal(format!("{} values for {} columns", values.len(), self.columns.len())));
         }
@@ -162,9 +166,7 @@ impl Table {
             });
         }
         for ((column, &value), name) in self.columns.iter_mut().zip(values).zip(&self.names) {
-            if let Err((value, hint)) = column.push(value)? {
-                return Err(Error::argument(format!("column \"{name}\" of {}", row()), value, hint));
-            }
+            column.push(value, || format!("column \"{name}\" of {}", row()))?;
         }
         self.rows += 1;
         Ok(())
@@ -182,7 +184,7 @@ impl Table {
             .map(|((name, &kind), column)| (name.as_str(), kind, column))
     }
 
-    /// Puts another column, of as many rows, in the place of the one of that name.
+    /// Replaces the column `name` by another one with as many rows.
     pub fn replace(&mut self, name: &str, kind: ColumnKind, column: Column) {
         if let Some(place) = self.names.iter().position(|other| other == name) {
             self.kinds[place] = kind;

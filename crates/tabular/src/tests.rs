@@ -101,7 +101,7 @@ fn a_source_without_features_is_an_error() {
     let rows = vec![vec![Value::Number(1.0), Value::Category("a")], vec![Value::Number(1.0), Value::Category("b")]];
     let table = table(&[("same", Number), ("label", Category)], &rows);
     let error = Encoder::fit(&table, &["label"], &EncoderOptions::default(), &Unwatched).unwrap_err();
-    assert_eq!(error.to_string(), "the number of features is 0");
+    assert_eq!(error.to_string(), "the source has no features");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_validation_query_with_other_columns_is_an_error_and_new_categories_are_not(
     let other = two("kind", Category, Value::Category("a"), Value::Category("新"));
     assert_eq!(dense(&encoder.encode(&other, &Unwatched).unwrap()), [[1.0, 0.0], [0.0, 0.0]]);
     for bad in [two("sort", Category, Value::Null, Value::Null), two("kind", Number, Value::Number(1.0), Value::Null)] {
-        assert!(matches!(encoder.encode(&bad, &Unwatched), Err(Error::InvalidArgument { .. })));
+        assert!(matches!(encoder.encode(&bad, &Unwatched), Err(Error::Invalid { .. })));
     }
 }
 
@@ -137,13 +137,13 @@ fn labels_are_classes_or_numbers() {
     let error = |result: runtime::error::Result<Labels>| result.unwrap_err().to_string();
     assert_eq!(
         error(labels(Category, &[Value::Category("a"), Value::Category("a")], None)),
-        "label \"label\" is \"a\" in every row"
+        "label \"label\" has only one class, \"a\""
     );
     assert_eq!(
         error(labels(Category, &[Value::Category("a"), Value::Null], None)),
         "column \"label\" is null in row 2 of the source"
     );
-    assert!(error(labels(Category, &[Value::Category("a")], Some(LabelKind::Numbers))).contains("of text"));
+    assert!(error(labels(Category, &[Value::Category("a")], Some(LabelKind::Numbers))).contains("is text"));
 }
 
 #[test]
@@ -154,5 +154,5 @@ fn labels_of_a_validation_query_are_the_classes_of_the_source() {
         source.like("label", table.column("label").unwrap().1)
     };
     assert_eq!(other("b").unwrap(), Labels::Classes { codes: vec![1], names: vec!["a".into(), "b".into()] });
-    assert!(other("c").unwrap_err().to_string().contains("\"c\", a class that the source lacks"));
+    assert!(other("c").unwrap_err().to_string().contains("class \"c\", which the source lacks"));
 }

@@ -246,7 +246,7 @@ fn a_length_that_its_special_tokens_exceed_is_refused() {
     let json = bert(word_piece_model("##", &PIECES)).to_string();
     TextTokenizer::prepare(json.as_bytes(), &folder.0).unwrap();
     assert!(TextTokenizer::open(&folder.0, 2).is_ok());
-    assert!(matches!(TextTokenizer::open(&folder.0, 1), Err(Error::InvalidArgument { .. })));
+    assert!(matches!(TextTokenizer::open(&folder.0, 1), Err(Error::Invalid { .. })));
 }
 
 #[test]

@@ -1,21 +1,21 @@
-//! Of a recommender.
+//! Comparison of a recommender trained with and without weights.
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Comparison, Repeats, check_weights};
+use super::comparison::{Comparison, Repeats, check_weights};
 use evaluation::{Bootstrap, Candidates, Cases, Catalogue, Metric, MetricSet, Protocol, Segments, evaluate, summarise};
 use interactions::Interactions;
 use recommendation::{Algorithm, Model, Training, train};
 use runtime::error::{Error, Result};
 
-/// Items of a user that are to be found.
+/// The held-out items of each user.
 type Wanted = Vec<(u32, Vec<u32>)>;
 
 const METRICS: [Metric; 3] = [Metric::Ndcg, Metric::Recall, Metric::HitRate];
 
-/// `weights` are those of the entries of `interactions.by_user`, by which their own are multiplied; `test` are users' items to be found, where they are
-/// not drawn from the interactions. Lists have `k` items.
+/// `weights` multiply those of the entries of `interactions.by_user`. `test` has the held-out items of users; without it they are drawn from
+/// the interactions. Lists have `k` items.
 pub fn compare_recommenders(
     training: &Training,
     weights: &[f32],
@@ -43,7 +43,7 @@ pub fn compare_recommenders(
             |user, entry| weighted.by_user.values[entry] > 0.0 && counts(user, weighted.by_user.indices[entry]),
             progress,
         )?;
-        // Only users of whom both models know something are asked about.
+        // Only users known to both models are evaluated.
         let wanted: Wanted =
             wanted.iter().filter(|(user, _)| !part.by_user.row(*user as usize).0.is_empty()).cloned().collect();
         let mut options = options.clone();
@@ -68,7 +68,7 @@ fn weigh(interactions: &Interactions, weights: &[f32]) -> Interactions {
     weighted
 }
 
-/// The metrics of a model that learns from `part`.
+/// The metrics of a model trained on `part`.
 fn measure(
     training: &Training,
     part: &Interactions,
@@ -83,8 +83,8 @@ fn measure(
     let catalogue = Catalogue::of(&model, false, progress)?;
     let cases = Cases::stored(&model, wanted.iter().cloned())?;
     if cases.is_empty() {
-        let hint = "No user of it has an interaction besides: give more interactions, or a test query.";
-        return Err(Error::argument("the number of users to measure by", 0, hint));
+        let hint = "Give more interactions, or a test query.";
+        return Err(Error::invalid("no user has both training and held-out interactions", hint));
     }
     let protocol = Protocol {
         k,

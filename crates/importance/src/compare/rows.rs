@@ -1,7 +1,7 @@
-//! Of boosted trees on rows with features and a label.
+//! Comparison of boosted trees trained with and without weights.
 
-use super::{Comparison, Repeats, check_weights};
-use crate::Task;
+use super::comparison::{Comparison, Repeats, check_weights};
+use crate::task::Task;
 use runtime::draw::uniform;
 use runtime::error::{Error, Result};
 use runtime::jobs::{Signal, jobs};
@@ -12,8 +12,8 @@ use tabular::{Labels, Samples, metrics};
 /// Metrics by name.
 type Metrics = Vec<(&'static str, f64)>;
 
-/// `weights` are those of the task's rows; its validation rows are the test where there are any. Options: `rounds`, `learning_rate`,
-/// `leaves`, `l2`, `columns` (the share of them that a tree may split by), `least_rows` of the trees.
+/// `weights` are those of the task's rows. Its validation rows, if any, are the test set. Options: `rounds`, `learning_rate`,
+/// `leaves`, `l2`, `columns` (the share drawn for each tree), `least_rows` of the trees.
 pub fn compare_rows(task: &Task, weights: &[f32], options: &mut Options, repeats: &Repeats) -> Result<Vec<Comparison>> {
     let Task { samples, validation, threads, progress, .. } = *task;
     let defaults = BoostingOptions::default();
@@ -67,8 +67,8 @@ pub fn compare_rows(task: &Task, weights: &[f32], options: &mut Options, repeats
 fn measure(model: &Boosting, binned: &Binned, samples: &Samples, rows: &[u32], signal: &Signal) -> Result<Metrics> {
     const CHECK_EVERY: usize = 1024;
     if rows.is_empty() {
-        let hint = "Give more rows, a greater share held_out, or a test query.";
-        return Err(Error::argument("the number of rows to measure by", 0, hint));
+        let hint = "Give more rows, a larger held_out, or a test query.";
+        return Err(Error::invalid("no row is held out", hint));
     }
     let target = Target::from(&samples.labels);
     let mut predicted = vec![0f32; rows.len() * target.outputs()];

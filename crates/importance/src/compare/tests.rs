@@ -4,6 +4,7 @@ use super::*;
 use crate::Task;
 use ::interactions::{Id, Interactions, InteractionsBuilder};
 use recommendation::{Training, algorithm};
+use runtime::error::{Error, Result};
 use runtime::options::Options;
 use runtime::progress::Unwatched;
 use tabular::{ColumnKind, Encoder, EncoderOptions, Labels, Samples, Table, Value};
@@ -71,7 +72,7 @@ fn weights_that_cannot_be_used_and_odd_repeats_are_errors() {
     assert_eq!(compare(&weights, &data, &repeats).unwrap()[0].interval, None);
     for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let error = compare(&vec![bad; weights.len()], &data, &repeats).unwrap_err();
-        assert!(matches!(error, Error::InvalidArgument { .. }));
+        assert!(matches!(error, Error::Invalid { .. }));
     }
     for (seeds, held_out, confidence) in [(0, 0.2, 0.9), (5, 0.0, 0.9), (5, 0.2, 1.0), (5, f64::NAN, 0.9)] {
         assert!(Repeats::new(seeds, 0, held_out, confidence).is_err());

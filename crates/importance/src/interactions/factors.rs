@@ -1,16 +1,16 @@
-//! The small factor models whose training tells what they find hard to expect.
+//! Small factor models; their loss and gradients during training score the interactions.
 //!
 //! `z_ui = p_u·q_i + b_i`, trained on `−ln σ(z)` of the interactions and `−ln σ(−z)` of pairs drawn at random, `negatives` for each
 //! interaction, with weight decay. The models of He et al., "Neural collaborative filtering" (WWW 2017), §3.2, GMF with equal output weights.
 //!
-//! An epoch first fits the users to the items as they are, then the items to the users as those then are: within each half no row
-//! depends on another, so that any number of threads gives the same bits. A row takes its pairs one after the other; its rate is that of
-//! Adagrad (Duchi, Hazan, Singer, JMLR 2011) with one sum of squared gradients a row. A user's negative pairs are with items drawn uniformly;
-//! an item's are with users drawn as often as they choose, which is the same distribution from the other side.
+//! An epoch first updates the users with the items fixed, then the items with the users fixed: within each half no row depends on
+//! another, so the result does not depend on the number of threads. A row processes its pairs in turn, with the rate of Adagrad (Duchi, Hazan,
+//! Singer, JMLR 2011) and one sum of squared gradients per row. Negative items of a user are drawn uniformly; negative users of an item in
+//! proportion to their interactions, which is the same distribution seen from the other side.
 //!
-//! O(runs · epochs · entries · (1 + negatives) · factors) time; memory is the transposed matrix, the factors, and 4 bytes an interaction.
+//! O(runs · epochs · entries · (1 + negatives) · factors) time; memory is the transposed matrix, the factors, and 4 bytes per interaction.
 
-use super::Task;
+use super::task::Task;
 use kernels::Csr;
 use kernels::dot::dot_of;
 use kernels::vector::{Vector, dispatch};
@@ -24,19 +24,19 @@ use runtime::progress::Progress;
 
 /// Floats to which factors are padded: the widest register.
 const PAD: usize = 16;
-/// Interactions in a block of rows, about: a few milliseconds of work.
+/// Approximate interactions in a block of rows: a few milliseconds of work.
 const BLOCK: usize = 1 << 12;
-/// What a row without interactions counts in a block.
+/// The cost of a row itself, in interactions.
 const ROW: usize = 16;
-/// Pairs between two looks at the stop flag.
+/// Pairs between two checks for a cancel request.
 const LOOK: usize = 1 << 14;
-/// Pairs that are drawn ahead, so that their rows are on their way from memory.
+/// Pairs drawn ahead, so that their rows can be prefetched.
 const AHEAD: usize = 4;
 /// Floats in a cache line.
 const LINE: usize = 16;
-/// The standard deviation of the factors at first.
+/// Initial standard deviation of the factors.
 const START: f32 = 0.1;
-/// Adagrad's sum of squares at first.
+/// Adagrad's initial sum of squares.
 const SQUARES: f32 = 1e-8;
 
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ impl Parameters {
     }
 }
 
-/// What is seen of an interaction after an epoch.
+/// What is measured of an interaction after an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     Loss,
@@ -72,7 +72,7 @@ pub enum Shown {
     Norm,
 }
 
-/// Less what the epochs of all runs showed of each entry of `by_user`, in the mean.
+/// Minus the mean of `what` over the epochs of all runs, for each entry of `by_user`.
 pub fn train(task: &Task, parameters: &Parameters, what: Shown) -> Result<Vec<f64>> {
     let progress = Relay::new(task.progress);
     let by_item = task.by_user.transpose(&progress)?;
@@ -92,7 +92,7 @@ pub fn train(task: &Task, parameters: &Parameters, what: Shown) -> Result<Vec<f6
     for part in shown.chunks(1 << 18) {
         progress.check()?;
         if !part.iter().all(|sum| sum.is_finite()) {
-            return Err(Error::argument("the training loss", "not finite", "Lower learning_rate."));
+            return Err(Error::invalid("the training loss is not finite", "Lower learning_rate."));
         }
         scores.extend(part.iter().map(|&sum| f64::from(-sum) / total as f64));
     }
@@ -145,7 +145,7 @@ impl Side {
         &self.rows[row * self.stride..][..self.stride]
     }
 
-    /// In blocks of about equally many interactions.
+    /// Blocks of rows with about equally many interactions.
     fn blocks(&mut self, of: &Csr) -> Result<Vec<Block<'_>>> {
         let mut blocks = Vec::new();
         let (mut rows, mut states) = (&mut self.rows[..], &mut self.states[..]);
@@ -186,15 +186,15 @@ struct Block<'a> {
     states: &'a mut [State],
 }
 
-/// From where a row's negative pairs come.
+/// How a row's negative pairs are drawn.
 enum Negatives<'a> {
-    /// Any item; so many for each interaction.
+    /// Items, uniformly; this many per interaction.
     Items(f64),
-    /// The user of any of these; so many in all.
+    /// Users of these interactions; this many in total.
     Users(&'a [u32], f64),
 }
 
-/// What a row of one side learns from.
+/// The input for updating one side.
 struct Half<'a> {
     chosen: &'a Csr,
     others: &'a Side,
@@ -276,11 +276,11 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
     }
 }
 dispatch! {
-    /// A step for each pair of each row of the block. Ends early when told to stop.
+    /// A step for each pair of each row of the block. Ends early on a cancel request.
     fn learn(half: &Half, block: &mut Block) = learn_body
 }
 
-/// A model as it is.
+/// Read access to a model.
 struct View<'a> {
     what: Shown,
     by_user: &'a Csr,
@@ -311,7 +311,7 @@ unsafe fn look_body<V: Vector, const TILE: usize>(view: &View, first: usize, sho
     }
 }
 dispatch! {
-    /// Adds what is seen of each interaction of the users from `first` on.
+    /// Adds what is measured of each interaction of the users from `first` on.
     fn look(view: &View, first: usize, shown: &mut [f32]) = look_body
 }
 

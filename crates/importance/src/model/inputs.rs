@@ -1,4 +1,4 @@
-//! From the columns of a table to the inputs of a graph.
+//! Mapping of table columns to the inputs of a graph.
 
 use std::ops::Range;
 
@@ -8,15 +8,15 @@ use onnx::tensor::{Tensor, Values};
 use runtime::error::{Error, Result};
 use tabular::{Column, ColumnKind, NONE, Table};
 
-/// How a table's columns go into a graph: into its one input of numbers, side by side in the order of the query, or each into the input of its
-/// name.
+/// The columns of a table as inputs of a graph: side by side, in the order of the query, where the graph has a single input, or each in the
+/// input of the same name.
 pub struct Inputs<'a> {
     table: &'a Table,
     ports: Vec<(&'a Port, Vec<(&'a str, &'a Column)>)>,
 }
 
 impl<'a> Inputs<'a> {
-    /// Columns that `leave` names are no inputs. `model` is for messages.
+    /// Columns named in `leave` are not inputs. `model` is the name used in errors.
     pub fn new(model: &str, signature: &'a Signature, table: &'a Table, leave: &[&str]) -> Result<Self> {
         let columns = || table.columns().filter(|(name, ..)| !leave.contains(name));
         let wrong = |port: &Port, problem: String| {
@@ -31,7 +31,10 @@ impl<'a> Inputs<'a> {
         };
         if let Some((name, ..)) = columns().find(|(_, kind, _)| *kind == ColumnKind::Time) {
             let hint = "Turn it into a number in the query, as in extract(epoch FROM …).";
-            return Err(Error::argument(format!("column \"{name}\""), "a time, which no graph takes", hint));
+            return Err(Error::invalid(
+                format!("column \"{name}\" is a time, which a model cannot take as input"),
+                hint,
+            ));
         }
         let mut ports = Vec::new();
         for port in &signature.inputs {
@@ -40,12 +43,12 @@ impl<'a> Inputs<'a> {
             let chosen: Vec<_> = match (named.is_empty(), signature.inputs.len()) {
                 (false, _) => named,
                 (true, 1) => columns().map(|(name, _, column)| (name, column)).collect(),
-                (true, _) => return Err(wrong(port, "has no column of its name".into())),
+                (true, _) => return Err(wrong(port, "has no column of the same name".into())),
             };
             let text = port.element_type == data_type::STRING;
             if let Some((name, _)) = chosen.iter().find(|(_, column)| text != is_text(column)) {
                 let problem =
-                    format!("cannot take column \"{name}\", which is {}", if text { "no text" } else { "text" });
+                    format!("cannot take column \"{name}\", which is {}", if text { "not text" } else { "text" });
                 return Err(wrong(port, problem));
             }
             let width: usize = chosen.iter().map(|(_, column)| width(column)).sum();
@@ -64,8 +67,8 @@ impl<'a> Inputs<'a> {
         if let Some((name, ..)) =
             columns().find(|(name, ..)| !ports.iter().any(|(_, chosen)| chosen.iter().any(|(other, _)| other == name)))
         {
-            let hint = "Leave it out of the query, or name it as the input it is for.";
-            return Err(Error::argument(format!("column \"{name}\""), format!("no input of model \"{model}\""), hint));
+            let hint = "Leave the column out of the query, or give it the name of an input.";
+            return Err(Error::invalid(format!("model \"{model}\" has no input for column \"{name}\""), hint));
         }
         Ok(Self { table, ports })
     }
@@ -74,7 +77,7 @@ impl<'a> Inputs<'a> {
         self.table.rows()
     }
 
-    /// The tensors of some rows, by the name of the input. A NULL is an error.
+    /// The tensors of some rows, by input name. NULL is an error.
     pub fn tensors(&self, rows: Range<usize>) -> Result<Vec<(&str, Tensor)>> {
         self.ports
             .iter()
@@ -84,7 +87,7 @@ impl<'a> Inputs<'a> {
 }
 
 fn is_text(column: &Column) -> bool {
-    // Truth values are 1 and 0.
+    // Booleans are 1 and 0.
     matches!(column, Column::Category { names, .. } if names.iter().any(|name| !matches!(&**name, "t" | "f")))
 }
 

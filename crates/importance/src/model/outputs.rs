@@ -1,6 +1,7 @@
-//! From the outputs of a graph to scores.
+//! Scores from the outputs of a graph.
 
-use crate::Method;
+use crate::method::OutputError;
+use crate::registry::Method;
 use onnx::inspect::Signature;
 use onnx::proto::data_type;
 use onnx::tensor::{Tensor, Values};
@@ -8,31 +9,31 @@ use runtime::error::{Error, Result};
 use runtime::options::Options;
 use tabular::Labels;
 
-/// A probability below this counts as this.
-const LEAST_PROBABILITY: f64 = 1e-12;
-/// How far probabilities of a row may add up from 1.
+/// Probabilities are at least this.
+const MIN_PROBABILITY: f64 = 1e-12;
+/// Tolerance of the sum of a row's probabilities.
 const ROUNDING: f64 = 1e-3;
 
-/// What the numbers of an output are.
+/// Interpretation of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// Probabilities where every row of the first batch adds up to 1 (or, of one column, lies in [0, 1]), else logits.
+    /// Probabilities if every row of the first batch sums to 1 (or, for a single column, lies in [0, 1]), otherwise logits.
     Auto,
     Probabilities,
     Logits,
 }
 
-/// Which outputs of a graph to read, and how.
+/// The outputs of a graph to read, and their interpretation.
 pub struct Outputs {
     model: String,
-    /// The output of probabilities or numbers, and that of what enters the last layer.
+    /// The output to score, and the one with the input of the last layer.
     names: Vec<String>,
     meaning: Meaning,
-    /// Of a row of the output, once one was seen.
+    /// Columns of the output, known after the first batch.
     width: Option<usize>,
-    /// The column of the output for each class of the labels; `None` of numbers.
+    /// The output column of each class of the labels; `None` for numbers.
     columns: Option<Vec<usize>>,
-    /// Class names in the order of the output's columns, where they were given.
+    /// Class names in the order of the output columns, if given.
     classes: Option<Vec<String>>,
 }
 
@@ -48,7 +49,7 @@ impl Outputs {
         let named = |options: &mut Options, option: &'static str| -> Result<Option<String>> {
             let Some(value) = options.given(option) else { return Ok(None) };
             let known = value.as_str().filter(|name| floats.contains(name)).ok_or_else(|| {
-                let hint = format!("The model's outputs of numbers are: {}.", floats.join(", "));
+                let hint = format!("The model's numeric outputs are: {}.", floats.join(", "));
                 Error::argument(format!("option \"{option}\""), value, hint)
             })?;
             Ok(Some(known.to_owned()))
@@ -76,19 +77,19 @@ impl Outputs {
         let output = output.or(first).ok_or_else(|| Error::ModelInput {
             model: model.into(),
             input: "output".into(),
-            problem: "is missing: the graph gives no numbers".into(),
-            hint: "A classifier gives probabilities or logits, a ranker numbers.".into(),
+            problem: "is missing: the graph has no numeric output".into(),
+            hint: "Use a classifier that gives probabilities or logits, or a ranker that gives numbers.".into(),
         })?;
         let names = std::iter::once(output).chain(hidden).collect();
         Ok(Self { model: model.into(), names, meaning, width: None, columns: None, classes })
     }
 
-    /// What to ask the graph for.
+    /// The outputs to request from the graph.
     pub fn names(&self) -> Vec<&str> {
         self.names.iter().map(String::as_str).collect()
     }
 
-    /// The scores of the rows from `first` on, appended to those of each of `methods`.
+    /// Appends the scores of the rows from `first` on to those of each method.
     pub fn score(
         &mut self,
         methods: &[Method],
@@ -103,7 +104,7 @@ impl Outputs {
         if rows == 0 || first + rows > labels.len() {
             return Err(wrong(format!("its output \"{}\" has {rows} rows", self.names[0])));
         }
-        let numbers = floats(output).ok_or_else(|| wrong("its output holds no numbers".into()))?;
+        let numbers = floats(output).ok_or_else(|| wrong("its output is not numeric".into()))?;
         let hidden = outputs.get(1).and_then(floats);
         let width = numbers.len() / rows;
         if width == 0 || self.width.is_some_and(|first| first != width) {
@@ -119,6 +120,7 @@ impl Outputs {
         if self.columns.is_none() {
             self.columns = self.columns_for(labels, width)?;
         }
+        let score_of = methods.iter().map(output_score).collect::<Result<Vec<_>>>()?;
         let mut probabilities = vec![0.0; width.max(2)];
         for (row, values) in numbers.chunks_exact(width).enumerate() {
             let (loss, residual) = match (labels, &self.columns) {
@@ -126,7 +128,7 @@ impl Outputs {
                     to_probabilities(values, self.meaning, &mut probabilities);
                     let own = columns[codes[first + row] as usize];
                     let squares = probabilities.iter().enumerate().map(|(c, p)| (p - f64::from(c == own)).powi(2));
-                    (-probabilities[own].max(LEAST_PROBABILITY).ln(), squares.sum::<f64>().sqrt())
+                    (-probabilities[own].max(MIN_PROBABILITY).ln(), squares.sum::<f64>().sqrt())
                 }
                 (Labels::Numbers(labels), _) if width == 1 => {
                     let residual = (values[0] - f64::from(labels[first + row])).abs();
@@ -138,53 +140,52 @@ impl Outputs {
                 let width = hidden.len() / rows;
                 (hidden[row * width..][..width].iter().map(|h| h * h).sum::<f64>() + 1.0).sqrt()
             });
-            for (&method, scores) in methods.iter().zip(scores.iter_mut()) {
-                scores.push(match method {
-                    Method::Auto | Method::Loss => -loss,
-                    Method::El2n => -residual,
-                    Method::GradNorm => -residual * gradient,
-                    other => {
-                        return Err(Error::Unsupported {
-                            algorithm: other.name(),
-                            what: "form for a model that is not trained here",
-                            hint: "From a model's outputs come loss, el2n and grad_norm.".into(),
-                        });
-                    }
-                });
-            }
+            let error = OutputError { loss, residual, gradient_norm: residual * gradient };
+            scores.iter_mut().zip(&score_of).for_each(|(scores, score_of)| scores.push(score_of(&error)));
         }
         Ok(())
     }
 
-    /// Given classes in their order, classes that are numbers by these, others sorted.
+    /// Output columns: by the given class names, by classes that are column numbers, or in sorted order.
     fn columns_for(&self, labels: &Labels, width: usize) -> Result<Option<Vec<usize>>> {
         let Labels::Classes { names, .. } = labels else { return Ok(None) };
         let width = width.max(2);
-        let wrong = |value: String, hint: String| {
-            Err(Error::argument(format!("the classes of model \"{}\"", self.model), value, hint))
-        };
+        let model = &self.model;
+        let labels = || format!("The labels are {}.", names.join(", "));
         let columns: Vec<usize> = match &self.classes {
             Some(classes) if classes.len() != width => {
-                return wrong(classes.join(", "), format!("The output has {width} classes."));
+                let message =
+                    format!("model \"{model}\" has {width} classes, but option \"classes\" names {}", classes.len());
+                return Err(Error::invalid(message, "Name one class for each column of the output, in their order."));
             }
             Some(classes) => {
                 let place = |name: &String| classes.iter().position(|class| class == name);
-                match names.iter().map(place).collect::<Option<_>>() {
-                    Some(columns) => columns,
-                    None => return wrong(classes.join(", "), format!("The labels are {}.", names.join(", "))),
-                }
+                let missing = |name: &String| {
+                    Error::invalid(format!("option \"classes\" does not name label \"{name}\""), labels())
+                };
+                names.iter().map(|name| place(name).ok_or_else(|| missing(name))).collect::<Result<_>>()?
             }
             None => match names.iter().map(|name| name.parse().ok().filter(|&c: &usize| c < width)).collect() {
                 Some(columns) => columns,
                 None if names.len() == width => (0..width).collect(),
                 None => {
                     let hint = "Name them in the order of the output: options => '{\"classes\": [\"no\", \"yes\"]}'.";
-                    return wrong(format!("{width}, and the labels are {}", names.join(", ")), hint.into());
+                    let message =
+                        format!("model \"{model}\" has {width} classes, but the labels are {}", names.join(", "));
+                    return Err(Error::invalid(message, hint));
                 }
             },
         };
         Ok(Some(columns))
     }
+}
+
+fn output_score(method: &Method) -> Result<fn(&OutputError) -> f64> {
+    method.output_score().ok_or_else(|| Error::Unsupported {
+        algorithm: method.name(),
+        what: "form for a model that is not trained here",
+        hint: format!("A model's outputs give: {}.", Method::names(|method| method.output_score().is_some())),
+    })
 }
 
 fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
@@ -203,7 +204,7 @@ fn meaning_of(numbers: &[f64], width: usize) -> Meaning {
     if numbers.chunks_exact(width).all(adds_up) { Meaning::Probabilities } else { Meaning::Logits }
 }
 
-/// Of a row; one column alone is the second of two classes.
+/// Turns one row into probabilities; a single column is the second of two classes.
 fn to_probabilities(values: &[f64], meaning: Meaning, out: &mut [f64]) {
     match (values, meaning) {
         ([p], Meaning::Probabilities) => (out[0], out[1]) = (1.0 - p, *p),

@@ -21,7 +21,9 @@ fn classes(codes: &[u32], names: &[&str]) -> Labels {
     Labels::Classes { codes: codes.to_vec(), names: names.iter().map(|name| (*name).to_owned()).collect() }
 }
 
-const METHODS: [Method; 3] = [Method::Loss, Method::El2n, Method::GradNorm];
+fn methods() -> [Method; 3] {
+    ["loss", "el2n", "grad_norm"].map(|name| Method::from_name(name).unwrap())
+}
 
 fn scored(options: Json, labels: &Labels, tensors: &[Tensor]) -> Result<Vec<Vec<f64>>> {
     let outputs = tensors.iter().enumerate().map(|(i, t)| port(["p", "h"][i], data_type::FLOAT, t.shape[1] as i64));
@@ -30,7 +32,7 @@ fn scored(options: Json, labels: &Labels, tensors: &[Tensor]) -> Result<Vec<Vec<
     let mut outputs = Outputs::new("m", &signature, &mut options)?;
     options.finish()?;
     let mut scores = vec![Vec::new(); 3];
-    outputs.score(&METHODS, tensors, labels, 0, &mut scores)?;
+    outputs.score(&methods(), tensors, labels, 0, &mut scores)?;
     Ok(scores)
 }
 
@@ -78,9 +80,9 @@ fn classes_are_found_by_name_by_number_or_in_order() {
     assert!(close(loss(json!({"classes": ["c", "a", "b"]}), classes(&[0], &["a", "c"])).unwrap(), 0.2));
     assert!(close(loss(json!({}), classes(&[0], &["a", "b", "c"])).unwrap(), 0.7));
     let error = |options, labels| loss(options, labels).unwrap_err().to_string();
-    assert!(error(json!({}), classes(&[0], &["a", "b"])).contains("is 3, and the labels are a, b"));
-    assert!(error(json!({"classes": ["x"]}), classes(&[0], &["a", "b"])).contains("the classes of model \"m\""));
-    assert!(error(json!({"output": "q"}), classes(&[0], &["a", "b"])).contains("option \"output\" is \"q\""));
+    assert!(error(json!({}), classes(&[0], &["a", "b"])).contains("has 3 classes, but the labels are a, b"));
+    assert!(error(json!({"classes": ["x"]}), classes(&[0], &["a", "b"])).contains("model \"m\" has 3 classes"));
+    assert!(error(json!({"output": "q"}), classes(&[0], &["a", "b"])).contains("option \"output\": \"q\""));
 }
 
 #[test]
@@ -120,6 +122,6 @@ fn columns_go_side_by_side_into_one_input_or_each_into_its_own() {
     };
     assert!(refused(vec![port("input", data_type::FLOAT, 3)], &["label"]).contains("rows of 4 numbers"));
     assert!(refused(vec![port("input", data_type::FLOAT, 5)], &[]).contains("cannot take column \"label\""));
-    assert!(refused(named[..2].to_vec(), &["label"]).contains("column \"v\" is no input"));
+    assert!(refused(named[..2].to_vec(), &["label"]).contains("no input for column \"v\""));
     assert!(refused(vec![named[0].clone(), port("y", data_type::FLOAT, 1)], &["label"]).contains("\"y\""));
 }

@@ -197,7 +197,7 @@ fn binned(real: &Table, synthetic: &Table, threads: usize, progress: &dyn Progre
     let encoder = match Encoder::fit(&both, &[], &EncoderOptions::default(), progress) {
         Ok(encoder) => encoder,
         // No column has two values, or all are identifiers.
-        Err(Error::InvalidArgument { .. } | Error::Invalid { .. }) => return Ok(None),
+        Err(Error::Invalid { .. }) => return Ok(None),
         Err(e) => return Err(e),
     };
     let features = encoder.encode(&both, progress)?;

@@ -1,31 +1,31 @@
-//! Features as bytes: each column of numbers in at most 255 quantiles, each column of categories as codes.
+//! Features as bytes: columns of numbers in at most 255 quantile bins, columns of categories as codes.
 //!
-//! A bin ends half-way between two neighbouring values that occurred. Where a column has more than 255 values, each bin
-//! holds about as many rows. Of categories the code is 1 + the place, 0 for a row that has none of them; those past 254
-//! are one code. A column of one bin tells nothing and is left out.
+//! Bins end half-way between adjacent values. Where a column has more than 255 values, bins have about equally many rows. The
+//! code of a category is its place plus 1, and 0 for none; categories from place 254 on share a code. Columns of a single bin
+//! are left out.
 //!
-//! Time: O(rows · columns · log), on all threads; rows beyond 200,000 are drawn from to learn. Memory: rows × columns
-//! bytes.
+//! Time: O(rows · columns · log rows), on all threads; bins are learned from at most 200,000 sampled rows. Memory: rows ×
+//! columns bytes.
 
-use crate::Features;
+use crate::samples::Features;
 use runtime::draw;
 use runtime::error::Result;
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
-const MOST_BINS: usize = 255;
-/// Rows that tell the quantiles well enough.
+const MAX_BINS: usize = 255;
+/// Most rows sampled to estimate the quantiles.
 const SAMPLE: usize = 200_000;
 const CHUNK_ROWS: usize = 4096;
 
-/// How features become bytes, learned from some rows and applied to any.
+/// The bins, learned from some rows and applied to any.
 #[derive(Clone, Debug)]
 pub struct Binning {
     /// [features]
     places: Vec<Place>,
     columns: Vec<Column>,
-    /// [columns]: the byte where nothing is stored.
+    /// [columns]: the code of a feature that is not stored.
     empty: Vec<u8>,
 }
 
@@ -38,14 +38,14 @@ enum Place {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Column {
-    /// Numbers: the greatest value of each bin but the last. Ascending.
+    /// For numbers: the upper edge of each bin but the last, ascending.
     edges: Vec<f32>,
-    /// Codes, from 0.
+    /// Number of codes, from 0.
     pub bins: usize,
     pub categories: bool,
 }
 
-/// Rows as bytes.
+/// Binned rows.
 #[derive(Clone, Debug)]
 pub struct Binned {
     rows: usize,
@@ -55,7 +55,7 @@ pub struct Binned {
 }
 
 impl Binning {
-    /// Learns the bins from `rows`, or from all.
+    /// Learns the bins from `rows`, or from all rows.
     pub fn learn(features: &Features, rows: Option<&[u32]>, threads: usize, progress: &dyn Progress) -> Result<Self> {
         let total = rows.map_or(features.rows(), <[u32]>::len);
         let taken = total.min(SAMPLE);
@@ -96,10 +96,10 @@ impl Binning {
             if let Some((_, count)) = groups.next_if(|(first, _)| *first as usize == feature) {
                 let count = *count as usize;
                 for place in 0..count {
-                    let code = (place + 1).min(MOST_BINS) as u8;
+                    let code = (place + 1).min(MAX_BINS) as u8;
                     binning.places[feature + place] = Place::Category { column, code };
                 }
-                let bins = (count + 1).min(MOST_BINS + 1);
+                let bins = (count + 1).min(MAX_BINS + 1);
                 binning.columns.push(Column { edges: Vec::new(), bins, categories: true });
                 binning.empty.push(0);
                 feature += count.max(1);
@@ -152,7 +152,7 @@ impl Binning {
 }
 
 impl Binned {
-    /// Learns from all rows and applies to them.
+    /// Learns the bins from all rows and applies them.
     pub fn of(features: &Features, threads: usize, progress: &dyn Progress) -> Result<Self> {
         Binning::learn(features, None, threads, progress)?.apply(features, threads, progress)
     }
@@ -195,7 +195,7 @@ fn code(edges: &[f32], x: f32) -> u8 {
     edges.partition_point(|&edge| edge < x) as u8
 }
 
-/// The edges of the bins of `values`, of which there are `total` together with the zeros that are not stored.
+/// The edges of the bins of `values`; there are `total` values including zeros that are not stored.
 fn quantiles(mut values: Vec<f32>, total: usize) -> Vec<f32> {
     values.sort_unstable_by(f32::total_cmp);
     let mut runs: Vec<(f32, usize)> = Vec::new();
@@ -210,15 +210,15 @@ fn quantiles(mut values: Vec<f32>, total: usize) -> Vec<f32> {
         add(0.0, zeros);
     }
     values[split..].iter().for_each(|&x| add(x, 1));
-    let few = runs.len() <= MOST_BINS;
+    let few = runs.len() <= MAX_BINS;
     let (mut edges, mut so_far, mut bins) = (Vec::new(), 0, 1);
     for pair in runs.windows(2) {
         let ((x, count), (next, _)) = (pair[0], pair[1]);
         so_far += count;
-        if few || so_far * MOST_BINS >= bins * total {
+        if few || so_far * MAX_BINS >= bins * total {
             let half = x / 2.0 + next / 2.0;
             edges.push(if half < next { half.max(x) } else { x });
-            bins = so_far * MOST_BINS / total + 1;
+            bins = so_far * MAX_BINS / total + 1;
         }
     }
     edges

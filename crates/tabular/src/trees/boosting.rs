@@ -1,40 +1,39 @@
 //! Gradient boosting (Friedman 2001) with the second-order steps of Chen, Guestrin (2016) on histograms.
 //!
-//! Each round grows a tree for the gradient of the loss: log-loss of the softmax for classes, one tree for each, for
-//! two classes one tree for both; squared error for numbers. It begins at the shares of the classes, or at the mean.
+//! Each round fits a tree to the gradient of the loss: softmax log-loss for classes, with a tree per class and a single tree
+//! for two classes; squared error for numbers. The initial scores are the class shares, or the mean.
 //!
-//! Time: O(rounds · classes · (rows · columns · log leaves + leaves · bins)) on one thread: give several learners a
-//! thread each. Memory: 8 bytes a row and class, and leaves × bins × 16.
+//! Time: O(rounds · classes · (rows · columns · log leaves + leaves · bins)) on one thread; run several learners in
+//! parallel. Memory: 8 bytes per row and class, and leaves × bins × 16.
 
-use super::Target;
 use super::binned::Binned;
 use super::grow::Grower;
 use super::split::Scales;
+use super::target::Target;
 use super::tree::Tree;
 use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::jobs::Signal;
 use runtime::memory;
 
-/// Greatest sum of whole numbers, half of what 32 bits hold: the other half is for rounding.
-const MOST: f64 = (1u64 << 30) as f64;
+/// Greatest sum of integers: half the range of 32 bits, the other half is left for rounding.
+const MAX_SUM: f64 = (1u64 << 30) as f64;
 /// Second derivatives are at least this.
-const LEAST_HESSIAN: f32 = 1e-6;
-/// Rows between two looks at the signal.
+const MIN_HESSIAN: f32 = 1e-6;
+/// Rows between two checks for a cancel request.
 const CHECK_EVERY: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoostingOptions {
     pub rounds: usize,
     pub learning_rate: f32,
-    /// Of a tree, at most.
+    /// Most leaves of a tree.
     pub leaves: usize,
-    /// λ of the leaves' values.
+    /// L2 regularisation λ of the leaf values.
     pub l2: f32,
-    /// Rows of a leaf, at least.
+    /// Fewest rows of a leaf.
     pub least_rows: usize,
-    /// Share of the columns that a tree may split by, drawn for each: below 1 the trees differ more, and learn less by
-    /// heart.
+    /// Share of the columns drawn for each tree. Below 1 the trees differ more and overfit less.
     pub columns: f32,
 }
 
@@ -49,18 +48,18 @@ impl Default for BoostingOptions {
 pub struct Boosting {
     /// [rounds, scores]
     trees: Vec<Tree>,
-    /// [scores]: before the first round.
+    /// [scores]: the initial scores.
     base: Vec<f32>,
-    /// Classes, or 1.
+    /// Number of classes, or 1.
     outputs: usize,
-    /// Of numbers, what a score of 1 is.
+    /// For numbers, the value of a score of 1.
     unit: f32,
 }
 
 impl Boosting {
-    /// Learns from `rows` of those binned, ascending. `weights` [binned rows] are at least 0 and finite; a row of
-    /// weight 0 is as if it were not there, and one of less than 2⁻³⁰ of the sum has no effect. Without rows it knows
-    /// nothing: every class is as likely, a number is 0.
+    /// Trains on `rows` of the binned rows, ascending. `weights` [binned rows] are finite and at least 0; rows of weight 0
+    /// are left out, and weights below 2⁻³⁰ of the sum have no effect. Without rows every class is equally likely and a
+    /// number is 0.
     pub fn fit(
         binned: &Binned,
         target: &Target,
@@ -116,7 +115,7 @@ impl Boosting {
                                 } else {
                                     (probabilities[place * scores_of_row + output], codes[place] as usize == output)
                                 };
-                                (p - f32::from(u8::from(is)), (p * (1.0 - p)).max(LEAST_HESSIAN))
+                                (p - f32::from(u8::from(is)), (p * (1.0 - p)).max(MIN_HESSIAN))
                             }
                         };
                         exact[place] = [g * w, h * w];
@@ -124,7 +123,7 @@ impl Boosting {
                         sum_h += f64::from(h * w);
                     }
                 }
-                let unit_of = |sum: f64| if sum > 0.0 { sum / MOST } else { 1.0 };
+                let unit_of = |sum: f64| if sum > 0.0 { sum / MAX_SUM } else { 1.0 };
                 let (unit_g, unit_h) = (unit_of(sum_g), unit_of(sum_h));
                 for &row in rows {
                     let [g, h] = exact[row as usize];
@@ -150,12 +149,12 @@ impl Boosting {
         Ok(learner)
     }
 
-    /// Trees that [`fit`](Self::fit) grows, as it reports them.
+    /// Number of trees that [`fit`](Self::fit) grows and reports as progress.
     pub fn trees(target: &Target, options: &BoostingOptions) -> usize {
         options.rounds * if target.outputs() == 2 { 1 } else { target.outputs() }
     }
 
-    /// Writes the probabilities of the classes, or the number, of the row that has these codes to `out` [outputs].
+    /// Writes the prediction for a row with these codes to `out` [outputs]: probabilities of the classes, or a number.
     pub fn predict(&self, codes: &[u8], out: &mut [f32]) {
         let scores = self.base.len();
         out[..scores].copy_from_slice(&self.base);
@@ -175,7 +174,7 @@ impl Boosting {
     }
 }
 
-/// Scores before the first round, and what a score of 1 is.
+/// The initial scores, and the value of a score of 1.
 fn start(target: &Target, rows: &[u32], weight: impl Fn(u32) -> f32) -> (Vec<f32>, f32) {
     let total: f64 = rows.iter().map(|&row| f64::from(weight(row))).sum();
     match target {

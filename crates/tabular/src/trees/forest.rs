@@ -1,16 +1,15 @@
-//! Bagged trees (Breiman 1996, 2001): each on as many rows as there are, drawn with replacement, split by Gini impurity
-//! or variance.
+//! Bagged trees (Breiman 1996, 2001): each is grown on a bootstrap sample of the rows, split by Gini impurity or variance.
 //!
-//! Of categories a split sends one left and all others right.
+//! A split by categories sends one left and all others right.
 //!
-//! Time of a tree: O(rows · columns · depth), on one thread of many. Memory: rows × columns bytes once more, 56 bytes a
-//! row and thread, and the trees that are kept, 12 bytes a node.
+//! Time: O(rows · columns · depth) per tree, one tree per thread. Memory: rows × columns bytes for a transposed copy, 56 bytes
+//! per row and thread, and 12 bytes per node of the trees that are kept.
 
 use std::sync::Mutex;
 
-use super::Target;
 use super::binned::Binned;
 use super::split::alone;
+use super::target::Target;
 use super::tree::{Left, Tree};
 use runtime::draw;
 use runtime::error::{Error, Result};
@@ -18,30 +17,30 @@ use runtime::jobs::{Signal, jobs};
 use runtime::memory;
 use runtime::progress::Progress;
 
-/// Rows handled between two looks at the signal.
+/// Rows handled between two checks for a cancel request.
 const CHECK_EVERY: usize = 1 << 20;
-/// So many rows are sorted by insertion.
+/// Up to this many rows are sorted by insertion.
 const FEW: usize = 24;
 
-/// Columns that a node looks at, drawn anew for each; more where none of them splits it.
+/// Columns tried at each node, drawn at random; more are tried if none of them splits it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Columns {
     All,
     /// The square root of their number, rounded up.
     Root,
-    /// So great a share of them, at least one.
+    /// This share of them, at least one.
     Share(f32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ForestOptions {
     pub trees: usize,
-    /// Levels below the root, at most.
+    /// Most levels below the root.
     pub depth: usize,
-    /// Rows of a leaf, at least; a row counts once however often it was drawn.
+    /// Fewest distinct rows of a leaf.
     pub least_rows: usize,
     pub columns: Columns,
-    /// Whether a tree gets rows drawn with replacement, or all.
+    /// Whether a tree gets rows drawn with replacement instead of all rows.
     pub bootstrap: bool,
 }
 
@@ -51,7 +50,7 @@ impl Default for ForestOptions {
     }
 }
 
-/// Trees that are kept, whose mean is the prediction.
+/// Trees whose mean is the prediction.
 #[derive(Clone, Debug)]
 pub struct Forest {
     pub trees: Vec<Tree>,
@@ -62,7 +61,7 @@ pub struct Forest {
 pub type Drawn = [u32];
 
 impl Forest {
-    /// As [`for_each_tree`], keeping them.
+    /// Like [`for_each_tree`], and keeps the trees.
     pub fn fit(
         binned: &Binned,
         target: &Target,
@@ -76,7 +75,7 @@ impl Forest {
         Ok(Self { trees, outputs: target.outputs() })
     }
 
-    /// Writes the mean prediction for the row that has these codes to `out` [outputs].
+    /// Writes the mean prediction for a row with these codes to `out` [outputs].
     pub fn predict(&self, codes: &[u8], out: &mut [f32]) {
         out[..self.outputs].fill(0.0);
         for tree in &self.trees {
@@ -87,10 +86,10 @@ impl Forest {
     }
 }
 
-/// Grows the trees and gives each to `visit` with its number and the rows drawn for it; what that returns comes back in
+/// Grows the trees and calls `visit` with the number of each, the tree and the rows drawn for it. Returns the results in
 /// order.
 ///
-/// `rows` of those binned are learned from; `weights` [binned rows] as in [`Boosting::fit`](super::Boosting::fit).
+/// `rows` are those of the binned rows to train on; `weights` [binned rows] as in [`Boosting::fit`](super::Boosting::fit).
 pub fn for_each_tree<T: Send>(
     binned: &Binned,
     target: &Target,
@@ -120,7 +119,7 @@ pub fn for_each_tree<T: Send>(
     })
 }
 
-/// A row of the tree under way, or rows of one code and class together.
+/// A row of the current tree, or an aggregate of rows with the same code and class.
 #[derive(Clone, Copy, Debug, Default)]
 struct Item {
     row: u32,
@@ -154,14 +153,14 @@ struct Builder<'a> {
     right: Side,
 }
 
-/// What lies on one side of a split.
+/// Statistics of one side of a split.
 #[derive(Default)]
 struct Side {
-    /// Weight of each class; of numbers the sum.
+    /// Weight of each class; for numbers the sum.
     sums: Vec<f64>,
     weight: f64,
     rows: usize,
-    /// Sum of the squares of `sums`, of classes.
+    /// Sum of the squares of `sums`, for classes.
     squares: f64,
 }
 
@@ -276,7 +275,7 @@ impl<'a> Builder<'a> {
         Ok(tree)
     }
 
-    /// Sums the node up as the right side of a split with nothing to the left. Numbers are given less their mean, which
+    /// Initialises the right side with the whole node and the left side as empty. Numbers are centred by their mean, which
     /// is returned.
     fn enter(&mut self, from: usize, to: usize) -> f32 {
         let items = &self.items[from..to];
@@ -303,7 +302,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Forgets the sums of the classes of a node.
+    /// Clears the class sums of a node.
     fn leave(&mut self, from: usize, to: usize) {
         if let Target::Classes { .. } = self.target {
             for item in &self.items[from..to] {
@@ -361,8 +360,8 @@ impl<'a> Builder<'a> {
         Ok(best)
     }
 
-    /// Puts the items, or sums of them, in the order of a column's codes into `sorted`, and where those of each code
-    /// are into `groups`.
+    /// Writes the items, or aggregates of them, to `sorted` in the order of a column's codes, and the range of each code to
+    /// `groups`.
     fn sort(&mut self, from: usize, to: usize, column: usize, mean: f32) {
         let codes = &self.codes[column * self.rows..][..self.rows];
         let bins = self.columns[column].bins;
@@ -435,8 +434,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Moves code after code from the right to the left, and so looks at each split of a column of numbers; a category
-    /// is moved alone, and then back. The sides have changed names in the end where the whole is on the left.
+    /// Moves one code after another from right to left to evaluate each split of a numeric column; a category is moved
+    /// alone, and then back. At the end the sides are swapped if the whole node is on the left.
     fn scan(&mut self, column: usize, best: &mut Option<Candidate>) {
         let least = self.options.least_rows.max(1);
         let (left, right) = (&mut self.left, &mut self.right);

@@ -1,4 +1,4 @@
-//! One tree of boosting, leaf by leaf: the leaf whose split gains most is split next.
+//! Growing one tree of boosting, best first: the leaf whose split gains most is split next.
 
 use std::ops::Range;
 
@@ -10,25 +10,25 @@ use runtime::error::Result;
 use runtime::jobs::Signal;
 use runtime::memory;
 
-/// Rows whose codes stay in the second cache while column after column of them is added up, and rows between two looks
-/// at the signal.
+/// Rows whose codes stay in the L2 cache while column after column is summed, and rows between two checks for a cancel
+/// request.
 const BLOCK_ROWS: usize = 4096;
-/// Cells of a histogram that stay in the first cache.
+/// Cells of a histogram that stay in the L1 cache.
 const BLOCK_CELLS: usize = 1024;
 
-/// What growing needs besides gradients; kept from tree to tree.
+/// Buffers for growing trees, reused from tree to tree.
 pub(super) struct Grower<'a> {
     binned: &'a Binned,
-    /// [columns]: the first cell of each in a histogram.
+    /// [columns]: first cell in a histogram.
     offsets: Vec<usize>,
     bins: usize,
-    /// The rows to learn from, ascending.
+    /// The training rows, ascending.
     rows: &'a [u32],
-    /// The same, those of a leaf together.
+    /// The same, grouped by leaf.
     ordered: Vec<u32>,
     scratch: Vec<u32>,
     free: Vec<Vec<Cell>>,
-    /// The columns that the tree under way may split by, ascending, and their offsets.
+    /// The columns that the current tree may split by, ascending, and their offsets.
     used: Vec<(usize, usize)>,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Grower<'a> {
         Ok(Self { binned, offsets, bins, rows, ordered, scratch, free: Vec::new(), used: Vec::new() })
     }
 
-    /// Draws the columns that the next tree may split by: so great a share of them, one at least.
+    /// Draws the columns that the next tree may split by: this share of them, at least one.
     pub fn draw_columns(&mut self, share: f32, seed: u64) {
         let n = self.offsets.len();
         let keep = ((n as f32 * share).round() as usize).clamp(n.min(1), n);
@@ -181,7 +181,7 @@ impl<'a> Grower<'a> {
         Ok(cells)
     }
 
-    /// Brings the rows that go left to the front, in their order; returns where the others begin.
+    /// Moves the rows that go left to the front, keeping their order. Returns the start of the others.
     fn partition(&mut self, range: &Range<usize>, split: &Split) -> usize {
         let rows = &mut self.ordered[range.clone()];
         let (mut left, mut right) = (0, 0);

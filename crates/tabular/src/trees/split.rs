@@ -1,10 +1,10 @@
-//! The best split of a leaf of boosting, from its histogram.
+//! The best split of a leaf in boosting, from its histogram.
 
 use super::binned::Column;
 use super::tree::Left;
 
-/// Sums over rows: gradient and second derivative in whole numbers of a unit that a tree has, and the number of rows.
-/// Whole numbers add up to the same in any order, and the difference of two histograms is exactly the third.
+/// Sums over rows: gradient and second derivative as integers, in units of the tree, and the number of rows. Integer sums do
+/// not depend on the order, and subtracting histograms is exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C, align(16))]
 pub(super) struct Cell(pub [i32; 4]);
@@ -30,7 +30,7 @@ impl Cell {
     }
 }
 
-/// What the sums of a tree are in, and what holds back.
+/// Units of the sums of a tree, and regularisation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scales {
     pub gradient: f32,
@@ -45,7 +45,7 @@ impl Scales {
         (cell.0[0] as f32 * self.gradient, cell.0[1] as f32 * self.hessian)
     }
 
-    /// −G / (H + λ): the step that the second-order loss asks for (Chen, Guestrin 2016, eq. 5).
+    /// −G / (H + λ): the step that minimises the second-order loss (Chen, Guestrin 2016, eq. 5).
     pub fn step(&self, cell: Cell) -> f32 {
         let (g, h) = self.sums(cell);
         if h + self.l2 > f32::MIN_POSITIVE { -g / (h + self.l2) } else { 0.0 }
@@ -60,8 +60,8 @@ pub(super) struct Split {
     pub left: Cell,
 }
 
-/// The split of the greatest gain (Chen, Guestrin 2016, eq. 7), the first of equals; `None` where none has any. `used`
-/// are the columns that may split, and the first cell of each.
+/// The split with the greatest gain (Chen, Guestrin 2016, eq. 7), the first on ties; `None` if none gains. `used` are the
+/// columns that may split, and the first cell of each.
 pub(super) fn best(
     columns: &[Column],
     used: &[(usize, usize)],
@@ -94,7 +94,7 @@ struct Search<'a> {
     gradient: f32,
     hessian: f32,
     best: Option<Split>,
-    /// What a split must be greater than.
+    /// The gain to exceed.
     least: f32,
 }
 
@@ -135,7 +135,7 @@ impl Search<'_> {
         }
     }
 
-    /// One category against all others: subsets ordered by gradient learn wrong labels of rare categories by heart.
+    /// One category against all others: subsets ordered by gradient memorise wrong labels of rare categories.
     fn categories(&mut self, column: usize, cells: &[Cell]) {
         let (least, rows) = (self.scales.least_rows, self.whole.rows());
         for (code, &cell) in cells.iter().enumerate() {

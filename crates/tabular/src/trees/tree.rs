@@ -1,16 +1,16 @@
 //! A grown tree.
 
-/// A node whose column is this is a leaf.
+/// The column of a leaf.
 const LEAF: u32 = u32::MAX;
-/// Marks the place of a set of codes, where a node of a column of numbers has the last code that goes left.
+/// Marks [`Node::at`] as the place of a set of codes rather than the last code that goes left.
 const SET: u32 = 1 << 31;
 
-/// Which codes of a column go left.
+/// The codes of a column that go left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Left {
-    /// Those up to this one.
+    /// Codes up to this one.
     UpTo(u8),
-    /// Those whose bit is 1.
+    /// Codes whose bit is set.
     Set([u64; 4]),
 }
 
@@ -32,13 +32,13 @@ fn holds(set: &[u64; 4], code: u8) -> bool {
 #[derive(Clone, Copy, Debug)]
 struct Node {
     column: u32,
-    /// The last code that goes left, or [`SET`] and the place of the set; of a leaf the number of values.
+    /// The last code that goes left, or [`SET`] and the place of the set; for a leaf the number of values.
     at: u32,
-    /// The left child, before the right one; of a leaf its first value.
+    /// The left child, directly before the right one; for a leaf its first value.
     left: u32,
 }
 
-/// Splits from node 0 down to leaves, each with a few (output, value).
+/// Splits from node 0 down to leaves, each with a few (output, value) pairs.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     nodes: Vec<Node>,
@@ -51,7 +51,7 @@ impl Tree {
         Self { nodes: vec![Node { column: LEAF, at: 0, left: 0 }], ..Self::default() }
     }
 
-    /// Turns a leaf into two, the left one of which is returned; the right one follows it.
+    /// Splits a leaf in two. Returns the left child; the right one follows it.
     pub(super) fn split(&mut self, leaf: usize, column: usize, how: Left) -> usize {
         let left = self.nodes.len();
         let at = match how {
@@ -72,7 +72,7 @@ impl Tree {
         self.nodes[leaf] = Node { column: LEAF, at: (self.values.len() - first) as u32, left: first as u32 };
     }
 
-    /// The node number of the leaf that a row with these codes falls in.
+    /// The leaf of a row with these codes.
     #[inline(always)]
     pub fn leaf(&self, codes: &[u8]) -> usize {
         let mut at = 0;
@@ -91,14 +91,14 @@ impl Tree {
         }
     }
 
-    /// What a leaf predicts: the classes that it has and their shares, or a number as output 0.
+    /// The prediction of a leaf: its classes and their shares, or a number as output 0.
     #[inline(always)]
     pub fn values(&self, leaf: usize) -> &[(u32, f32)] {
         let node = self.nodes[leaf];
         if node.column == LEAF { &self.values[node.left as usize..][..node.at as usize] } else { &[] }
     }
 
-    /// Number of nodes, leaves included.
+    /// Number of nodes, including leaves.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
     }

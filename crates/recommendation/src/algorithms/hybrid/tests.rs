@@ -130,8 +130,8 @@ fn mistakes_are_named_before_anything_is_trained() {
     assert_eq!(fails(json!(["ials", "popularity"])).to_string(), "popularity cannot be a component of hybrid");
     assert_eq!(fails(json!(["ials", "hybrid"])).to_string(), "hybrid cannot be a component of hybrid");
     assert!(matches!(fails(json!(["als"])), Error::UnknownName { .. }));
-    assert!(matches!(fails(json!([7])), Error::InvalidArgument { .. }));
-    assert!(matches!(fails(json!([{"algorithm": "ials", "weight": -1}])), Error::InvalidArgument { .. }));
+    assert!(matches!(fails(json!([7])), Error::Invalid { .. }));
+    assert!(matches!(fails(json!([{"algorithm": "ials", "weight": -1}])), Error::Invalid { .. }));
     assert!(matches!(fails(json!([{"algorithm": "ials", "weight": 0}])), Error::Invalid { .. }));
     assert!(matches!(fails(json!([{"algorithm": "ials", "weight": 1}, "item_knn"])), Error::Invalid { .. }));
     let wrong = fails(json!([{"algorithm": "ials", "option": {}}]));

@@ -47,7 +47,7 @@ pub fn efficacy(
         Ok(Labels::Numbers(values)) if values.is_empty() => return skipped("It is NULL in every real row.".into()),
         Ok(Labels::Classes { names, .. }) => Known::Classes { places: names.iter().cloned().zip(0..).collect(), names },
         Ok(Labels::Numbers(_)) => Known::Numbers,
-        Err(e @ (Error::InvalidArgument { .. } | Error::Invalid { .. } | Error::TooLarge { .. })) => {
+        Err(e @ (Error::Invalid { .. } | Error::TooLarge { .. })) => {
             return skipped(format!("{e}."));
         }
         Err(e) => return Err(e),
@@ -71,7 +71,7 @@ pub fn efficacy(
         return skipped("No synthetic row has a label that real rows have.".into());
     }
     let encoder = match Encoder::fit(&tables, &[label], &EncoderOptions::default(), progress) {
-        Err(e @ (Error::InvalidArgument { .. } | Error::Invalid { .. })) => return skipped(format!("{e}.")),
+        Err(e @ Error::Invalid { .. }) => return skipped(format!("{e}.")),
         other => other?,
     };
     let mut features = encoder.encode(&tables, progress)?;

@@ -1,0 +1,67 @@
+//! All methods of row importance. A new method is a file in `methods` and a line here.
+
+use std::fmt;
+use std::ops::Deref;
+
+use crate::method::ImportanceMethod;
+use crate::methods::{
+    Aum, Auto, DataOob, El2n, Forgetting, GradNorm, Influence, KnnShapley, Loss, SelfConfidence, Tracin,
+};
+use runtime::error::{Error, Result};
+
+/// A registered method.
+#[derive(Clone, Copy)]
+pub struct Method(&'static dyn ImportanceMethod);
+
+impl Method {
+    /// In the order in which they are listed to users.
+    pub const ALL: &'static [Self] = &[
+        Self(&Auto),
+        Self(&Loss),
+        Self(&El2n),
+        Self(&GradNorm),
+        Self(&Aum),
+        Self(&Forgetting),
+        Self(&SelfConfidence),
+        Self(&Tracin),
+        Self(&Influence),
+        Self(&KnnShapley),
+        Self(&DataOob),
+    ];
+
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|method| method.name() == name).ok_or_else(|| Error::UnknownName {
+            what: "method",
+            name: name.into(),
+            known: Self::names(|_| true),
+        })
+    }
+
+    /// The names of the methods that `fits` accepts, for messages.
+    pub fn names(fits: impl Fn(Self) -> bool) -> String {
+        let names: Vec<&str> = Self::ALL.iter().filter(|method| fits(**method)).map(|method| method.name()).collect();
+        names.join(", ")
+    }
+}
+
+impl Deref for Method {
+    type Target = dyn ImportanceMethod;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
+}
+
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Method {}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,39 @@
+//! Encoded rows and their labels.
+
+use super::labels::Labels;
+use kernels::Csr;
+
+/// Features and labels of the same rows.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    pub features: Features,
+    pub labels: Labels,
+}
+
+/// An encoded table.
+#[derive(Clone, Debug, Default)]
+pub struct Features {
+    /// [rows, columns]: standardised numbers, 1 for the category of a row, counts of hashed words.
+    pub matrix: Csr,
+    /// One-hot groups: adjacent columns that stand for the categories of one source column, as (first, count), ascending.
+    pub categories: Vec<(u32, u32)>,
+}
+
+impl Features {
+    pub fn rows(&self) -> usize {
+        self.matrix.rows()
+    }
+
+    pub fn columns(&self) -> usize {
+        self.matrix.columns
+    }
+
+    /// Writes the rows from `first` on to `out` [rows, columns], densely.
+    pub fn write_rows(&self, first: usize, out: &mut [f32]) {
+        out.fill(0.0);
+        for (row, out) in (first..).zip(out.chunks_exact_mut(self.columns().max(1))) {
+            let (columns, values) = self.matrix.row(row);
+            columns.iter().zip(values).for_each(|(&column, &value)| out[column as usize] = value);
+        }
+    }
+}
