@@ -62,6 +62,7 @@ test-versions:
 
 lint:
 	@$(SETUP) system postgres
+	python3 .ci/circles.py
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	@$(SETUP) run sh -c 'set -x; cargo clippy --locked --package pg_reco --no-default-features --features "$$PG_FEATURE" -- -D warnings'

@@ -87,7 +87,7 @@ unsafe fn strips<V: Vector, const TILE: usize>(
                 match wide {
                     4 => strip::<V, 4, 4>(a, from, size, to, add),
                     3 => strip::<V, 4, 3>(a, from, size, to, add),
-                    2 => strip::<V, 4, 2>(a, from, size, to, add),
+                    2 => strip::<V, 6, 2>(a, from, size, to, add),
                     _ => strip::<V, 8, 1>(a, from, size, to, add),
                 }
                 j += wide.max(1) * V::LANES;
