@@ -649,6 +649,8 @@ COMMENT ON FUNCTION reco.explain(text, uuid, uuid, text) IS 'contribution of eac
 COMMENT ON FUNCTION reco.similar_users(text, text, integer) IS 'k most similar users to a user';
 COMMENT ON FUNCTION reco.similar_users(text, bigint, integer) IS 'k most similar users to a user';
 COMMENT ON FUNCTION reco.similar_users(text, uuid, integer) IS 'k most similar users to a user';
+COMMENT ON FUNCTION reco.stat_models IS 'statistics: information about loads and runs of models';
+COMMENT ON FUNCTION reco.stat_progress IS 'statistics: information about progress of running calls';
 COMMENT ON FUNCTION reco.model_users IS 'users of a recommender';
 COMMENT ON FUNCTION reco.create_view IS 'create a view of the top k items for every user';
 COMMENT ON FUNCTION reco.create_function IS 'create a function that returns the top k items for a user';

@@ -150,7 +150,7 @@ def test_k_is_at_least_one_and_may_be_huge(db, rows, fails):
     assert len(rows("SELECT * FROM reco.recommend('small', 1, 2147483647)")) == 1
     assert len(rows("SELECT * FROM reco.recommend('small', 9, 2147483647)")) == 3
     assert len(rows("SELECT * FROM reco.similar_items('small', 10, 2147483647)")) == 2
-    fails(errors.InvalidParameterValue, "item_id", "SELECT * FROM reco.similar_items('small', 99)")
+    fails(errors.InvalidParameterValue, 'item "99" is unknown to the model', "SELECT * FROM reco.similar_items('small', 99)")
     fails(errors.InvalidParameterValue, "history", "SELECT * FROM reco.recommend('small', 1, history => 'x')", hint="trained")
     fails(errors.InvalidParameterValue, "history", "SELECT reco.create_view('small', 'v', 3, history => 'x')", hint="trained")
     fails(errors.InvalidParameterValue, "null", "SELECT * FROM reco.recommend_for_items('small', ARRAY['a', NULL])")

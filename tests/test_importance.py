@@ -220,7 +220,7 @@ BAD = [
     ("SELECT x, label FROM visit", {"method": "magic"}, errors.InvalidParameterValue, 'unknown method "magic"'),
     ("SELECT x, label FROM visit", {"method": None}, errors.InvalidParameterValue, 'argument "method" must not be null'),
     ("SELECT x, label FROM visit", {"options": '{"epoch": 3}'}, errors.InvalidParameterValue, 'unknown option "epoch"'),
-    ("SELECT x, label FROM visit", {"options": '{"task": "regression"}'}, errors.InvalidParameterValue, "no regression predicts"),
+    ("SELECT x, label FROM visit", {"options": '{"task": "regression"}'}, errors.InvalidParameterValue, 'label "label" is text, not a number'),
     ("SELECT x, label FROM visit", {"method": "influence"}, errors.InvalidParameterValue, "needs validation rows"),
     ("SELECT x, label FROM visit", {"method": "knn_shapley", "validation": "SELECT 1 AS y, 'buys' AS label"}, errors.InvalidParameterValue, 'the validation query has no column "x"'),
     ("SELECT x, label FROM visit", {"method": "knn_shapley", "validation": "SELECT 1 AS x, 'rents' AS label"}, errors.InvalidParameterValue, 'class "rents", which the source lacks'),

@@ -34,7 +34,7 @@ def test_an_inner_product_out_of_range_is_an_error(scalar):
     with pytest.raises(psycopg.errors.NumericValueOutOfRange, match="inner product") as error:
         scalar("SELECT reco.dot_product('{3e38}', '{3e38}')")
     assert error.value.diag.message_hint
-    with pytest.raises(psycopg.errors.NumericValueOutOfRange, match="sum of weighted vectors"):
+    with pytest.raises(psycopg.errors.NumericValueOutOfRange, match="weighted sum of the vectors"):
         scalar("SELECT reco.mean_embedding('{1}'::real[], 1e308) FROM generate_series(1, 3)")
     assert scalar("SELECT reco.fuse('{1,0}', '{1,0}', weights => '{3e38,3e38}', method => 'add')") == [1, 0]
 

@@ -9,6 +9,9 @@ use runtime::draw::uniform;
 use runtime::error::Result;
 use runtime::memory;
 
+/// What ReLU makes of a number below 0. A unit at 0 itself passes its gradient on: one that starts there would else never learn.
+const CUT: f32 = -0.0;
+
 /// `x W + b`
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -142,7 +145,7 @@ impl Variables {
                 product_add(&values[l], layer.width, 0, &layer.weight, layer.stride, &mut out);
             }
             if l + 1 < self.0.len() {
-                out.iter_mut().for_each(|y| *y = y.max(0.0));
+                out.iter_mut().filter(|y| **y < 0.0).for_each(|y| *y = CUT);
             }
             values.push(out);
         }
@@ -187,7 +190,8 @@ impl Pass<'_> {
                 }
             } else {
                 let mut before = self.back(layer, &slopes)?;
-                before.iter_mut().zip(&self.values[l]).filter(|(_, y)| **y <= 0.0).for_each(|(g, _)| *g = 0.0);
+                let cut = |y: &f32| y.to_bits() == CUT.to_bits();
+                before.iter_mut().zip(&self.values[l]).filter(|(_, y)| cut(y)).for_each(|(g, _)| *g = 0.0);
                 slopes = before;
             }
         }
@@ -273,6 +277,15 @@ mod tests {
             close(gradients.layers[l].0[1], moved(1e-3, false), moved(-1e-3, false));
             close(gradients.layers[l].1[1], moved(1e-3, true), moved(-1e-3, true));
         }
+    }
+
+    #[test]
+    fn a_unit_that_starts_at_zero_learns() {
+        let network = Network::new(&[0, 3, 2], 1.0, 1).unwrap();
+        let variables = network.variables().unwrap();
+        let pass = variables.forward(2, Vec::new(), Some(vec![0.0; 6])).unwrap();
+        assert_eq!(pass.output().unwrap(), [0.0; 4]);
+        assert!(pass.backward(vec![1.0; 4]).unwrap().added.iter().all(|&g| g != 0.0));
     }
 
     #[test]

@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn a_trial_that_diverges_is_the_last_and_says_why() {
         let data = interactions(100);
-        let grid = json!({"learning_rate": 10, "regularization": [0.01, 1000], "iterations": 20, "factors": 4});
+        let grid = json!({"learning_rate": 0.05, "regularization": [0.01, 1000], "iterations": 20, "factors": 4});
         let bpr = crate::algorithm("bpr").unwrap();
         let trials = tune(&training(&data), bpr, &grid, &search(LONG)).unwrap();
         let failures: Vec<Option<&str>> = trials.iter().map(|trial| trial.failure.as_deref()).collect();

@@ -154,7 +154,7 @@ fn one_row_all_null_and_constant_columns_have_no_score_or_a_perfect_one() {
     assert_eq!(shapes, [&json!(1.0), &Json::Null, &json!(1.0), &Json::Null]);
     assert_eq!(found["quality"]["column_pair_trends"], Json::Null);
     assert_eq!(found["copies"]["share"], 1.0);
-    assert!(found["efficacy"]["reason"].as_str().unwrap().contains("\"a\" in every row"));
+    assert!(found["efficacy"]["reason"].as_str().unwrap().contains("only one class, \"a\""));
     assert!(found["two_sample_test"]["reason"].is_string());
     assert!(found["warnings"].to_string().contains("columns of vectors are not compared: v"));
     assert!(made(&one, &one, None, Some("null"), json!({})).unwrap()["efficacy"]["reason"].is_string());
