@@ -48,7 +48,7 @@ def test_every_function_is_in_exactly_one_class(rows):
 def test_the_predefined_roles_are_mere_groups(rows):
     got = rows(
         """SELECT rolname, rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls,
-                  shobj_description(oid, 'pg_authid') LIKE 'may %%' FROM pg_roles WHERE rolname = ANY (%s) ORDER BY 1""",
+                  shobj_description(oid, 'pg_authid') LIKE 'can %%' FROM pg_roles WHERE rolname = ANY (%s) ORDER BY 1""",
         list(PREDEFINED),
     )
     assert got == [(name, False, True) for name in sorted(PREDEFINED)]
