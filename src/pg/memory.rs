@@ -94,7 +94,8 @@ pub fn check() {
 
 /// Ends the connection while a helper thread waits for memory in vain. All helpers that could stop have stopped by then.
 fn end_if_stuck() {
-    if WAITING.load(Ordering::Relaxed) > 0 {
+    // A helper may start threads and wait for them too: only PostgreSQL's own thread may raise.
+    if WAITING.load(Ordering::Relaxed) > 0 && is_own_thread() {
         let since = Duration::from_millis(WAITING_SINCE.load(Ordering::Relaxed));
         if now().saturating_sub(since) > PATIENCE {
             end();

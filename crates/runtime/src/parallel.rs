@@ -77,6 +77,7 @@ pub fn spawn<'scope, T: Send + 'scope>(
             .map_err(|e| Error::Resources(format!("could not start a thread: {e}")))
     })?;
     while !started.load(Ordering::Acquire) {
+        memory::end_if_stuck();
         std::thread::park_timeout(WATCH_INTERVAL);
     }
     Ok(thread)
@@ -205,18 +206,24 @@ pub fn for_each_chunk<T: Send, S>(
     let stop = AtomicBool::new(false);
     let queue = Mutex::new(output.chunks_mut(chunk).enumerate());
     let finished = Finished::default();
-    let gate = Mutex::new(());
+    let open = AtomicBool::new(false);
 
     let request_stop = || stop.store(true, Ordering::Relaxed);
     let run = || {
         std::thread::scope(|scope| {
             let mut handles = Vec::with_capacity(threads);
             let mut outcome = Ok(());
-            let closed = gate.lock();
+            // Raised anywhere in here, an error must let the threads go: the scope waits for them.
+            let stop_on_unwind = OnUnwind(&request_stop);
             for _ in 0..threads {
                 let thread = spawn(scope, || {
                     let _announce = finished.announce_on_drop();
-                    drop(gate.lock());
+                    while !open.load(Ordering::Acquire) && !stop.load(Ordering::Relaxed) {
+                        std::thread::park_timeout(WATCH_INTERVAL);
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
                     let mut state = init();
                     while !stop.load(Ordering::Relaxed) {
                         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -232,8 +239,8 @@ pub fn for_each_chunk<T: Send, S>(
                     Err(_) => break,
                 }
             }
-            drop(closed);
-            let stop_on_unwind = OnUnwind(&request_stop);
+            open.store(true, Ordering::Release);
+            handles.iter().for_each(|handle| handle.thread().unpark());
             if outcome.is_ok() {
                 outcome = finished.wait(handles.len(), progress);
             }
