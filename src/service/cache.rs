@@ -8,13 +8,13 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use super::cache_folder::{data_directory, folders, name, path, this_database};
 use super::catalog::{self, Entry, versions};
-use crate::pg::settings;
+use crate::pg::{settings, transaction};
 use onnx::cache_folders::{Content, Database, Swept};
 use onnx::prepared;
 use runtime::error::{Error, Result};
@@ -33,6 +33,7 @@ pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
     let expected: Hashes = entry.files.iter().map(|f| (f.name.clone(), f.sha256.clone())).collect();
     sealed::ensure(&folder, Some(&expected), progress, |aside| {
         made.set(true);
+        discard_at_abort(aside);
         for file in &entry.files {
             let path = aside.join(&file.name);
             let mut out = File::create(&path).map_err(failed("create", &path))?;
@@ -51,6 +52,12 @@ pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
         let _ = sweep_away(SWEPT_BESIDE, progress);
     }
     Ok(folder)
+}
+
+/// Removes a folder that is being filled when the transaction aborts: an error or the end of the process in a query leaves it half made.
+fn discard_at_abort(aside: &Path) {
+    let aside = aside.to_owned();
+    transaction::at_abort(move || drop(sealed::delete(&aside)));
 }
 
 /// Records that this database needs the folder `name`.

@@ -186,6 +186,25 @@ def test_a_file_where_the_cache_should_be_is_an_error_that_names_it(cluster, exp
         assert ask(connection) == expected
 
 
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_a_backend_that_ends_while_it_reads_the_catalog_leaves_no_folder(cluster, expected, end):
+    """PostgreSQL ends the process inside of the query, where nothing unwinds."""
+    shutil.rmtree(cluster.data / "pg_reco", ignore_errors=True)
+    with surviving.nobody_hurt(cluster) as bystander, cluster.connect() as holder, cluster.connect() as maker:
+        pid = maker.info.backend_pid
+        holder.autocommit = False
+        holder.execute("LOCK TABLE reco.model_part")
+        maker.pgconn.send_query(tiny.ANSWERS["ials"].encode())
+        surviving.wait_until(lambda: surviving.half_made(cluster), 10, "a folder that is being made")
+        waits = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
+        surviving.wait_until(lambda: bystander.execute(waits, [pid]).fetchone() == ("Lock",), 10, "the lock")
+        bystander.execute(f"SELECT {end}(%s)", [pid])
+        surviving.wait_until(lambda: not surviving.half_made(cluster), 10, "the end of the folder")
+        holder.rollback()
+    with cluster.connect() as connection:
+        assert ask(connection) == expected
+
+
 def test_half_made_folders_of_the_dead_are_cleared_away(cluster, expected):
     """They cost space for ever otherwise: whoever made them was killed."""
     root = cluster.data / "pg_reco"

@@ -90,7 +90,7 @@ pub fn remove(folder: &Path) -> Result<()> {
 }
 
 /// Removes a folder that no other process uses, file by file.
-fn delete(folder: &Path) -> Result<()> {
+pub fn delete(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", folder)(e)),
         _ => Ok(()),
