@@ -150,11 +150,11 @@ def test_an_open_call_ends_with_its_transaction(db, models, end):
 @pytest.mark.parametrize(
     "call, query, phase",
     [
-        ("SELECT reco.train('slow', %s, 'popularity')", "SELECT 1 AS user_id, 2 AS item_id FROM pg_sleep(5)", "reading the source"),
-        ("SELECT count(*) FROM reco.split(%s)", "SELECT 1 AS user_id, 2 AS item_id, now() AS ts FROM pg_sleep(5)", "reading the source"),
+        ("SELECT reco.train('slow', %s, 'popularity')", "SELECT 1 AS user_id, 2 AS item_id FROM pg_sleep(5)", "reading source"),
+        ("SELECT count(*) FROM reco.split(%s)", "SELECT 1 AS user_id, 2 AS item_id, now() AS ts FROM pg_sleep(5)", "reading source"),
         ("SELECT reco.train_synthesizer('slow', %s)", "SELECT 1 AS a, 2 AS b FROM pg_sleep(5)", "reading source"),
         ("SELECT count(*) FROM reco.importance(%s)", "SELECT 1 AS a, 2 AS label FROM pg_sleep(5)", "reading source"),
-        ("SELECT count(*) FROM reco.evaluate('contexts', %s)", "SELECT 1 AS user_id, 2 AS item_id FROM pg_sleep(5)", "reading the test"),
+        ("SELECT count(*) FROM reco.evaluate('contexts', %s)", "SELECT 1 AS user_id, 2 AS item_id FROM pg_sleep(5)", "reading test"),
     ],
 )
 def test_a_call_is_seen_before_its_source_gives_a_row(connect, models, call, query, phase):

@@ -16,7 +16,16 @@ use runtime::error::{Error, Result};
 use runtime::fixed_text::FixedText;
 use runtime::memory::Ceiling;
 use runtime::parallel::has_helpers;
+use runtime::pool;
 use runtime::progress::{Progress, Run};
+
+/// Whether a flag that PostgreSQL's signal handlers set on this thread is set.
+macro_rules! is_up {
+    ($flag:ident) => {
+        // SAFETY: a plain number that only this thread and its signal handlers write; read once.
+        unsafe { addr_of!(pg_sys::$flag).read_volatile() as i32 != 0 }
+    };
+}
 
 /// A call of one of this extension's functions. Can be cancelled by the user, a timeout or a shutdown; reports progress by `NOTICE` and in
 /// `reco.stat_progress`; counts model runs in `reco.stat_models`.
@@ -98,7 +107,9 @@ impl Progress for Statement {
         if memory::is_exhausted() || must_stop() {
             return Err(Error::Canceled);
         }
-        if !has_helpers() {
+        if !has_helpers() && is_up!(InterruptPending) {
+            // Idle threads end as well: what is processed may end the process.
+            pool::dismiss();
             raise_pending();
         }
         self.ceiling.hold()
@@ -127,14 +138,6 @@ impl Progress for Statement {
 pub fn raise_pending() {
     memory::check();
     check_for_interrupts!();
-}
-
-/// Whether a flag that PostgreSQL's signal handlers set on this thread is set.
-macro_rules! is_up {
-    ($flag:ident) => {
-        // SAFETY: a plain number that only this thread and its signal handlers write; read once.
-        unsafe { addr_of!(pg_sys::$flag).read_volatile() as i32 != 0 }
-    };
 }
 
 /// Whether an interrupt is pending that ends the statement or the connection. Does not process it.
@@ -205,6 +208,7 @@ fn events(wanted: libc::c_short) -> libc::c_short {
 /// interrupts held, and only if the client can receive it at once.
 fn tell(message: &str) {
     if !has_helpers() {
+        pool::dismiss();
         notice!("{message}");
     } else if events(libc::POLLOUT) & libc::POLLOUT != 0 {
         // SAFETY: this thread's own count. Where sending raises an error, PostgreSQL sets it to 0.

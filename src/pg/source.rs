@@ -12,6 +12,10 @@ use crate::pg::cursors::Cursor;
 use crate::pg::id_type::IdType;
 use crate::pg::row::{Attribute, Batch, Column, Row, Shape, Types, Wanted};
 use runtime::error::{Error, Result};
+use runtime::progress::Progress;
+
+/// Rows fetched at a time by [`Source::read`]. Their memory is freed in between.
+const BATCH: usize = 10_000;
 
 /// An open cursor on a query.
 pub struct Source {
@@ -110,6 +114,17 @@ impl Source {
     /// The id type of the column number `column`, which must be of kind `Id`.
     pub fn id_type(&self, column: usize) -> IdType {
         self.columns[column].and_then(|column| IdType::of(self.shape.type_of(column))).unwrap_or(IdType::Text)
+    }
+
+    /// Reads the query to its end and calls `visit` with each row. Returns the number of rows.
+    pub fn read(mut self, progress: &dyn Progress, mut visit: impl FnMut(&Row) -> Result<()>) -> Result<usize> {
+        progress.report(&format!("reading {}", self.what), 0, 0);
+        let phase = format!("rows read from {}", self.what);
+        while self.fetch(BATCH, &mut visit)? > 0 {
+            progress.check()?;
+            progress.report(&phase, self.rows_before, 0);
+        }
+        Ok(self.rows_before)
     }
 
     /// Fetches up to `rows` rows and calls `visit` with each. Returns the number of rows: 0 at the end.

@@ -14,9 +14,6 @@ use recommendation::Training;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
-/// Rows fetched from a source at a time. Their memory is freed in between.
-pub const FETCH: usize = 10_000;
-
 /// The columns of an interaction, for training and evaluation.
 pub const INTERACTION: [Wanted; 5] = [
     required("user_id", Kind::Id),
@@ -62,8 +59,7 @@ impl Dataset {
         // The same restrictions as when serving, so that a source that would fail then fails now.
         let _as_when_served = queries.served.then(|| (ReadOnly::begin(), InAnothersName::begin()));
         let mut signals = queries.signals.clone();
-        progress.report("reading the source", 0, 0);
-        let mut rows = Source::open(&queries.source, &INTERACTION)?;
+        let rows = Source::open(&queries.source, &INTERACTION)?;
         let (has_weight, has_time) = (rows.has(2), rows.has(3));
         for (needed, column, number) in [(signals.needs_time(), "ts", 3), (signals.needs_event(), "event", 4)] {
             if needed && !rows.has(number) {
@@ -79,21 +75,13 @@ impl Dataset {
             history::check(&queries.source, has_weight, &signals)?;
         }
         let mut builder = InteractionsBuilder::new();
-        loop {
-            let fetched = rows.fetch(FETCH, |row| {
-                let weight = if has_weight { row.number(2)? } else { 1.0 };
-                let event = if signals.needs_event() { row.text(4)? } else { None };
-                let weight = signals.weight(weight, event) as f32;
-                let time = if has_time { Some(signals.time(row.time(3), builder.rows() + 1)?) } else { None };
-                builder.push(row.id(0)?, row.id(1)?, weight, time)
-            })?;
-            if fetched == 0 {
-                break;
-            }
-            progress.check()?;
-            progress.report("rows read from the source", builder.rows(), 0);
-        }
-        drop(rows);
+        rows.read(progress, |row| {
+            let weight = if has_weight { row.number(2)? } else { 1.0 };
+            let event = if signals.needs_event() { row.text(4)? } else { None };
+            let weight = signals.weight(weight, event) as f32;
+            let time = if has_time { Some(signals.time(row.time(3), builder.rows() + 1)?) } else { None };
+            builder.push(row.id(0)?, row.id(1)?, weight, time)
+        })?;
         signals.apply(&mut builder);
         config["signals"] = serde_json::to_value(&signals).map_err(|e| Error::Internal(e.to_string()))?;
 
@@ -141,27 +129,18 @@ fn read_features(
     progress: &dyn Progress,
     mut know: impl FnMut(interactions::Id) -> Result<()>,
 ) -> Result<FeatureTable> {
-    progress.report(&format!("reading {what}"), 0, 0);
-    let (mut rows, attributes) = Source::open_with_attributes(what, query, id)?;
+    let (rows, attributes) = Source::open_with_attributes(what, query, id)?;
     let mut table = FeatureTable::new(attributes.iter().map(|a| (a.name.clone(), a.kind)).collect());
     let mut values = Vec::with_capacity(attributes.len());
-    loop {
-        let fetched = rows.fetch(FETCH, |row| {
-            values.clear();
-            for attribute in &attributes {
-                values.push(row.attribute(attribute)?);
-            }
-            let borrowed: Vec<_> = values.iter().map(AttributeValue::as_value).collect();
-            let id = row.id(0)?;
-            know(id)?;
-            table.push(id, &borrowed)
-        })?;
-        if fetched == 0 {
-            break;
+    rows.read(progress, |row| {
+        values.clear();
+        for attribute in &attributes {
+            values.push(row.attribute(attribute)?);
         }
-        progress.check()?;
-        progress.report(&format!("rows read from {what}"), table.rows(), 0);
-    }
-    drop(rows);
+        let borrowed: Vec<_> = values.iter().map(AttributeValue::as_value).collect();
+        let id = row.id(0)?;
+        know(id)?;
+        table.push(id, &borrowed)
+    })?;
     Ok(table)
 }

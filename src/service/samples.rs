@@ -5,7 +5,7 @@ use pgrx::warning;
 
 use crate::pg::row::{AttributeValue, Types};
 use crate::pg::source::Source;
-use crate::service::dataset::{FETCH, empty_query};
+use crate::service::dataset::empty_query;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 use tabular::{Column, ColumnKind, Encoder, EncoderOptions, LabelKind, Labels, NONE, Samples, Table};
@@ -52,8 +52,7 @@ impl Rows {
         types: Types,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        progress.report(&format!("reading {what}"), 0, 0);
-        let (mut rows, mut attributes) = Source::open_table(what, query, Some(id.unwrap_or(ID)), types)?;
+        let (rows, mut attributes) = Source::open_table(what, query, Some(id.unwrap_or(ID)), types)?;
         for &column in needed.iter().chain(&id) {
             if !attributes.iter().any(|attribute| attribute.name == column) {
                 let found: Vec<&str> = attributes.iter().map(|attribute| attribute.name.as_str()).collect();
@@ -67,37 +66,28 @@ impl Rows {
         let mut table = Table::new(attributes.iter().map(|a| (a.name.clone(), a.kind)).collect());
         let (mut ids, mut seen) = (Vec::new(), AHashSet::new());
         let mut values = Vec::with_capacity(attributes.len());
-        loop {
-            let fetched = rows.fetch(FETCH, |row| {
-                let number = ids.len() + 1;
-                let id = match &id_attribute {
-                    None => number.to_string(),
-                    Some(attribute) => match row.attribute(attribute)? {
-                        AttributeValue::Category(id) => id,
-                        _ => return Err(Error::NullColumn { column: attribute.name.clone(), row: number }),
-                    },
-                };
-                if id_attribute.is_some() && !seen.insert(id.clone()) {
-                    let hint =
-                        "Ids must be unique. Name another column with id => '…', or leave the id out of the query.";
-                    return Err(Error::invalid(format!("duplicate id \"{id}\""), hint));
-                }
-                values.clear();
-                for attribute in &attributes {
-                    values.push(row.attribute(attribute)?);
-                }
-                let borrowed: Vec<_> = values.iter().map(AttributeValue::as_value).collect();
-                table.push(&borrowed, || format!("row {number}"))?;
-                ids.push(id);
-                Ok(())
-            })?;
-            if fetched == 0 {
-                break;
+        rows.read(progress, |row| {
+            let number = ids.len() + 1;
+            let id = match &id_attribute {
+                None => number.to_string(),
+                Some(attribute) => match row.attribute(attribute)? {
+                    AttributeValue::Category(id) => id,
+                    _ => return Err(Error::NullColumn { column: attribute.name.clone(), row: number }),
+                },
+            };
+            if id_attribute.is_some() && !seen.insert(id.clone()) {
+                let hint = "Ids must be unique. Name another column with id => '…', or leave the id out of the query.";
+                return Err(Error::invalid(format!("duplicate id \"{id}\""), hint));
             }
-            progress.check()?;
-            progress.report(&format!("rows read from {what}"), table.rows(), 0);
-        }
-        drop(rows);
+            values.clear();
+            for attribute in &attributes {
+                values.push(row.attribute(attribute)?);
+            }
+            let borrowed: Vec<_> = values.iter().map(AttributeValue::as_value).collect();
+            table.push(&borrowed, || format!("row {number}"))?;
+            ids.push(id);
+            Ok(())
+        })?;
         if ids.is_empty() {
             return Err(empty_query(what));
         }

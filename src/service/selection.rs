@@ -20,8 +20,6 @@ use recommendation::ItemSet;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
-/// Rows fetched at a time.
-const FETCH: usize = 10_000;
 /// The group of items without a group.
 pub const NO_GROUP: u32 = u32::MAX;
 
@@ -203,15 +201,11 @@ fn each_row(
     what: &'static str,
     query: &str,
     progress: &dyn Progress,
-    mut visit: impl FnMut(&Row) -> Result<()>,
+    visit: impl FnMut(&Row) -> Result<()>,
 ) -> Result<()> {
     let _read_only = ReadOnly::begin();
-    progress.report(&format!("reading {what}"), 0, 0);
     let wanted = [required("item_id", Kind::Id), optional("group_name", Kind::Printed)];
-    let mut rows = Source::open_named(what, query, &wanted)?;
-    while rows.fetch(FETCH, &mut visit)? > 0 {
-        progress.check()?;
-    }
+    Source::open_named(what, query, &wanted)?.read(progress, visit)?;
     Ok(())
 }
 

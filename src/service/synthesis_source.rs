@@ -11,7 +11,7 @@ use crate::pg::errors::SpiResult;
 use crate::pg::row::{Field, type_name};
 use crate::pg::secret::secret;
 use crate::pg::source::{ResultColumn, Source};
-use crate::service::dataset::{FETCH, empty_query};
+use crate::service::dataset::empty_query;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
@@ -70,8 +70,7 @@ impl TypedRows {
         pseudonyms: &Pseudonyms,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        progress.report(&format!("reading {what}"), 0, 0);
-        let (mut rows, columns) = Source::open_columns(what, query)?;
+        let (rows, columns) = Source::open_columns(what, query)?;
         let found = || columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
         if let Some(missing) =
             hidden.drop.iter().chain(&hidden.pseudonymize).find(|name| !columns.iter().any(|c| c.name == **name))
@@ -113,27 +112,19 @@ impl TypedRows {
             Table::new(kept.iter().map(|(_, column, reading)| (column.name.clone(), kind(reading))).collect());
         let secret: Vec<bool> = kept.iter().map(|(_, column, _)| hidden.pseudonymize.contains(&column.name)).collect();
         let mut read: Vec<Read> = Vec::with_capacity(kept.len());
-        loop {
-            let fetched = rows.fetch(FETCH, |row| {
-                read.clear();
-                for ((place, column, reading), &secret) in kept.iter().zip(&secret) {
-                    let value = row.field(*place).map_or(Ok(Read::Null), |field| reading.read(&field))?;
-                    read.push(match value {
-                        Read::Text(text) if secret => Read::Text(pseudonyms.of(&column.name, &text)),
-                        value => value,
-                    });
-                }
-                let values: Vec<Value> = read.iter().map(Read::value).collect();
-                let number = table.rows() + 1;
-                table.push(&values, || format!("row {number}"))
-            })?;
-            if fetched == 0 {
-                break;
+        rows.read(progress, |row| {
+            read.clear();
+            for ((place, column, reading), &secret) in kept.iter().zip(&secret) {
+                let value = row.field(*place).map_or(Ok(Read::Null), |field| reading.read(&field))?;
+                read.push(match value {
+                    Read::Text(text) if secret => Read::Text(pseudonyms.of(&column.name, &text)),
+                    value => value,
+                });
             }
-            progress.check()?;
-            progress.report(&format!("rows read from {what}"), table.rows(), 0);
-        }
-        drop(rows);
+            let values: Vec<Value> = read.iter().map(Read::value).collect();
+            let number = table.rows() + 1;
+            table.push(&values, || format!("row {number}"))
+        })?;
         if table.rows() == 0 {
             return Err(empty_query(what));
         }

@@ -12,7 +12,6 @@ use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
-use crate::service::dataset::FETCH;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
 use runtime::progress::Progress;
@@ -219,55 +218,36 @@ impl<'a> Asked<'a> {
 
 fn read_lexicon(query: &str, rules: &mut Rules, progress: &dyn Progress) -> Result<()> {
     let wanted = [required("word", Kind::Text), required("synonym", Kind::Text)];
-    progress.report("reading lexicon", 0, 0);
-    let mut rows = Source::open_named("lexicon", query, &wanted)?;
-    let mut done = 0;
-    loop {
-        let fetched = rows.fetch(FETCH, |row| {
-            // A pair with a NULL says nothing.
-            if let (Some(word), Some(synonym)) = (row.text(0)?, row.text(1)?) {
-                check_phrase(word, "lexicon")?;
-                check_phrase(synonym, "lexicon")?;
-                rules.lexicon.add(word, synonym);
-            }
-            Ok(())
-        })?;
-        if fetched == 0 {
-            return Ok(());
+    Source::open_named("lexicon", query, &wanted)?.read(progress, |row| {
+        // A pair with a NULL says nothing.
+        if let (Some(word), Some(synonym)) = (row.text(0)?, row.text(1)?) {
+            check_phrase(word, "lexicon")?;
+            check_phrase(synonym, "lexicon")?;
+            rules.lexicon.add(word, synonym);
         }
-        done += fetched;
-        progress.check()?;
-        progress.report("rows read from lexicon", done, 0);
-    }
+        Ok(())
+    })?;
+    Ok(())
 }
 
 fn read_corpus(query: &str, rules: &Rules, progress: &dyn Progress) -> Result<Corpus> {
-    progress.report("reading corpus", 0, 0);
-    let mut rows = Source::open_named("corpus", query, &[required("text", Kind::Text)])?;
     let mut corpus = Corpus::default();
-    let (mut done, mut unlooked) = (0, 0);
-    loop {
-        // Each text is cut into its words: a thousand titles take some milliseconds, and so does one of the longest.
-        let fetched = rows.fetch(1000, |row| {
-            if let Some(text) = row.text(0)? {
-                check_length(text, || format!("the text in row {} of corpus", done + 1))?;
-                unlooked += text.len();
-                if unlooked > MAX_BYTES {
-                    unlooked = 0;
-                    progress.check()?;
-                }
-                corpus.add(text, rules);
+    let (mut number, mut unchecked) = (0, 0);
+    Source::open_named("corpus", query, &[required("text", Kind::Text)])?.read(progress, |row| {
+        number += 1;
+        if let Some(text) = row.text(0)? {
+            check_length(text, || format!("the text in row {number} of corpus"))?;
+            // Each text is split into words: this many bytes take some milliseconds.
+            unchecked += text.len();
+            if unchecked > MAX_BYTES {
+                unchecked = 0;
+                progress.check()?;
             }
-            Ok(())
-        })?;
-        if fetched == 0 {
-            drop(rows);
-            return Ok(corpus);
+            corpus.add(text, rules);
         }
-        done += fetched;
-        progress.check()?;
-        progress.report("rows read from corpus", done, 0);
-    }
+        Ok(())
+    })?;
+    Ok(corpus)
 }
 
 fn text_option<'a>(options: &mut Options<'a>, name: &'static str, what: &str) -> Result<Option<&'a str>> {

@@ -12,7 +12,7 @@ use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, Row, Wanted, required};
 use crate::pg::source::Source;
-use crate::service::dataset::{Dataset, FETCH};
+use crate::service::dataset::Dataset;
 use importance::compare::{Comparison, Repeats, compare_recommenders, compare_rows};
 use interactions::{Id, Interactions};
 use runtime::error::{Error, Result};
@@ -91,7 +91,7 @@ fn of_rows(
     let mut options = Options::new(BOOSTING, &options)?;
     let (ids, encoded) = asked.read("test", &mut options, statement)?;
     let mut by_id = AHashMap::new();
-    each_row("weights", weights, &ROW_WEIGHTS, statement, |row| {
+    Source::open_named("weights", weights, &ROW_WEIGHTS)?.read(statement, |row| {
         let id = row.id(0)?.to_text().to_string();
         if by_id.insert(id.clone(), weight(row, 1)?).is_some() {
             return Err(duplicate(&format!("id \"{id}\"")));
@@ -108,7 +108,7 @@ fn of_rows(
 fn weights_of_pairs(query: &str, interactions: &Interactions, statement: &Statement) -> Result<Vec<f32>> {
     let matrix = &interactions.by_user;
     let mut weights = memory::filled(f32::NAN, matrix.entries())?;
-    each_row("weights", query, &WEIGHTS, statement, |row| {
+    Source::open_named("weights", query, &WEIGHTS)?.read(statement, |row| {
         let (user, item) = (row.id(0)?, row.id(1)?);
         let weight = weight(row, 2)?;
         let Some((u, i)) = place(interactions, &user, &item) else { return Ok(()) };
@@ -127,9 +127,11 @@ fn weights_of_pairs(query: &str, interactions: &Interactions, statement: &Statem
 /// Items of each user, ascending; unknown users and items are left out.
 fn pairs_to_find(query: &str, interactions: &Interactions, statement: &Statement) -> Result<Vec<(u32, Vec<u32>)>> {
     let mut pairs = Vec::new();
-    each_row("test", query, &PAIR, statement, |row| match place(interactions, &row.id(0)?, &row.id(1)?) {
-        Some(pair) => memory::push(&mut pairs, pair),
-        None => Ok(()),
+    Source::open_named("test", query, &PAIR)?.read(statement, |row| {
+        match place(interactions, &row.id(0)?, &row.id(1)?) {
+            Some(pair) => memory::push(&mut pairs, pair),
+            None => Ok(()),
+        }
     })?;
     sort_watched(&mut pairs, &|| statement.check(), Ord::cmp)?;
     pairs.dedup();
@@ -151,19 +153,4 @@ fn weight(row: &Row, column: usize) -> Result<f32> {
 
 fn duplicate(id: &str) -> Error {
     Error::invalid(format!("duplicate weight for {id}"), "The query must return one weight for each row.")
-}
-
-fn each_row(
-    what: &'static str,
-    query: &str,
-    wanted: &[Wanted],
-    statement: &Statement,
-    mut visit: impl FnMut(&Row) -> Result<()>,
-) -> Result<()> {
-    statement.report(&format!("reading {what}"), 0, 0);
-    let mut source = Source::open_named(what, query, wanted)?;
-    while source.fetch(FETCH, &mut visit)? > 0 {
-        statement.check()?;
-    }
-    Ok(())
 }

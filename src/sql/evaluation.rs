@@ -12,10 +12,10 @@ use super::{given, list_length, null_element};
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
-use crate::pg::row::{Kind, Row, Wanted, optional, required};
+use crate::pg::row::{Kind, optional, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
-use crate::service::dataset::{Dataset, FETCH, INTERACTION};
+use crate::service::dataset::{Dataset, INTERACTION};
 use crate::service::loaded::Recommender;
 use evaluation::{
     Bootstrap, By, Candidates, Cases, CasesBuilder, Catalogue, Counts, Group, Measured, Metric, MetricSet, Protocol,
@@ -38,27 +38,17 @@ fn split(
 ) -> errors::Result<TableIterator<'static, (String, String, String, f32, Option<TimestampWithTimeZone>)>> {
     let statement = Statement::new("split", "");
     let method = SplitMethod::from_name(method)?;
-    statement.report("reading the source", 0, 0);
-    let mut source = Source::open(source, &INTERACTION)?;
+    let source = Source::open(source, &INTERACTION)?;
     let (mut user_ids, mut item_ids) = (Interner::default(), Interner::default());
     let (mut users, mut items, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     let mut times = source.has(3).then(Vec::new);
-    loop {
-        let has_weight = source.has(2);
-        let fetched = source.fetch(FETCH, |row| {
-            memory::push(&mut users, user_ids.intern(row.id(0)?)?)?;
-            memory::push(&mut items, item_ids.intern(row.id(1)?)?)?;
-            memory::push(&mut weights, if has_weight { row.number(2)? as f32 } else { 1.0 })?;
-            times.as_mut().map_or(Ok(()), |times| memory::push(times, row.time(3)))
-        })?;
-        if fetched == 0 {
-            break;
-        }
-        statement.check()?;
-        statement.report("rows read from the source", users.len(), 0);
-    }
-    let columns = source.names();
-    drop(source);
+    let (has_weight, columns) = (source.has(2), source.names());
+    source.read(&statement, |row| {
+        memory::push(&mut users, user_ids.intern(row.id(0)?)?)?;
+        memory::push(&mut items, item_ids.intern(row.id(1)?)?)?;
+        memory::push(&mut weights, if has_weight { row.number(2)? as f32 } else { 1.0 })?;
+        times.as_mut().map_or(Ok(()), |times| memory::push(times, row.time(3)))
+    })?;
     if users.is_empty() {
         return Err(Error::EmptySource(String::new()).into());
     }
@@ -346,16 +336,18 @@ impl<'a> Question<'a> {
         let pair = [required("user_id", Kind::Id), required("item_id", Kind::Id)];
         if let Some(history) = self.history {
             let wanted = [pair[0], pair[1], optional("weight", Kind::Number)];
-            each_row(history, &wanted, "history", statement, |row, has_weight| {
+            let source = Source::open_named("history", history, &wanted)?;
+            let has_weight = source.has(2);
+            source.read(statement, |row| {
                 let weight = if has_weight { row.number(2)? } else { 1.0 };
                 builder.push_history(&text(row.id(0)?), &text(row.id(1)?), weight)
             })?;
         }
-        each_row(self.test, &pair, "test", statement, |row, _| builder.push(&text(row.id(0)?), &text(row.id(1)?)))?;
+        let test = Source::open_named("test", self.test, &pair)?;
+        test.read(statement, |row| builder.push(&text(row.id(0)?), &text(row.id(1)?)))?;
         if let Some(negatives) = self.negatives {
-            each_row(negatives, &pair, "negatives", statement, |row, _| {
-                builder.push_negative(&text(row.id(0)?), &text(row.id(1)?))
-            })?;
+            Source::open_named("negatives", negatives, &pair)?
+                .read(statement, |row| builder.push_negative(&text(row.id(0)?), &text(row.id(1)?)))?;
         }
         builder.finish()
     }
@@ -385,29 +377,6 @@ impl<const N: usize> Asked<N> {
             counts.push(("users_with_fewer_negatives", self.measured[0].short));
         }
         counts
-    }
-}
-
-/// Calls `visit` with each row of the query of the argument `what`, and with whether the query has the third column.
-fn each_row(
-    query: &str,
-    wanted: &[Wanted],
-    what: &'static str,
-    statement: &Statement,
-    mut visit: impl FnMut(&Row, bool) -> Result<()>,
-) -> Result<()> {
-    statement.report(&format!("reading the {what}"), 0, 0);
-    let mut source = Source::open_named(what, query, wanted)?;
-    let has_third = wanted.len() > 2 && source.has(2);
-    let mut rows = 0;
-    loop {
-        let fetched = source.fetch(FETCH, |row| visit(row, has_third))?;
-        if fetched == 0 {
-            return Ok(());
-        }
-        rows += fetched;
-        statement.check()?;
-        statement.report(&format!("rows read from the {what}"), rows, 0);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::pg::json::JsonB;
 use crate::pg::row::{Kind, Wanted, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
-use crate::service::dataset::{Dataset, FETCH, Queries};
+use crate::service::dataset::{Dataset, Queries};
 use importance::interactions::{Method, Task};
 use interactions::Interactions;
 use runtime::error::{Error, Result};
@@ -112,23 +112,11 @@ fn of_model(model: &str, statement: &Statement) -> Result<Interactions> {
 /// The pairs of a validation query; unknown users and items are left out.
 fn held_out(query: &str, interactions: &Interactions, statement: &Statement) -> Result<Vec<(u32, u32)>> {
     let mut pairs = Vec::new();
-    let mut rows = 0;
-    statement.report("reading validation", 0, 0);
-    let mut source = Source::open_named("validation", query, &PAIR)?;
-    loop {
-        let fetched = source.fetch(FETCH, |row| {
-            let user = interactions.user_ids.find(&row.id(0)?.to_text());
-            let item = interactions.item_ids.find(&row.id(1)?.to_text());
-            user.zip(item).map_or(Ok(()), |pair| memory::push(&mut pairs, pair))
-        })?;
-        if fetched == 0 {
-            break;
-        }
-        rows += fetched;
-        statement.check()?;
-        statement.report("rows read from validation", rows, 0);
-    }
-    drop(source);
+    Source::open_named("validation", query, &PAIR)?.read(statement, |row| {
+        let user = interactions.user_ids.find(&row.id(0)?.to_text());
+        let item = interactions.item_ids.find(&row.id(1)?.to_text());
+        user.zip(item).map_or(Ok(()), |pair| memory::push(&mut pairs, pair))
+    })?;
     sort_watched(&mut pairs, &|| statement.check(), Ord::cmp)?;
     pairs.dedup();
     Ok(pairs)

@@ -10,6 +10,7 @@ use crate::pg::{errors, settings};
 use crate::service::samples::Rows;
 use runtime::error::Result;
 use runtime::options::Options;
+use runtime::pool::with_pool;
 use runtime::progress::Progress;
 use synthesis::{align, report};
 
@@ -69,16 +70,10 @@ fn make(
     let holdout = holdout.map(|query| Rows::read_anonymous("holdout", query, &statement)).transpose()?;
     let holdout = holdout.as_ref().map(|rows| &rows.table);
     let threads = settings::threads();
-    let report = report::report(
-        &both.real.table,
-        &both.synthetic.table,
-        holdout,
-        label,
-        &mut options,
-        seed,
-        threads,
-        &statement,
-    )?;
+    let (real, synthetic) = (&both.real.table, &both.synthetic.table);
+    let report = with_pool(threads, |_| {
+        report::report(real, synthetic, holdout, label, &mut options, seed, threads, &statement)
+    })?;
     options.finish()?;
     Ok(report)
 }
@@ -127,7 +122,9 @@ fn weigh(
     let real = Rows::read_anonymous("real_source", given(real_source, "real_source")?, statement)?;
     let synthetic =
         Rows::read_compared("synthetic_source", given(synthetic_source, "synthetic_source")?, id, statement)?;
-    let weights = align::weights(&real.table, &synthetic.table, seed, settings::threads(), statement, &mut options)?;
+    let threads = settings::threads();
+    let weights =
+        with_pool(threads, |_| align::weights(&real.table, &synthetic.table, seed, threads, statement, &mut options))?;
     options.finish()?;
     Ok((synthetic.ids, weights))
 }

@@ -11,6 +11,7 @@ use recommendation::{Model, Request};
 use runtime::error::Result;
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
+use runtime::pool::with_pool;
 use runtime::progress::{Progress, Unwatched};
 
 /// Most users, and most list entries, in memory at a time.
@@ -98,30 +99,33 @@ pub fn evaluate(
     memory::reserve(&mut measured.rows, cases.len())?;
     let batch = (PLACES / protocol.k.min(catalogue.items()).max(1)).clamp(16, BATCH);
     let asked = Asked { model, cases, segments, catalogue, protocol };
-    for start in (0..cases.len()).step_by(batch) {
-        progress.report("users evaluated", start, cases.len());
-        let end = cases.len().min(start + batch);
-        let mut outcomes = asked.lists(start..end, progress)?;
-        for_each_chunk(
-            &mut outcomes,
-            1,
-            protocol.threads,
-            progress,
-            || (),
-            |(), number, outcome| asked.measure(start + number, &mut outcome[0]),
-        )?;
-        for (case, outcome) in (start..end).zip(outcomes) {
-            measured.short += usize::from(outcome.short);
-            let row = measured.push(outcome.values)?;
-            for group in segments.of_case(case, cases.subjects[case]) {
-                measured.groups[group].take(row, &outcome.list)?;
-            }
-            for (level, values) in outcome.of_levels {
-                let row = measured.push(values)?;
-                measured.groups[segments.of_items(level)].take(row, &[])?;
+    with_pool(protocol.threads, |_| {
+        for start in (0..cases.len()).step_by(batch) {
+            progress.report("users evaluated", start, cases.len());
+            let end = cases.len().min(start + batch);
+            let mut outcomes = asked.lists(start..end, progress)?;
+            for_each_chunk(
+                &mut outcomes,
+                1,
+                protocol.threads,
+                progress,
+                || (),
+                |(), number, outcome| asked.measure(start + number, &mut outcome[0]),
+            )?;
+            for (case, outcome) in (start..end).zip(outcomes) {
+                measured.short += usize::from(outcome.short);
+                let row = measured.push(outcome.values)?;
+                for group in segments.of_case(case, cases.subjects[case]) {
+                    measured.groups[group].take(row, &outcome.list)?;
+                }
+                for (level, values) in outcome.of_levels {
+                    let row = measured.push(values)?;
+                    measured.groups[segments.of_items(level)].take(row, &[])?;
+                }
             }
         }
-    }
+        Ok(())
+    })?;
     progress.report("users evaluated", cases.len(), cases.len());
     Ok(measured)
 }

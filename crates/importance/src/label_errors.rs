@@ -14,6 +14,7 @@ use crate::task::Task;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::options::Options;
+use runtime::pool::with_pool;
 use runtime::progress::Progress;
 use runtime::sorting::sort_watched;
 use tabular::Labels;
@@ -42,7 +43,7 @@ pub fn find(task: &Task, options: &mut Options) -> Result<Vec<LabelError>> {
             hint: "It compares classes. For numbers order the rows by the score of the method auto.".into(),
         });
     };
-    let probabilities = predict(task, options)?;
+    let probabilities = with_pool(task.threads, |_| predict(task, options))?;
     judge(codes, names.len(), &probabilities, task.progress)
 }
 

@@ -6,6 +6,7 @@ use crate::registry::Method;
 use crate::task::Task;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
+use runtime::pool::with_pool;
 
 /// Scores [methods, rows]. Methods that observe the training of small networks share one training.
 ///
@@ -21,7 +22,16 @@ pub fn score(methods: &[Method], task: &Task, options: &mut Options) -> Result<V
             Computation::Alone(_) => None,
         })
         .collect();
-    let observed = if observers.is_empty() { Vec::new() } else { dynamics::score(&observers, task, options)? };
+    with_pool(task.threads, |_| computed(methods, &observers, task, options))
+}
+
+fn computed(
+    methods: &[Method],
+    observers: &[&dyn Observer],
+    task: &Task,
+    options: &mut Options,
+) -> Result<Vec<Vec<f64>>> {
+    let observed = if observers.is_empty() { Vec::new() } else { dynamics::score(observers, task, options)? };
     let mut observed = observed.into_iter();
     let mut scores = Vec::with_capacity(methods.len());
     for method in methods {

@@ -1,5 +1,5 @@
 //! What the neural recommenders and synthesizers share: dense layers with their gradients, tables of
-//! embeddings of which a step touches few rows, Adam for both, the threads they train on, and forward passes for serving;
+//! embeddings of which a step touches few rows, Adam for both, and forward passes for serving;
 //! and for networks whose gradients are in closed form, plain matrix products and elementary functions.
 //!
 //! Training gives the same bytes on any number of threads: work is split into chunks of a fixed size, the result of a chunk depends on its number
@@ -11,4 +11,3 @@ pub mod elementary;
 pub mod network;
 pub mod products;
 pub mod table;
-pub mod team;

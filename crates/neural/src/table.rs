@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::adam::Step;
-use super::team::Team;
 use runtime::draw::uniform;
 use runtime::error::Result;
 use runtime::memory;
+use runtime::team::Team;
 
 /// Number of parts that are updated in parallel; each row belongs to one of them.
 const PARTS: usize = 16;
@@ -92,8 +92,8 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::team;
     use runtime::progress::Unwatched;
+    use runtime::team;
 
     #[test]
     fn rows_move_by_the_sums_of_their_gradients_and_others_stay() {

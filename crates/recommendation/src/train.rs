@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::algorithm::Algorithm;
 use super::training::{Parts, Training};
 use runtime::error::Result;
+use runtime::pool::with_pool;
 
 /// A trained model, ready to be stored.
 pub struct Trained {
@@ -24,7 +25,7 @@ pub struct Trained {
 pub fn train(training: &Training, algorithm: &dyn Algorithm, options: &Value) -> Result<Trained> {
     let start = Instant::now();
     let Training { interactions, progress, .. } = *training;
-    let parts = algorithm.train_with(training, options)?;
+    let parts = with_pool(training.threads, |_| algorithm.train_with(training, options))?;
     let trained = start.elapsed().as_secs_f64();
     progress.check()?;
 

@@ -11,6 +11,8 @@ pub mod mapped;
 pub mod memory;
 pub mod options;
 pub mod parallel;
+pub mod pool;
 pub mod progress;
 pub mod sealed;
 pub mod sorting;
+pub mod team;

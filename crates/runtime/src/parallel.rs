@@ -1,8 +1,8 @@
 //! Threads for blocks of work, watched and cancellable.
 //!
 //! The calling thread does not work: it waits and calls [`Progress::check`] every few milliseconds, so that it notices a cancel request at
-//! once, however long a block takes. Threads live only as long as the call. All signals are blocked in them, so that PostgreSQL's signal
-//! handlers run on the main thread only.
+//! once, however long a block takes. The threads live as long as the call, or as long as the call of [`with_pool`](crate::pool::with_pool)
+//! around it. All signals are blocked in them, so that PostgreSQL's signal handlers run on the main thread only.
 //!
 //! A process must not end while such a thread is running. Code that may end the process calls [`has_helpers`] first, then stops and joins
 //! the helpers.
@@ -10,11 +10,12 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::memory;
+use crate::pool::{self, with_pool};
 use crate::progress::Progress;
 
 /// How long the waiting thread sleeps between two calls of [`Progress::check`].
@@ -51,31 +52,41 @@ const STACK: usize = 2 << 20;
 const STARTING: usize = 1 << 20;
 
 /// Starts a scoped thread with all signals blocked, and waits until it runs. Failure to start is an error, not a panic.
-///
-/// The C library ends the process if there is no memory for a new thread's thread-local data. So enough memory must be available while
-/// threads start: of several threads, none may start working before the last one runs.
 pub fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     body: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>> {
+    let body = || {
+        let _running = Running::new();
+        body()
+    };
+    launch(body, |builder, body| builder.spawn_scoped(scope, body))
+}
+
+/// Starts a thread of a pool, as [`spawn`] does. It counts as a helper only while it works.
+pub(crate) fn spawn_worker(body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    launch(body, |builder, body| builder.spawn(body))
+}
+
+/// The C library ends the process if there is no memory for a new thread's thread-local data. So enough memory must be available while
+/// threads start: of several threads, none may start working before the last one runs.
+fn launch<'scope, T, H>(
+    body: impl FnOnce() -> T + Send + 'scope,
+    start: impl FnOnce(Builder, Box<dyn FnOnce() -> T + Send + 'scope>) -> std::io::Result<H>,
+) -> Result<H> {
     memory::require(STACK + STARTING)?;
     let started = Arc::new(AtomicBool::new(false));
     let (starts, starter) = (started.clone(), std::thread::current());
-    let counted = move || {
+    let counted = Box::new(move || {
         touch_thread_locals();
-        let _running = Running::new();
         starts.store(true, Ordering::Release);
         starter.unpark();
         drop((starts, starter));
         body()
-    };
-    let thread = with_signals_blocked(|| {
-        std::thread::Builder::new()
-            .name("pg_reco".into())
-            .stack_size(STACK)
-            .spawn_scoped(scope, counted)
-            .map_err(|e| Error::Resources(format!("could not start a thread: {e}")))
-    })?;
+    });
+    let builder = Builder::new().name("pg_reco".into()).stack_size(STACK);
+    let thread = with_signals_blocked(|| start(builder, counted))
+        .map_err(|e| Error::Resources(format!("could not start a thread: {e}")))?;
     while !started.load(Ordering::Acquire) {
         memory::end_if_stuck();
         std::thread::park_timeout(WATCH_INTERVAL);
@@ -95,13 +106,13 @@ fn touch_thread_locals() {
     TOUCHED.with(|_| ());
 }
 
-/// Threads that are working in this process, for [`stop_helpers`].
+/// Helper threads that are working in this process, for [`stop_helpers`].
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-struct Running;
+pub(crate) struct Running;
 
 impl Running {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         RUNNING.fetch_add(1, Ordering::SeqCst);
         Self
     }
@@ -125,7 +136,7 @@ thread_local! {
 }
 
 /// Runs `body`, which starts threads that `stop` ends, and joins them before it returns or unwinds.
-fn with_helpers<T>(stop: &dyn Fn(), body: impl FnOnce() -> T) -> T {
+pub(crate) fn with_helpers<T>(stop: &dyn Fn(), body: impl FnOnce() -> T) -> T {
     struct Leave(*const Helpers<'static>);
     impl Drop for Leave {
         fn drop(&mut self) {
@@ -152,6 +163,7 @@ pub fn stop_helpers(patience: Duration) {
         (helpers.stop)();
         next = helpers.outer;
     }
+    pool::dismiss();
     let until = std::time::Instant::now() + patience;
     while RUNNING.load(Ordering::SeqCst) > 0 && std::time::Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
@@ -205,62 +217,23 @@ pub fn for_each_chunk<T: Send, S>(
     let threads = threads.clamp(1, output.len().div_ceil(chunk));
     let stop = AtomicBool::new(false);
     let queue = Mutex::new(output.chunks_mut(chunk).enumerate());
-    let finished = Finished::default();
-    let open = AtomicBool::new(false);
-
-    let request_stop = || stop.store(true, Ordering::Relaxed);
-    let run = || {
-        std::thread::scope(|scope| {
-            let mut handles = Vec::with_capacity(threads);
-            let mut outcome = Ok(());
-            // Raised anywhere in here, an error must let the threads go: the scope waits for them.
-            let stop_on_unwind = OnUnwind(&request_stop);
-            for _ in 0..threads {
-                let thread = spawn(scope, || {
-                    let _announce = finished.announce_on_drop();
-                    while !open.load(Ordering::Acquire) && !stop.load(Ordering::Relaxed) {
-                        std::thread::park_timeout(WATCH_INTERVAL);
-                    }
-                    if stop.load(Ordering::Relaxed) {
-                        return Ok(());
-                    }
-                    let mut state = init();
-                    while !stop.load(Ordering::Relaxed) {
-                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                        let Some((number, part)) = next else { break };
-                        work(&mut state, number, part).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-                    }
-                    Ok(())
-                });
-                match thread {
-                    Ok(thread) => handles.push(thread),
-                    // Fewer threads than asked for still do the work.
-                    Err(e) if handles.is_empty() => outcome = Err(e),
-                    Err(_) => break,
-                }
-            }
-            open.store(true, Ordering::Release);
-            handles.iter().for_each(|handle| handle.thread().unpark());
-            if outcome.is_ok() {
-                outcome = finished.wait(handles.len(), progress);
-            }
-            std::mem::forget(stop_on_unwind);
-            if outcome.is_err() {
-                request_stop();
-            }
-            finished.wait_to_the_end(handles.len());
-            for thread in handles {
-                let result = thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
-                outcome = outcome.and(result);
-            }
-            outcome
-        })
+    let body = || {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut state = init();
+        while !stop.load(Ordering::Relaxed) {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((number, part)) = next else { break };
+            work(&mut state, number, part).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+        }
+        Ok(())
     };
-    with_helpers(&request_stop, run)
+    with_pool(threads, |pool| pool.run(threads, progress, &|| stop.store(true, Ordering::Relaxed), &body))
 }
 
 /// Calls its function when dropped, which happens only while unwinding: the straight path forgets it.
-struct OnUnwind<'a>(&'a dyn Fn());
+pub(crate) struct OnUnwind<'a>(pub &'a dyn Fn());
 
 impl Drop for OnUnwind<'_> {
     fn drop(&mut self) {
@@ -270,13 +243,13 @@ impl Drop for OnUnwind<'_> {
 
 /// Counts the threads that have ended, and wakes the one that waits for them.
 #[derive(Default)]
-struct Finished {
+pub(crate) struct Finished {
     count: Mutex<usize>,
     changed: Condvar,
 }
 
 impl Finished {
-    fn announce_on_drop(&self) -> impl Drop + '_ {
+    pub fn announce_on_drop(&self) -> impl Drop + '_ {
         struct Announce<'a>(&'a Finished);
         impl Drop for Announce<'_> {
             fn drop(&mut self) {
@@ -288,7 +261,7 @@ impl Finished {
     }
 
     /// Waits until `threads` have ended, or `progress` says that they should.
-    fn wait(&self, threads: usize, progress: &dyn Progress) -> Result<()> {
+    pub fn wait(&self, threads: usize, progress: &dyn Progress) -> Result<()> {
         while !self.have_ended(threads) {
             memory::end_if_stuck();
             progress.check()?;
@@ -297,7 +270,7 @@ impl Finished {
     }
 
     /// Waits until `threads` have ended, after they were stopped.
-    fn wait_to_the_end(&self, threads: usize) {
+    pub fn wait_to_the_end(&self, threads: usize) {
         while !self.have_ended(threads) {
             memory::end_if_stuck();
         }
@@ -311,7 +284,7 @@ impl Finished {
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     let message = panic
         .downcast_ref::<&str>()
         .map(|s| s.to_string())

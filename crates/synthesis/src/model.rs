@@ -13,6 +13,7 @@ use super::{Parts, Synthesizer, Task, by_name};
 use onnx::stored::Files;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
+use runtime::pool::with_pool;
 use runtime::progress::Progress;
 
 /// A trained synthesizer, as stored.
@@ -51,7 +52,8 @@ pub fn train(mut learned: Learned, children: Vec<Child>, mut options: Options, t
         threads: training.threads,
         progress: training.progress,
     };
-    let Parts { mut graph, mut data, figures, released } = method.train(&task, &mut options)?;
+    let trained = with_pool(training.threads, |_| method.train(&task, &mut options))?;
+    let Parts { mut graph, mut data, figures, released } = trained;
     let options = options.finish()?;
     let mut told = Vec::new();
     for (number, (child, owners)) in children.into_iter().zip(owners).enumerate() {

@@ -34,6 +34,7 @@ use kernels::Csr;
 use runtime::error::Result;
 use runtime::memory;
 use runtime::options::Options;
+use runtime::pool::with_pool;
 use runtime::sorting::sort_watched;
 use source::{Settings, Source};
 
@@ -95,7 +96,7 @@ pub struct Pair {
 
 /// Makes up to `n` new pairs, ordered by user and item: fewer if there is no room for more, or no candidates.
 pub fn augment(plan: &Plan, task: &Task, n: usize) -> Result<Vec<Pair>> {
-    from_source(plan, task, n, &*plan.method.open(&plan.settings, task)?)
+    with_pool(task.threads, |_| from_source(plan, task, n, &*plan.method.open(&plan.settings, task)?))
 }
 
 fn from_source(plan: &Plan, task: &Task, n: usize, source: &dyn Source) -> Result<Vec<Pair>> {

@@ -29,10 +29,10 @@ use crate::algorithm::Algorithm;
 use crate::quantized;
 use crate::ranker::Ranker;
 use crate::training::{Parts, Training, diverged, user_counts};
-use neural::team;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::Result;
 use runtime::options::Options;
+use runtime::team;
 
 use ranker::MultVaeRanker;
 

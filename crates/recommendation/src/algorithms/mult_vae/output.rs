@@ -7,9 +7,9 @@
 use ndarray::{Array2, ArrayView2};
 use neural::adam::Step;
 use neural::products::matmul;
-use neural::team::Team;
 use runtime::error::{Error, Result};
 use runtime::memory;
+use runtime::team::Team;
 
 /// Multiplications of a block and a batch: about a millisecond.
 const WORK: usize = 1 << 25;
@@ -172,9 +172,9 @@ fn within<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use neural::team;
     use runtime::draw::uniform;
     use runtime::progress::Unwatched;
+    use runtime::team;
 
     #[test]
     fn the_loss_and_its_gradients_are_those_of_the_softmax_over_all_items() {

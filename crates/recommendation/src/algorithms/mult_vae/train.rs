@@ -8,10 +8,10 @@ use kernels::dot::axpy;
 use neural::adam::Step;
 use neural::network::{Gradients, Layer, Network, Pass, Variables};
 use neural::table::{Table, Touch};
-use neural::team::Team;
 use runtime::draw::{mix, normal, shuffled, uniform};
 use runtime::error::Result;
 use runtime::memory;
+use runtime::team::Team;
 
 /// Users that go through the small layers at once: below a millisecond.
 const CHUNK: usize = 16;

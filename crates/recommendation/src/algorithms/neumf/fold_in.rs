@@ -9,8 +9,8 @@ use kernels::Csr;
 use kernels::decompose::symmetric_eigen;
 use kernels::dense::add_gram;
 use neural::dense::PAD;
-use neural::team::Team;
 use runtime::error::Result;
+use runtime::team::Team;
 
 /// Users that the map is fitted to at most, taken evenly.
 const USERS: usize = 32_768;

@@ -27,10 +27,10 @@ use self::parameters::Parameters;
 use crate::algorithm::Algorithm;
 use crate::ranker::Ranker;
 use crate::training::{Parts, Training, diverged, user_counts};
-use neural::team;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::Result;
 use runtime::options::Options;
+use runtime::team;
 
 use ranker::NeuMfRanker;
 

@@ -8,11 +8,11 @@ use neural::adam::Step;
 use neural::dense::Dense;
 use neural::network::{Gradients, Network, Variables};
 use neural::table::{Table, Touch};
-use neural::team::Team;
 use runtime::draw::mix;
 use runtime::draw::{below, shuffled};
 use runtime::error::{Error, Result};
 use runtime::memory;
+use runtime::team::Team;
 
 /// Samples worked on at once by a thread: about a millisecond.
 const CHUNK: usize = 256;

@@ -2,8 +2,8 @@
 
 use ndarray::{ArrayView2, s};
 use neural::products::matmul;
-use neural::team::Team;
 use runtime::error::{Error, Result};
+use runtime::team::Team;
 
 /// Users whose scores are worked on at once.
 const CHUNK: usize = 128;
@@ -80,9 +80,9 @@ pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use neural::team;
     use runtime::draw::uniform;
     use runtime::progress::Unwatched;
+    use runtime::team;
 
     #[test]
     fn gradients_are_those_of_small_differences_and_known_items_are_no_negatives() {

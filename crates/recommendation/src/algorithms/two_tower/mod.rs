@@ -35,10 +35,10 @@ use crate::algorithm::Algorithm;
 use crate::ranker::Ranker;
 use crate::training::{Parts, Training, diverged, user_counts};
 use interactions::{Encoder, Features};
-use neural::team;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::{Error, Result};
 use runtime::options::Options;
+use runtime::team;
 
 use ranker::TwoTowerRanker;
 

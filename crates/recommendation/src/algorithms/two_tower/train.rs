@@ -7,11 +7,11 @@ use interactions::{Features, Interactions};
 use neural::adam::Step;
 use neural::network::{Gradients, Layer, Network, Pass, Variables};
 use neural::table::{Table, Touch};
-use neural::team::Team;
 use runtime::draw::mix;
 use runtime::draw::{below, shuffled, uniform};
 use runtime::error::{Error, Result};
 use runtime::memory;
+use runtime::team::Team;
 
 /// Pairs that go through the towers at once: about a millisecond.
 const CHUNK: usize = 128;

@@ -16,10 +16,10 @@ use kernels::dot::axpy;
 use neural::adam::Step;
 use neural::elementary::fill_uniform;
 use neural::products::{gradient, product, product_add, transpose};
-use neural::team::Team;
 use runtime::draw::{mix, uniform};
 use runtime::error::Result;
 use runtime::memory;
+use runtime::team::Team;
 
 /// Slope of leaky ReLU below 0.
 const LEAK: f32 = 0.2;

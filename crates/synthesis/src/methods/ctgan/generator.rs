@@ -11,11 +11,11 @@ use kernels::dot::axpy;
 use neural::adam::Step;
 use neural::elementary::{exp_all, fill_gumbel, fill_normal, tanh};
 use neural::products::{gradient, product, product_add, transpose};
-use neural::team::Team;
 use runtime::draw::{mix, uniform};
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
+use runtime::team::Team;
 
 /// Temperature of the Gumbel softmax.
 const TEMPERATURE: f32 = 0.2;

@@ -26,8 +26,6 @@ use conditions::Conditions;
 use critic::Critic;
 use neural::adam::Step;
 use neural::dense::PAD;
-use neural::team;
-use neural::team::Team;
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
@@ -36,6 +34,8 @@ use runtime::draw::{below, mix};
 use runtime::error::Result;
 use runtime::memory;
 use runtime::options::Options;
+use runtime::team;
+use runtime::team::Team;
 use slot::{Sizes, Slot};
 
 /// Rows of a slot, unless the batch is too large for that.

@@ -29,7 +29,6 @@ use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Synthesizer, Task};
 use network::Network;
 use neural::elementary::fill_normal;
 use neural::products::product;
-use neural::team;
 use onnx::graph::{Axis, GraphBuilder};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
@@ -37,6 +36,7 @@ use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::memory;
 use runtime::options::Options;
+use runtime::team;
 use settings::Settings;
 
 /// `tvae`, see the [module](self).

@@ -12,10 +12,10 @@ use kernels::dot::axpy;
 use neural::adam::Step;
 use neural::elementary::{exp_all, fill_normal, softmax, tanh};
 use neural::products::{gradient, product, transpose};
-use neural::team::Team;
 use runtime::draw::{mix, shuffled};
 use runtime::error::Result;
 use runtime::memory;
+use runtime::team::Team;
 
 /// Rows of a part.
 pub const PART: usize = 125;

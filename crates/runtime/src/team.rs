@@ -1,17 +1,18 @@
-//! Threads that live as long as one training.
+//! Work that runs on a thread pool as a whole, and splits itself there.
 //!
-//! rayon would otherwise start a pool that lives as long as the process. This pool ends with the call. All signals are blocked in its threads,
-//! and the calling thread checks for cancel requests ([`watched`]).
+//! A training of many small steps would lose time if the calling thread started and awaited each of them. It is one job of the pool instead,
+//! in which rayon's parallel iterators use all of its threads, while the calling thread checks for cancel requests.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use runtime::error::{Error, Result};
-use runtime::parallel::{spawn, watched};
-use runtime::progress::{Counted, Progress};
+use crate::error::{Error, Result};
+use crate::pool::with_pool;
+use crate::progress::{Counted, Progress};
 
-/// The thread pool, for the work that runs on it.
+/// The threads, for the work that runs on them.
 pub struct Team<'a> {
     stop: &'a AtomicBool,
     done: &'a AtomicUsize,
@@ -28,21 +29,16 @@ pub fn run<T: Send>(
     progress.check()?;
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let counted = Counted { whole: progress, phase, done: &done, total };
-    watched(
-        &counted,
-        || stop.store(true, Ordering::Relaxed),
-        || {
-            let team = Team { stop: &stop, done: &done };
-            std::thread::scope(|scope| {
-                let start = |thread: rayon::ThreadBuilder| {
-                    spawn(scope, || thread.run()).map(drop).map_err(std::io::Error::other)
-                };
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).spawn_handler(start);
-                let pool = pool.build().map_err(|e| Error::Resources(format!("could not start threads: {e}")))?;
-                pool.install(|| work(&team))
-            })
-        },
-    )
+    let (work, result) = (Mutex::new(Some(work)), Mutex::new(None));
+    let job = || {
+        let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let made = work.map(|work| work(&Team { stop: &stop, done: &done })).transpose()?;
+        *result.lock().unwrap_or_else(PoisonError::into_inner) = made;
+        Ok(())
+    };
+    with_pool(threads, |pool| pool.run(1, &counted, &|| stop.store(true, Ordering::Relaxed), &job))?;
+    let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+    result.ok_or_else(|| Error::Internal("job has no result".into()))
 }
 
 impl Team<'_> {
@@ -78,7 +74,7 @@ impl Team<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use runtime::progress::Unwatched;
+    use crate::progress::Unwatched;
 
     fn threads_of_this_process() -> usize {
         std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
