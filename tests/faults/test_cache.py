@@ -200,6 +200,7 @@ def test_a_backend_that_ends_while_it_reads_the_catalog_leaves_no_folder(cluster
         surviving.wait_until(lambda: bystander.execute(waits, [pid]).fetchone() == ("Lock",), 10, "the lock")
         bystander.execute(f"SELECT {end}(%s)", [pid])
         surviving.wait_until(lambda: not surviving.half_made(cluster), 10, "the end of the folder")
+        maker.pgconn.finish()
         holder.rollback()
     with cluster.connect() as connection:
         assert ask(connection) == expected
