@@ -287,7 +287,7 @@ fn synthesize_related(
     let ready = synthesizer(name, &statement)?;
     let model = &as_synthesizer(name, &ready)?.model;
     if model.children.is_empty() {
-        let hint = "Train the model with the option \"children\", or use reco.synthesize.";
+        let hint = "Train the model by cart, gaussian_copula, bootstrap or independent with the option \"children\", or use reco.synthesize.";
         return Err(Error::invalid(format!("model \"{name}\" has no related tables"), hint).into());
     }
     let conditions = conditions.map_or(Value::Null, |conditions| conditions.0);

@@ -39,7 +39,7 @@ pub fn find(task: &Task, options: &mut Options) -> Result<Vec<LabelError>> {
     let Labels::Classes { codes, names } = &task.samples.labels else {
         return Err(Error::Unsupported {
             algorithm: "find_label_errors",
-            what: "meaning for a label of numbers",
+            what: "numeric labels",
             hint: "It compares classes. For numbers order the rows by the score of the method auto.".into(),
         });
     };

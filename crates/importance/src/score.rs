@@ -54,7 +54,7 @@ fn check_needs(method: Method, task: &Task) -> Result<()> {
         let others = Method::names(|other| !other.needs_classes());
         return Err(Error::Unsupported {
             algorithm: method.name(),
-            what: "meaning for a label of numbers",
+            what: "numeric labels",
             hint: format!("It compares classes. For a label of numbers use one of: {others}."),
         });
     }

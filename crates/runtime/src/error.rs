@@ -110,7 +110,7 @@ pub enum Error {
     #[error("{what} needs {needed}, but the limit is {limit}")]
     TooLarge { what: String, needed: String, limit: String, hint: String },
 
-    #[error("{algorithm} has no {what}")]
+    #[error("\"{algorithm}\" does not support {what}")]
     Unsupported { algorithm: &'static str, what: &'static str, hint: String },
 
     #[error("stored model \"{model}\" is corrupted: {reason}")]

@@ -183,7 +183,7 @@ impl Outputs {
 fn output_score(method: &Method) -> Result<fn(&OutputError) -> f64> {
     method.output_score().ok_or_else(|| Error::Unsupported {
         algorithm: method.name(),
-        what: "form for a model that is not trained here",
+        what: "scoring from the outputs of a model",
         hint: format!("A model's outputs give: {}.", Method::names(|method| method.output_score().is_some())),
     })
 }
