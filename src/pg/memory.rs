@@ -180,7 +180,8 @@ fn wait(ask: &dyn Fn() -> *mut u8) -> *mut u8 {
     }
 }
 
-fn is_own_thread() -> bool {
+/// Whether this is the process's first thread, the only one that may call PostgreSQL.
+pub fn is_own_thread() -> bool {
     // SAFETY: both only ask the system for a number.
     unsafe { libc::syscall(libc::SYS_gettid) == libc::c_long::from(libc::getpid()) }
 }

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod options;
 pub mod parallel;
 pub mod pool;
+pub mod processors;
 pub mod progress;
 pub mod sealed;
 pub mod sorting;

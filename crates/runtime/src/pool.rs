@@ -12,6 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
 use crate::parallel::{Finished, OnUnwind, Running, panicked, spawn_worker, with_helpers};
+use crate::processors::Share;
 use crate::progress::Progress;
 
 /// A pool whose threads start when they are first needed.
@@ -54,8 +55,8 @@ pub fn dismiss() {
 }
 
 impl Pool {
-    /// Runs `body` on up to `threads` threads at once while this thread checks `progress`. On a cancel request it calls `stop`, which must
-    /// make `body` return soon. Returns when all have: the first error of any.
+    /// Runs `body` on up to `threads` threads at once, as many as processors are free, while this thread checks `progress`. On a cancel
+    /// request it calls `stop`, which must make `body` return soon. Returns when all have: the first error of any.
     pub fn run(
         &self,
         threads: usize,
@@ -63,7 +64,31 @@ impl Pool {
         stop: &dyn Fn(),
         body: &(dyn Fn() -> Result<()> + Sync),
     ) -> Result<()> {
-        self.start()?;
+        let share = Share::take(threads.clamp(1, self.threads));
+        self.start(self.threads)?;
+        self.run_on(share.processors(), progress, stop, body)
+    }
+
+    /// Runs `body` once, on a thread of a pool of up to `threads` threads, as many as processors are free, for rayon's iterators in it.
+    pub fn run_whole(
+        &self,
+        threads: usize,
+        progress: &dyn Progress,
+        stop: &dyn Fn(),
+        body: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<()> {
+        let share = Share::take(threads.clamp(1, self.threads));
+        self.start(share.processors())?;
+        self.run_on(1, progress, stop, body)
+    }
+
+    fn run_on(
+        &self,
+        threads: usize,
+        progress: &dyn Progress,
+        stop: &dyn Fn(),
+        body: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<()> {
         let started = self.started.borrow();
         let Some(pool) = started.as_ref().and_then(|started| started.pool.as_ref()) else {
             return Err(Error::Internal("thread pool did not start".into()));
@@ -94,11 +119,12 @@ impl Pool {
         watched.and(outcome.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Starts the threads unless they run.
-    fn start(&self) -> Result<()> {
-        if self.started.borrow().is_none() {
-            let started = Started::new(self.threads)?;
-            *self.started.borrow_mut() = Some(started);
+    /// Starts `threads` threads unless that many were started before.
+    fn start(&self, threads: usize) -> Result<()> {
+        if self.started.borrow().as_ref().is_none_or(|started| started.wanted != threads) {
+            // Those that run end first.
+            drop(self.started.take());
+            self.started.replace(Some(Started::new(threads)?));
         }
         Ok(())
     }
@@ -106,6 +132,8 @@ impl Pool {
 
 /// The threads of a pool, joined when it is dropped.
 struct Started {
+    /// The number that was asked for.
+    wanted: usize,
     pool: Option<ThreadPool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -113,7 +141,7 @@ struct Started {
 impl Started {
     /// Up to `threads` threads: fewer than asked for still do the work.
     fn new(threads: usize) -> Result<Self> {
-        let (mut started, mut failure) = (Self { pool: None, threads: Vec::new() }, None);
+        let (mut started, mut failure) = (Self { wanted: threads, pool: None, threads: Vec::new() }, None);
         let start = |thread: rayon::ThreadBuilder| match spawn_worker(|| thread.run()) {
             Ok(thread) => {
                 started.threads.push(thread);
@@ -130,7 +158,11 @@ impl Started {
                 started.pool = Some(pool);
                 Ok(started)
             }
-            Err(_) if !started.threads.is_empty() => Self::new(started.threads.len()),
+            Err(_) if !started.threads.is_empty() => {
+                let mut fewer = Self::new(started.threads.len())?;
+                fewer.wanted = threads;
+                Ok(fewer)
+            }
             Err(e) => Err(failure.unwrap_or_else(|| Error::Resources(format!("could not start threads: {e}")))),
         }
     }

@@ -36,7 +36,7 @@ pub fn run<T: Send>(
         *result.lock().unwrap_or_else(PoisonError::into_inner) = made;
         Ok(())
     };
-    with_pool(threads, |pool| pool.run(1, &counted, &|| stop.store(true, Ordering::Relaxed), &job))?;
+    with_pool(threads, |pool| pool.run_whole(threads, &counted, &|| stop.store(true, Ordering::Relaxed), &job))?;
     let result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
     result.ok_or_else(|| Error::Internal("job has no result".into()))
 }

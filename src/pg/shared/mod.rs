@@ -1,9 +1,10 @@
-//! Statistics in shared memory: counters of models, and the progress of long calls.
+//! Shared memory: counters of models, the progress of long calls, and the processors in use.
 //!
 //! Shared memory is allocated at server start, only if the library is in `shared_preload_libraries`. Without it nothing is counted, and reading
 //! the statistics is an error.
 
 pub mod models;
+pub mod processors;
 pub mod progress;
 mod region;
 
@@ -29,6 +30,7 @@ pub fn register() {
             }
             models::TABLE.start();
             progress::TABLE.start();
+            processors::start();
         }
     }
 
@@ -68,6 +70,7 @@ unsafe fn request() {
     // SAFETY: the caller's. Both settings are read from the configuration before any library is preloaded.
     unsafe {
         models::TABLE.request(models::ROWS);
+        processors::TABLE.request(1);
         // A row for each process that can run SQL.
         progress::TABLE.request((pg_sys::MaxConnections + pg_sys::max_worker_processes).max(1) as usize);
     }

@@ -63,6 +63,13 @@ impl<T: Row> Table<T> {
         !self.rows.load(Ordering::Relaxed).is_null()
     }
 
+    /// The rows without the lock, for any thread to change atomics in them. `None` if there is no shared memory.
+    pub fn unlocked(&self) -> Option<&'static [T]> {
+        let rows = self.rows.load(Ordering::Relaxed);
+        // SAFETY: null, or rows that live as long as the server. Only `exclusive` gives them away to be written, which such a table does not use.
+        (!rows.is_null()).then(|| unsafe { std::slice::from_raw_parts(rows, self.count.load(Ordering::Relaxed)) })
+    }
+
     /// Calls `body` with the rows under a shared lock: it may read them and change atomics. `body` must be short and must not call PostgreSQL.
     /// `None` if there is no shared memory.
     pub fn share<R>(&self, body: impl FnOnce(&[T]) -> R) -> Option<R> {
