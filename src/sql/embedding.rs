@@ -158,7 +158,8 @@ fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, progress: &dyn
     for window in texts.chunks(WINDOW) {
         let part = Part { whole: progress, phase: "texts embedded", before: vectors.len(), total: texts.len() };
         let mut model = model.borrow_mut();
-        vectors.extend(model.embed(window, role, settings::max_batch(), settings::threads(), &part)?);
+        let embedded = model.embed(window, role, settings::max_batch(), settings::threads(), &part)?;
+        vectors.extend(embedded.outer_iter().map(|vector| vector.to_vec()));
     }
     Ok(vectors)
 }

@@ -14,6 +14,8 @@ pub mod dot;
 pub mod inverse;
 pub mod propagate;
 pub mod randomized_svd;
+pub mod rows;
+pub mod statistics;
 pub mod vector;
 
 pub use csr::{CHECK_EVERY, Csr, CsrView};

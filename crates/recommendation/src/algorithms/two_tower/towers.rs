@@ -2,6 +2,7 @@
 
 use super::parameters::Parameters;
 use interactions::Features;
+use kernels::statistics::normalize_at_least;
 use neural::dense::Dense;
 use neural::network::Layer;
 use onnx::stored::{DataWriter, Files};
@@ -80,9 +81,7 @@ pub fn add_attributes(features: &Features, row: usize, attributes: &[f32], to: &
 
 /// Divides by the length, which is returned.
 pub fn normalize(vector: &mut [f32]) -> f32 {
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(NOTHING);
-    vector.iter_mut().for_each(|x| *x /= length);
-    length
+    normalize_at_least(vector, NOTHING)
 }
 
 pub struct ItemTower {

@@ -18,6 +18,7 @@ mod critic;
 mod generator;
 mod slot;
 
+use ndarray::Array1;
 use serde_json::{Map, Value};
 
 use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
@@ -31,7 +32,6 @@ use neural::team::Team;
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
-use onnx::tensor::Tensor;
 use runtime::draw::{below, mix};
 use runtime::error::Result;
 use runtime::memory;
@@ -281,8 +281,9 @@ impl Generator for Sampler {
             if self.conditions.is_empty() {
                 return Ok(Vec::new());
             }
-            let some = rows.clone().filter_map(|row| drawn(&self.conditions, seed, row)).map(|n| n as i32).collect();
-            Ok(vec![("condition", Tensor::i32([rows.len()], some))])
+            let some: Array1<i32> =
+                rows.filter_map(|row| drawn(&self.conditions, seed, row)).map(|n| n as i32).collect();
+            Ok(vec![("condition", some.into())])
         })
     }
 }

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::*;
@@ -6,7 +7,7 @@ use crate::Values;
 use crate::methods::modes::evaluate::evaluate;
 use crate::methods::modes::tests::{category, frame, number, task};
 use neural::elementary::fill_normal;
-use onnx::tensor::Values as Numbers;
+use onnx::tensor::Tensor;
 use runtime::draw::{normal, uniform};
 use runtime::error::Error;
 use runtime::progress::{Progress, Unwatched};
@@ -21,7 +22,7 @@ fn made(parts: Parts, fields: &[Field], rows: usize) -> Frame {
     let data = Bytes::from(parts.data.finish().unwrap());
     let files = Files::open("m", parts.graph.clone().encode().unwrap().into(), &data).unwrap();
     let draw = Draw { rows, seed: 5, given: &[], threads: 2, progress: &Unwatched };
-    let mut run = |inputs: Vec<(&'static str, Tensor)>, _: &[&str]| Ok(vec![evaluate(&parts.graph, inputs)]);
+    let mut run = |inputs: Vec<(&'static str, Tensor)>, _: &[&str]| Ok(vec![evaluate(&parts.graph, inputs).into()]);
     open(&files, fields).unwrap().sample(&draw, &mut run).unwrap()
 }
 
@@ -199,11 +200,11 @@ fn the_graph_gives_what_the_layers_give_with_running_means() {
     let u: Vec<f32> = (0..n * 2).map(|i| uniform(2, i as u64) / 2.0 + 0.5).collect();
     let which: Vec<i32> = (0..n as i32).map(|i| i % 3).collect();
     let inputs = vec![
-        ("noise", Tensor::f32([n, 16], noise.clone())),
-        ("uniform", Tensor::f32([n, 2], u.clone())),
-        ("condition", Tensor::i32([n], which.clone())),
+        ("noise", Array2::from_shape_vec((n, 16), noise.clone()).unwrap().into()),
+        ("uniform", Array2::from_shape_vec((n, 2), u.clone()).unwrap().into()),
+        ("condition", Array1::from_vec(which.clone()).into()),
     ];
-    let Numbers::F64(made) = evaluate(&graph(&generator, &encoding), inputs).values else { panic!() };
+    let made = evaluate(&graph(&generator, &encoding), inputs);
     let some: Vec<usize> = which.iter().map(|&condition| condition as usize).collect();
     let outputs = generator.outputs(&some, 9, &Unwatched).unwrap();
     for r in 0..n {
@@ -243,7 +244,7 @@ fn the_graph_gives_what_the_layers_give_with_running_means() {
                 Class::Mode { mean, deviation } => mean + 4.0 * deviation * x[sizes.columns].tanh(),
                 Class::Others => -2.0,
             };
-            let given = made[r * 2 + h];
+            let given = made[[r, h]];
             assert!((given - expected).abs() < 1e-4 || given.is_nan() && expected.is_nan(), "{given} {expected}");
         }
     }

@@ -7,13 +7,14 @@
 
 use std::ops::Range;
 
+use ndarray::{Array2, ArrayView2};
+
 use super::{Class, Encoding};
 use crate::{Draw, Field, FieldKind, Frame, RunGraph, Values};
 use neural::elementary::{fill_normal, fill_uniform};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::{AttributeProto, data_type};
 use onnx::stored::{DataWriter, Files};
-use onnx::tensor;
 use onnx::tensor::Tensor;
 use runtime::draw::{below, mix};
 use runtime::error::{Error, Result};
@@ -246,32 +247,29 @@ impl Decoder {
             let filled = |width: usize, stream: u64, fill: fn(u64, &mut [f32])| {
                 let mut numbers = memory::zeros(rows.len() * width)?;
                 fill(mix(mix(draw.seed ^ mix(stream)) ^ start as u64), &mut numbers);
-                Ok::<_, Error>(Tensor::f32([rows.len(), width], numbers))
+                Ok::<_, Error>(Array2::from_shape_vec((rows.len(), width), numbers)?.into())
             };
             let mut inputs =
                 vec![("noise", filled(width, 1, fill_normal)?), ("uniform", filled(heads, 2, fill_uniform)?)];
             inputs.extend(more(rows.clone())?);
             match graph(inputs, &["rows"])?.into_iter().next() {
-                Some(Tensor { shape, values: tensor::Values::F64(made) }) if shape == [rows.len(), heads] => {
-                    values.extend(made);
-                }
+                Some(Tensor::F64(made)) if made.shape() == [rows.len(), heads] => values.extend(made),
                 _ => return Err(Error::Internal("the graph of a synthesizer gave no rows".into())),
             }
         }
-        self.frame(draw, &values)
+        self.frame(draw, Array2::from_shape_vec((draw.rows, heads), values)?.view())
     }
 
     /// The frame of the output `rows` [n, heads] of a graph.
-    fn frame(&self, draw: &Draw, values: &[f64]) -> Result<Frame> {
-        let heads = self.fields.len();
+    fn frame(&self, draw: &Draw, values: ArrayView2<f64>) -> Result<Frame> {
         draw.progress.check()?;
         let mut columns = Vec::new();
         for (field, kind) in self.fields.iter().enumerate() {
-            let all = values.iter().skip(field).step_by(heads.max(1));
+            let all = values.column(field);
             let FieldKind::Category { count } = *kind else {
                 let mut numbers = Vec::new();
                 memory::reserve(&mut numbers, draw.rows)?;
-                numbers.extend(all);
+                numbers.extend(&all);
                 columns.push(Values::Numbers(numbers));
                 continue;
             };
@@ -288,7 +286,7 @@ impl Decoder {
             };
             let mut codes = Vec::new();
             memory::reserve(&mut codes, draw.rows)?;
-            codes.extend(all.enumerate().map(code));
+            codes.extend(all.iter().enumerate().map(code));
             columns.push(Values::Codes(codes));
         }
         Ok(Frame { rows: draw.rows, columns })

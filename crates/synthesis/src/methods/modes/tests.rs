@@ -1,7 +1,8 @@
 use super::*;
 use crate::{Draw, Task};
+use ndarray::Array2;
 use onnx::stored::DataWriter;
-use onnx::tensor::{Tensor, Values as Numbers};
+use onnx::tensor::Tensor;
 use runtime::draw::{normal, uniform};
 use runtime::progress::Unwatched;
 
@@ -107,10 +108,8 @@ fn of_a_hundred_thousand_categories_the_rare_ones_share_a_class_and_come_back_by
     let files = onnx::stored::Files::open("m", graph, &data).unwrap();
     let decoder = Decoder::open(&files, &fields).unwrap();
     let draw = Draw { rows: 50_000, seed: 3, given: &[], threads: 1, progress: &Unwatched };
-    let others_of = |inputs: Vec<(&str, Tensor)>, _: &[&str]| {
-        let rows = inputs[0].1.shape[0];
-        Ok(vec![Tensor { shape: vec![rows, 1], values: Numbers::F64(vec![-2.0; rows]) }])
-    };
+    let others_of =
+        |inputs: Vec<(&str, Tensor)>, _: &[&str]| Ok(vec![Array2::from_elem((inputs[0].1.shape()[0], 1), -2.0).into()]);
     let frame = decoder.sample(&draw, &mut { others_of }, 3, |_| Ok(Vec::new())).unwrap();
     let Values::Codes(made) = &frame.columns[0] else { panic!() };
     assert!(made.iter().all(|code| others.contains(code) || *code > 300));
