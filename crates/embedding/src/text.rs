@@ -6,7 +6,7 @@ use ndarray::{Array, Array2, Ix3};
 
 use crate::config::{Layout, Pooling, TextConfig};
 use crate::tokenizer::TextTokenizer;
-use kernels::rows::{rows, rows_mut};
+use kernels::matrix::{rows, rows_mut};
 use kernels::statistics::normalize;
 use onnx::inspect::Signature;
 use onnx::session::{RunMemory, Session};
@@ -126,7 +126,7 @@ impl TextEmbedder {
             return Err(Error::Internal("model returned empty vectors".into()));
         }
         if self.config.normalize {
-            rows_mut(&mut vectors).for_each(normalize);
+            rows_mut(vectors.view_mut()).for_each(normalize);
         }
         Ok(vectors)
     }
@@ -137,7 +137,7 @@ fn padded(batch: &[&[u32]], pad_id: i64, with_token_types: bool) -> Result<Vec<(
     let longest = batch.iter().map(|t| t.len()).max().unwrap_or(0).max(1);
     let filled = |value: i64| memory::matrix(batch.len(), longest, value);
     let (mut ids, mut mask) = (filled(pad_id)?, filled(0)?);
-    for ((tokens, ids), mask) in batch.iter().zip(rows_mut(&mut ids)).zip(rows_mut(&mut mask)) {
+    for ((tokens, ids), mask) in batch.iter().zip(rows_mut(ids.view_mut())).zip(rows_mut(mask.view_mut())) {
         ids.iter_mut().zip(*tokens).for_each(|(id, &token)| *id = i64::from(token));
         mask[..tokens.len()].fill(1);
     }
@@ -168,12 +168,12 @@ fn pool(output: Tensor, batch: &[&[u32]], pooling: Pooling) -> Result<Array2<f32
         return Err(Error::Internal(wrong));
     }
     let mut pooled = memory::matrix(texts, dimension, 0f32)?;
-    for ((out, tokens), text) in rows_mut(&mut pooled).zip(values.outer_iter()).zip(batch) {
+    for ((out, tokens), text) in rows_mut(pooled.view_mut()).zip(values.outer_iter()).zip(batch) {
         let used = match pooling {
             Pooling::Cls => 1,
             Pooling::Mean => text.len().max(1),
         };
-        for token in rows(&tokens).take(used) {
+        for token in rows(tokens.view()).take(used) {
             out.iter_mut().zip(token).for_each(|(o, t)| *o += t / used as f32);
         }
     }

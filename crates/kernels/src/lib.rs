@@ -12,9 +12,9 @@ pub mod decompose;
 pub mod dense;
 pub mod dot;
 pub mod inverse;
+pub mod matrix;
 pub mod propagate;
 pub mod randomized_svd;
-pub mod rows;
 pub mod statistics;
 pub mod vector;
 

@@ -4,12 +4,13 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::method::OutputError;
 use crate::registry::Method;
-use kernels::rows::rows as rows_of;
+use kernels::matrix::rows as rows_of;
 use kernels::statistics::softmax_f64;
 use onnx::inspect::Signature;
 use onnx::proto::data_type;
 use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
+use runtime::memory;
 use runtime::options::Options;
 use tabular::Labels;
 
@@ -126,7 +127,7 @@ impl Outputs {
         }
         let score_of = methods.iter().map(output_score).collect::<Result<Vec<_>>>()?;
         let mut probabilities = vec![0.0; width.max(2)];
-        for (row, values) in rows_of(&numbers).enumerate() {
+        for (row, values) in rows_of(numbers.view()).enumerate() {
             let (loss, residual) = match (labels, &self.columns) {
                 (Labels::Classes { codes, .. }, Some(columns)) => {
                     to_probabilities(values, self.meaning, &mut probabilities);
@@ -201,7 +202,7 @@ fn floats(tensor: &Tensor, rows: usize) -> Result<Option<Array2<f64>>> {
     // A hidden output may have other rows: what is left over is not read.
     let mut values = values.into_raw_vec_and_offset().0;
     values.truncate(rows * width);
-    Ok(Some(Array2::from_shape_vec((rows, width), values)?))
+    Ok(Some(memory::shaped(rows, width, values)?))
 }
 
 fn meaning_of(numbers: ArrayView2<f64>) -> Meaning {
@@ -210,7 +211,7 @@ fn meaning_of(numbers: ArrayView2<f64>) -> Meaning {
         row.iter().all(|x| (-ROUNDING..=1.0 + ROUNDING).contains(x))
             && (width == 1 || (row.iter().sum::<f64>() - 1.0).abs() < ROUNDING)
     };
-    if rows_of(&numbers).all(adds_up) { Meaning::Probabilities } else { Meaning::Logits }
+    if rows_of(numbers).all(adds_up) { Meaning::Probabilities } else { Meaning::Logits }
 }
 
 /// Turns one row into probabilities; a single column is the second of two classes.

@@ -1,6 +1,6 @@
 //! The softmax over the items of a batch, and its gradients in closed form.
 
-use kernels::rows::rows_mut;
+use kernels::matrix::rows_mut;
 use kernels::statistics::exponentials;
 use ndarray::{ArrayView2, s};
 use neural::products::matmul;
@@ -47,7 +47,7 @@ pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
         let users = all_users.slice(s![first..first + rows, ..]);
         let mut scores = matmul(users, items.t())?;
         let mut loss = 0.0;
-        for (b, row) in (first..).zip(rows_mut(&mut scores)) {
+        for (b, row) in (first..).zip(rows_mut(scores.view_mut())) {
             let known = (batch.known)(b);
             for (j, score) in row.iter_mut().enumerate() {
                 *score -= batch.log_q[j];

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 
 use super::{Class, Encoding};
 use crate::{Draw, Field, FieldKind, Frame, RunGraph, Values};
@@ -247,7 +247,7 @@ impl Decoder {
             let filled = |width: usize, stream: u64, fill: fn(u64, &mut [f32])| {
                 let mut numbers = memory::zeros(rows.len() * width)?;
                 fill(mix(mix(draw.seed ^ mix(stream)) ^ start as u64), &mut numbers);
-                Ok::<_, Error>(Array2::from_shape_vec((rows.len(), width), numbers)?.into())
+                Ok::<_, Error>(memory::shaped(rows.len(), width, numbers)?.into())
             };
             let mut inputs =
                 vec![("noise", filled(width, 1, fill_normal)?), ("uniform", filled(heads, 2, fill_uniform)?)];
@@ -257,7 +257,7 @@ impl Decoder {
                 _ => return Err(Error::Internal("the graph of a synthesizer gave no rows".into())),
             }
         }
-        self.frame(draw, Array2::from_shape_vec((draw.rows, heads), values)?.view())
+        self.frame(draw, memory::shaped(draw.rows, heads, values)?.view())
     }
 
     /// The frame of the output `rows` [n, heads] of a graph.

@@ -84,15 +84,15 @@ fn the_graph_gives_what_the_decoder_gives() {
     let u: Vec<f32> = (0..n * 3).map(|i| uniform(2, i as u64) / 2.0 + 0.5).collect();
     let matrix = |width: usize, x: &[f32]| Array2::from_shape_vec((n, width), x.to_vec()).unwrap();
     let inputs = vec![("noise", matrix(width, &noise).into()), ("uniform", matrix(3, &u).into())];
-    let made = evaluate(&graph(&network, &encoding), inputs);
+    let made = evaluate(&graph(&network, &encoding).unwrap(), inputs);
     assert_eq!(task.rows.rows, 300);
     let mut different = 0;
     for r in 0..n {
         let mut x: Vec<f64> = noise[r * width..][..shape.latent].iter().map(|&x| x.into()).collect();
         for (number, layer) in shape.decoder.iter().enumerate() {
-            let (weight, bias) = network.layer(*layer);
+            let (weight, bias) = network.layer(*layer).unwrap();
             let y = |j: usize| {
-                let sum = x.iter().enumerate().map(|(i, x)| x * f64::from(weight[i * layer.outputs + j])).sum::<f64>();
+                let sum = x.iter().enumerate().map(|(i, x)| x * f64::from(weight[[i, j]])).sum::<f64>();
                 let y = sum + f64::from(bias[j]);
                 if number < 2 { y.max(0.0) } else { y }
             };
