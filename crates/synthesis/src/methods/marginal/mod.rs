@@ -13,6 +13,7 @@
 use serde_json::{Map, json};
 
 use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Synthesizer, Task, Values};
+use kernels::matrix::flat_mut;
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
@@ -145,10 +146,10 @@ fn open(method: Marginal, files: &Files, fields: &[Field]) -> Result<Box<dyn Gen
 impl Generator for Donors {
     fn sample(&self, draw: &Draw, _graph: &mut RunGraph) -> Result<Frame> {
         let (d, seed) = (self.kinds.len(), draw.seed);
-        let mut rows = memory::filled(0f64, draw.rows * d)?;
+        let mut rows = memory::matrix(draw.rows, d, 0f64)?;
         let (values, n, method): (&[f64], _, _) = (&self.values, self.n, self.method);
         for_each_chunk(
-            &mut rows,
+            flat_mut(rows.view_mut()),
             CHUNK_ROWS * d.max(1),
             draw.threads,
             draw.progress,
@@ -168,7 +169,7 @@ impl Generator for Donors {
                 Ok(())
             },
         )?;
-        Frame::of_rows(&rows, draw.rows, &self.kinds)
+        Frame::of_rows(rows.view(), &self.kinds)
     }
 }
 
