@@ -117,7 +117,7 @@ impl<'a> Model<'a> {
         let attributes = |features: Option<&Features>, part| {
             Table::new(features.map_or(0, |features| features.attributes.columns), hidden, SCALE, seed(part))
         };
-        let user_inputs = width + given.users.map_or(0, |users| users.width);
+        let user_inputs = width + given.users.map_or(0, |users| users.width());
         let mut counts = memory::filled(0u32, items)?;
         given.interactions.by_user.indices.iter().for_each(|&item| counts[item as usize] += 1);
         let mut item_ids = Table::new(items, hidden, SCALE, seed(3))?;
@@ -125,7 +125,7 @@ impl<'a> Model<'a> {
             // Nothing will move it from where chance put it.
             id.fill(0.0);
         }
-        let mut item_network = Network::new(&[given.items.width, hidden, d], 1.0, seed(1))?;
+        let mut item_network = Network::new(&[given.items.width(), hidden, d], 1.0, seed(1))?;
         if let Some(first) = item_network.layers.first_mut() {
             let greatest = first.weight.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(w.abs()));
             first.weight.iter_mut().for_each(|w| *w *= SCALE / greatest);
@@ -221,7 +221,7 @@ impl<'a> Model<'a> {
         let Parameters { factors: d, hidden, temperature, id_dropout, seed, .. } = *self.parameters;
         let width = self.parameters.width();
         let n = pairs.len();
-        let mut input = Vec::with_capacity(n * self.given.items.width);
+        let mut input = Vec::with_capacity(n * self.given.items.width());
         let mut added = vec![0f32; n * hidden];
         let mut with_id = Vec::with_capacity(n);
         for (pair, added) in pairs.iter().zip(added.chunks_exact_mut(hidden)) {
@@ -236,7 +236,7 @@ impl<'a> Model<'a> {
             with_id.push(!dropped);
         }
         let items = items
-            .forward(memory::shaped(n, self.given.items.width, input)?, Some(memory::shaped(n, hidden, added)?))?;
+            .forward(memory::shaped(n, self.given.items.width(), input)?, Some(memory::shaped(n, hidden, added)?))?;
         let mut item_vectors = items.output()?.into_raw_vec_and_offset().0;
         let item_lengths = item_vectors
             .chunks_exact_mut(d)
@@ -247,7 +247,7 @@ impl<'a> Model<'a> {
             })
             .collect();
 
-        let inputs = width + self.given.users.map_or(0, |users| users.width);
+        let inputs = width + self.given.users.map_or(0, |users| users.width());
         let mut input = vec![0f32; n * inputs];
         let mut added = self.given.users.map(|_| vec![0f32; n * hidden]);
         let mut history = Vec::new();
