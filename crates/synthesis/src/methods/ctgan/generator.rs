@@ -5,8 +5,9 @@
 //! A condition is one-hot: it adds a row of weights to each layer. A number is multiplied by the total share of its
 //! head's modes, since a number in a spike is 0 in real rows.
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayViewMut2, s};
 
+use super::layer::{Layer, Weights};
 use super::slot::{Sizes, Slot};
 use crate::methods::modes::{Class, Encoding};
 use kernels::dot::axpy;
@@ -28,17 +29,6 @@ const MOMENTUM: f32 = 0.9;
 /// Rows of weights whose gradient a thread computes at a time.
 const ROWS: usize = 32;
 
-/// The position of a layer among the parameters: the weight [inputs + conditions, outputs], a row that is added, and
-/// for the first two layers a row of factors.
-#[derive(Clone, Copy, Debug)]
-pub struct Layer {
-    pub inputs: usize,
-    pub outputs: usize,
-    pub at: usize,
-    /// Offset of its inputs in a row of [`Slot::state`].
-    first: usize,
-}
-
 pub struct Generator {
     pub sizes: Sizes,
     pub layers: [Layer; 3],
@@ -54,18 +44,6 @@ pub struct Generator {
     /// Whether a column is a mode.
     modes: Vec<bool>,
     decay: f32,
-}
-
-/// The parameters of a layer.
-pub struct Weights<'a> {
-    /// [inputs, outputs]
-    pub inputs: ArrayView2<'a, f32>,
-    /// [conditions, outputs]
-    pub conditions: ArrayView2<'a, f32>,
-    /// A row that is added.
-    pub added: &'a [f32],
-    /// A row of factors; the last layer has none.
-    pub times: &'a [f32],
 }
 
 impl Generator {
@@ -112,16 +90,7 @@ impl Generator {
     }
 
     pub fn weights(&self, layer: usize) -> Result<Weights<'_>> {
-        let Layer { inputs, outputs, at, .. } = self.layers[layer];
-        let (weight, rest) = self.parameters[at..].split_at(inputs * outputs);
-        let (conditions, rest) = rest.split_at(self.sizes.conditions * outputs);
-        let (added, rest) = rest.split_at(outputs);
-        Ok(Weights {
-            inputs: ArrayView2::from_shape((inputs, outputs), weight)?,
-            conditions: ArrayView2::from_shape((self.sizes.conditions, outputs), conditions)?,
-            added,
-            times: if layer < 2 { &rest[..outputs] } else { &[] },
-        })
+        self.layers[layer].weights(&self.parameters, self.sizes.conditions, layer < 2)
     }
 
     /// Outputs [n, outputs] of the last layer for rows with these conditions, as the graph computes them.

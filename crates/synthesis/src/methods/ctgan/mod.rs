@@ -16,6 +16,7 @@
 mod conditions;
 mod critic;
 mod generator;
+mod layer;
 mod slot;
 
 use ndarray::{Array1, ArrayView2, s};
@@ -25,8 +26,8 @@ use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
 use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Synthesizer, Task};
 use conditions::Conditions;
 use critic::Critic;
-use generator::Weights;
 use kernels::matrix::flat;
+use layer::Weights;
 use neural::adam::Step;
 use neural::dense::PAD;
 use neural::team;

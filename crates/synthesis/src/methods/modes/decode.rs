@@ -7,10 +7,11 @@
 
 use std::ops::Range;
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 
 use super::{Class, Encoding};
 use crate::{Draw, Field, FieldKind, Frame, RunGraph, Values};
+use kernels::matrix::flat;
 use neural::elementary::{fill_normal, fill_uniform};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::{AttributeProto, data_type};
@@ -93,22 +94,22 @@ pub fn decode_graph(
         let n = group.len();
         // Which columns come no later in the same head; which head a column is of; which columns are not the last of
         // theirs.
-        let (mut until, mut of) = (vec![0f32; columns * columns], vec![0f32; columns * n]);
-        let (mut spread, mut counted) = (vec![0f32; n * columns], vec![0f32; columns * n]);
+        let (mut until, mut of) = (Array2::zeros((columns, columns)), Array2::zeros((columns, n)));
+        let (mut spread, mut counted) = (Array2::zeros((n, columns)), Array2::zeros((columns, n)));
         for (h, head) in heads[group.clone()].iter().enumerate() {
             let (first, k) = (head.first - start, head.classes.len());
             for c in 0..k {
-                (c..k).for_each(|later| until[(first + c) * columns + first + later] = 1.0);
-                of[(first + c) * n + h] = 1.0;
-                spread[h * columns + first + c] = 1.0;
-                counted[(first + c) * n + h] = f32::from(c + 1 < k);
+                (c..k).for_each(|later| until[[first + c, first + later]] = 1.0);
+                of[[first + c, h]] = 1.0;
+                spread[[h, first + c]] = 1.0;
+                counted[[first + c, h]] = f32::from(c + 1 < k);
             }
         }
-        let name = |what: &str| format!("{what}_{number}");
-        let until = g.floats(&name("until"), &[columns, columns], &until);
-        let of = g.floats(&name("of"), &[columns, n], &of);
-        let spread = g.floats(&name("spread"), &[n, columns], &spread);
-        let counted = g.floats(&name("counted"), &[columns, n], &counted);
+        let mut matrix = |what: &str, matrix: Array2<f32>| {
+            g.floats(&format!("{what}_{number}"), matrix.shape(), flat(matrix.view()))
+        };
+        let (until, of) = (matrix("until", until), matrix("of", of));
+        let (spread, counted) = (matrix("spread", spread), matrix("counted", counted));
         let logits = g.node("Clip", &[logits, &least, &most]);
         let shares = g.node("Exp", &[&logits]);
         let cumulative = g.node("MatMul", &[&shares, &until]);
