@@ -80,7 +80,7 @@ fn constant_empty_and_single_columns_have_one_class() {
     let (encoding, encoded) = fit(&fields, &rows);
     let classes: Vec<_> = encoding.heads.iter().map(|head| head.classes.clone()).collect();
     assert_eq!(classes, [[Class::Value(3.5)], [Class::Null], [Class::Null], [Class::Code(2)]].map(|c| c.to_vec()));
-    assert_eq!(encoded.classes.column(0).to_vec()[..4], [0, 1, 2, 3]);
+    assert_eq!(encoded.row(0).0, [0, 1, 2, 3]);
     let nothing = Frame { rows: 0, columns: vec![Values::Numbers(Vec::new())] };
     assert!(matches!(Encoding::fit(&[number("a")], &nothing, &Unwatched), Err(Error::EmptySource(_))));
 }
