@@ -103,13 +103,13 @@ mod tests {
 
     #[test]
     fn vectors_get_the_length_one_unless_they_have_none() {
+        let is_unit = |x: [f32; 2]| (x[0] - 0.6).abs() < 1e-6 && (x[1] - 0.8).abs() < 1e-6;
         let mut x = [3.0f32, 4.0];
-        assert_eq!(normalize_at_least(&mut x, 1e-6), 5.0);
-        assert_eq!(x, [0.6, 0.8]);
+        assert!(normalize_at_least(&mut x, 1e-6) == 5.0 && is_unit(x));
         // Squares of these are beyond f32.
         let mut x = [3e30f32, 4e30];
         normalize(&mut x);
-        assert_eq!(x, [0.6, 0.8]);
+        assert!(is_unit(x), "{x:?}");
         let (mut none, mut wide) = ([0.0f32; 2], [0.0f64, 2.0]);
         normalize(&mut none);
         assert_eq!((none, normalize_at_least(&mut none, 0.5)), ([0.0; 2], 0.5));
