@@ -82,7 +82,7 @@ impl Synthesizer {
             let none = || Error::Internal("synthesizer has no graph to run".into());
             let session = &mut *self.session.as_ref().ok_or_else(none)?.borrow_mut();
             let began = Instant::now();
-            let rows = inputs.first().map_or(0, |(_, tensor)| tensor.shape.first().copied().unwrap_or(0));
+            let rows = inputs.first().map_or(0, |(_, tensor)| tensor.shape().first().copied().unwrap_or(0));
             let outputs = session.run(inputs, wanted, RunMemory::Keep, progress)?;
             let (model, provider) = (session.name.as_str(), session.provider.name());
             progress.ran(&Run { model, provider, rows, tokens: None, took: began.elapsed() });

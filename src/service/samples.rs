@@ -1,6 +1,7 @@
 //! Training rows: the columns of a query as features, a label and an id.
 
 use ahash::AHashSet;
+use ndarray::Array2;
 use pgrx::warning;
 
 use crate::pg::row::{AttributeValue, Types};
@@ -98,15 +99,15 @@ impl Rows {
     pub fn embed_texts(
         &mut self,
         columns: &[String],
-        embed: &mut dyn FnMut(&[&str]) -> Result<Vec<Vec<f32>>>,
+        embed: &mut dyn FnMut(&[&str]) -> Result<Array2<f32>>,
     ) -> Result<()> {
         for name in columns {
             let Some((_, Column::Category { codes, names, .. })) = self.table.column(name) else { continue };
             let texts: Vec<&str> = names.iter().map(|text| &**text).collect();
             let vectors = embed(&texts)?;
-            let width = vectors.first().map_or(0, Vec::len);
+            let width = vectors.ncols();
             let places = codes.iter().map(|&code| if code == NONE { NONE } else { code }).collect();
-            let column = Column::Vector { width, places, values: vectors.concat() };
+            let column = Column::Vector { width, places, values: vectors.into_raw_vec_and_offset().0 };
             self.table.replace(name, ColumnKind::Vector, column);
         }
         Ok(())

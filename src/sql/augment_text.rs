@@ -1,5 +1,6 @@
 //! `reco.augment_text`: variants of texts.
 
+use ndarray::Array2;
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -189,11 +190,7 @@ impl<'a> Asked<'a> {
         matches!(self.method, Method::Mixed | Method::Only(Change::Neighbor | Change::Insert))
     }
 
-    fn augmenter(
-        &self,
-        embed: &dyn Fn(&[&str]) -> Result<Vec<Vec<f32>>>,
-        progress: &dyn Progress,
-    ) -> Result<Augmenter> {
+    fn augmenter(&self, embed: &dyn Fn(&[&str]) -> Result<Array2<f32>>, progress: &dyn Progress) -> Result<Augmenter> {
         let mut rules = Rules { first_is_free: self.first_is_free, ..Rules::default() };
         for word in &self.keep {
             check_phrase(word, "option \"keep\"")?;
@@ -211,7 +208,7 @@ impl<'a> Asked<'a> {
         }
         let texts: Vec<&str> = words.iter().map(String::as_str).collect();
         let vectors = embed(&texts)?;
-        let vocabulary = Vocabulary::new(words, &vectors, self.neighbor_similarity)?;
+        let vocabulary = Vocabulary::new(words, vectors, self.neighbor_similarity)?;
         Ok(Augmenter { rules, vocabulary: Some(vocabulary) })
     }
 }

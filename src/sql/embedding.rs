@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use ndarray::Array2;
 use pgrx::prelude::*;
 
 use super::{given, raise};
@@ -19,7 +20,9 @@ use crate::service::loaded::Ready;
 use embedding::text::Role;
 use embedding::{ImageEmbedder, TextEmbedder};
 use interactions::Id;
+use kernels::matrix::flat;
 use runtime::error::{Error, Result};
+use runtime::memory;
 use runtime::progress::{Part, Progress};
 
 /// Texts that are sorted by length together; equal texts run once. A window is about a thousand batches and 60 MB of vectors.
@@ -37,7 +40,7 @@ fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> errors
     let model = model_name(model);
     let statement = Statement::new("embed", &model);
     let vectors = with_text_model(&model, &statement, |m| run(m, &[text], role(input)?, &statement))?;
-    Ok(vectors.into_iter().next())
+    Ok(vectors.outer_iter().next().map(|vector| vector.to_vec()))
 }
 
 #[pg_extern(sql = false)]
@@ -52,12 +55,12 @@ fn embed_array(
     let model = model_name(model);
     let statement = Statement::new("embed", &model);
     let vectors = with_text_model(&model, &statement, |m| run(m, &present, role, &statement))?;
-    let mut vectors = VecDeque::from(vectors);
+    let mut rows = 0..vectors.nrows();
     // A NULL text keeps its place and has no vector.
     let present: Vec<bool> = texts.iter().map(Option::is_some).collect();
-    Ok(TableIterator::new(
-        (1..).zip(present).map(move |(ordinal, there)| (ordinal, if there { vectors.pop_front() } else { None })),
-    ))
+    Ok(TableIterator::new((1..).zip(present).map(move |(ordinal, there)| {
+        (ordinal, if there { rows.next().map(|row| vectors.row(row).to_vec()) } else { None })
+    })))
 }
 
 #[pg_extern(sql = false)]
@@ -107,7 +110,8 @@ fn embed_rows(
     progress: &dyn Progress,
 ) -> Result<VecDeque<(String, Option<Vec<f32>>)>> {
     let texts: Vec<&str> = rows.iter().filter_map(|(_, text)| text.as_deref()).collect();
-    let mut vectors = run(model, &texts, role, progress)?.into_iter();
+    let vectors = run(model, &texts, role, progress)?;
+    let mut vectors = vectors.outer_iter().map(|vector| vector.to_vec());
     Ok(rows.into_iter().map(|(id, text)| (id, text.and_then(|_| vectors.next()))).collect())
 }
 
@@ -148,19 +152,24 @@ fn with_text_model<T>(
     }
 }
 
-/// One vector for each text, from a model of the catalog.
-pub(super) fn embed_texts(name: &str, texts: &[&str], progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
+/// A vector for each text [texts, dimensions], from a model of the catalog.
+pub(super) fn embed_texts(name: &str, texts: &[&str], progress: &dyn Progress) -> Result<Array2<f32>> {
     with_text_model(name, progress, |model| run(model, texts, Role::Passage, progress))
 }
 
-fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
-    let mut vectors = Vec::with_capacity(texts.len());
+fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, progress: &dyn Progress) -> Result<Array2<f32>> {
+    let (mut all, mut done, mut dimensions) = (Vec::new(), 0, 0);
     for window in texts.chunks(WINDOW) {
-        let part = Part { whole: progress, phase: "texts embedded", before: vectors.len(), total: texts.len() };
+        let part = Part { whole: progress, phase: "texts embedded", before: done, total: texts.len() };
         let mut model = model.borrow_mut();
-        vectors.extend(model.embed(window, role, settings::max_batch(), settings::threads(), &part)?);
+        let vectors = model.embed(window, role, settings::max_batch(), settings::threads(), &part)?;
+        if window.len() == texts.len() {
+            return Ok(vectors);
+        }
+        (done, dimensions) = (done + window.len(), vectors.ncols());
+        memory::extend(&mut all, flat(vectors.view()))?;
     }
-    Ok(vectors)
+    memory::shaped(texts.len(), dimensions, all)
 }
 
 fn wrong_task(name: &str, found: &Ready, wanted: Task) -> Error {

@@ -251,8 +251,8 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
         progress.check()?;
         let value = given.get(&port.name).ok_or_else(|| wrong(&port.name, "is missing".into()))?;
         let tensor = Tensor::from_json(value, port.element_type).map_err(|problem| wrong(&port.name, problem))?;
-        if !port.accepts(&tensor.shape) {
-            let problem = format!("has shape {:?}, expected [{}]", tensor.shape, port.describe_shape());
+        if !port.accepts(tensor.shape()) {
+            let problem = format!("has shape {:?}, expected [{}]", tensor.shape(), port.describe_shape());
             return Err(wrong(&port.name, problem));
         }
         tensors.push((port.name.as_str(), tensor));
@@ -262,7 +262,7 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
     let wanted: Vec<&str> =
         graph.signature.outputs.iter().filter(|o| shown.contains(&o.element_type)).map(|o| o.name.as_str()).collect();
     // The first dimension of an input is that of its rows.
-    let rows = tensors.first().and_then(|(_, tensor)| tensor.shape.first()).map_or(1, |&rows| rows);
+    let rows = tensors.first().and_then(|(_, tensor)| tensor.shape().first()).map_or(1, |&rows| rows);
     let began = Instant::now();
     let outputs = graph.session.run(tensors, &wanted, RunMemory::GiveBack, progress)?;
     progress.ran(&Run {
@@ -275,10 +275,10 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
     let mut shown = Map::new();
     for (&name, tensor) in wanted.iter().zip(outputs) {
         progress.check()?;
-        if tensor.values.len() > MAX_JSON_VALUES {
+        if tensor.len() > MAX_JSON_VALUES {
             return Err(Error::TooLarge {
                 what: format!("output \"{name}\" of model \"{model}\""),
-                needed: format!("{} values", tensor.values.len()),
+                needed: format!("{} values", tensor.len()),
                 limit: format!("{MAX_JSON_VALUES} values"),
                 hint: "Pass fewer rows at once.".into(),
             });

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use ndarray::Array;
 
 use crate::config::ImageConfig;
-use crate::vector::normalize;
+use kernels::statistics::normalize;
 use onnx::session::{RunMemory, Session};
-use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::parallel;
 use runtime::progress::{Progress, Run};
@@ -52,10 +52,14 @@ impl ImageEmbedder {
     pub fn embed_pixels(&mut self, pixels: Vec<f32>, progress: &dyn Progress) -> Result<Vec<f32>> {
         let config = &self.config;
         let side = config.crop as usize;
-        let input = Tensor::f32([1, 3, side, side], pixels);
+        let input = Array::from_shape_vec((1, 3, side, side), pixels)?;
         let begun = Instant::now();
-        let outputs =
-            self.session.run(vec![(config.input.as_str(), input)], &[&config.output], RunMemory::Keep, progress)?;
+        let outputs = self.session.run(
+            vec![(config.input.as_str(), input.into())],
+            &[&config.output],
+            RunMemory::Keep,
+            progress,
+        )?;
         progress.ran(&Run {
             model: &self.session.name,
             provider: self.session.provider.name(),
@@ -67,7 +71,7 @@ impl ImageEmbedder {
             .into_iter()
             .next()
             .ok_or_else(|| Error::Internal("model did not return exactly one output".into()))?;
-        let (mut vector, _) = output.into_rows(1)?;
+        let (mut vector, _) = output.into_rows(1)?.into_raw_vec_and_offset();
         if self.config.normalize {
             normalize(&mut vector);
         }

@@ -2,13 +2,17 @@
 
 use std::time::Instant;
 
+use ndarray::{Array, Array2, Ix3};
+
 use crate::config::{Layout, Pooling, TextConfig};
 use crate::tokenizer::TextTokenizer;
-use crate::vector::normalize;
+use kernels::matrix::{rows, rows_mut};
+use kernels::statistics::normalize;
 use onnx::inspect::Signature;
 use onnx::session::{RunMemory, Session};
-use onnx::tensor::{Tensor, Values};
+use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
+use runtime::memory;
 use runtime::progress::{Progress, Run};
 
 /// Tokens of one run, padding included. It bounds the memory of a run (about 100 MB for a BERT of width 384) and the time until it notices a
@@ -42,7 +46,7 @@ impl TextEmbedder {
         &self.session
     }
 
-    /// One vector for each text, in the order of `texts`. A run has at most `max_batch` texts.
+    /// A vector for each text [texts, dimensions], in their order. A run has at most `max_batch` texts.
     ///
     /// Texts with the same tokens are run once. Texts of similar length are run together, which limits padding.
     pub fn embed(
@@ -52,7 +56,7 @@ impl TextEmbedder {
         max_batch: usize,
         threads: usize,
         progress: &dyn Progress,
-    ) -> Result<Vec<Vec<f32>>> {
+    ) -> Result<Array2<f32>> {
         let prefix = match role {
             Role::Query => &self.config.query_prefix,
             Role::Passage => &self.config.passage_prefix,
@@ -62,7 +66,7 @@ impl TextEmbedder {
         order.sort_unstable_by(|&a, &b| (tokens[a].len(), &tokens[a]).cmp(&(tokens[b].len(), &tokens[b])));
         let same_tokens: Vec<&[usize]> = order.chunk_by(|&a, &b| tokens[a] == tokens[b]).collect();
 
-        let mut vectors = vec![Vec::new(); texts.len()];
+        let mut vectors = Array2::default((0, 0));
         let mut tokens_run: usize = 0;
         let mut rest = same_tokens.as_slice();
         let mut done = 0;
@@ -87,60 +91,61 @@ impl TextEmbedder {
                 tokens: Some(run_tokens),
                 took: begun.elapsed(),
             });
-            for (texts, vector) in batch.iter().zip(batch_vectors) {
-                texts.iter().for_each(|&text| vectors[text] = vector.clone());
+            if vectors.is_empty() {
+                vectors = memory::matrix(texts.len(), batch_vectors.ncols(), 0f32)?;
+            }
+            if vectors.ncols() != batch_vectors.ncols() {
+                return Err(Error::Dimensions { left: vectors.ncols(), right: batch_vectors.ncols() });
+            }
+            for (texts, vector) in batch.iter().zip(batch_vectors.rows()) {
+                texts.iter().for_each(|&text| vectors.row_mut(text).assign(&vector));
             }
             rest = later;
             done += answered;
             if !rest.is_empty() {
-                progress.report("texts embedded", done, vectors.len());
+                progress.report("texts embedded", done, texts.len());
             }
         }
         Ok(vectors)
     }
 
-    fn run(&mut self, batch: &[&[u32]], memory: RunMemory, progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
-        let rows = batch.len();
+    fn run(&mut self, batch: &[&[u32]], memory: RunMemory, progress: &dyn Progress) -> Result<Array2<f32>> {
         let inputs = match self.config.layout {
-            Layout::Padded => padded(batch, self.config.pad_id, self.with_token_types),
+            Layout::Padded => padded(batch, self.config.pad_id, self.with_token_types)?,
             Layout::Ragged => ragged(batch),
         };
-        let [output] = &mut self.session.run(inputs, &[&self.config.output], memory, progress)?[..] else {
+        let outputs = self.session.run(inputs, &[&self.config.output], memory, progress)?;
+        let Ok([output]) = <[Tensor; 1]>::try_from(outputs) else {
             return Err(Error::Internal("model did not return exactly one output".into()));
         };
-        let output = std::mem::replace(output, Tensor::f32([0], vec![]));
-        let (values, dimension) = match output.shape.len() {
+        let mut vectors = match output.shape().len() {
             3 => pool(output, batch, self.config.pooling)?,
-            _ => output.into_rows(rows)?,
+            _ => output.into_rows(batch.len())?,
         };
-        if dimension == 0 {
+        if vectors.ncols() == 0 {
             return Err(Error::Internal("model returned empty vectors".into()));
         }
-        let mut vectors: Vec<Vec<f32>> = values.chunks_exact(dimension).map(<[f32]>::to_vec).collect();
         if self.config.normalize {
-            vectors.iter_mut().for_each(|v| normalize(v));
+            rows_mut(vectors.view_mut()).for_each(normalize);
         }
         Ok(vectors)
     }
 }
 
 /// `input_ids`, `attention_mask` and, where the graph has them, `token_type_ids` (all 0), `[rows, longest]`.
-fn padded(batch: &[&[u32]], pad_id: i64, with_token_types: bool) -> Vec<(&'static str, Tensor)> {
+fn padded(batch: &[&[u32]], pad_id: i64, with_token_types: bool) -> Result<Vec<(&'static str, Tensor)>> {
     let longest = batch.iter().map(|t| t.len()).max().unwrap_or(0).max(1);
-    let shape = [batch.len(), longest];
-    let mut ids = vec![pad_id; batch.len() * longest];
-    let mut mask = vec![0i64; batch.len() * longest];
-    for (row, tokens) in batch.iter().enumerate() {
-        for (column, &token) in tokens.iter().enumerate() {
-            ids[row * longest + column] = i64::from(token);
-            mask[row * longest + column] = 1;
-        }
+    let filled = |value: i64| memory::matrix(batch.len(), longest, value);
+    let (mut ids, mut mask) = (filled(pad_id)?, filled(0)?);
+    for ((tokens, ids), mask) in batch.iter().zip(rows_mut(ids.view_mut())).zip(rows_mut(mask.view_mut())) {
+        ids.iter_mut().zip(*tokens).for_each(|(id, &token)| *id = i64::from(token));
+        mask[..tokens.len()].fill(1);
     }
-    let mut inputs = vec![("input_ids", Tensor::i64(shape, ids)), ("attention_mask", Tensor::i64(shape, mask))];
+    let mut inputs = vec![("input_ids", ids.into()), ("attention_mask", mask.into())];
     if with_token_types {
-        inputs.push(("token_type_ids", Tensor::i64(shape, vec![0; batch.len() * longest])));
+        inputs.push(("token_type_ids", filled(0)?.into()));
     }
-    inputs
+    Ok(inputs)
 }
 
 /// `token_ids` of all texts, concatenated, and `row_splits`, the start of each.
@@ -150,58 +155,55 @@ fn ragged(batch: &[&[u32]]) -> Vec<(&'static str, Tensor)> {
     for tokens in batch {
         splits.push(splits[splits.len() - 1] + tokens.len() as i64);
     }
-    vec![
-        ("token_ids", Tensor { shape: vec![ids.len()], values: Values::I32(ids) }),
-        ("row_splits", Tensor::i64([splits.len()], splits)),
-    ]
+    vec![("token_ids", Array::from_vec(ids).into()), ("row_splits", Array::from_vec(splits).into())]
 }
 
 /// Pools the vectors of tokens, `[rows, longest, dimension]`, into one for each text; padding is ignored.
-fn pool(output: Tensor, batch: &[&[u32]], pooling: Pooling) -> Result<(Vec<f32>, usize)> {
-    let (Values::F32(values), &[rows, longest, dimension]) = (&output.values, &output.shape[..]) else {
-        return Err(Error::Internal(format!("model returned a tensor of shape {:?} for tokens", output.shape)));
-    };
-    if rows != batch.len() || batch.iter().any(|t| t.len() > longest) || dimension == 0 {
-        return Err(Error::Internal(format!("model returned a tensor of shape {:?} for tokens", output.shape)));
+fn pool(output: Tensor, batch: &[&[u32]], pooling: Pooling) -> Result<Array2<f32>> {
+    let wrong = format!("model returned a tensor of shape {:?} for tokens", output.shape());
+    let Tensor::F32(values) = output else { return Err(Error::Internal(wrong)) };
+    let values = values.into_dimensionality::<Ix3>()?;
+    let (texts, longest, dimension) = values.dim();
+    if texts != batch.len() || batch.iter().any(|t| t.len() > longest) || dimension == 0 {
+        return Err(Error::Internal(wrong));
     }
-    let mut pooled = vec![0.0f32; rows * dimension];
-    for ((out, tokens), text) in
-        pooled.chunks_exact_mut(dimension).zip(values.chunks_exact(longest * dimension)).zip(batch)
-    {
+    let mut pooled = memory::matrix(texts, dimension, 0f32)?;
+    for ((out, tokens), text) in rows_mut(pooled.view_mut()).zip(values.outer_iter()).zip(batch) {
         let used = match pooling {
             Pooling::Cls => 1,
             Pooling::Mean => text.len().max(1),
         };
-        for token in tokens.chunks_exact(dimension).take(used) {
+        for token in rows(tokens.view()).take(used) {
             out.iter_mut().zip(token).for_each(|(o, t)| *o += t / used as f32);
         }
     }
-    Ok((pooled, dimension))
+    Ok(pooled)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::array;
 
     #[test]
     fn padding_is_masked_and_ids_stand_where_they_belong() {
-        let inputs = padded(&[&[5, 6], &[7]], 9, true);
-        assert_eq!(inputs[0].1, Tensor::i64([2, 2], vec![5, 6, 7, 9]));
-        assert_eq!(inputs[1].1, Tensor::i64([2, 2], vec![1, 1, 1, 0]));
-        assert_eq!(inputs[2].1, Tensor::i64([2, 2], vec![0; 4]));
+        let inputs = padded(&[&[5, 6], &[7]], 9, true).unwrap();
+        assert_eq!(inputs[0].1, array![[5i64, 6], [7, 9]].into());
+        assert_eq!(inputs[1].1, array![[1i64, 1], [1, 0]].into());
+        assert_eq!(inputs[2].1, array![[0i64, 0], [0, 0]].into());
     }
 
     #[test]
     fn ragged_rows_are_told_apart_by_their_splits() {
         let inputs = ragged(&[&[5, 6], &[], &[7]]);
-        assert_eq!(inputs[0].1.values, Values::I32(vec![5, 6, 7]));
-        assert_eq!(inputs[1].1, Tensor::i64([4], vec![0, 2, 2, 3]));
+        assert_eq!(inputs[0].1, array![5, 6, 7].into());
+        assert_eq!(inputs[1].1, array![0i64, 2, 2, 3].into());
     }
 
     #[test]
     fn the_mean_leaves_padding_out_and_cls_takes_the_first() {
-        let output = Tensor::f32([1, 3, 2], vec![1.0, 2.0, 3.0, 4.0, 100.0, 100.0]);
-        assert_eq!(pool(output.clone(), &[&[1, 2]], Pooling::Mean).unwrap().0, [2.0, 3.0]);
-        assert_eq!(pool(output, &[&[1, 2]], Pooling::Cls).unwrap().0, [1.0, 2.0]);
+        let output = Tensor::from(array![[[1f32, 2.0], [3.0, 4.0], [100.0, 100.0]]]);
+        assert_eq!(pool(output.clone(), &[&[1, 2]], Pooling::Mean).unwrap(), array![[2.0, 3.0]]);
+        assert_eq!(pool(output, &[&[1, 2]], Pooling::Cls).unwrap(), array![[1.0, 2.0]]);
     }
 }

@@ -1,6 +1,7 @@
 //! Arithmetic on vectors.
 
 use kernels::dot::dot;
+use kernels::statistics::normalize_f64;
 use runtime::error::{Error, Result};
 
 /// cos(a, b) = a·b / (|a| |b|) of two vectors of equal length; 0 if one of them is all zeros.
@@ -32,22 +33,6 @@ fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
-/// Divides a vector by its length; a vector of zeros is unchanged.
-pub fn normalize(vector: &mut [f32]) {
-    let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-    if length > 0.0 && length.is_finite() {
-        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
-    }
-}
-
-/// [`normalize`] in `f64`, which squares of `f32` numbers fit.
-fn normalize_wide(vector: &mut [f64]) {
-    let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= length);
-    }
-}
-
 /// How [`fuse`] joins vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fusion {
@@ -63,7 +48,7 @@ pub enum Fusion {
 pub fn fuse(vectors: &[&[f32]], weights: &[f32], how: Fusion) -> Result<Vec<f32>> {
     let weighed = vectors.iter().zip(weights).map(|(vector, weight)| {
         let mut part: Vec<f64> = vector.iter().copied().map(f64::from).collect();
-        normalize_wide(&mut part);
+        normalize_f64(&mut part);
         part.iter_mut().for_each(|x| *x *= f64::from(*weight));
         part
     });
@@ -79,7 +64,7 @@ pub fn fuse(vectors: &[&[f32]], weights: &[f32], how: Fusion) -> Result<Vec<f32>
             _ => fused.extend(part),
         }
     }
-    normalize_wide(&mut fused);
+    normalize_f64(&mut fused);
     Ok(fused.into_iter().map(|x| x as f32).collect())
 }
 

@@ -5,6 +5,7 @@
 //! models share their resamples.
 
 use super::metrics::{Sums, Values};
+use kernels::statistics::quantile;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -85,13 +86,6 @@ impl Bootstrap {
     }
 }
 
-/// Linear interpolation between the nearest two, as in numpy.
-fn quantile(ascending: &[f64], share: f64) -> Option<f64> {
-    let place = share * (ascending.len().checked_sub(1)?) as f64;
-    let (below, above) = (ascending[place.floor() as usize], ascending[place.ceil() as usize]);
-    Some(below + (above - below) * place.fract())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::metrics::Metric;
@@ -144,12 +138,5 @@ mod tests {
         for (resamples, confidence) in [(-1, 0.5), (1_000_000, 0.5), (10, 0.0), (10, 1.0), (10, f64::NAN)] {
             assert!(Bootstrap::new(resamples, confidence, 0).is_err());
         }
-    }
-
-    #[test]
-    fn quantiles_lie_between_neighbours() {
-        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.75), Some(3.0));
-        assert_eq!(quantile(&[1.0, 2.0, 4.0], 1.0), Some(4.0));
-        assert_eq!(quantile(&[], 0.5), None);
     }
 }

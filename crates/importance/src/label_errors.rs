@@ -9,8 +9,11 @@
 //!
 //! Time and memory: those of the ensemble, and O(classes²) counts.
 
+use ndarray::ArrayView2;
+
 use crate::out_of_sample::{label_over_other, predict};
 use crate::task::Task;
+use kernels::matrix::flat;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::options::Options;
@@ -36,7 +39,7 @@ pub struct LabelError {
 
 /// The rows judged wrong, the most certain first. Option: `folds`. Numeric labels are an error.
 pub fn find(task: &Task, options: &mut Options) -> Result<Vec<LabelError>> {
-    let Labels::Classes { codes, names } = &task.samples.labels else {
+    let Labels::Classes { codes, .. } = &task.samples.labels else {
         return Err(Error::Unsupported {
             algorithm: "find_label_errors",
             what: "numeric labels",
@@ -44,11 +47,13 @@ pub fn find(task: &Task, options: &mut Options) -> Result<Vec<LabelError>> {
         });
     };
     let probabilities = with_pool(task.threads, |_| predict(task, options))?;
-    judge(codes, names.len(), &probabilities, task.progress)
+    judge(codes, probabilities.view(), task.progress)
 }
 
 /// The same from probabilities [rows, classes].
-pub fn judge(codes: &[u32], classes: usize, probabilities: &[f32], progress: &dyn Progress) -> Result<Vec<LabelError>> {
+pub fn judge(codes: &[u32], probabilities: ArrayView2<f32>, progress: &dyn Progress) -> Result<Vec<LabelError>> {
+    let classes = probabilities.ncols();
+    let probabilities = flat(probabilities);
     let of = |row: u32| &probabilities[row as usize * classes..][..classes];
     let mut rows_of: Vec<Vec<u32>> = vec![Vec::new(); classes];
     for (row, &code) in (0u32..).zip(codes) {

@@ -15,6 +15,7 @@
 //!
 //! Time: one sort.
 
+use kernels::statistics::quantile_by_shares;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
@@ -55,7 +56,8 @@ pub fn weights(scores: &[f64], how: Weighting, fraction: f64, progress: &dyn Pro
     let (n, last) = (order.len(), order.len().saturating_sub(1) as f64);
     // What rounding takes from 0.29 · 100 must not cost a row.
     let dropped = (fraction * n as f64 * (1.0 + 4.0 * f64::EPSILON)) as usize;
-    let (low, high) = (quantile(&order, score, fraction / 2.0), quantile(&order, score, 1.0 - fraction / 2.0));
+    let quantile = |p| quantile_by_shares(order.len(), |place| score(order[place]), p).unwrap_or(f64::NAN);
+    let (low, high) = (quantile(fraction / 2.0), quantile(1.0 - fraction / 2.0));
     let mut weights = memory::filled(f32::NAN, scores.len())?;
     let mut first = 0;
     for equal in order.chunk_by(|&a, &b| score(a) == score(b)) {
@@ -71,15 +73,6 @@ pub fn weights(scores: &[f64], how: Weighting, fraction: f64, progress: &dyn Pro
         first = end;
     }
     Ok(weights)
-}
-
-/// The interpolated quantile `p` of the scores; `order` is ascending. NaN without rows.
-fn quantile(order: &[u32], score: impl Fn(u32) -> f64, p: f64) -> f64 {
-    let place = p * order.len().saturating_sub(1) as f64;
-    let at = |place: f64| order.get(place as usize).map_or(f64::NAN, |&row| score(row));
-    let (below, above, share) = (at(place.floor()), at(place.ceil()), place.fract());
-    // Each with its share alone: a difference may be beyond f64, or of two infinities.
-    if below == above { below } else { below * (1.0 - share) + above * share }
 }
 
 /// `x` scaled to 0 … 1 between two ends; 0.5 where that is undefined.

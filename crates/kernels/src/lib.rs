@@ -12,8 +12,10 @@ pub mod decompose;
 pub mod dense;
 pub mod dot;
 pub mod inverse;
+pub mod matrix;
 pub mod propagate;
 pub mod randomized_svd;
+pub mod statistics;
 pub mod vector;
 
 pub use csr::{CHECK_EVERY, Csr, CsrView};

@@ -1,6 +1,9 @@
 //! Forward passes through trained layers, for serving: on the project's own kernels, without a thread or an allocation.
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+
 use kernels::dot::tile_product;
+use kernels::matrix::{flat, flat_mut, rows_mut};
 use kernels::vector::{Vector, dispatch};
 
 /// Floats to which widths are padded: the widest register.
@@ -8,35 +11,39 @@ pub const PAD: usize = 16;
 
 /// A layer whose width is padded with zeros, and whose inputs are as wide as the padded layer before.
 pub struct Dense {
-    /// Rows of `weight`.
-    pub inputs: usize,
-    /// Columns of `weight`, a multiple of [`PAD`].
-    pub outputs: usize,
-    /// [inputs, outputs]
-    weight: Vec<f32>,
+    /// [inputs, outputs]; the outputs are a multiple of [`PAD`].
+    weight: Array2<f32>,
     /// [outputs]
     bias: Vec<f32>,
 }
 
 impl Dense {
     /// From `weight` [rows, columns] and `bias` [columns], for inputs that are `inputs` wide, the last of them zeros.
-    pub fn new(inputs: usize, columns: usize, weight: &[f32], bias: &[f32]) -> Self {
+    pub fn new(inputs: usize, weight: ArrayView2<f32>, bias: &[f32]) -> Self {
+        let (rows, columns) = weight.dim();
         let outputs = columns.next_multiple_of(PAD);
-        let mut padded = vec![0.0; inputs * outputs];
-        for (to, from) in padded.chunks_exact_mut(outputs.max(1)).zip(weight.chunks_exact(columns.max(1))) {
-            to[..columns].copy_from_slice(from);
-        }
+        let mut padded = Array2::zeros((inputs, outputs));
+        padded.slice_mut(s![..rows, ..columns]).assign(&weight);
         let mut padded_bias = vec![0.0; outputs];
         padded_bias[..columns].copy_from_slice(&bias[..columns]);
-        Self { inputs, outputs, weight: padded, bias: padded_bias }
+        Self { weight: padded, bias: padded_bias }
+    }
+
+    pub fn inputs(&self) -> usize {
+        self.weight.nrows()
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.weight.ncols()
     }
 
     /// `out ← x W + b` for x [rows, inputs] and out [rows, outputs], below 0 cut off where `relu`. A row's result depends on
     /// that row alone.
-    pub fn forward(&self, x: &[f32], relu: bool, out: &mut [f32]) {
-        multiply(x, &self.weight, self.inputs, self.outputs, out);
+    pub fn forward(&self, x: ArrayView2<f32>, relu: bool, mut out: ArrayViewMut2<f32>) {
+        assert_eq!((x.dim(), out.ncols()), ((out.nrows(), self.inputs()), self.outputs()));
+        multiply(flat(x), flat(self.weight.view()), self.inputs(), self.outputs(), flat_mut(out.view_mut()));
         let least = if relu { 0.0 } else { f32::NEG_INFINITY };
-        for row in out.chunks_exact_mut(self.outputs) {
+        for row in rows_mut(out.view_mut()) {
             row.iter_mut().zip(&self.bias).for_each(|(y, b)| *y = (*y + b).max(least));
         }
     }
@@ -86,18 +93,17 @@ mod tests {
     #[test]
     fn a_padded_layer_gives_what_the_layer_gives_and_zeros() {
         for (rows, inputs, columns) in [(1, 3, 5), (7, 16, 16), (9, 20, 70), (4, 0, 8)] {
-            let values = |n: usize, seed| (0..n).map(|i| uniform(seed, i as u64)).collect::<Vec<f32>>();
-            let (x, w, b) = (values(rows * inputs, 1), values(inputs * columns, 2), values(columns, 3));
-            let dense = Dense::new(inputs, columns, &w, &b);
-            let mut out = vec![f32::NAN; rows * dense.outputs];
-            dense.forward(&x, true, &mut out);
-            for r in 0..rows {
-                for c in 0..dense.outputs {
-                    let sum =
-                        |c: usize| b[c] + (0..inputs).map(|k| x[r * inputs + k] * w[k * columns + c]).sum::<f32>();
-                    let expected = if c < columns { sum(c).max(0.0) } else { 0.0 };
-                    assert!((out[r * dense.outputs + c] - expected).abs() < 1e-5);
-                }
+            let drawn = |rows: usize, columns: usize, seed| {
+                Array2::from_shape_fn((rows, columns), |(i, j)| uniform(seed, (i * columns + j) as u64))
+            };
+            let (x, w, b) = (drawn(rows, inputs, 1), drawn(inputs, columns, 2), drawn(1, columns, 3));
+            let dense = Dense::new(inputs, w.view(), flat(b.view()));
+            let mut out = Array2::from_elem((rows, dense.outputs()), f32::NAN);
+            dense.forward(x.view(), true, out.view_mut());
+            for ((r, c), &y) in out.indexed_iter() {
+                let sum = |c: usize| b[[0, c]] + (0..inputs).map(|k| x[[r, k]] * w[[k, c]]).sum::<f32>();
+                let expected = if c < columns { sum(c).max(0.0) } else { 0.0 };
+                assert!((y - expected).abs() < 1e-5);
             }
         }
     }

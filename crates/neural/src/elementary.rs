@@ -150,8 +150,8 @@ unsafe fn softmax_body<V, const TILE: usize>(x: &mut [f32]) -> f32 {
     most + ln(sum)
 }
 dispatch! {
-    /// `x ← eˣ / Σ eˣ`; returns `ln Σ eˣ`. `x` is not empty.
-    pub fn softmax(x: &mut [f32]) -> f32 = softmax_body
+    /// `x ← eˣ / Σ eˣ` by the [`exp`] of this file; returns `ln Σ eˣ`. `x` is not empty. Exact: `kernels::statistics::softmax`.
+    pub fn fast_softmax(x: &mut [f32]) -> f32 = softmax_body
 }
 
 #[cfg(test)]
@@ -178,7 +178,7 @@ mod tests {
         let given: Vec<f32> = (0..21).map(|i| (i * 7 % 11) as f32 - 30.0).collect();
         let sum: f32 = given.iter().map(|x| x.exp()).sum();
         let mut x = given.clone();
-        assert!((softmax(&mut x) - sum.ln()).abs() < 1e-5);
+        assert!((fast_softmax(&mut x) - sum.ln()).abs() < 1e-5);
         assert!(x.iter().zip(&given).all(|(p, x)| (p - x.exp() / sum).abs() < 1e-6));
     }
 

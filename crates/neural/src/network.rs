@@ -2,9 +2,12 @@
 //!
 //! The caller computes the gradient of the loss with respect to the output in closed form.
 
+use ndarray::{Array2, ArrayRef2, s};
+
 use super::adam::Step;
 use super::dense::PAD;
 use super::products::{gradient, product, product_add, transpose};
+use kernels::matrix::{flat, flat_mut, rows, rows_mut};
 use runtime::draw::uniform;
 use runtime::error::Result;
 use runtime::memory;
@@ -15,12 +18,20 @@ const CUT: f32 = -0.0;
 /// `x W + b`
 #[derive(Clone, Debug)]
 pub struct Layer {
-    pub inputs: usize,
-    pub outputs: usize,
     /// [inputs, outputs]
-    pub weight: Vec<f32>,
+    pub weight: Array2<f32>,
     /// [outputs]
     pub bias: Vec<f32>,
+}
+
+impl Layer {
+    pub fn inputs(&self) -> usize {
+        self.weight.nrows()
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.weight.ncols()
+    }
 }
 
 /// Layers with the moments of their gradients.
@@ -37,24 +48,19 @@ struct Padded {
     /// Widths of the layer, without padding.
     inputs: usize,
     outputs: usize,
-    /// Width of its input: unpadded for the first layer, padded for the others.
-    width: usize,
-    /// `outputs`, padded.
-    stride: usize,
-    /// [width, stride]
-    weight: Vec<f32>,
-    /// [stride, width padded]
-    transposed: Vec<f32>,
-    /// [stride]
+    /// Its rows are as many as the input is wide: unpadded for the first layer, padded for the others. Its columns are the padded outputs.
+    weight: Array2<f32>,
+    /// [outputs padded, inputs padded]
+    transposed: Array2<f32>,
+    /// [outputs padded]
     bias: Vec<f32>,
 }
 
 /// A forward pass, with the values for the backward pass.
 pub struct Pass<'a> {
     variables: &'a Variables,
-    rows: usize,
-    /// [rows, width] of each layer's input, then [rows, stride] of the output.
-    values: Vec<Vec<f32>>,
+    /// Of each row: each layer's input, padded, then the output, padded.
+    values: Vec<Array2<f32>>,
     has_added: bool,
 }
 
@@ -62,11 +68,11 @@ pub struct Pass<'a> {
 #[derive(Default)]
 pub struct Gradients {
     /// Of each layer's weight and bias.
-    layers: Vec<(Vec<f32>, Vec<f32>)>,
+    layers: Vec<(Array2<f32>, Vec<f32>)>,
     /// [rows, inputs]
-    pub input: Vec<f32>,
+    pub input: Array2<f32>,
     /// [rows, outputs of the first layer]; empty where nothing was added.
-    pub added: Vec<f32>,
+    pub added: Array2<f32>,
 }
 
 impl Network {
@@ -78,33 +84,30 @@ impl Network {
             let (inputs, outputs) = (pair[0], pair[1]);
             let last = if l + 2 == widths.len() { scale } else { 1.0 };
             let bound = last * (6.0 / inputs.max(1) as f32).sqrt();
-            let mut weight = memory::filled(0f32, inputs * outputs)?;
+            let mut weight = memory::matrix(inputs, outputs, 0f32)?;
             let place = |i: usize| (l as u64) << 40 | i as u64;
             weight.iter_mut().enumerate().for_each(|(i, w)| *w = bound * uniform(seed, place(i)));
             let zeros = |n| memory::filled(0f32, n);
             let n = weight.len();
-            layers.push(Layer { inputs, outputs, weight, bias: zeros(outputs)? });
+            layers.push(Layer { weight, bias: zeros(outputs)? });
             moments.push([zeros(n)?, zeros(n)?, zeros(outputs)?, zeros(outputs)?]);
         }
         Ok(Self { layers, moments })
     }
 
     pub fn variables(&self) -> Result<Variables> {
-        let mut width = self.layers.first().map_or(0, |layer| layer.inputs);
+        let mut width = self.layers.first().map_or(0, Layer::inputs);
         let mut padded = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
-            let &Layer { inputs, outputs, .. } = layer;
+            let (inputs, outputs) = layer.weight.dim();
             let stride = outputs.next_multiple_of(PAD);
-            let wide = width.next_multiple_of(PAD);
-            let mut weight = memory::filled(0f32, width * stride)?;
-            copy_rows(&layer.weight, outputs, &mut weight, stride);
-            let mut transposed = memory::filled(0f32, stride * wide)?;
-            let mut rows = memory::filled(0f32, stride * width)?;
-            transpose(&weight, width, stride, &mut rows);
-            copy_rows(&rows, width, &mut transposed, wide);
+            let mut weight = memory::matrix(width, stride, 0f32)?;
+            copy_rows(&layer.weight, &mut weight);
+            let mut transposed = memory::matrix(stride, width.next_multiple_of(PAD), 0f32)?;
+            transpose(weight.view(), transposed.slice_mut(s![.., ..width]));
             let mut bias = memory::filled(0f32, stride)?;
             bias[..outputs].copy_from_slice(&layer.bias);
-            padded.push(Padded { inputs, outputs, width, stride, weight, transposed, bias });
+            padded.push(Padded { inputs, outputs, weight, transposed, bias });
             width = stride;
         }
         Ok(Variables(padded))
@@ -113,13 +116,14 @@ impl Network {
     /// Moves the parameters against the sum of `gradients`, with `decay` times each weight added to it.
     pub fn update(&mut self, gradients: &[Gradients], step: Step, decay: f32) {
         for (l, (layer, [m1, v1, m2, v2])) in self.layers.iter_mut().zip(&mut self.moments).enumerate() {
-            let mut weight: Vec<f32> = layer.weight.iter().map(|w| decay * w).collect();
-            let mut bias = vec![0f32; layer.outputs];
+            let own = flat_mut(layer.weight.view_mut());
+            let mut weight: Vec<f32> = own.iter().map(|w| decay * w).collect();
+            let mut bias = vec![0f32; layer.bias.len()];
             for (one, two) in gradients.iter().filter_map(|g| g.layers.get(l)) {
-                weight.iter_mut().zip(one).for_each(|(sum, g)| *sum += g);
+                weight.iter_mut().zip(flat(one.view())).for_each(|(sum, g)| *sum += g);
                 bias.iter_mut().zip(two).for_each(|(sum, g)| *sum += g);
             }
-            step.update(&mut layer.weight, &weight, m1, v1);
+            step.update(own, &weight, m1, v1);
             step.update(&mut layer.bias, &bias, m2, v2);
         }
     }
@@ -128,115 +132,114 @@ impl Network {
 impl Variables {
     /// The output for `input` [rows, inputs]; `added` [rows, outputs of the first layer] is added to what the first layer
     /// gives, before its ReLU. The last layer has none.
-    pub fn forward(&self, rows: usize, input: Vec<f32>, added: Option<Vec<f32>>) -> Result<Pass<'_>> {
+    pub fn forward(&self, input: Array2<f32>, added: Option<Array2<f32>>) -> Result<Pass<'_>> {
         let has_added = added.is_some();
-        let mut values = Vec::with_capacity(self.0.len() + 1);
-        values.push(input);
+        let n = input.nrows();
+        let mut all = Vec::with_capacity(self.0.len() + 1);
+        all.push(input);
         for (l, layer) in self.0.iter().enumerate() {
-            let mut out = memory::filled(0f32, rows * layer.stride)?;
-            out.chunks_exact_mut(layer.stride.max(1)).for_each(|row| row.copy_from_slice(&layer.bias));
+            let mut out = memory::matrix(n, layer.bias.len(), 0f32)?;
+            rows_mut(out.view_mut()).for_each(|row| row.copy_from_slice(&layer.bias));
             if let Some(added) = added.as_ref().filter(|_| l == 0) {
-                let added = added.chunks_exact(layer.outputs.max(1));
-                for (row, added) in out.chunks_exact_mut(layer.stride.max(1)).zip(added) {
+                for (row, added) in rows_mut(out.view_mut()).zip(rows(added.view())) {
                     row.iter_mut().zip(added).for_each(|(y, a)| *y += a);
                 }
             }
-            if layer.width > 0 && layer.stride > 0 {
-                product_add(&values[l], layer.width, 0, &layer.weight, layer.stride, &mut out);
+            if !layer.weight.is_empty() {
+                product_add(all[l].view(), layer.weight.view(), out.view_mut());
             }
             if l + 1 < self.0.len() {
-                out.iter_mut().filter(|y| **y < 0.0).for_each(|y| *y = CUT);
+                flat_mut(out.view_mut()).iter_mut().filter(|y| **y < 0.0).for_each(|y| *y = CUT);
             }
-            values.push(out);
+            all.push(out);
         }
-        Ok(Pass { variables: self, rows, values, has_added })
+        Ok(Pass { variables: self, values: all, has_added })
     }
 }
 
 impl Pass<'_> {
     /// [rows, outputs]
-    pub fn output(&self) -> Result<Vec<f32>> {
+    pub fn output(&self) -> Result<Array2<f32>> {
         match (self.variables.0.last(), self.values.last()) {
-            (Some(layer), Some(values)) => narrow(values, layer.stride, layer.outputs),
-            _ => Ok(Vec::new()),
+            (Some(layer), Some(values)) => narrow(values, layer.outputs),
+            _ => Ok(Array2::default((0, 0))),
         }
     }
 
     /// Given the gradient of a loss with respect to the output [rows, outputs].
-    pub fn backward(&self, slopes: Vec<f32>) -> Result<Gradients> {
+    pub fn backward(&self, slopes: Array2<f32>) -> Result<Gradients> {
         let layers = &self.variables.0;
         let mut found = Gradients { layers: vec![Default::default(); layers.len()], ..Default::default() };
         let Some(last) = layers.last() else { return Ok(found) };
-        let mut slopes = widen(&slopes, last.outputs, last.stride)?;
+        let mut wide = memory::matrix(slopes.nrows(), last.bias.len(), 0f32)?;
+        copy_rows(&slopes, &mut wide);
+        let mut slopes = wide;
         for (l, layer) in layers.iter().enumerate().rev() {
-            let mut bias = memory::filled(0f32, layer.stride)?;
-            for row in slopes.chunks_exact(layer.stride.max(1)) {
+            let mut bias = memory::filled(0f32, layer.bias.len())?;
+            for row in rows(slopes.view()) {
                 bias.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
             }
             bias.truncate(layer.outputs);
-            let mut weight = memory::filled(0f32, layer.width * layer.stride)?;
-            if layer.stride > 0 && layer.width > 0 {
-                gradient(&self.values[l], layer.width, 0, &slopes, layer.stride, &mut weight);
+            let mut weight = memory::matrix(layer.weight.nrows(), layer.weight.ncols(), 0f32)?;
+            if !weight.is_empty() {
+                gradient(self.values[l].view(), slopes.view(), weight.view_mut());
             }
-            let mut weight = narrow(&weight, layer.stride, layer.outputs)?;
-            weight.truncate(layer.inputs * layer.outputs);
-            found.layers[l] = (weight, bias);
+            found.layers[l] = (narrow(&weight.slice(s![..layer.inputs, ..]), layer.outputs)?, bias);
             if l == 0 {
                 if self.has_added {
-                    found.added = narrow(&slopes, layer.stride, layer.outputs)?;
+                    found.added = narrow(&slopes, layer.outputs)?;
                 }
                 if layer.inputs > 0 {
-                    found.input = narrow(&self.back(layer, &slopes)?, layer.width.next_multiple_of(PAD), layer.inputs)?;
+                    found.input = narrow(&layer.back(&slopes)?, layer.inputs)?;
                 }
             } else {
-                let mut before = self.back(layer, &slopes)?;
+                let mut before = layer.back(&slopes)?;
                 let cut = |y: &f32| y.to_bits() == CUT.to_bits();
-                before.iter_mut().zip(&self.values[l]).filter(|(_, y)| cut(y)).for_each(|(g, _)| *g = 0.0);
+                let all = flat_mut(before.view_mut()).iter_mut().zip(flat(self.values[l].view()));
+                all.filter(|(_, y)| cut(y)).for_each(|(g, _)| *g = 0.0);
                 slopes = before;
             }
         }
         Ok(found)
     }
+}
 
-    /// The gradient with respect to a layer's input [rows, width padded].
-    fn back(&self, layer: &Padded, slopes: &[f32]) -> Result<Vec<f32>> {
-        let wide = layer.width.next_multiple_of(PAD);
-        let mut out = memory::filled(0f32, self.rows * wide)?;
-        product(slopes, &layer.transposed, layer.stride, wide, &mut out);
+impl Padded {
+    /// The gradient with respect to the layer's input [rows, inputs padded].
+    fn back(&self, slopes: &Array2<f32>) -> Result<Array2<f32>> {
+        let mut out = memory::matrix(slopes.nrows(), self.transposed.ncols(), 0f32)?;
+        product(slopes.view(), self.transposed.view(), out.view_mut());
         Ok(out)
     }
 }
 
 /// Rows of `from` into the longer rows of `to`.
-fn copy_rows(from: &[f32], width: usize, to: &mut [f32], stride: usize) {
-    for (to, from) in to.chunks_exact_mut(stride.max(1)).zip(from.chunks_exact(width.max(1))) {
-        to[..width].copy_from_slice(from);
+fn copy_rows(from: &Array2<f32>, to: &mut Array2<f32>) {
+    for (to, from) in rows_mut(to.view_mut()).zip(rows(from.view())) {
+        to[..from.len()].copy_from_slice(from);
     }
 }
 
-/// Rows of `width`, padded with zeros to `stride`.
-fn widen(values: &[f32], width: usize, stride: usize) -> Result<Vec<f32>> {
-    let mut wide = memory::filled(0f32, values.len() / width.max(1) * stride)?;
-    copy_rows(values, width, &mut wide, stride);
-    Ok(wide)
-}
-
-/// The first `width` of each row of `stride`.
-fn narrow(values: &[f32], stride: usize, width: usize) -> Result<Vec<f32>> {
+/// The first `width` columns.
+fn narrow(wide: &ArrayRef2<f32>, width: usize) -> Result<Array2<f32>> {
     let mut narrow = Vec::new();
-    memory::reserve(&mut narrow, values.len() / stride.max(1) * width)?;
-    values.chunks_exact(stride.max(1)).for_each(|row| narrow.extend_from_slice(&row[..width]));
-    Ok(narrow)
+    memory::reserve(&mut narrow, wide.nrows() * width)?;
+    rows(wide.view()).for_each(|row| narrow.extend_from_slice(&row[..width]));
+    memory::shaped(wide.nrows(), width, narrow)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn drawn(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+        Array2::from_shape_fn((rows, columns), |(i, j)| uniform(seed, (i * columns + j) as u64))
+    }
+
     /// Σ output² / 2 over all rows.
-    fn loss(network: &Network, rows: usize, input: &[f32], added: &[f32]) -> f64 {
+    fn loss(network: &Network, input: &Array2<f32>, added: &Array2<f32>) -> f64 {
         let variables = network.variables().unwrap();
-        let pass = variables.forward(rows, input.to_vec(), Some(added.to_vec())).unwrap();
+        let pass = variables.forward(input.clone(), Some(added.clone())).unwrap();
         pass.output().unwrap().iter().map(|&y| f64::from(y) * f64::from(y) / 2.0).sum()
     }
 
@@ -244,37 +247,36 @@ mod tests {
     fn gradients_are_those_of_small_differences() {
         let (rows, widths) = (5, [3, 7, 4, 2]);
         let network = Network::new(&widths, 1.0, 9).unwrap();
-        let input: Vec<f32> = (0..rows * 3).map(|i| uniform(1, i as u64)).collect();
-        let added: Vec<f32> = (0..rows * 7).map(|i| uniform(2, i as u64)).collect();
+        let (input, added) = (drawn(rows, 3, 1), drawn(rows, 7, 2));
         let variables = network.variables().unwrap();
-        let pass = variables.forward(rows, input.clone(), Some(added.clone())).unwrap();
+        let pass = variables.forward(input.clone(), Some(added.clone())).unwrap();
         let gradients = pass.backward(pass.output().unwrap()).unwrap();
         let close = |exact: f32, plus: f64, minus: f64| {
             let difference = ((plus - minus) / 2e-3) as f32;
             assert!((exact - difference).abs() < 0.02 * exact.abs().max(0.1), "{exact} {difference}");
         };
-        for i in [0, 4, 11] {
+        for place in [[0, 0], [1, 1], [3, 2]] {
             let moved = |by: f32| {
                 let mut input = input.clone();
-                input[i] += by;
-                loss(&network, rows, &input, &added)
+                input[place] += by;
+                loss(&network, &input, &added)
             };
-            close(gradients.input[i], moved(1e-3), moved(-1e-3));
+            close(gradients.input[place], moved(1e-3), moved(-1e-3));
             let moved = |by: f32| {
                 let mut added = added.clone();
-                added[i] += by;
-                loss(&network, rows, &input, &added)
+                added[place] += by;
+                loss(&network, &input, &added)
             };
-            close(gradients.added[i], moved(1e-3), moved(-1e-3));
+            close(gradients.added[place], moved(1e-3), moved(-1e-3));
         }
         for l in 0..3 {
             let moved = |by: f32, bias: bool| {
                 let mut network = Network { layers: network.layers.clone(), moments: Vec::new() };
                 let layer = &mut network.layers[l];
-                *(if bias { &mut layer.bias[1] } else { &mut layer.weight[1] }) += by;
-                loss(&network, rows, &input, &added)
+                *(if bias { &mut layer.bias[1] } else { &mut layer.weight[[0, 1]] }) += by;
+                loss(&network, &input, &added)
             };
-            close(gradients.layers[l].0[1], moved(1e-3, false), moved(-1e-3, false));
+            close(gradients.layers[l].0[[0, 1]], moved(1e-3, false), moved(-1e-3, false));
             close(gradients.layers[l].1[1], moved(1e-3, true), moved(-1e-3, true));
         }
     }
@@ -283,17 +285,17 @@ mod tests {
     fn a_unit_that_starts_at_zero_learns() {
         let network = Network::new(&[0, 3, 2], 1.0, 1).unwrap();
         let variables = network.variables().unwrap();
-        let pass = variables.forward(2, Vec::new(), Some(vec![0.0; 6])).unwrap();
-        assert_eq!(pass.output().unwrap(), [0.0; 4]);
-        assert!(pass.backward(vec![1.0; 4]).unwrap().added.iter().all(|&g| g != 0.0));
+        let pass = variables.forward(Array2::default((2, 0)), Some(Array2::zeros((2, 3)))).unwrap();
+        assert_eq!(pass.output().unwrap(), Array2::<f32>::zeros((2, 2)));
+        assert!(pass.backward(Array2::ones((2, 2))).unwrap().added.iter().all(|&g| g != 0.0));
     }
 
     #[test]
     fn layers_without_inputs_give_what_is_added() {
         let network = Network::new(&[0, 3], 1.0, 1).unwrap();
         let variables = network.variables().unwrap();
-        let pass = variables.forward(2, Vec::new(), Some(vec![1.0; 6])).unwrap();
-        assert_eq!(pass.output().unwrap(), [1.0; 6]);
-        assert_eq!(pass.backward(vec![0.5; 6]).unwrap().added, [0.5; 6]);
+        let pass = variables.forward(Array2::default((2, 0)), Some(Array2::ones((2, 3)))).unwrap();
+        assert_eq!(pass.output().unwrap(), Array2::<f32>::ones((2, 3)));
+        assert_eq!(pass.backward(Array2::from_elem((2, 3), 0.5)).unwrap().added, Array2::<f32>::from_elem((2, 3), 0.5));
     }
 }

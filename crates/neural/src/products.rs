@@ -1,13 +1,12 @@
 //! Matrix products of training, on one thread: batches of a few hundred rows times layers of a few hundred, which fit the caches. An element
 //! is always summed in the order of `k`, so that a product computed in parts gives the same bits.
 
-use std::borrow::Cow;
-
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, CowArray, Ix2, s};
 
 use super::dense::PAD;
+use kernels::matrix::{flat, flat_mut, rows_mut};
 use kernels::vector::{Vector, dispatch};
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::memory;
 
 /// Terms per part of a sum: a strip of 64 columns then fills 32 kB.
@@ -97,76 +96,50 @@ unsafe fn strips<V: Vector, const TILE: usize>(
 }
 
 #[inline(always)]
-unsafe fn product_body<V: Vector, const TILE: usize>(x: &[f32], weight: &[f32], k: usize, n: usize, out: &mut [f32]) {
-    assert!(n.is_multiple_of(PAD) && n > 0 && weight.len() == k * n);
-    let rows = out.len() / n;
-    assert_eq!((x.len(), out.len()), (rows * k, rows * n));
-    let view = View { row: k, column: 1 };
-    // SAFETY: by the assertions.
-    unsafe { strips::<V, TILE>((x.as_ptr(), view), weight.as_ptr(), (rows, k, n), out.as_mut_ptr(), false) }
-}
-dispatch! {
-    /// `out ← x · weight` for x [rows, k] and weight [k, n]; `n` is a multiple of [`PAD`].
-    pub fn product(x: &[f32], weight: &[f32], k: usize, n: usize, out: &mut [f32]) = product_body
-}
-
-#[inline(always)]
-unsafe fn product_add_body<V: Vector, const TILE: usize>(
-    x: &[f32],
-    width: usize,
-    first: usize,
-    weight: &[f32],
-    n: usize,
-    out: &mut [f32],
+unsafe fn multiply_body<V: Vector, const TILE: usize>(
+    x: ArrayView2<f32>,
+    weight: ArrayView2<f32>,
+    out: ArrayViewMut2<f32>,
+    add: bool,
 ) {
-    assert!(n.is_multiple_of(PAD) && n > 0 && width > 0);
-    let (rows, k) = (out.len() / n, weight.len() / n);
-    assert_eq!((x.len(), weight.len(), out.len()), (rows * width, k * n, rows * n));
-    assert!(first + k <= width);
-    if rows == 0 {
+    let ((rows, k), n) = (x.dim(), weight.ncols());
+    assert!(n.is_multiple_of(PAD));
+    assert_eq!((weight.nrows(), out.dim()), (k, (rows, n)));
+    if rows == 0 || n == 0 {
         return;
     }
-    let view = View { row: width, column: 1 };
-    // SAFETY: by the assertions.
-    unsafe { strips::<V, TILE>((x.as_ptr().add(first), view), weight.as_ptr(), (rows, k, n), out.as_mut_ptr(), true) }
+    let [row, column] = [0, 1].map(|axis| usize::try_from(x.strides()[axis]).unwrap_or(usize::MAX));
+    assert!(row < usize::MAX && column < usize::MAX);
+    let (x, weight, out) = (x.as_ptr(), flat(weight).as_ptr(), flat_mut(out).as_mut_ptr());
+    let size = (rows, k, n);
+    // SAFETY: by the assertions; a view's elements lie at its strides.
+    unsafe {
+        // The compiler makes loads of neighbours from a stride that it knows.
+        if column == 1 {
+            strips::<V, TILE>((x, View { row, column: 1 }), weight, size, out, add);
+        } else {
+            strips::<V, TILE>((x, View { row, column }), weight, size, out, add);
+        }
+    }
 }
 dispatch! {
-    /// `out ← out + x · weight` for the columns of x [rows, width] from `first` on, as many as weight [k, n] has rows;
-    /// out is [rows, n], and `n` a multiple of [`PAD`].
-    pub fn product_add(
-        x: &[f32],
-        width: usize,
-        first: usize,
-        weight: &[f32],
-        n: usize,
-        out: &mut [f32],
-    ) = product_add_body
+    fn multiply(x: ArrayView2<f32>, weight: ArrayView2<f32>, out: ArrayViewMut2<f32>, add: bool) = multiply_body
 }
 
-#[inline(always)]
-unsafe fn gradient_body<V: Vector, const TILE: usize>(
-    x: &[f32],
-    width: usize,
-    first: usize,
-    by: &[f32],
-    n: usize,
-    out: &mut [f32],
-) {
-    assert!(n.is_multiple_of(PAD) && n > 0);
-    let (rows, columns) = (by.len() / n, out.len() / n);
-    assert_eq!((by.len(), out.len(), x.len()), (rows * n, columns * n, rows * width));
-    assert!(first + columns <= width);
-    if rows == 0 || columns == 0 {
-        return;
-    }
-    let view = View { row: 1, column: width };
-    // SAFETY: by the assertions.
-    unsafe { strips::<V, TILE>((x.as_ptr().add(first), view), by.as_ptr(), (columns, rows, n), out.as_mut_ptr(), true) }
+/// `out ← x · weight` for x [rows, k], weight [k, n] and out [rows, n]; `n` is a multiple of [`PAD`]. The columns of `x` may be some of
+/// those of a wider matrix.
+pub fn product(x: ArrayView2<f32>, weight: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
+    multiply(x, weight, out, false);
 }
-dispatch! {
-    /// `out ← out + xᵀ · by`, the gradient of a layer's weights, for the columns of x [rows, width] from `first` on, as
-    /// many as `out` [columns, n] has rows; by is [rows, n], and `n` a multiple of [`PAD`].
-    pub fn gradient(x: &[f32], width: usize, first: usize, by: &[f32], n: usize, out: &mut [f32]) = gradient_body
+
+/// `out ← out + x · weight`.
+pub fn product_add(x: ArrayView2<f32>, weight: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
+    multiply(x, weight, out, true);
+}
+
+/// `out ← out + xᵀ · by`, the gradient of a layer's weights, for x [rows, k], by [rows, n] and out [k, n]; `n` is a multiple of [`PAD`].
+pub fn gradient(x: ArrayView2<f32>, by: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
+    multiply(x.reversed_axes(), by, out, true);
 }
 
 /// `a · b` for a [m, k] and b [k, n], however they lie in memory: views of transposed matrices too.
@@ -174,48 +147,48 @@ pub fn matmul(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Result<Array2<f32>> {
     let ((m, k), n) = (a.dim(), b.ncols());
     assert_eq!(k, b.nrows());
     let stride = n.next_multiple_of(PAD);
-    let mut out = memory::filled(0f32, m * stride)?;
+    let mut out = memory::matrix(m, stride, 0f32)?;
     if m * k * n > 0 {
-        let (a, b) = (packed(&a, k)?, packed(&b, stride)?);
-        product(&a, &b, k, stride, &mut out);
-        for row in 1..if n < stride { m } else { 0 } {
-            out.copy_within(row * stride..row * stride + n, row * n);
-        }
+        product(packed(&a, k)?.view(), packed(&b, stride)?.view(), out.view_mut());
     }
+    if n == stride {
+        return Ok(out);
+    }
+    let mut out = out.into_raw_vec_and_offset().0;
+    (1..m).for_each(|row| out.copy_within(row * stride..row * stride + n, row * n));
     out.truncate(m * n);
-    Array2::from_shape_vec((m, n), out).map_err(|e| Error::Internal(format!("a matrix product: {e}")))
+    memory::shaped(m, n, out)
 }
 
 /// The rows of `x` one after the other, padded with zeros to `stride`: in place where they lie so already.
-fn packed<'a>(x: &'a ArrayView2<f32>, stride: usize) -> Result<Cow<'a, [f32]>> {
+fn packed<'a>(x: &'a ArrayView2<f32>, stride: usize) -> Result<CowArray<'a, f32, Ix2>> {
     let (rows, columns) = x.dim();
-    if let Some(x) = x.as_slice().filter(|_| columns == stride) {
-        return Ok(x.into());
+    if columns == stride && x.is_standard_layout() {
+        return Ok(x.view().into());
     }
-    let mut packed = memory::filled(0f32, rows * stride)?;
-    match x.t().as_slice() {
+    let mut packed = memory::matrix(rows, stride, 0f32)?;
+    if x.t().is_standard_layout() {
         // Columns lie one after the other.
-        Some(x) => transpose_into(x, columns, rows, stride, &mut packed),
-        None => packed.chunks_exact_mut(stride).zip(x.rows()).for_each(|(to, row)| {
-            to.iter_mut().zip(row).for_each(|(to, &x)| *to = x);
-        }),
+        transpose(x.t(), packed.slice_mut(s![.., ..columns]));
+    } else {
+        rows_mut(packed.view_mut())
+            .zip(x.rows())
+            .for_each(|(to, row)| to.iter_mut().zip(row).for_each(|(to, &x)| *to = x));
     }
     Ok(packed.into())
 }
 
-/// `out ← xᵀ` for x [rows, columns].
-pub fn transpose(x: &[f32], rows: usize, columns: usize, out: &mut [f32]) {
-    transpose_into(x, rows, columns, rows, out);
-}
-
-/// The same into rows of `stride`.
-fn transpose_into(x: &[f32], rows: usize, columns: usize, stride: usize, out: &mut [f32]) {
+/// `out ← xᵀ`
+pub fn transpose(x: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
     const SIDE: usize = 16;
+    let (rows, columns) = x.dim();
+    assert_eq!(out.dim(), (columns, rows));
     for i in (0..rows).step_by(SIDE) {
         for j in (0..columns).step_by(SIDE) {
             for r in i..(i + SIDE).min(rows) {
                 for c in j..(j + SIDE).min(columns) {
-                    out[c * stride + r] = x[r * columns + c];
+                    // SAFETY: r and c are below the numbers of rows and columns.
+                    unsafe { *out.uget_mut((c, r)) = *x.uget((r, c)) };
                 }
             }
         }
@@ -227,67 +200,72 @@ mod tests {
     use super::*;
     use runtime::draw::uniform;
 
-    fn values(n: usize, seed: u64) -> Vec<f32> {
-        (0..n).map(|i| uniform(seed, i as u64)).collect()
+    fn drawn(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+        Array2::from_shape_fn((rows, columns), |(i, j)| uniform(seed, (i * columns + j) as u64))
     }
 
     #[test]
     fn products_are_sums_of_products() {
         for (rows, k, n) in [(1, 3, 16), (7, 20, 48), (9, 5, 208), (13, 1, 16), (3, 300, 80)] {
-            let (x, w) = (values(rows * k, 1), values(k * n, 2));
-            let mut out = vec![f32::NAN; rows * n];
-            product(&x, &w, k, n, &mut out);
+            let (x, w) = (drawn(rows, k, 1), drawn(k, n, 2));
+            let mut out = Array2::from_elem((rows, n), f32::NAN);
+            product(x.view(), w.view(), out.view_mut());
             let mut twice = out.clone();
-            product_add(&x, k.max(1), 0, &w, n, &mut twice);
-            for (at, (&one, &two)) in out.iter().zip(&twice).enumerate() {
-                let exact: f32 = (0..k).map(|i| x[at / n * k + i] * w[i * n + at % n]).sum();
-                assert!((one - exact).abs() < 1e-4 && (two - 2.0 * exact).abs() < 1e-4);
+            product_add(x.view(), w.view(), twice.view_mut());
+            for ((r, c), &one) in out.indexed_iter() {
+                let exact: f32 = (0..k).map(|i| x[[r, i]] * w[[i, c]]).sum();
+                assert!((one - exact).abs() < 1e-4 && (twice[[r, c]] - 2.0 * exact).abs() < 1e-4);
             }
+            // Some columns of a wider matrix give what they give alone.
+            let mut wide = Array2::from_elem((rows, k + 5), f32::NAN);
+            wide.slice_mut(s![.., 3..3 + k]).assign(&x);
+            let mut cut = Array2::zeros((rows, n));
+            product(wide.slice(s![.., 3..3 + k]), w.view(), cut.view_mut());
+            assert_eq!(cut, out);
         }
     }
 
     #[test]
     fn gradients_are_sums_over_rows_and_parts_of_one_give_the_same_bits() {
         for (rows, width, n) in [(5, 6, 16), (30, 17, 48), (1, 1, 64)] {
-            let (x, by) = (values(rows * width, 1), values(rows * n, 2));
-            let mut out = vec![0.5; width * n];
-            gradient(&x, width, 0, &by, n, &mut out);
-            for (at, &sum) in out.iter().enumerate() {
-                let exact: f32 = (0..rows).map(|r| x[r * width + at / n] * by[r * n + at % n]).sum();
+            let (x, by) = (drawn(rows, width, 1), drawn(rows, n, 2));
+            let mut out = Array2::from_elem((width, n), 0.5);
+            gradient(x.view(), by.view(), out.view_mut());
+            for ((i, j), &sum) in out.indexed_iter() {
+                let exact: f32 = (0..rows).map(|r| x[[r, i]] * by[[r, j]]).sum();
                 assert!((sum - 0.5 - exact).abs() < 1e-5);
             }
-            let mut part = vec![0.5; n];
-            gradient(&x, width, width - 1, &by, n, &mut part);
-            assert_eq!(part, out[(width - 1) * n..]);
+            let mut part = Array2::from_elem((1, n), 0.5);
+            gradient(x.slice(s![.., width - 1..]), by.view(), part.view_mut());
+            assert_eq!(part.row(0), out.row(width - 1));
         }
     }
 
     #[test]
     fn a_product_of_views_is_that_of_the_matrices() {
         for (m, k, n) in [(1, 3, 1), (7, 20, 33), (9, 130, 16), (0, 3, 4), (3, 0, 4), (5, 4, 0)] {
-            let (a, b) = (values(m * k, 1), values(k * n, 2));
-            let exact = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum::<f32>();
-            let (mut at, mut bt) = (vec![0.0; m * k], vec![0.0; k * n]);
-            transpose(&a, m, k, &mut at);
-            transpose(&b, k, n, &mut bt);
-            let view = |x, shape| ArrayView2::from_shape(shape, x).unwrap();
-            let both_a = [view(&a[..], (m, k)), view(&at, (k, m)).reversed_axes()];
-            let both_b = [view(&b[..], (k, n)), view(&bt, (n, k)).reversed_axes()];
-            for (a, b) in both_a.iter().flat_map(|a| both_b.iter().map(move |b| (a, b))) {
-                let product = matmul(*a, *b).unwrap();
-                assert_eq!(product.dim(), (m, n));
-                assert!(product.indexed_iter().all(|((i, j), x)| (x - exact(i, j)).abs() < 1e-4));
+            let (a, b) = (drawn(m, k, 1), drawn(k, n, 2));
+            let exact = |i: usize, j: usize| (0..k).map(|l| a[[i, l]] * b[[l, j]]).sum::<f32>();
+            let (mut at, mut bt) = (Array2::zeros((k, m)), Array2::zeros((n, k)));
+            transpose(a.view(), at.view_mut());
+            transpose(b.view(), bt.view_mut());
+            for a in [a.view(), at.t()] {
+                for b in [b.view(), bt.t()] {
+                    let product = matmul(a, b).unwrap();
+                    assert_eq!(product.dim(), (m, n));
+                    assert!(product.indexed_iter().all(|((i, j), x)| (x - exact(i, j)).abs() < 1e-4));
+                }
             }
         }
     }
 
     #[test]
     fn transposing_twice_changes_nothing() {
-        let x = values(35 * 18, 3);
-        let (mut once, mut twice) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-        transpose(&x, 35, 18, &mut once);
-        assert_eq!(once[3], x[3 * 18]);
-        transpose(&once, 18, 35, &mut twice);
+        let x = drawn(35, 18, 3);
+        let (mut once, mut twice) = (Array2::zeros((18, 35)), Array2::zeros((35, 18)));
+        transpose(x.view(), once.view_mut());
+        assert_eq!(once, x.t());
+        transpose(once.view(), twice.view_mut());
         assert_eq!(x, twice);
     }
 }

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ndarray::ArrayD;
 use ort::ep::{CUDA, ExecutionProvider};
 use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
-use ort::value::{DynValue, TensorElementType, ValueType};
+use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, ValueType};
 
 use crate::environment;
 use crate::environment::{EnvironmentOptions, environment};
 use crate::prepared;
-use crate::tensor::{Tensor, Values};
+use crate::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::parallel;
@@ -267,33 +268,34 @@ impl Terminable {
     }
 }
 
+/// The input of a graph, which takes the array's memory over; texts are copied.
 fn value(tensor: Tensor) -> ort::Result<SessionInputValue<'static>> {
     use ort::value::Tensor as OrtTensor;
-    let shape = tensor.shape;
-    Ok(match tensor.values {
-        Values::F32(v) => OrtTensor::from_array((shape, v))?.into(),
-        Values::F64(v) => OrtTensor::from_array((shape, v))?.into(),
-        Values::I32(v) => OrtTensor::from_array((shape, v))?.into(),
-        Values::I64(v) => OrtTensor::from_array((shape, v))?.into(),
-        Values::Bool(v) => OrtTensor::from_array((shape, v))?.into(),
-        Values::Text(v) => OrtTensor::from_string_array((shape, v.as_slice()))?.into(),
+    Ok(match tensor {
+        Tensor::F32(array) => OrtTensor::from_array(array)?.into(),
+        Tensor::F64(array) => OrtTensor::from_array(array)?.into(),
+        Tensor::I32(array) => OrtTensor::from_array(array)?.into(),
+        Tensor::I64(array) => OrtTensor::from_array(array)?.into(),
+        Tensor::Bool(array) => OrtTensor::from_array(array)?.into(),
+        Tensor::Text(array) => OrtTensor::from_string_array(&array)?.into(),
     })
 }
 
 fn tensor(value: &DynValue) -> std::result::Result<Tensor, String> {
-    let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
+    fn array<T: PrimitiveTensorElementType + Clone>(value: &DynValue) -> ort::Result<ArrayD<T>> {
+        Ok(value.try_extract_array()?.to_owned())
+    }
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
         return Err("an output is not a tensor".into());
     };
-    let shape: Vec<usize> = shape.iter().map(|&d| d.max(0) as usize).collect();
-    let said = |e: ort::Error| e.to_string();
-    let values = match ty {
-        TensorElementType::Float32 => Values::F32(value.try_extract_tensor::<f32>().map_err(said)?.1.to_vec()),
-        TensorElementType::Float64 => Values::F64(value.try_extract_tensor::<f64>().map_err(said)?.1.to_vec()),
-        TensorElementType::Int32 => Values::I32(value.try_extract_tensor::<i32>().map_err(said)?.1.to_vec()),
-        TensorElementType::Int64 => Values::I64(value.try_extract_tensor::<i64>().map_err(said)?.1.to_vec()),
-        TensorElementType::Bool => Values::Bool(value.try_extract_tensor::<bool>().map_err(said)?.1.to_vec()),
-        TensorElementType::String => Values::Text(value.try_extract_strings().map_err(said)?.1),
+    let read = match ty {
+        TensorElementType::Float32 => array(value).map(Tensor::F32),
+        TensorElementType::Float64 => array(value).map(Tensor::F64),
+        TensorElementType::Int32 => array(value).map(Tensor::I32),
+        TensorElementType::Int64 => array(value).map(Tensor::I64),
+        TensorElementType::Bool => array(value).map(Tensor::Bool),
+        TensorElementType::String => value.try_extract_string_array().map(Tensor::Text),
         other => return Err(format!("output type {other:?} is not supported")),
     };
-    Ok(Tensor { shape, values })
+    read.map_err(|e| e.to_string())
 }

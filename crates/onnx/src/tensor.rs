@@ -1,5 +1,6 @@
 //! Dense tensors, the inputs and outputs of a graph, and their JSON form (nested arrays).
 
+use ndarray::{Array, Array2, ArrayD, ArrayViewD, Dimension};
 use serde_json::Value;
 
 use crate::proto::data_type;
@@ -8,63 +9,54 @@ use runtime::error::{Error, Result};
 /// Maximum number of values of a tensor in JSON. They are read and written without a check for cancel requests, in some tenths of a second.
 pub const MAX_JSON_VALUES: usize = 1 << 21;
 
-/// Values in row-major order.
+/// An array of one of the element types that are read and written here.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    I32(Vec<i32>),
-    I64(Vec<i64>),
-    Bool(Vec<bool>),
-    Text(Vec<String>),
+pub enum Tensor {
+    F32(ArrayD<f32>),
+    F64(ArrayD<f64>),
+    I32(ArrayD<i32>),
+    I64(ArrayD<i64>),
+    Bool(ArrayD<bool>),
+    Text(ArrayD<String>),
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    pub shape: Vec<usize>,
-    pub values: Values,
-}
-
-impl Values {
-    pub fn len(&self) -> usize {
-        match self {
-            Self::F32(v) => v.len(),
-            Self::F64(v) => v.len(),
-            Self::I32(v) => v.len(),
-            Self::I64(v) => v.len(),
-            Self::Bool(v) => v.len(),
-            Self::Text(v) => v.len(),
+/// Evaluates an expression for the array of whatever type a tensor holds.
+macro_rules! for_array {
+    ($tensor:expr, $array:ident => $result:expr) => {
+        match $tensor {
+            Tensor::F32($array) => $result,
+            Tensor::F64($array) => $result,
+            Tensor::I32($array) => $result,
+            Tensor::I64($array) => $result,
+            Tensor::Bool($array) => $result,
+            Tensor::Text($array) => $result,
         }
+    };
+}
+
+macro_rules! from_arrays {
+    ($($element:ty => $variant:ident),*) => {
+        $(impl<D: Dimension> From<Array<$element, D>> for Tensor {
+            fn from(array: Array<$element, D>) -> Self {
+                Self::$variant(array.into_dyn())
+            }
+        })*
+    };
+}
+from_arrays!(f32 => F32, f64 => F64, i32 => I32, i64 => I64, bool => Bool, String => Text);
+
+impl Tensor {
+    pub fn shape(&self) -> &[usize] {
+        for_array!(self, array => array.shape())
+    }
+
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        for_array!(self, array => array.len())
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    fn json(&self, i: usize) -> Value {
-        match self {
-            // serde_json turns what JSON cannot say (NaN, infinity) into null.
-            Self::F32(v) => Value::from(v[i]),
-            Self::F64(v) => Value::from(v[i]),
-            Self::I32(v) => Value::from(v[i]),
-            Self::I64(v) => Value::from(v[i]),
-            Self::Bool(v) => Value::from(v[i]),
-            Self::Text(v) => Value::from(v[i].as_str()),
-        }
-    }
-}
-
-impl Tensor {
-    pub fn f32(shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Self {
-        Self { shape: shape.into(), values: Values::F32(values) }
-    }
-
-    pub fn i64(shape: impl Into<Vec<usize>>, values: Vec<i64>) -> Self {
-        Self { shape: shape.into(), values: Values::I64(values) }
-    }
-
-    pub fn i32(shape: impl Into<Vec<usize>>, values: Vec<i32>) -> Self {
-        Self { shape: shape.into(), values: Values::I32(values) }
     }
 
     /// Converts nested JSON arrays of one depth and equal lengths to a tensor of the ONNX element type `element_type`
@@ -86,59 +78,71 @@ impl Tensor {
         }
         let mut leaves = Vec::new();
         collect_leaves(value, &shape, &mut leaves)?;
+        fn array<T>(
+            leaves: Vec<&Value>,
+            shape: Vec<usize>,
+            read: impl Fn(&Value) -> std::result::Result<T, String>,
+        ) -> std::result::Result<ArrayD<T>, String> {
+            let values = leaves.into_iter().map(read).collect::<std::result::Result<_, _>>()?;
+            ArrayD::from_shape_vec(shape, values).map_err(|e| format!("has no shape: {e}"))
+        }
         let number = |v: &Value| v.as_f64().ok_or_else(|| format!("contains {v}, which is not a number"));
         let integer = |v: &Value| v.as_i64().ok_or_else(|| format!("contains {v}, which is not a 64-bit integer"));
-        let values = match element_type {
-            data_type::FLOAT => Values::F32(
-                leaves.into_iter().map(|v| number(v).map(|x| x as f32)).collect::<std::result::Result<_, _>>()?,
-            ),
-            data_type::DOUBLE => Values::F64(leaves.into_iter().map(number).collect::<std::result::Result<_, _>>()?),
-            data_type::INT64 => Values::I64(leaves.into_iter().map(integer).collect::<std::result::Result<_, _>>()?),
+        Ok(match element_type {
+            data_type::FLOAT => Self::F32(array(leaves, shape, |v| number(v).map(|x| x as f32))?),
+            data_type::DOUBLE => Self::F64(array(leaves, shape, number)?),
+            data_type::INT64 => Self::I64(array(leaves, shape, integer)?),
             data_type::INT32 => {
                 let narrow = |v: &Value| {
                     integer(v)?
                         .try_into()
                         .map_err(|_| format!("contains {v}, which is out of range for a 32-bit integer"))
                 };
-                Values::I32(leaves.into_iter().map(narrow).collect::<std::result::Result<_, _>>()?)
+                Self::I32(array(leaves, shape, narrow)?)
             }
             data_type::BOOL => {
                 let boolean = |v: &Value| v.as_bool().ok_or_else(|| format!("contains {v}, which is not a boolean"));
-                Values::Bool(leaves.into_iter().map(boolean).collect::<std::result::Result<_, _>>()?)
+                Self::Bool(array(leaves, shape, boolean)?)
             }
             data_type::STRING => {
                 let text = |v: &Value| {
                     v.as_str().map(str::to_owned).ok_or_else(|| format!("contains {v}, which is not a string"))
                 };
-                Values::Text(leaves.into_iter().map(text).collect::<std::result::Result<_, _>>()?)
+                Self::Text(array(leaves, shape, text)?)
             }
             other => {
                 return Err(format!("has element type {}, which cannot be read from JSON", super::type_name(other)));
             }
-        };
-        Ok(Self { shape, values })
+        })
     }
 
     /// Nested arrays, as deep as the tensor has dimensions.
     pub fn to_json(&self) -> Value {
-        fn nest(values: &Values, shape: &[usize], start: usize) -> Value {
-            match shape.split_first() {
-                None => values.json(start),
-                Some((&n, inner)) => {
-                    let stride: usize = inner.iter().product();
-                    Value::Array((0..n).map(|i| nest(values, inner, start + i * stride)).collect())
-                }
+        fn nest<T>(array: ArrayViewD<T>, leaf: fn(&T) -> Value) -> Value {
+            match array.ndim() {
+                0 => array.first().map_or(Value::Null, leaf),
+                1 => array.iter().map(leaf).collect(),
+                _ => array.outer_iter().map(|inner| nest(inner, leaf)).collect(),
             }
         }
-        nest(&self.values, &self.shape, 0)
+        match self {
+            // serde_json turns what JSON cannot say (NaN, infinity) into null.
+            Self::F32(array) => nest(array.view(), |&x| x.into()),
+            Self::F64(array) => nest(array.view(), |&x| x.into()),
+            Self::I32(array) => nest(array.view(), |&x| x.into()),
+            Self::I64(array) => nest(array.view(), |&x| x.into()),
+            Self::Bool(array) => nest(array.view(), |&x| x.into()),
+            Self::Text(array) => nest(array.view(), |x| x.as_str().into()),
+        }
     }
 
-    /// The values of a float tensor with `rows` rows, with their number per row.
-    pub fn into_rows(self, rows: usize) -> Result<(Vec<f32>, usize)> {
-        let shape = self.shape;
-        match self.values {
-            Values::F32(values) if shape.len() == 2 && shape[0] == rows => Ok((values, shape[1])),
-            _ => Err(Error::Internal(format!("model returned a tensor of shape {shape:?} for {rows} rows"))),
+    /// The matrix of a float tensor with `rows` rows.
+    pub fn into_rows(self, rows: usize) -> Result<Array2<f32>> {
+        match self {
+            Self::F32(array) if array.ndim() == 2 && array.shape()[0] == rows => Ok(array.into_dimensionality()?),
+            other => {
+                Err(Error::Internal(format!("model returned a tensor of shape {:?} for {rows} rows", other.shape())))
+            }
         }
     }
 }
@@ -163,20 +167,25 @@ fn collect_leaves<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::{arr0, array};
     use serde_json::json;
 
     #[test]
     fn nested_arrays_become_a_tensor_and_come_back() {
         let value = json!([[1.0, 2.5, 3.0], [4.0, 5.0, 6.0]]);
         let tensor = Tensor::from_json(&value, data_type::FLOAT).unwrap();
-        assert_eq!(tensor.shape, [2, 3]);
+        assert_eq!(tensor, array![[1f32, 2.5, 3.0], [4.0, 5.0, 6.0]].into());
         assert_eq!(tensor.to_json(), value);
     }
 
     #[test]
     fn a_scalar_and_an_empty_array_are_tensors() {
-        assert_eq!(Tensor::from_json(&json!(7), data_type::INT64).unwrap(), Tensor::i64([], vec![7]));
-        assert_eq!(Tensor::from_json(&json!([]), data_type::FLOAT).unwrap(), Tensor::f32([0], vec![]));
+        assert_eq!(Tensor::from_json(&json!(7), data_type::INT64).unwrap(), arr0(7i64).into());
+        let empty = Tensor::from_json(&json!([]), data_type::FLOAT).unwrap();
+        assert_eq!(empty, Array::from_vec(Vec::<f32>::new()).into());
+        for value in [json!(7), json!([]), json!([[], []])] {
+            assert_eq!(Tensor::from_json(&value, data_type::INT64).unwrap().to_json(), value);
+        }
     }
 
     #[test]

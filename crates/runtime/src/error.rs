@@ -145,6 +145,13 @@ pub enum Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Values that do not fill the shape they are given. What comes from outside is checked where it enters.
+impl From<ndarray::ShapeError> for Error {
+    fn from(error: ndarray::ShapeError) -> Self {
+        Self::Internal(format!("a matrix: {error}"))
+    }
+}
+
 impl Error {
     /// An invalid value of the argument, option or setting `name`: `invalid value for k: 0`. The hint says which values are valid.
     pub fn argument(name: impl Display, value: impl Display, hint: impl Into<String>) -> Self {

@@ -1,5 +1,6 @@
 //! Rows by columns, as synthesizers learn and draw them.
 
+use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use runtime::error::Result;
@@ -73,21 +74,21 @@ pub struct Frame {
 
 impl Frame {
     /// From the output `rows` [n, d] of a graph: −1 for a category that is NULL, NaN for a number that is.
-    pub fn of_rows(rows: &[f64], n: usize, kinds: &[FieldKind]) -> Result<Self> {
+    pub fn of_rows(rows: ArrayView2<f64>, kinds: &[FieldKind]) -> Result<Self> {
+        let n = rows.nrows();
         let mut frame = Self { rows: n, columns: Vec::new() };
-        for (j, kind) in kinds.iter().enumerate() {
-            let column = rows.iter().skip(j).step_by(kinds.len().max(1)).copied();
+        for (column, kind) in rows.columns().into_iter().zip(kinds) {
             frame.columns.push(match kind {
                 FieldKind::Number { .. } => {
                     let mut numbers = Vec::new();
                     memory::reserve(&mut numbers, n)?;
-                    numbers.extend(column);
+                    numbers.extend(&column);
                     Values::Numbers(numbers)
                 }
                 FieldKind::Category { .. } => {
                     let mut codes = Vec::new();
                     memory::reserve(&mut codes, n)?;
-                    codes.extend(column.map(|x| if x >= 0.0 { x as u32 } else { NONE }));
+                    codes.extend(column.iter().map(|&x| if x >= 0.0 { x as u32 } else { NONE }));
                     Values::Codes(codes)
                 }
             });

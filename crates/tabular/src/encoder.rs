@@ -16,10 +16,12 @@ use std::f64::consts::TAU;
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use ndarray::{ArrayView2, Axis};
 
 use super::samples::Features;
 use super::table::{Column, ColumnKind, NONE, Table};
 use kernels::Csr;
+use kernels::matrix::rows;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
@@ -114,7 +116,9 @@ impl Encoder {
                     hours: values.iter().any(|day| !day.is_nan() && day.fract() != 0.0),
                 }),
                 (_, Column::Number(values)) => Scale::of(values.iter().copied()).map(How::Number),
-                (_, Column::Vector { width, values, .. }) => fit_vector(*width, values, progress)?,
+                (_, Column::Vector { width, values, .. }) => {
+                    fit_vector(ArrayView2::from_shape((values.len() / (*width).max(1), *width), values)?, progress)?
+                }
             };
             let Some(how) = how else { continue };
             let first = encoder.features as u32;
@@ -335,20 +339,18 @@ impl Scale {
     }
 }
 
-fn fit_vector(width: usize, values: &[f32], progress: &dyn Progress) -> Result<Option<How>> {
-    if width == 0 {
-        return Ok(None);
-    }
+/// From `vectors` [rows, width]; `None` if all are alike, or there are none.
+fn fit_vector(vectors: ArrayView2<f32>, progress: &dyn Progress) -> Result<Option<How>> {
+    let width = vectors.ncols();
     // All elements of some vectors at a time; sums of squares of f32 stay within f64.
     let each = |visit: &mut dyn FnMut(usize, f64)| -> Result<()> {
-        for block in values.chunks(width * CHECK_EVERY) {
+        for block in vectors.axis_chunks_iter(Axis(0), CHECK_EVERY) {
             progress.check()?;
-            let vectors = block.chunks_exact(width);
-            vectors.for_each(|vector| vector.iter().enumerate().for_each(|(e, &x)| visit(e, f64::from(x))));
+            rows(block).for_each(|vector| vector.iter().enumerate().for_each(|(e, &x)| visit(e, f64::from(x))));
         }
         Ok(())
     };
-    let n = (values.len() / width) as f64;
+    let n = vectors.nrows() as f64;
     let (mut means, mut greatest, mut variances) = (vec![0f64; width], vec![0f64; width], vec![0f64; width]);
     each(&mut |e, x| {
         means[e] += x / n;

@@ -1,6 +1,9 @@
 //! Metrics of predictions for rows with a known label.
 
+use ndarray::ArrayView2;
+
 use super::labels::Labels;
+use kernels::matrix::{flat, rows as rows_of};
 use runtime::error::Result;
 use runtime::sorting::sort_watched;
 
@@ -12,28 +15,31 @@ const MIN_PROBABILITY: f64 = 1e-15;
 
 /// Metrics by name. For classes, with probabilities `predicted` [rows, classes]: `auc` (of the second of two classes; with more, the mean of
 /// each class against the rest, over the classes with some but not all rows), `accuracy`, `f1` (of the second class, or the mean) and
-/// `log_loss`. For numbers, with `predicted` [rows]: `rmse`, `mae`, `r2`. All finite; 0 where a metric is undefined.
-pub fn metrics(labels: &Labels, predicted: &[f32], check: Check) -> Result<Vec<(&'static str, f64)>> {
+/// `log_loss`. For numbers, with `predicted` [rows, 1]: `rmse`, `mae`, `r2`. All finite; 0 where a metric is undefined.
+pub fn metrics(labels: &Labels, predicted: ArrayView2<f32>, check: Check) -> Result<Vec<(&'static str, f64)>> {
     match labels {
         Labels::Classes { codes, names } => of_classes(codes, names.len(), predicted, check),
-        Labels::Numbers(values) => Ok(of_numbers(values, predicted)),
+        Labels::Numbers(values) => Ok(of_numbers(values, flat(predicted))),
     }
 }
 
-fn of_classes(codes: &[u32], classes: usize, predicted: &[f32], check: Check) -> Result<Vec<(&'static str, f64)>> {
+fn of_classes(
+    codes: &[u32],
+    classes: usize,
+    predicted: ArrayView2<f32>,
+    check: Check,
+) -> Result<Vec<(&'static str, f64)>> {
     let rows = codes.len().max(1) as f64;
-    let chosen: Vec<u32> = predicted.chunks_exact(classes).map(most_likely).collect();
+    let chosen: Vec<u32> = rows_of(predicted).map(most_likely).collect();
     let right = chosen.iter().zip(codes).filter(|(a, b)| a == b).count() as f64;
-    let losses = codes
-        .iter()
-        .zip(predicted.chunks_exact(classes))
-        .map(|(&code, p)| -f64::from(p[code as usize]).max(MIN_PROBABILITY).ln());
+    let losses =
+        codes.iter().zip(rows_of(predicted)).map(|(&code, p)| -f64::from(p[code as usize]).max(MIN_PROBABILITY).ln());
     let judged: Vec<u32> = if classes == 2 { vec![1] } else { (0..classes as u32).collect() };
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let mut aucs = Vec::with_capacity(judged.len());
     for &class in &judged {
         check()?;
-        let scores: Vec<f32> = predicted.iter().skip(class as usize).step_by(classes).copied().collect();
+        let scores: Vec<f32> = predicted.column(class as usize).to_vec();
         let is: Vec<bool> = codes.iter().map(|&code| code == class).collect();
         aucs.extend(auc(&scores, &is, check)?);
     }
@@ -100,6 +106,7 @@ fn of_numbers(values: &[f32], predicted: &[f32]) -> Vec<(&'static str, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::array;
 
     fn go_on() -> Result<()> {
         Ok(())
@@ -108,8 +115,8 @@ mod tests {
     #[test]
     fn metrics_of_classes_are_those_by_hand() {
         let labels = Labels::Classes { codes: vec![0, 1, 1, 0], names: vec!["a".into(), "b".into()] };
-        let predicted = [0.9, 0.1, 0.4, 0.6, 0.7, 0.3, 0.7, 0.3];
-        let found = metrics(&labels, &predicted, &go_on).unwrap();
+        let predicted = array![[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.7, 0.3]];
+        let found = metrics(&labels, predicted.view(), &go_on).unwrap();
         let value = |name| found.iter().find(|(other, _)| *other == name).unwrap().1;
         // (1 over both, 1 over one and equal to the other) of 4 pairs.
         assert_eq!(value("auc"), 3.5 / 4.0);
@@ -122,15 +129,16 @@ mod tests {
     #[test]
     fn of_more_classes_each_is_judged_against_the_rest() {
         let labels = Labels::Classes { codes: vec![0, 1, 2], names: ["a", "b", "c"].map(String::from).to_vec() };
-        let found = metrics(&labels, &[0.8, 0.1, 0.1, 0.2, 0.5, 0.3, 0.1, 0.1, 0.8], &go_on).unwrap();
+        let predicted = array![[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8]];
+        let found = metrics(&labels, predicted.view(), &go_on).unwrap();
         assert_eq!(found[..3], [("auc", 1.0), ("accuracy", 1.0), ("f1", 1.0)]);
     }
 
     #[test]
     fn metrics_of_numbers_are_those_by_hand() {
-        let found = metrics(&Labels::Numbers(vec![1.0, 3.0]), &[2.0, 3.0], &go_on).unwrap();
+        let found = metrics(&Labels::Numbers(vec![1.0, 3.0]), array![[2.0], [3.0]].view(), &go_on).unwrap();
         assert_eq!(found, [("rmse", 0.5f64.sqrt()), ("mae", 0.5), ("r2", 0.5)]);
-        assert_eq!(metrics(&Labels::Numbers(vec![2.0]), &[2.0], &go_on).unwrap()[2], ("r2", 0.0));
+        assert_eq!(metrics(&Labels::Numbers(vec![2.0]), array![[2.0]].view(), &go_on).unwrap()[2], ("r2", 0.0));
     }
 
     #[test]

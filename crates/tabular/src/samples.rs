@@ -1,7 +1,10 @@
 //! Encoded rows and their labels.
 
+use ndarray::ArrayViewMut2;
+
 use super::labels::Labels;
 use kernels::Csr;
+use kernels::matrix::rows_mut;
 
 /// Features and labels of the same rows.
 #[derive(Clone, Debug)]
@@ -29,9 +32,9 @@ impl Features {
     }
 
     /// Writes the rows from `first` on to `out` [rows, columns], densely.
-    pub fn write_rows(&self, first: usize, out: &mut [f32]) {
+    pub fn write_rows(&self, first: usize, mut out: ArrayViewMut2<f32>) {
         out.fill(0.0);
-        for (row, out) in (first..).zip(out.chunks_exact_mut(self.columns().max(1))) {
+        for (row, out) in (first..).zip(rows_mut(out)) {
             let (columns, values) = self.matrix.row(row);
             columns.iter().zip(values).for_each(|(&column, &value)| out[column as usize] = value);
         }

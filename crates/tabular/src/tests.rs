@@ -1,4 +1,5 @@
 use super::*;
+use ndarray::Array2;
 use runtime::error::Error;
 use runtime::progress::Unwatched;
 
@@ -15,9 +16,9 @@ fn fit(table: &Table) -> Encoder {
 }
 
 fn dense(features: &Features) -> Vec<Vec<f32>> {
-    let mut out = vec![0.0; features.rows() * features.columns()];
-    features.write_rows(0, &mut out);
-    out.chunks(features.columns()).map(<[f32]>::to_vec).collect()
+    let mut out = Array2::zeros((features.rows(), features.columns()));
+    features.write_rows(0, out.view_mut());
+    out.outer_iter().map(|row| row.to_vec()).collect()
 }
 
 #[test]

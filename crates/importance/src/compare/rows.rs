@@ -2,9 +2,11 @@
 
 use super::comparison::{Comparison, Repeats, check_weights};
 use crate::task::Task;
+use kernels::matrix::rows_mut;
 use runtime::draw::uniform;
 use runtime::error::{Error, Result};
 use runtime::jobs::{Signal, jobs};
+use runtime::memory;
 use runtime::options::Options;
 use tabular::trees::{Binned, Binning, Boosting, BoostingOptions, Target};
 use tabular::{Labels, Samples, metrics};
@@ -71,8 +73,8 @@ fn measure(model: &Boosting, binned: &Binned, samples: &Samples, rows: &[u32], s
         return Err(Error::invalid("no row is held out", hint));
     }
     let target = Target::from(&samples.labels);
-    let mut predicted = vec![0f32; rows.len() * target.outputs()];
-    for (n, (&row, out)) in rows.iter().zip(predicted.chunks_exact_mut(target.outputs())).enumerate() {
+    let mut predicted = memory::matrix(rows.len(), target.outputs(), 0f32)?;
+    for (n, (&row, out)) in rows.iter().zip(rows_mut(predicted.view_mut())).enumerate() {
         if n % CHECK_EVERY == 0 {
             signal.check()?;
         }
@@ -84,5 +86,5 @@ fn measure(model: &Boosting, binned: &Binned, samples: &Samples, rows: &[u32], s
         }
         Labels::Numbers(values) => Labels::Numbers(rows.iter().map(|&row| values[row as usize]).collect()),
     };
-    metrics(&labels, &predicted, &|| signal.check())
+    metrics(&labels, predicted.view(), &|| signal.check())
 }

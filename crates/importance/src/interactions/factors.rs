@@ -10,9 +10,12 @@
 //!
 //! O(runs · epochs · entries · (1 + negatives) · factors) time; memory is the transposed matrix, the factors, and 4 bytes per interaction.
 
+use ndarray::{Array2, ArrayViewMut2, Axis};
+
 use super::task::Task;
 use kernels::Csr;
 use kernels::dot::dot_of;
+use kernels::matrix::{flat, rows_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::draw::{below, mix, normal};
 use runtime::error::{Error, Result};
@@ -101,10 +104,9 @@ pub fn train(task: &Task, parameters: &Parameters, what: Shown) -> Result<Vec<f6
 
 /// The users or the items of a model.
 struct Side {
-    stride: usize,
     factors: usize,
-    /// [rows, stride]
-    rows: Vec<f32>,
+    /// [rows, factors padded]
+    rows: Array2<f32>,
     states: Vec<State>,
 }
 
@@ -124,12 +126,11 @@ impl Side {
         let stride = p.factors.next_multiple_of(PAD);
         let state = State { square: 0.0, bias: 0.0, row_gradients: SQUARES, bias_gradients: SQUARES };
         let mut side = Self {
-            stride,
             factors: p.factors,
-            rows: memory::zeros(rows * stride)?,
+            rows: memory::shaped(rows, stride, memory::zeros(rows * stride)?)?,
             states: memory::filled(state, rows)?,
         };
-        for (number, (row, state)) in side.rows.chunks_exact_mut(stride).zip(&mut side.states).enumerate() {
+        for (number, (row, state)) in rows_mut(side.rows.view_mut()).zip(&mut side.states).enumerate() {
             if number % (1 << 11) == 0 {
                 progress.check()?;
             }
@@ -141,18 +142,22 @@ impl Side {
         Ok(side)
     }
 
+    fn stride(&self) -> usize {
+        self.rows.ncols()
+    }
+
     fn row(&self, row: usize) -> &[f32] {
-        &self.rows[row * self.stride..][..self.stride]
+        &flat(self.rows.view())[row * self.stride()..][..self.stride()]
     }
 
     /// Blocks of rows with about equally many interactions.
     fn blocks(&mut self, of: &Csr) -> Result<Vec<Block<'_>>> {
         let mut blocks = Vec::new();
-        let (mut rows, mut states) = (&mut self.rows[..], &mut self.states[..]);
+        let (mut rows, mut states) = (self.rows.view_mut(), &mut self.states[..]);
         for range in ranges(of) {
-            let (own_rows, other_rows) = rows.split_at_mut(range.len() * self.stride);
+            let (own_rows, other_rows) = rows.split_at(Axis(0), range.len());
             let (own_states, other_states) = states.split_at_mut(range.len());
-            let block = Block { first: range.start, stride: self.stride, rows: own_rows, states: own_states };
+            let block = Block { first: range.start, rows: own_rows, states: own_states };
             memory::push(&mut blocks, block)?;
             (rows, states) = (other_rows, other_states);
         }
@@ -181,8 +186,7 @@ fn mean_square(row: &[f32], factors: usize) -> f32 {
 /// Consecutive rows of a side.
 struct Block<'a> {
     first: usize,
-    stride: usize,
-    rows: &'a mut [f32],
+    rows: ArrayViewMut2<'a, f32>,
     states: &'a mut [State],
 }
 
@@ -213,9 +217,9 @@ impl Half<'_> {
 #[inline(always)]
 unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Block) {
     let Parameters { learning_rate, regularization, factors, .. } = half.parameters;
-    let (stride, others) = (block.stride, half.others.states.len());
-    assert!(half.others.stride == stride && stride.is_multiple_of(V::LANES));
-    for (at, state) in block.states.iter_mut().enumerate() {
+    let (stride, others) = (block.rows.ncols(), half.others.states.len());
+    assert!(half.others.stride() == stride && stride.is_multiple_of(V::LANES));
+    for (at, (state, own)) in block.states.iter_mut().zip(rows_mut(block.rows.view_mut())).enumerate() {
         let row = block.first + at;
         let chosen = half.chosen.row(row).0;
         let key = mix(half.seed ^ mix(row as u64));
@@ -246,7 +250,7 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
             (other, positive)
         };
         let mut drawn: [(usize, bool); AHEAD] = std::array::from_fn(&mut draw);
-        let x = block.rows[at * stride..][..stride].as_mut_ptr();
+        let x = own.as_mut_ptr();
         for pair in 0..pairs {
             if pair % LOOK == LOOK - 1 && half.signal.is_stopped() {
                 return;
@@ -272,7 +276,7 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
                 }
             }
         }
-        state.square = mean_square(&block.rows[at * stride..][..stride], factors);
+        state.square = mean_square(own, factors);
     }
 }
 dispatch! {
@@ -291,7 +295,7 @@ struct View<'a> {
 #[inline(always)]
 unsafe fn look_body<V: Vector, const TILE: usize>(view: &View, first: usize, shown: &mut [f32]) {
     let d = view.users.factors as f32;
-    assert_eq!(view.users.stride, view.items.stride);
+    assert_eq!(view.users.stride(), view.items.stride());
     let (mut user, mut rest) = (first, shown);
     while !rest.is_empty() {
         let chosen = view.by_user.row(user).0;
@@ -300,7 +304,7 @@ unsafe fn look_body<V: Vector, const TILE: usize>(view: &View, first: usize, sho
         for (&item, shown) in chosen.iter().zip(own) {
             let (y, state) = (view.items.row(item as usize).as_ptr(), &view.items.states[item as usize]);
             // SAFETY: both rows are `stride` floats, a multiple of LANES.
-            let z = unsafe { dot_of::<V>(x, y, view.users.stride) } + state.bias;
+            let z = unsafe { dot_of::<V>(x, y, view.users.stride()) } + state.bias;
             *shown += match view.what {
                 // ln(1 + e^−z) without overflow.
                 Shown::Loss => (-z.abs()).exp().ln_1p() + (-z).max(0.0),

@@ -11,6 +11,7 @@
 use crate::method::{Computation, ImportanceMethod, OutputError};
 use crate::out_of_sample::{label_over_other, predict};
 use crate::task::Task;
+use kernels::matrix::rows;
 use runtime::error::Result;
 use runtime::memory;
 use runtime::options::Options;
@@ -40,11 +41,9 @@ impl ImportanceMethod for Auto {
 fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
     let predicted = predict(task, options)?;
     Ok(match &task.samples.labels {
-        Labels::Classes { codes, names } => codes
-            .iter()
-            .zip(predicted.chunks_exact(names.len()))
-            .map(|(&code, p)| label_over_other(p, code as usize).0)
-            .collect(),
+        Labels::Classes { codes, .. } => {
+            codes.iter().zip(rows(predicted.view())).map(|(&code, p)| label_over_other(p, code as usize).0).collect()
+        }
         Labels::Numbers(values) => {
             let errors: Vec<f64> =
                 values.iter().zip(&predicted).map(|(&y, &p)| (f64::from(y) - f64::from(p)).abs()).collect();

@@ -13,6 +13,7 @@
 use crate::method::{Computation, ImportanceMethod};
 use crate::out_of_sample::{BOOSTING, Plan, boosted};
 use crate::task::Task;
+use kernels::matrix::rows;
 use runtime::error::Result;
 use runtime::options::Options;
 use tabular::trees::{Binned, BoostingOptions, Target};
@@ -47,8 +48,8 @@ fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
     let target = Target::from(&task.samples.labels);
     let predicted = boosted(&binned, &target, None, &plan, task.threads, task.progress)?;
     Ok(match target {
-        Target::Classes { codes, classes } => {
-            codes.iter().zip(predicted.chunks_exact(classes)).map(|(&code, p)| p[code as usize].into()).collect()
+        Target::Classes { codes, .. } => {
+            codes.iter().zip(rows(predicted.view())).map(|(&code, p)| p[code as usize].into()).collect()
         }
         Target::Numbers(values) => {
             values.iter().zip(&predicted).map(|(&y, &p)| -(f64::from(y) - f64::from(p)).abs()).collect()

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use ndarray::ArrayD;
+
 use onnx::inspect::{Dimension, Port, Signature};
 use onnx::proto::data_type;
-use onnx::tensor::{Tensor, Values};
+use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
 use tabular::{Column, ColumnKind, NONE, Table};
 
@@ -123,12 +125,14 @@ fn tensor(port: &Port, columns: &[(&str, &Column)], rows: Range<usize>) -> Resul
             }
         }
     }
-    let values = match port.element_type {
-        data_type::STRING => Values::Text(texts),
-        data_type::FLOAT => Values::F32(numbers.into_iter().map(|x| x as f32).collect()),
-        data_type::INT64 => Values::I64(numbers.into_iter().map(|x| x as i64).collect()),
-        data_type::INT32 => Values::I32(numbers.into_iter().map(|x| x as i32).collect()),
-        _ => Values::F64(numbers),
-    };
-    Ok(Tensor { shape, values })
+    if port.element_type == data_type::STRING {
+        return Ok(ArrayD::from_shape_vec(shape, texts)?.into());
+    }
+    let numbers = ArrayD::from_shape_vec(shape, numbers)?;
+    Ok(match port.element_type {
+        data_type::FLOAT => numbers.mapv(|x| x as f32).into(),
+        data_type::INT64 => numbers.mapv(|x| x as i64).into(),
+        data_type::INT32 => numbers.mapv(|x| x as i32).into(),
+        _ => numbers.into(),
+    })
 }

@@ -1,11 +1,16 @@
 //! Scores from the outputs of a graph.
 
+use ndarray::{Array2, ArrayView2};
+
 use crate::method::OutputError;
 use crate::registry::Method;
+use kernels::matrix::rows as rows_of;
+use kernels::statistics::softmax_f64;
 use onnx::inspect::Signature;
 use onnx::proto::data_type;
-use onnx::tensor::{Tensor, Values};
+use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
+use runtime::memory;
 use runtime::options::Options;
 use tabular::Labels;
 
@@ -100,29 +105,29 @@ impl Outputs {
     ) -> Result<()> {
         let wrong = |problem: String| Error::ModelRun { model: self.model.clone(), reason: problem };
         let output = outputs.first().ok_or_else(|| wrong("it gave no output".into()))?;
-        let rows = output.shape.first().copied().unwrap_or(0);
+        let rows = output.shape().first().copied().unwrap_or(0);
         if rows == 0 || first + rows > labels.len() {
             return Err(wrong(format!("its output \"{}\" has {rows} rows", self.names[0])));
         }
-        let numbers = floats(output).ok_or_else(|| wrong("its output is not numeric".into()))?;
-        let hidden = outputs.get(1).and_then(floats);
-        let width = numbers.len() / rows;
+        let numbers = floats(output, rows)?.ok_or_else(|| wrong("its output is not numeric".into()))?;
+        let hidden = outputs.get(1).map(|hidden| floats(hidden, rows)).transpose()?.flatten();
+        let width = numbers.ncols();
         if width == 0 || self.width.is_some_and(|first| first != width) {
             return Err(wrong(format!("its output \"{}\" has rows of {width} numbers", self.names[0])));
         }
         self.width = Some(width);
-        if let Some(bad) = numbers.iter().position(|x| !x.is_finite()) {
-            return Err(wrong(format!("its output for row {} is {}", first + bad / width + 1, numbers[bad])));
+        if let Some(((row, _), bad)) = numbers.indexed_iter().find(|(_, x)| !x.is_finite()) {
+            return Err(wrong(format!("its output for row {} is {bad}", first + row + 1)));
         }
         if self.meaning == Meaning::Auto {
-            self.meaning = meaning_of(&numbers, width);
+            self.meaning = meaning_of(numbers.view());
         }
         if self.columns.is_none() {
             self.columns = self.columns_for(labels, width)?;
         }
         let score_of = methods.iter().map(output_score).collect::<Result<Vec<_>>>()?;
         let mut probabilities = vec![0.0; width.max(2)];
-        for (row, values) in numbers.chunks_exact(width).enumerate() {
+        for (row, values) in rows_of(numbers.view()).enumerate() {
             let (loss, residual) = match (labels, &self.columns) {
                 (Labels::Classes { codes, .. }, Some(columns)) => {
                     to_probabilities(values, self.meaning, &mut probabilities);
@@ -136,10 +141,8 @@ impl Outputs {
                 }
                 _ => return Err(wrong(format!("its output has {width} columns for a label of numbers"))),
             };
-            let gradient = hidden.as_ref().map_or(1.0, |hidden| {
-                let width = hidden.len() / rows;
-                (hidden[row * width..][..width].iter().map(|h| h * h).sum::<f64>() + 1.0).sqrt()
-            });
+            let gradient =
+                hidden.as_ref().map_or(1.0, |hidden| (hidden.row(row).iter().map(|h| h * h).sum::<f64>() + 1.0).sqrt());
             let error = OutputError { loss, residual, gradient_norm: residual * gradient };
             scores.iter_mut().zip(&score_of).for_each(|(scores, score_of)| scores.push(score_of(&error)));
         }
@@ -188,20 +191,27 @@ fn output_score(method: &Method) -> Result<fn(&OutputError) -> f64> {
     })
 }
 
-fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
-    match &tensor.values {
-        Values::F32(values) => Some(values.iter().map(|&x| f64::from(x)).collect()),
-        Values::F64(values) => Some(values.clone()),
-        _ => None,
-    }
+/// The numbers of each row, however many dimensions they have; `None` for what are no floats.
+fn floats(tensor: &Tensor, rows: usize) -> Result<Option<Array2<f64>>> {
+    let values = match tensor {
+        Tensor::F32(values) => values.mapv(f64::from),
+        Tensor::F64(values) => values.clone(),
+        _ => return Ok(None),
+    };
+    let width = values.len() / rows;
+    // A hidden output may have other rows: what is left over is not read.
+    let mut values = values.into_raw_vec_and_offset().0;
+    values.truncate(rows * width);
+    Ok(Some(memory::shaped(rows, width, values)?))
 }
 
-fn meaning_of(numbers: &[f64], width: usize) -> Meaning {
+fn meaning_of(numbers: ArrayView2<f64>) -> Meaning {
+    let width = numbers.ncols();
     let adds_up = |row: &[f64]| {
         row.iter().all(|x| (-ROUNDING..=1.0 + ROUNDING).contains(x))
             && (width == 1 || (row.iter().sum::<f64>() - 1.0).abs() < ROUNDING)
     };
-    if numbers.chunks_exact(width).all(adds_up) { Meaning::Probabilities } else { Meaning::Logits }
+    if rows_of(numbers).all(adds_up) { Meaning::Probabilities } else { Meaning::Logits }
 }
 
 /// Turns one row into probabilities; a single column is the second of two classes.
@@ -214,10 +224,8 @@ fn to_probabilities(values: &[f64], meaning: Meaning, out: &mut [f64]) {
         }
         (_, Meaning::Probabilities) => out.copy_from_slice(values),
         _ => {
-            let most = values.iter().fold(f64::MIN, |most, &x| most.max(x));
-            out.iter_mut().zip(values).for_each(|(out, x)| *out = (x - most).exp());
-            let sum: f64 = out.iter().sum();
-            out.iter_mut().for_each(|x| *x /= sum);
+            out.copy_from_slice(values);
+            softmax_f64(out);
         }
     }
 }

@@ -1,10 +1,11 @@
+use ndarray::{Array2, array};
 use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::Method;
 use onnx::inspect::{Dimension, Port, Signature};
 use onnx::proto::data_type;
-use onnx::tensor::{Tensor, Values};
+use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::options::Options;
 use tabular::{ColumnKind, Labels, Table, Value};
@@ -26,7 +27,7 @@ fn methods() -> [Method; 3] {
 }
 
 fn scored(options: Json, labels: &Labels, tensors: &[Tensor]) -> Result<Vec<Vec<f64>>> {
-    let outputs = tensors.iter().enumerate().map(|(i, t)| port(["p", "h"][i], data_type::FLOAT, t.shape[1] as i64));
+    let outputs = tensors.iter().enumerate().map(|(i, t)| port(["p", "h"][i], data_type::FLOAT, t.shape()[1] as i64));
     let signature = signature(vec![], outputs.collect());
     let mut options = Options::new("importance", &options)?;
     let mut outputs = Outputs::new("m", &signature, &mut options)?;
@@ -44,9 +45,9 @@ fn close(a: f64, b: f64) -> bool {
 fn probabilities_logits_and_a_single_column_give_the_same_scores() {
     let labels = classes(&[0, 1], &["no", "yes"]);
     let (p, z) = ([0.25f32, 0.75], (3f32).ln());
-    let two = Tensor::f32([2, 2], vec![0.75, 0.25, 0.25, 0.75]);
-    let logits = Tensor::f32([2, 2], vec![1.0 + z, 1.0, 5.0, 5.0 + z]);
-    let one = Tensor::f32([2, 1], p.to_vec());
+    let two = Tensor::from(array![[0.75f32, 0.25], [0.25, 0.75]]);
+    let logits = Tensor::from(array![[1.0 + z, 1.0], [5.0, 5.0 + z]]);
+    let one = Tensor::from(array![[p[0]], [p[1]]]);
     for tensor in [two, logits, one] {
         let scores = scored(json!({}), &labels, std::slice::from_ref(&tensor)).unwrap();
         for row in 0..2 {
@@ -60,21 +61,21 @@ fn probabilities_logits_and_a_single_column_give_the_same_scores() {
 #[test]
 fn what_enters_the_last_layer_makes_the_gradient_by_its_weights() {
     let labels = classes(&[0, 1], &["a", "b"]);
-    let p = Tensor::f32([2, 2], vec![0.75, 0.25, 0.25, 0.75]);
-    let hidden = Tensor::f32([2, 3], vec![1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    let p = Tensor::from(array![[0.75f32, 0.25], [0.25, 0.75]]);
+    let hidden = Tensor::from(array![[1f32, 1.0, 1.0], [0.0, 0.0, 0.0]]);
     let scores = scored(json!({"hidden_output": "h"}), &labels, &[p, hidden]).unwrap();
     assert!(close(scores[2][0], 2.0 * scores[1][0]) && close(scores[2][1], scores[1][1]));
 }
 
 #[test]
 fn numbers_are_compared_as_they_are() {
-    let scores = scored(json!({}), &Labels::Numbers(vec![1.0, 5.0]), &[Tensor::f32([2, 1], vec![3.0, 5.0])]).unwrap();
+    let scores = scored(json!({}), &Labels::Numbers(vec![1.0, 5.0]), &[array![[3f32], [5.0]].into()]).unwrap();
     assert_eq!((scores[0].as_slice(), scores[1].as_slice()), ([-4.0, 0.0].as_slice(), [-2.0, 0.0].as_slice()));
 }
 
 #[test]
 fn classes_are_found_by_name_by_number_or_in_order() {
-    let p = || [Tensor::f32([1, 3], vec![0.7, 0.2, 0.1])];
+    let p = || [Tensor::from(array![[0.7f32, 0.2, 0.1]])];
     let loss = |options, labels| scored(options, &labels, &p()).map(|scores| scores[0][0].exp());
     assert!(close(loss(json!({}), classes(&[1], &["0", "2"])).unwrap(), 0.1));
     assert!(close(loss(json!({"classes": ["c", "a", "b"]}), classes(&[0], &["a", "c"])).unwrap(), 0.2));
@@ -89,9 +90,9 @@ fn classes_are_found_by_name_by_number_or_in_order() {
 fn outputs_that_cannot_be_scored_are_errors() {
     let labels = classes(&[0, 1], &["a", "b"]);
     let error = |tensor: Tensor| scored(json!({}), &labels, &[tensor]).unwrap_err();
-    assert!(error(Tensor::f32([2, 2], vec![0.5, f32::NAN, 0.0, 1.0])).to_string().contains("row 1 is NaN"));
-    assert!(error(Tensor::f32([3, 2], vec![0.5; 6])).to_string().contains("3 rows"));
-    let numbers = scored(json!({}), &Labels::Numbers(vec![1.0]), &[Tensor::f32([1, 2], vec![0.5, 0.5])]);
+    assert!(error(array![[0.5, f32::NAN], [0.0, 1.0]].into()).to_string().contains("row 1 is NaN"));
+    assert!(error(Array2::from_elem((3, 2), 0.5f32).into()).to_string().contains("3 rows"));
+    let numbers = scored(json!({}), &Labels::Numbers(vec![1.0]), &[array![[0.5f32, 0.5]].into()]);
     assert!(matches!(numbers, Err(Error::ModelRun { .. })));
 }
 
@@ -108,13 +109,13 @@ fn columns_go_side_by_side_into_one_input_or_each_into_its_own() {
     table.push(&row(Value::Null), || "row 2".into()).unwrap();
     let one = signature(vec![port("input", data_type::FLOAT, 4)], vec![]);
     let inputs = Inputs::new("m", &one, &table, &["label"]).unwrap();
-    assert_eq!(inputs.tensors(0..1).unwrap(), [("input", Tensor::f32([1, 4], vec![2.0, 1.0, 7.0, 8.0]))]);
+    assert_eq!(inputs.tensors(0..1).unwrap(), [("input", array![[2f32, 1.0, 7.0, 8.0]].into())]);
     assert!(matches!(inputs.tensors(1..2), Err(Error::NullColumn { row: 2, .. })));
 
     let named = ["x", "ok", "v"].map(|name| port(name, data_type::DOUBLE, if name == "v" { 2 } else { 1 }));
     let many = signature(named.to_vec(), vec![]);
     let inputs = Inputs::new("m", &many, &table, &["label"]).unwrap();
-    assert_eq!(inputs.tensors(0..1).unwrap()[2].1.values, Values::F64(vec![7.0, 8.0]));
+    assert_eq!(inputs.tensors(0..1).unwrap()[2].1, array![[7f64, 8.0]].into());
 
     let refused = |ports: Vec<Port>, leave: &[&str]| {
         let signature = signature(ports, vec![]);

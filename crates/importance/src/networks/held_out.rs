@@ -1,9 +1,12 @@
 //! Predictions for rows that a network was not trained on.
 
+use ndarray::{ArrayViewMut2, Axis};
+
 use super::finding::Finding;
 use super::network::{BLOCK, Inputs, Wanted, assess};
 use super::targets::Targets;
 use super::training::{Descent, Training, learning_rates};
+use kernels::matrix::rows_mut;
 use runtime::draw::mix;
 use runtime::error::Result;
 use tabular::Samples;
@@ -33,12 +36,12 @@ impl<'a> Networks<'a> {
         train: &[u32],
         held: &[u32],
         seed: u64,
-        out: &mut [f32],
+        mut out: ArrayViewMut2<f32>,
         check: &impl Fn() -> Result<()>,
     ) -> Result<bool> {
         let epochs = (MAX_SEEN / train.len().max(1)).clamp(MIN_EPOCHS, EPOCHS);
         for rate in learning_rates(RATE) {
-            if self.attempt(train, held, (seed, rate, epochs), out, check)? {
+            if self.attempt(train, held, (seed, rate, epochs), out.view_mut(), check)? {
                 return Ok(true);
             }
         }
@@ -50,10 +53,9 @@ impl<'a> Networks<'a> {
         train: &[u32],
         held: &[u32],
         (seed, rate, epochs): (u64, f32, usize),
-        out: &mut [f32],
+        mut out: ArrayViewMut2<f32>,
         check: &impl Fn() -> Result<()>,
     ) -> Result<bool> {
-        let outputs = self.targets.outputs();
         out.fill(0.0);
         let mut training = Training::new(&self.inputs, &self.targets, DESCENT, seed, check)?.only(train);
         let (wanted, mut finding) = (Wanted { gradient_square: false, along: None }, [Finding::default()]);
@@ -62,9 +64,9 @@ impl<'a> Networks<'a> {
             if !training.is_finite() {
                 return Ok(false);
             }
-            for (rows, out) in held.chunks(BLOCK).zip(out.chunks_mut(BLOCK * outputs)) {
+            for (rows, out) in held.chunks(BLOCK).zip(out.axis_chunks_iter_mut(Axis(0), BLOCK)) {
                 check()?;
-                for (&row, out) in rows.iter().zip(out.chunks_exact_mut(outputs)) {
+                for (&row, out) in rows.iter().zip(rows_mut(out)) {
                     let row = row as usize;
                     let (weights, scratch) = (&training.weights, &mut training.scratch);
                     assess(weights, &self.inputs, &self.targets, row, wanted, &mut finding, scratch);

@@ -2,10 +2,13 @@
 //!
 //! The first layer sums one row of weights for each non-zero feature, and the gradient updates only those rows.
 
+use ndarray::Array2;
+
 use super::finding::Finding;
 use super::targets::Targets;
 use kernels::Csr;
 use kernels::dot::{axpy_of, dot_of};
+use kernels::matrix::{flat, flat_mut, rows, rows_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -69,14 +72,12 @@ impl<'a> Inputs<'a> {
 
 /// Weights, gradient or momentum.
 pub struct Layers {
-    pub hidden: usize,
-    pub outputs: usize,
     /// [columns, hidden]
-    pub first: Vec<f32>,
+    pub first: Array2<f32>,
     /// [hidden]
     pub first_bias: Vec<f32>,
     /// [outputs, hidden]
-    pub second: Vec<f32>,
+    pub second: Array2<f32>,
     /// [outputs]
     pub second_bias: Vec<f32>,
 }
@@ -85,13 +86,16 @@ impl Layers {
     pub fn zeros(columns: usize, hidden: usize, outputs: usize) -> Result<Self> {
         let hidden = hidden.next_multiple_of(PAD);
         Ok(Self {
-            hidden,
-            outputs,
-            first: memory::zeros(columns * hidden)?,
+            first: memory::shaped(columns, hidden, memory::zeros(columns * hidden)?)?,
             first_bias: memory::zeros(hidden)?,
-            second: memory::zeros(outputs * hidden)?,
+            second: memory::shaped(outputs, hidden, memory::zeros(outputs * hidden)?)?,
             second_bias: memory::zeros(outputs)?,
         })
+    }
+
+    /// Width of the hidden layer.
+    pub fn hidden(&self) -> usize {
+        self.first_bias.len()
     }
 }
 
@@ -109,7 +113,8 @@ impl Scratch {
     }
 
     pub fn new(layers: &Layers) -> Self {
-        Self { hidden: vec![0.0; layers.hidden], back: vec![0.0; layers.hidden], outputs: vec![0.0; layers.outputs] }
+        let (hidden, outputs) = (layers.hidden(), layers.second_bias.len());
+        Self { hidden: vec![0.0; hidden], back: vec![0.0; hidden], outputs: vec![0.0; outputs] }
     }
 }
 
@@ -254,9 +259,10 @@ unsafe fn forward<V: Vector>(
 ) -> Finding {
     // SAFETY: the inputs' columns are as many as rows of weights, of the scratch's width, as the caller has checked.
     unsafe {
-        gather::<V>(inputs.row(row), &weights.first, inputs.scale, &weights.first_bias, &mut scratch.hidden);
+        let first = flat(weights.first.view());
+        gather::<V>(inputs.row(row), first, inputs.scale, &weights.first_bias, &mut scratch.hidden);
         scratch.hidden.iter_mut().for_each(|x| *x = x.max(0.0));
-        products::<V>(&weights.second, &scratch.hidden, &weights.second_bias, &mut scratch.outputs);
+        products::<V>(flat(weights.second.view()), &scratch.hidden, &weights.second_bias, &mut scratch.outputs);
     }
     targets.compare(row, &mut scratch.outputs)
 }
@@ -267,9 +273,9 @@ unsafe fn forward<V: Vector>(
 /// The processor has `V`'s instructions; [`check`] found that all fit each other.
 #[inline(always)]
 unsafe fn backward<V: Vector>(weights: &Layers, scratch: &mut Scratch) {
-    let width = weights.hidden;
+    let width = weights.hidden();
     scratch.back.fill(0.0);
-    for (&output, row) in scratch.outputs.iter().zip(weights.second.chunks_exact(width)) {
+    for (&output, row) in scratch.outputs.iter().zip(rows(weights.second.view())) {
         // SAFETY: both are `width` long, as the caller has checked.
         unsafe { axpy_of::<V>(output, row.as_ptr(), scratch.back.as_mut_ptr(), width) };
     }
@@ -280,8 +286,8 @@ unsafe fn backward<V: Vector>(weights: &Layers, scratch: &mut Scratch) {
 
 /// Checks what the kernels rely on: a row of weights for each column of the inputs, and one width for layers and buffers.
 fn check(weights: &Layers, inputs: &Inputs, scratch: &Scratch) {
-    let width = weights.hidden;
-    assert!(width.is_multiple_of(PAD) && weights.first.len() == inputs.columns() * width);
+    let width = weights.hidden();
+    assert!(width.is_multiple_of(PAD) && weights.first.dim() == (inputs.columns(), width));
     assert!(scratch.hidden.len() == width && scratch.back.len() == width);
 }
 
@@ -304,8 +310,8 @@ unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
     scratch: &mut Scratch,
 ) {
     check(weights, inputs, scratch);
-    assert!(gradient.first.len() == weights.first.len() && gradient.hidden == weights.hidden);
-    let width = weights.hidden;
+    assert!(gradient.first.dim() == weights.first.dim() && gradient.second.dim() == weights.second.dim());
+    let width = weights.hidden();
     for &row in batch.rows {
         // SAFETY: the processor has the instructions, as the caller promises; all fit each other, as was checked.
         unsafe {
@@ -315,13 +321,13 @@ unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
             }
             scratch.outputs.iter_mut().for_each(|x| *x *= batch.factor);
             backward::<V>(weights, scratch);
-            for (&output, to) in scratch.outputs.iter().zip(gradient.second.chunks_exact_mut(width)) {
+            for (&output, to) in scratch.outputs.iter().zip(rows_mut(gradient.second.view_mut())) {
                 axpy_of::<V>(output, scratch.hidden.as_ptr(), to.as_mut_ptr(), width);
             }
             gradient.second_bias.iter_mut().zip(&scratch.outputs).for_each(|(to, x)| *to += x);
             gradient.first_bias.iter_mut().zip(&scratch.back).for_each(|(to, x)| *to += x);
             scratch.back.iter_mut().for_each(|x| *x *= inputs.scale);
-            scatter::<V>(inputs.row(row as usize), &scratch.back, &mut gradient.first);
+            scatter::<V>(inputs.row(row as usize), &scratch.back, flat_mut(gradient.first.view_mut()));
         }
     }
 }
@@ -356,7 +362,7 @@ unsafe fn assess_body<V: Vector, const TILE: usize>(
     scratch: &mut Scratch,
 ) {
     check(weights, inputs, scratch);
-    let width = weights.hidden;
+    let width = weights.hidden();
     // SAFETY: as long as is said.
     let square = |x: &[f32]| unsafe { dot_of::<V>(x.as_ptr(), x.as_ptr(), x.len()) };
     for (row, found) in (first..).zip(out) {
@@ -371,15 +377,16 @@ unsafe fn assess_body<V: Vector, const TILE: usize>(
                 found.gradient_square = second + square(&scratch.back) * (inputs.squares[row] + 1.0);
             }
             if let Some(other) = wanted.along {
-                assert!(other.first.len() == weights.first.len() && other.hidden == width);
+                assert!(other.first.dim() == weights.first.dim() && other.second.dim() == weights.second.dim());
                 let mut along = 0.0;
                 for ((&output, to), bias) in
-                    scratch.outputs.iter().zip(other.second.chunks_exact(width)).zip(&other.second_bias)
+                    scratch.outputs.iter().zip(rows(other.second.view())).zip(&other.second_bias)
                 {
                     along += output * (dot_of::<V>(to.as_ptr(), scratch.hidden.as_ptr(), width) + bias);
                 }
                 // The hidden layer has done its part: its room takes the other gradient's.
-                gather::<V>(inputs.row(row), &other.first, inputs.scale, &other.first_bias, &mut scratch.hidden);
+                let first = flat(other.first.view());
+                gather::<V>(inputs.row(row), first, inputs.scale, &other.first_bias, &mut scratch.hidden);
                 found.along = along + dot_of::<V>(scratch.hidden.as_ptr(), scratch.back.as_ptr(), width);
             }
         }

@@ -1,6 +1,7 @@
 use super::network::{Batch, Layers, add_gradient};
 use super::*;
 use kernels::Csr;
+use kernels::matrix::flat_mut;
 use runtime::draw::{normal, uniform};
 use tabular::{Features, Labels, Samples};
 
@@ -40,8 +41,9 @@ fn network<'a>(inputs: &'a Inputs<'a>, targets: &'a Targets<'a>) -> Training<'a>
     training
 }
 
-fn parts(layers: &mut Layers) -> [&mut Vec<f32>; 4] {
-    [&mut layers.first, &mut layers.first_bias, &mut layers.second, &mut layers.second_bias]
+fn parts(layers: &mut Layers) -> [&mut [f32]; 4] {
+    let Layers { first, first_bias, second, second_bias } = layers;
+    [flat_mut(first.view_mut()), first_bias, flat_mut(second.view_mut()), second_bias]
 }
 
 #[test]
@@ -73,7 +75,7 @@ fn a_rows_gradient_is_what_its_loss_does_and_its_norm_and_products_are_the_gradi
                 let (mut square, mut along) = (0.0f64, 0.0f64);
                 for (own, mean) in parts(&mut own).into_iter().zip(parts(&mut mean)) {
                     square += own.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-                    along += own.iter().zip(mean.iter()).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+                    along += own.iter().zip(&*mean).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
                 }
                 let close = |a: f32, b: f64| (f64::from(a) - b).abs() < 1e-4 * (1e-3 + b.abs());
                 assert!(close(out[0].gradient_square, square), "{} {square}", out[0].gradient_square);
@@ -82,7 +84,7 @@ fn a_rows_gradient_is_what_its_loss_does_and_its_norm_and_products_are_the_gradi
                 // Central differences, of the weights that change the loss the most in each part.
                 let wanted = Wanted { gradient_square: false, along: None };
                 for part in 0..4 {
-                    let gradient = parts(&mut own)[part].clone();
+                    let gradient = parts(&mut own)[part].to_vec();
                     let place =
                         (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs())).unwrap();
                     let mut loss = |step: f32| {

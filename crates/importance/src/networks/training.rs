@@ -1,8 +1,11 @@
 //! Stochastic gradient descent with momentum on sparse features. A feature that is absent from a batch costs nothing: the effect of k steps
 //! of momentum and weight decay on its weights is a linear map, applied when the feature is next seen.
 
+use ndarray::Axis;
+
 use super::network::{Batch, Inputs, Layers, Scratch, add_gradient};
 use super::targets::Targets;
+use kernels::matrix::{flat, flat_mut, rows_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::draw;
 use runtime::error::Result;
@@ -60,7 +63,7 @@ impl<'a> Training<'a> {
         let (columns, outputs) = (inputs.columns(), targets.outputs());
         let layers = || Layers::zeros(columns, descent.hidden, outputs);
         let mut weights = layers()?;
-        let width = weights.hidden;
+        let width = weights.hidden();
         let deviation = |inputs: usize| (2.0 / inputs.max(1) as f32).sqrt();
         let draw = |row: &mut [f32], deviation: f32, place: u64| {
             row[..descent.hidden]
@@ -68,13 +71,13 @@ impl<'a> Training<'a> {
                 .zip(place..)
                 .for_each(|(w, place)| *w = deviation * draw::normal(seed, place));
         };
-        for (i, rows) in weights.first.chunks_mut(CHECK_EVERY * width).enumerate() {
+        for (i, rows) in weights.first.axis_chunks_iter_mut(Axis(0), CHECK_EVERY).enumerate() {
             check()?;
-            for (j, row) in rows.chunks_exact_mut(width).enumerate() {
+            for (j, row) in rows_mut(rows).enumerate() {
                 draw(row, deviation(columns), ((i * CHECK_EVERY + j) * width) as u64);
             }
         }
-        for (i, row) in weights.second.chunks_exact_mut(width).enumerate() {
+        for (i, row) in rows_mut(weights.second.view_mut()).enumerate() {
             draw(row, deviation(descent.hidden), ((columns + i) * width) as u64);
         }
         Ok(Self {
@@ -124,13 +127,13 @@ impl<'a> Training<'a> {
             done += 1;
         }
         self.order = order;
-        let width = self.weights.hidden;
+        let width = self.weights.hidden();
+        let (all, velocity) = (flat_mut(self.weights.first.view_mut()), flat_mut(self.momentum.first.view_mut()));
         for first in (0..self.steps.len()).step_by(CHECK_EVERY) {
             check()?;
             for column in first..(first + CHECK_EVERY).min(self.steps.len()) {
                 let at = column * width..(column + 1) * width;
-                let (weights, momentum) = (&mut self.weights.first[at.clone()], &mut self.momentum.first[at]);
-                powers.apply(done - self.steps[column], weights, momentum);
+                powers.apply(done - self.steps[column], &mut all[at.clone()], &mut velocity[at]);
                 self.steps[column] = 0;
             }
         }
@@ -139,7 +142,8 @@ impl<'a> Training<'a> {
 
     /// Records the features of `rows` and calls `first` with the weights, the momentum and the applied steps of each.
     fn touch(&mut self, inputs: &Inputs, rows: &[u32], mut first: impl FnMut(&mut [f32], &mut [f32], &mut u32)) {
-        let width = self.weights.hidden;
+        let width = self.weights.hidden();
+        let (weights, momentum) = (flat_mut(self.weights.first.view_mut()), flat_mut(self.momentum.first.view_mut()));
         self.batches += 1;
         for &row in rows {
             for &column in inputs.row(row as usize).0 {
@@ -148,7 +152,7 @@ impl<'a> Training<'a> {
                     self.seen[place] = self.batches;
                     self.touched.push(column);
                     let at = place * width..(place + 1) * width;
-                    first(&mut self.weights.first[at.clone()], &mut self.momentum.first[at], &mut self.steps[place]);
+                    first(&mut weights[at.clone()], &mut momentum[at], &mut self.steps[place]);
                 }
             }
         }
@@ -156,16 +160,19 @@ impl<'a> Training<'a> {
 
     /// One descent step. Clears the gradient.
     fn step(&mut self, rate: f32) {
-        let (width, Descent { momentum: m, weight_decay, .. }) = (self.weights.hidden, self.descent);
+        let (width, Descent { momentum: m, weight_decay, .. }) = (self.weights.hidden(), self.descent);
         let Layers { first, first_bias, second, second_bias, .. } = &mut self.weights;
         let (velocity, gradient) = (&mut self.momentum, &mut self.gradient);
+        let mut all = [first, &mut velocity.first, &mut gradient.first].map(|x| flat_mut(x.view_mut()));
         for column in self.touched.drain(..) {
             let at = column as usize * width..(column as usize + 1) * width;
-            let parts = (&mut first[at.clone()], &mut velocity.first[at.clone()], &mut gradient.first[at]);
-            descend(parts.0, parts.1, parts.2, rate, m, weight_decay);
+            let [weights, velocity, gradient] = all.each_mut().map(|x| &mut x[at.clone()]);
+            descend(weights, velocity, gradient, rate, m, weight_decay);
             self.steps[column as usize] += 1;
         }
-        descend(second, &mut velocity.second, &mut gradient.second, rate, m, weight_decay);
+        let [weights, velocity_of, gradient_of] =
+            [second, &mut velocity.second, &mut gradient.second].map(|x| flat_mut(x.view_mut()));
+        descend(weights, velocity_of, gradient_of, rate, m, weight_decay);
         descend(first_bias, &mut velocity.first_bias, &mut gradient.first_bias, rate, m, 0.0);
         descend(second_bias, &mut velocity.second_bias, &mut gradient.second_bias, rate, m, 0.0);
     }
@@ -187,18 +194,16 @@ impl<'a> Training<'a> {
 
     /// Clears the gradient.
     pub fn clear(&mut self) {
-        let width = self.weights.hidden;
-        for column in self.touched.drain(..) {
-            self.gradient.first[column as usize * width..(column as usize + 1) * width].fill(0.0);
-        }
-        let Layers { first_bias, second, second_bias, .. } = &mut self.gradient;
-        [first_bias, second, second_bias].into_iter().for_each(|part| part.fill(0.0));
+        let Layers { first, first_bias, second, second_bias } = &mut self.gradient;
+        self.touched.drain(..).for_each(|column| first.row_mut(column as usize).fill(0.0));
+        second.fill(0.0);
+        [first_bias, second_bias].into_iter().for_each(|part| part.fill(0.0));
     }
 
     /// Whether all dense weights are finite.
     pub fn is_finite(&self) -> bool {
         let Layers { first_bias, second, second_bias, .. } = &self.weights;
-        [first_bias, second, second_bias].into_iter().all(|part| part.iter().all(|x| x.is_finite()))
+        [&first_bias[..], flat(second.view()), second_bias].into_iter().all(|part| part.iter().all(|x| x.is_finite()))
     }
 }
 

@@ -20,8 +20,11 @@
 //! Time: about 40 times one boosted model on few rows, about 10 times on many. Memory: 24 bytes per row and class, plus that
 //! of the learners.
 
+use ndarray::{Array2, ArrayView2};
+
 use super::out_of_fold::{Plan, bagged, boosted, networks};
 use crate::task::Task;
+use kernels::matrix::{flat, rows};
 use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::memory;
@@ -46,8 +49,8 @@ const MAX_REPEATS: usize = 5;
 const MAX_DRAWN: usize = 20_000_000;
 const TREES: (usize, usize) = (32, 200);
 
-/// Out-of-sample predictions: probabilities [rows, classes], or numbers [rows]. Option: `folds`.
-pub fn predict(task: &Task, options: &mut Options) -> Result<Vec<f32>> {
+/// Out-of-sample predictions: probabilities [rows, classes], or numbers [rows, 1]. Option: `folds`.
+pub fn predict(task: &Task, options: &mut Options) -> Result<Array2<f32>> {
     let folds = options.integer("folds", 5, 2, 100)? as usize;
     let rows = task.rows();
     let target = Target::from(&task.samples.labels);
@@ -74,28 +77,29 @@ pub fn predict(task: &Task, options: &mut Options) -> Result<Vec<f32>> {
 }
 
 /// The weighted mean of the predictions.
-fn combine(target: &Target, learners: Vec<Vec<f32>>, progress: &dyn Progress) -> Result<Vec<f32>> {
+fn combine(target: &Target, learners: Vec<Array2<f32>>, progress: &dyn Progress) -> Result<Array2<f32>> {
     let likelihoods =
-        learners.iter().map(|predicted| likelihoods(target, predicted)).collect::<Result<Vec<Vec<f32>>>>()?;
+        learners.iter().map(|predicted| likelihoods(target, predicted.view())).collect::<Result<Vec<Vec<f32>>>>()?;
     let weights = weights(&likelihoods, progress)?;
     let mut learners = learners.into_iter().zip(weights);
-    let Some((mut mean, weight)) = learners.next() else { return Ok(Vec::new()) };
-    mean.iter_mut().for_each(|x| *x *= weight as f32);
+    let Some((mut mean, weight)) = learners.next() else { return Ok(Array2::default((0, 0))) };
+    mean *= weight as f32;
     for (predicted, weight) in learners {
-        mean.iter_mut().zip(predicted).for_each(|(mean, x)| *mean += weight as f32 * x);
+        mean.scaled_add(weight as f32, &predicted);
     }
     Ok(mean)
 }
 
 /// The likelihood of each label under a learner's predictions.
-fn likelihoods(target: &Target, predicted: &[f32]) -> Result<Vec<f32>> {
+fn likelihoods(target: &Target, predicted: ArrayView2<f32>) -> Result<Vec<f32>> {
     let mut out = Vec::new();
-    memory::reserve(&mut out, predicted.len() / target.outputs())?;
+    memory::reserve(&mut out, predicted.nrows())?;
     match target {
-        Target::Classes { codes, classes } => {
-            out.extend(codes.iter().zip(predicted.chunks_exact(*classes)).map(|(&code, p)| p[code as usize]));
+        Target::Classes { codes, .. } => {
+            out.extend(codes.iter().zip(rows(predicted)).map(|(&code, p)| p[code as usize]));
         }
         Target::Numbers(values) => {
+            let predicted = flat(predicted);
             let error = |(&y, &p): (&f32, &f32)| (f64::from(y) - f64::from(p)).abs();
             let mean = values.iter().zip(predicted).map(error).sum::<f64>() / values.len().max(1) as f64;
             // In a unit in which the best learner's would be about 1: the weights do not depend on it, the least

@@ -7,7 +7,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
+use ndarray::{Array2, ArrayViewMut2, Axis};
+
 use crate::networks::Networks;
+use kernels::matrix::{rows as rows_of, rows_mut};
 use runtime::draw;
 use runtime::error::Result;
 use runtime::jobs::{Signal, jobs};
@@ -62,16 +65,21 @@ pub fn boosted(
     plan: &Plan,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Vec<f32>> {
+) -> Result<Array2<f32>> {
     let trees = Boosting::trees(target, &plan.boosting);
     cross(target, binned.rows(), plan, (threads, progress), trees, |seed, train, held, out, signal| {
         let learner = Boosting::fit(binned, target, (train, weights), &plan.boosting, seed, signal)?;
-        predict(&learner, binned, held, out, target.outputs(), signal)
+        predict(&learner, binned, held, out, signal)
     })
 }
 
 /// The same by small networks; `None` where they diverge.
-pub fn networks(samples: &Samples, plan: &Plan, threads: usize, progress: &dyn Progress) -> Result<Option<Vec<f32>>> {
+pub fn networks(
+    samples: &Samples,
+    plan: &Plan,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Option<Array2<f32>>> {
     let (target, nets) = (Target::from(&samples.labels), Networks::new(samples)?);
     let diverged = AtomicBool::new(false);
     let means =
@@ -93,8 +101,8 @@ fn cross(
     plan: &Plan,
     (threads, progress): (usize, &dyn Progress),
     units: usize,
-    work: impl Fn(u64, &[u32], &[u32], &mut [f32], &Signal) -> Result<()> + Sync,
-) -> Result<Vec<f32>> {
+    work: impl Fn(u64, &[u32], &[u32], ArrayViewMut2<f32>, &Signal) -> Result<()> + Sync,
+) -> Result<Array2<f32>> {
     let outputs = target.outputs();
     let folds = plan.folds.min(rows).max(1);
     let dealt: Vec<Vec<u16>> = (0..plan.repeats)
@@ -113,15 +121,15 @@ fn cross(
             Ok(of_fold)
         };
         let (train, held) = (split(false)?, split(true)?);
-        let mut out = memory::filled(0f32, held.len() * outputs)?;
-        work(draw::mix(plan.seed ^ draw::mix(!(job as u64))), &train, &held, &mut out, signal)?;
+        let mut out = memory::matrix(held.len(), outputs, 0f32)?;
+        work(draw::mix(plan.seed ^ draw::mix(!(job as u64))), &train, &held, out.view_mut(), signal)?;
         Ok(out)
     })?;
-    let mut mean = memory::filled(0f32, rows * outputs)?;
+    let mut mean = memory::matrix(rows, outputs, 0f32)?;
     let share = 1.0 / plan.repeats as f32;
     for (dealt, predicted) in dealt.iter().zip(predicted.chunks(folds)) {
-        let mut next: Vec<_> = predicted.iter().map(|of_fold| of_fold.chunks_exact(outputs)).collect();
-        for (out, &fold) in mean.chunks_exact_mut(outputs).zip(dealt) {
+        let mut next: Vec<_> = predicted.iter().map(|of_fold| rows_of(of_fold.view())).collect();
+        for (out, &fold) in rows_mut(mean.view_mut()).zip(dealt) {
             if let Some(values) = next[usize::from(fold)].next() {
                 out.iter_mut().zip(values).for_each(|(out, value)| *out += share * value);
             }
@@ -134,13 +142,12 @@ fn predict(
     learner: &Boosting,
     binned: &Binned,
     rows: &[u32],
-    out: &mut [f32],
-    outputs: usize,
+    mut out: ArrayViewMut2<f32>,
     signal: &Signal,
 ) -> Result<()> {
-    for (rows, out) in rows.chunks(CHECK_EVERY).zip(out.chunks_mut(CHECK_EVERY * outputs)) {
+    for (rows, out) in rows.chunks(CHECK_EVERY).zip(out.axis_chunks_iter_mut(Axis(0), CHECK_EVERY)) {
         signal.check()?;
-        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(outputs)) {
+        for (&row, out) in rows.iter().zip(rows_mut(out)) {
             learner.predict(binned.row(row as usize), out);
         }
     }
@@ -157,7 +164,7 @@ pub fn bagged(
     seed: u64,
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Vec<f32>> {
+) -> Result<Array2<f32>> {
     let (rows, outputs) = (binned.rows(), target.outputs());
     let all = all_rows(rows)?;
     // Whole numbers add up to the same in any order.
@@ -184,7 +191,7 @@ pub fn bagged(
         }
         Ok(())
     })?;
-    let mut out = memory::filled(0f32, rows * outputs)?;
+    let mut out = memory::matrix(rows, outputs, 0f32)?;
     let mut whole = vec![0f64; outputs];
     for (sums, count) in sums.chunks_exact(outputs).zip(&counts) {
         let n = f64::from(count.load(Ordering::Relaxed)).max(1.0);
@@ -192,7 +199,7 @@ pub fn bagged(
     }
     let seen = counts.iter().filter(|count| count.load(Ordering::Relaxed) > 0).count().max(1) as f64;
     let unit = f64::from(most) / UNIT;
-    for ((out, sums), count) in out.chunks_exact_mut(outputs).zip(sums.chunks_exact(outputs)).zip(&counts) {
+    for ((out, sums), count) in rows_mut(out.view_mut()).zip(sums.chunks_exact(outputs)).zip(&counts) {
         let n = f64::from(count.load(Ordering::Relaxed));
         for ((out, sum), whole) in out.iter_mut().zip(sums).zip(&whole) {
             let mean = if n > 0.0 { sum.load(Ordering::Relaxed) as f64 / n } else { whole / seen };

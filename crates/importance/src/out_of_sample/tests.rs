@@ -4,6 +4,7 @@ use super::out_of_fold::deal;
 use crate::label_errors::{find, judge};
 use crate::{Method, Task, ranks, score};
 use kernels::Csr;
+use ndarray::array;
 use runtime::draw;
 use runtime::error::Error;
 use runtime::options::Options;
@@ -162,11 +163,12 @@ fn label_errors_are_found_with_the_class_they_should_be() {
 fn confident_learning_counts_as_in_its_paper() {
     // Thresholds are (0.9 + 0.8 + 0.2) / 3 and (0.7 + 0.9) / 2: row 2 of label 0 is counted for class 1, one of three
     // counted.
-    let p = [0.9, 0.1, 0.8, 0.2, 0.2, 0.8, 0.3, 0.7, 0.1, 0.9];
-    let found = judge(&[0, 0, 0, 1, 1], 2, &p, &Unwatched).unwrap();
+    let p = array![[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.3, 0.7], [0.1, 0.9]];
+    let found = judge(&[0, 0, 0, 1, 1], p.view(), &Unwatched).unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].row, found[0].given, found[0].suggested), (2, 0, 1));
     assert!((found[0].confidence - 0.8).abs() < 1e-6);
     // A class without rows, and a label that no one contradicts.
-    assert!(judge(&[0, 0, 1], 3, &[0.8, 0.1, 0.1, 0.9, 0.1, 0.0, 0.2, 0.7, 0.1], &Unwatched).unwrap().is_empty());
+    let p = array![[0.8, 0.1, 0.1], [0.9, 0.1, 0.0], [0.2, 0.7, 0.1]];
+    assert!(judge(&[0, 0, 1], p.view(), &Unwatched).unwrap().is_empty());
 }

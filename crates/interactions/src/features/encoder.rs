@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Features;
 use super::table::FeatureTable;
 use kernels::Csr;
+use kernels::matrix::flat_mut;
 use onnx::IdTable;
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -111,12 +112,12 @@ impl Encoder {
         let width = self.width();
         let mut features = Features {
             attributes: Csr { indptr: memory::filled(0, 1)?, columns: attributes, ..Csr::default() },
-            vectors: memory::filled(0.0, ids.len().saturating_mul(width))?,
-            width,
+            vectors: memory::matrix(ids.len(), width, 0.0)?,
             encoder: Some(Arc::new(self.clone())),
         };
         let Features { attributes, vectors, .. } = &mut features;
         memory::reserve(&mut attributes.indptr, ids.len())?;
+        let vectors = flat_mut(vectors.view_mut());
         for (index, id) in ids.iter().enumerate() {
             if let Some(row) = table.row_of(id) {
                 for reader in &readers {

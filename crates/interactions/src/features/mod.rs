@@ -5,7 +5,10 @@ mod table;
 
 use std::sync::Arc;
 
+use ndarray::Array2;
+
 use kernels::Csr;
+use kernels::matrix::flat;
 
 pub use encoder::Encoder;
 pub use table::FeatureTable;
@@ -15,10 +18,8 @@ pub use table::FeatureTable;
 pub struct Features {
     /// [rows, columns]: 1 for each category that holds, standardised numbers.
     pub attributes: Csr,
-    /// [rows, width]: vectors, such as embeddings of a text or an image, each normalised; 0 if missing.
-    pub vectors: Vec<f32>,
-    /// Length of a vector; 0 if there are none.
-    pub width: usize,
+    /// [rows, width]: vectors, such as embeddings of a text or an image, each normalised; 0 if missing. No columns without vectors.
+    pub vectors: Array2<f32>,
     /// The encoder, if they were encoded. A model stores it for later items and users.
     pub encoder: Option<Arc<Encoder>>,
 }
@@ -28,8 +29,13 @@ impl Features {
         self.attributes.rows()
     }
 
+    /// Length of a vector; 0 if there are none.
+    pub fn width(&self) -> usize {
+        self.vectors.ncols()
+    }
+
     pub fn vector(&self, row: usize) -> &[f32] {
-        &self.vectors[row * self.width..][..self.width]
+        &flat(self.vectors.view())[row * self.width()..][..self.width()]
     }
 
     /// Whether a row has features.

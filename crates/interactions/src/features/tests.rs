@@ -48,7 +48,7 @@ fn categories_numbers_and_vectors_become_numbers_in_the_order_of_the_ids() {
     let features = encoder.encode(&goods, &ids).unwrap();
     let row = |id| ids.find(id).unwrap() as usize;
     let deviation = (1.5f32).sqrt();
-    assert_eq!((features.rows(), features.width, features.attributes.columns), (5, 2, 3));
+    assert_eq!((features.rows(), features.width(), features.attributes.columns), (5, 2, 3));
     assert_eq!(dense(&features, row("牛奶"))[..2], [1.0, 0.0]);
     assert!((dense(&features, row("牛奶"))[2] + deviation).abs() < 1e-6);
     assert_eq!(features.vector(row("牛奶")), [0.6, 0.8]);

@@ -9,6 +9,9 @@
 //! Time: O(columns · rows · log rows) to build. A query tests all boxes, 2 / 64 of the work of a full scan, and in
 //! mixed tables scans a few hundredths of the leaves. Memory: 4 bytes a row and column.
 
+use ndarray::{Array2, Array3, Axis};
+
+use kernels::matrix::{flat, rows as rows_of, rows_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::error::Result;
 use runtime::jobs::Signal;
@@ -24,15 +27,14 @@ const PAIRS: usize = 256;
 pub struct Index {
     /// Number of numeric dimensions, which come first.
     numbers: usize,
-    dimensions: usize,
     unequal: f32,
     /// [leaves, LEAF]: [`NONE`] for padding.
-    rows: Vec<u32>,
+    rows: Array2<u32>,
     /// [leaves, dimensions, LEAF]
-    values: Vec<f32>,
+    values: Array3<f32>,
     /// [dimensions, leaves] each: minimum and maximum.
-    lows: Vec<f32>,
-    highs: Vec<f32>,
+    lows: Array2<f32>,
+    highs: Array2<f32>,
 }
 
 /// Buffers of a query, reused between queries.
@@ -73,23 +75,24 @@ impl Index {
         rows.resize(leaves * LEAF, NONE);
         let mut index = Self {
             numbers,
-            dimensions,
             unequal,
-            values: memory::filled(0f32, leaves * LEAF * dimensions)?,
-            lows: memory::filled(0f32, leaves * dimensions)?,
-            highs: memory::filled(0f32, leaves * dimensions)?,
-            rows,
+            values: Array3::from_shape_vec(
+                (leaves, dimensions, LEAF),
+                memory::filled(0f32, leaves * LEAF * dimensions)?,
+            )?,
+            lows: memory::matrix(dimensions, leaves, 0f32)?,
+            highs: memory::matrix(dimensions, leaves, 0f32)?,
+            rows: memory::shaped(leaves, LEAF, rows)?,
         };
-        for leaf in 0..leaves {
+        for (leaf, (values, rows)) in index.values.outer_iter_mut().zip(rows_of(index.rows.view())).enumerate() {
             signal.check()?;
-            for dimension in 0..dimensions {
-                let out = &mut index.values[(leaf * dimensions + dimension) * LEAF..][..LEAF];
+            for (dimension, out) in rows_mut(values).enumerate() {
                 let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-                for (out, &row) in out.iter_mut().zip(&index.rows[leaf * LEAF..]).filter(|(_, row)| **row != NONE) {
+                for (out, &row) in out.iter_mut().zip(rows).filter(|(_, row)| **row != NONE) {
                     *out = value(dimension, row);
                     (low, high) = (low.min(*out), high.max(*out));
                 }
-                (index.lows[dimension * leaves + leaf], index.highs[dimension * leaves + leaf]) = (low, high);
+                (index.lows[[dimension, leaf]], index.highs[[dimension, leaf]]) = (low, high);
             }
         }
         Ok(index)
@@ -98,12 +101,12 @@ impl Index {
     /// The `k` rows nearest to `query` [dimensions] except `but`, nearest first, ties by row number. Fewer if there are
     /// no more.
     pub fn nearest<'s>(&self, query: &[f32], but: u32, k: usize, scratch: &'s mut Scratch) -> &'s [(f32, u32)] {
-        let leaves = self.rows.len() / LEAF;
+        let leaves = self.rows.nrows();
         let Scratch { bounds, order, best } = scratch;
         best.clear();
         bounds.clear();
         bounds.resize(leaves, 0.0);
-        box_distances(&self.lows, &self.highs, query, self.numbers, self.unequal, bounds);
+        box_distances(flat(self.lows.view()), flat(self.highs.view()), query, self.numbers, self.unequal, bounds);
         let Some(first) = (0..leaves).min_by(|&a, &b| bounds[a].total_cmp(&bounds[b])) else { return best };
         self.scan(first, query, (but, k), best);
         let limit = |best: &[(f32, u32)]| if best.len() < k { f32::INFINITY } else { best[k - 1].0 };
@@ -122,11 +125,10 @@ impl Index {
     }
 
     fn scan(&self, leaf: usize, query: &[f32], (but, k): (u32, usize), best: &mut Vec<(f32, u32)>) {
-        let values = &self.values[leaf * self.dimensions * LEAF..][..self.dimensions * LEAF];
         let mut distances = [0f32; LEAF];
-        row_distances(values, query, self.numbers, self.unequal, &mut distances);
+        row_distances(flat(self.values.index_axis(Axis(0), leaf)), query, self.numbers, self.unequal, &mut distances);
         let mut limit = if best.len() < k { f32::INFINITY } else { best[k - 1].0 };
-        for (&distance, &row) in distances.iter().zip(&self.rows[leaf * LEAF..]) {
+        for (&distance, &row) in distances.iter().zip(self.rows.row(leaf)) {
             if distance > limit || row == NONE || row == but {
                 continue;
             }

@@ -5,7 +5,10 @@
 //! Queries are compared with blocks of the reference that stay in the cache, column by column, with SIMD. Time: queries
 //! × reference × columns / lanes. Memory: 4 bytes a value of the reference.
 
+use ndarray::Array3;
+
 use super::columns::{Compared, REAL, Tables, Values};
+use kernels::matrix::{flat, rows_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::error::Result;
 use runtime::jobs::jobs;
@@ -30,7 +33,7 @@ pub struct Space<'a> {
 pub struct Points {
     rows: usize,
     /// [blocks, columns, BLOCK]
-    values: Vec<f32>,
+    values: Array3<f32>,
 }
 
 /// Distances of a row to the nearest and the second nearest other row; infinite if there is none.
@@ -83,10 +86,12 @@ impl<'a> Space<'a> {
 
     pub fn points(&self, table: usize, rows: &[u32], progress: &dyn Progress) -> Result<Points> {
         let width = self.scales.len();
-        let mut values = memory::filled(0f32, rows.len().div_ceil(BLOCK) * width * BLOCK)?;
-        for (block, rows) in values.chunks_exact_mut(width * BLOCK).zip(rows.chunks(BLOCK)) {
+        let blocks = rows.len().div_ceil(BLOCK);
+        let values = memory::filled(0f32, blocks * width * BLOCK)?;
+        let mut values = Array3::from_shape_vec((blocks, width, BLOCK), values)?;
+        for (block, rows) in values.outer_iter_mut().zip(rows.chunks(BLOCK)) {
             progress.check()?;
-            for (c, out) in block.chunks_exact_mut(BLOCK).enumerate() {
+            for (c, out) in rows_mut(block).enumerate() {
                 out.iter_mut().zip(rows).for_each(|(out, &row)| *out = self.coordinate(c, table, row));
             }
         }
@@ -120,11 +125,11 @@ impl<'a> Space<'a> {
             }
             let mut nearest = vec![NOWHERE; rows.len()];
             let mut distances = [0f32; BLOCK];
-            for (number, block) in points.values.chunks_exact(width * BLOCK).enumerate() {
+            for (number, block) in points.values.outer_iter().enumerate() {
                 signal.check()?;
                 let (first, count) = (number * BLOCK, (points.rows - number * BLOCK).min(BLOCK));
                 for ((&row, steps), nearest) in rows.iter().zip(steps.chunks_exact(width)).zip(&mut nearest) {
-                    add_up(steps, block, &mut distances);
+                    add_up(steps, flat(block), &mut distances);
                     if let Some(own) = skip(row).and_then(|place| place.checked_sub(first)).filter(|&own| own < count) {
                         distances[own] = f32::INFINITY;
                     }

@@ -25,6 +25,7 @@ mod shapes;
 
 use serde_json::{Map, Value, json};
 
+use kernels::statistics::mean;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
 use runtime::jobs::jobs;
@@ -159,8 +160,8 @@ fn names<'a>(options: &mut Options<'a>) -> Result<Vec<&'a str>> {
 }
 
 fn quality(tables: &Tables, shapes: &[Shape], distributions: Vec<Value>, trends: &[Trend]) -> Value {
-    let of_shapes = mean(shapes.iter().map(|shape| shape.similarity));
-    let of_trends = mean(trends.iter().map(|trend| trend.score));
+    let of_shapes = mean(shapes.iter().filter_map(|shape| shape.similarity));
+    let of_trends = mean(trends.iter().filter_map(|trend| trend.score));
     let name = |c: usize| tables.columns[c].name;
     let each: Vec<Value> = tables
         .columns
@@ -197,11 +198,11 @@ fn quality(tables: &Tables, shapes: &[Shape], distributions: Vec<Value>, trends:
         })
         .collect();
     json!({
-        "score": mean([of_shapes, of_trends].into_iter()),
+        "score": mean([of_shapes, of_trends].into_iter().flatten()),
         "column_shapes": of_shapes,
         "column_pair_trends": of_trends,
-        "coverage": mean(shapes.iter().map(|shape| shape.coverage)),
-        "boundary": mean(shapes.iter().map(|shape| shape.adherence)),
+        "coverage": mean(shapes.iter().filter_map(|shape| shape.coverage)),
+        "boundary": mean(shapes.iter().filter_map(|shape| shape.adherence)),
         "columns": each,
         "pairs": pairs,
     })
@@ -215,12 +216,6 @@ fn kind(column: &Compared) -> &'static str {
         ColumnKind::Time => "time",
         ColumnKind::Vector => "vector",
     }
-}
-
-/// Mean of the values that are not missing.
-fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    let (sum, n) = values.flatten().fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
-    (n > 0.0).then_some(sum / n)
 }
 
 fn warn_of_columns(tables: &Tables, shapes: &[Shape], warnings: &mut Vec<String>) {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::columns::{HOLDOUT, REAL, SYNTHETIC, Tables};
 use super::distance::{Nearest, Space};
 use super::sample::sample;
+use kernels::statistics::quantile;
 use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::progress::Progress;
@@ -116,28 +117,20 @@ struct Summary {
 
 impl Summary {
     fn of(nearest: &[Nearest]) -> Self {
-        let first: Vec<f64> = nearest.iter().map(|n| f64::from(n.first)).collect();
+        let ascending = |mut values: Vec<f64>| {
+            values.sort_unstable_by(f64::total_cmp);
+            values
+        };
+        let first = ascending(nearest.iter().map(|n| f64::from(n.first)).collect());
+        let of_first = |share| quantile(&first, share).unwrap_or(f64::INFINITY);
         // Two at no distance are equally near.
         let ratio = |n: &Nearest| if n.second > 0.0 { f64::from(n.first) / f64::from(n.second) } else { 1.0 };
-        let ratios: Vec<f64> = nearest.iter().filter(|n| n.second.is_finite()).map(ratio).collect();
-        let ratio = (!ratios.is_empty()).then(|| quantile(ratios, 0.5));
-        Self { median: quantile(first.clone(), 0.5), low: quantile(first, 0.05), ratio }
+        let ratios = ascending(nearest.iter().filter(|n| n.second.is_finite()).map(ratio).collect());
+        Self { median: of_first(0.5), low: of_first(0.05), ratio: quantile(&ratios, 0.5) }
     }
 
     fn json(&self) -> Value {
         // Infinite where there is no other row: null.
         json!({"median": self.median, "p05": self.low, "nearest_neighbor_ratio_median": self.ratio})
-    }
-}
-
-/// A quantile, linearly interpolated.
-fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    let place = share * values.len().saturating_sub(1) as f64;
-    let (low, high) = (place.floor() as usize, place.ceil() as usize);
-    match (values.get(low), values.get(high)) {
-        (Some(&a), Some(&b)) if a < b && b.is_finite() => a + (b - a) * place.fract(),
-        (Some(&a), _) => a,
-        _ => f64::INFINITY,
     }
 }

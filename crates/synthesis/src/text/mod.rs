@@ -19,9 +19,11 @@ mod words;
 mod tests;
 
 use ahash::{AHashMap, AHashSet};
+use ndarray::Array2;
 
 use change::{Alternatives, Choices, Draws, apply, free_words, parts};
 use kernels::dot::dot;
+use kernels::matrix::rows;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
 use runtime::jobs::{Relay, Signal};
@@ -36,7 +38,7 @@ pub use units::Rules;
 pub use vocabulary::{Corpus, Vocabulary};
 
 /// Embeds texts: a vector for each.
-pub type Embed<'a> = dyn FnMut(&[&str]) -> Result<Vec<Vec<f32>>> + 'a;
+pub type Embed<'a> = dyn FnMut(&[&str]) -> Result<Array2<f32>> + 'a;
 
 /// Maximum bytes of a text. Its words are segmented without checking for a cancel request.
 pub const MAX_BYTES: usize = 64 << 10;
@@ -329,20 +331,20 @@ fn keep_near(
         asked.extend(work.fresh.iter().map(String::as_str));
     }
     let vectors = embed(&asked)?;
-    if vectors.len() != asked.len() {
-        return Err(Error::Internal(format!("{} texts have {} vectors", asked.len(), vectors.len())));
+    if vectors.nrows() != asked.len() {
+        return Err(Error::Internal(format!("{} texts have {} vectors", asked.len(), vectors.nrows())));
     }
-    outcome.embedded += vectors.len();
-    let mut vectors = vectors.into_iter();
+    outcome.embedded += vectors.nrows();
+    let mut vectors = rows(vectors.view());
     for (number, work) in works.iter_mut().filter(|work| !work.fresh.is_empty()).enumerate() {
         if number.is_multiple_of(TEXTS) {
             progress.check()?;
         }
         if work.vector.is_empty() {
-            work.vector = vectors.next().unwrap_or_default();
+            work.vector = vectors.next().unwrap_or_default().to_vec();
         }
         for text in std::mem::take(&mut work.fresh) {
-            let similarity = cosine(&work.vector, &vectors.next().unwrap_or_default());
+            let similarity = cosine(&work.vector, vectors.next().unwrap_or_default());
             if similarity < least {
                 outcome.rejected += 1;
             } else if work.found.len() < n {

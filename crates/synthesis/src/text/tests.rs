@@ -1,4 +1,5 @@
 use super::*;
+use ndarray::Array2;
 use runtime::progress::Unwatched;
 
 const LEXICON: [(&str, &str); 10] = [
@@ -26,7 +27,7 @@ fn request(n: usize, method: &str) -> Request {
     Request { n, method, rate: 0.2, least_similarity: None, seed: 7, threads: 2 }
 }
 
-fn none(_: &[&str]) -> Result<Vec<Vec<f32>>> {
+fn none(_: &[&str]) -> Result<Array2<f32>> {
     panic!("nothing is to be embedded")
 }
 
@@ -136,9 +137,13 @@ fn only_what_stays_near_is_kept_and_texts_are_embedded_together() {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let mut runs = 0;
     // What has a "tank" is far from what has none.
+    let vectors = |texts: &[&str]| {
+        let second = |text: &str| if text.contains("tank") { 0.0 } else { 1.0 };
+        Ok(Array2::from_shape_fn((texts.len(), 2), |(text, c)| if c == 0 { 1.0 } else { second(texts[text]) }))
+    };
     let mut embed = |texts: &[&str]| {
         runs += 1;
-        Ok(texts.iter().map(|text| vec![1.0, if text.contains("tank") { 0.0 } else { 1.0 }]).collect())
+        vectors(texts)
     };
     let near = Request { least_similarity: Some(0.9), ..request(2, "mixed") };
     let outcome = of.augment(&texts, &near, &mut embed, &Unwatched).unwrap();
@@ -147,12 +152,7 @@ fn only_what_stays_near_is_kept_and_texts_are_embedded_together() {
         assert_eq!(made.len(), 2, "{text}");
         assert!(made.iter().all(|variant| variant.text.contains("tank") && variant.similarity == Some(1.0)));
     }
-    let alone = of.augment(
-        &texts,
-        &Request { threads: 1, ..near },
-        &mut |texts| Ok(texts.iter().map(|text| vec![1.0, if text.contains("tank") { 0.0 } else { 1.0 }]).collect()),
-        &Unwatched,
-    );
+    let alone = of.augment(&texts, &Request { threads: 1, ..near }, &mut |texts| vectors(texts), &Unwatched);
     assert_eq!(alone.unwrap().variants, outcome.variants);
 }
 
@@ -166,13 +166,10 @@ fn neighbors_are_near_words_of_the_same_script_and_never_brands() {
     let words = corpus.words(10, &mut of.rules, &Unwatched).unwrap();
     assert!(of.rules.brands.contains("acme") && !words.contains(&"acme".to_owned()), "{words:?}");
     assert!(words.contains(&"饼干".to_owned()) && words.contains(&"biscuits".to_owned()));
-    let vectors: Vec<Vec<f32>> = words
-        .iter()
-        .map(|word| {
-            if ["cookies", "biscuits", "饼干", "曲奇"].contains(&&**word) { vec![0.0, 2.0] } else { vec![1.0, 0.0] }
-        })
-        .collect();
-    of.vocabulary = Some(Vocabulary::new(words, &vectors, 0.8).unwrap());
+    let vector =
+        |word: &str| if ["cookies", "biscuits", "饼干", "曲奇"].contains(&word) { [0.0, 2.0] } else { [1.0, 0.0] };
+    let vectors = Array2::from_shape_fn((words.len(), 2), |(word, c)| vector(&words[word])[c]);
+    of.vocabulary = Some(Vocabulary::new(words, vectors, 0.8).unwrap());
     assert_eq!(variants(&of, "Oreo cookies 12 CT", 5, "neighbor"), ["Oreo biscuits 12 CT"]);
     assert_eq!(variants(&of, "雀巢 饼干100克", 5, "neighbor"), ["雀巢 曲奇100克"]);
     assert!(variants(&of, "new acme 12 CT", 5, "delete").is_empty());

@@ -6,10 +6,12 @@
 //! the vectors.
 
 use ahash::{AHashMap, AHashSet};
+use ndarray::{Array2, Axis, s};
 
 use super::units::{Rules, is_han_word, is_plain};
 use super::words::{Kind, pieces};
 use kernels::dot::{dot, score_rows};
+use kernels::matrix::{flat, rows_mut};
 use runtime::error::{Error, Result};
 use runtime::jobs::{Relay, Signal};
 use runtime::parallel::for_each_chunk;
@@ -80,27 +82,24 @@ impl Corpus {
 pub struct Vocabulary {
     words: Vec<String>,
     places: AHashMap<String, usize>,
-    vectors: Vec<f32>,
-    width: usize,
+    /// [words, dimensions]
+    vectors: Array2<f32>,
     least: f32,
 }
 
 impl Vocabulary {
-    /// `vectors` has one for each word. Neighbours have a cosine of at least `least`.
-    pub fn new(words: Vec<String>, vectors: &[Vec<f32>], least: f32) -> Result<Self> {
-        let width = vectors.first().map_or(0, Vec::len);
-        if vectors.len() != words.len() || vectors.iter().any(|vector| vector.len() != width) {
+    /// `vectors` [words, dimensions] of any length. Neighbours have a cosine of at least `least`.
+    pub fn new(words: Vec<String>, mut vectors: Array2<f32>, least: f32) -> Result<Self> {
+        if vectors.nrows() != words.len() {
             return Err(Error::Internal("words and their vectors do not go together".into()));
         }
-        let mut flat = Vec::new();
-        runtime::memory::reserve(&mut flat, words.len() * width)?;
-        for vector in vectors {
+        for vector in rows_mut(vectors.view_mut()) {
             let length = dot(vector, vector).sqrt();
             let scale = if length > 0.0 && length.is_finite() { 1.0 / length } else { 0.0 };
-            flat.extend(vector.iter().map(|x| x * scale));
+            vector.iter_mut().for_each(|x| *x *= scale);
         }
         let places = words.iter().cloned().zip(0..).collect();
-        Ok(Self { words, places, vectors: flat, width, least })
+        Ok(Self { words, places, vectors, least })
     }
 
     /// For each of `keys` in the vocabulary, the nearest words of the same script, nearest first.
@@ -127,10 +126,10 @@ impl Vocabulary {
     }
 
     fn neighbors_of(&self, place: usize, scores: &mut [f32], signal: &Signal) -> Result<Vec<Box<str>>> {
-        let query = &self.vectors[place * self.width..(place + 1) * self.width];
-        for (vectors, scores) in self.vectors.chunks((WORDS * self.width).max(1)).zip(scores.chunks_mut(WORDS)) {
+        let query = flat(self.vectors.slice(s![place..=place, ..]));
+        for (vectors, scores) in self.vectors.axis_chunks_iter(Axis(0), WORDS).zip(scores.chunks_mut(WORDS)) {
             signal.check()?;
-            score_rows(vectors, query, scores);
+            score_rows(flat(vectors), query, scores);
         }
         let script = is_han_word(&self.words[place]);
         let mut near: Vec<usize> = (0..scores.len())

@@ -11,6 +11,7 @@ use super::grow::Grower;
 use super::split::Scales;
 use super::target::Target;
 use super::tree::Tree;
+use kernels::statistics::softmax;
 use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::jobs::Signal;
@@ -97,7 +98,9 @@ impl Boosting {
                     signal.check()?;
                     for &row in rows {
                         let range = row as usize * scores_of_row..(row as usize + 1) * scores_of_row;
-                        softmax(&scores[range.clone()], &mut probabilities[range]);
+                        let probabilities = &mut probabilities[range.clone()];
+                        probabilities.copy_from_slice(&scores[range]);
+                        softmax(probabilities);
                     }
                 }
             }
@@ -169,7 +172,7 @@ impl Boosting {
                 out.copy_from_slice(&[1.0 - p, p]);
             }
             (1, 1) => out[0] *= self.unit,
-            _ => softmax_in_place(out),
+            _ => softmax(out),
         }
     }
 }
@@ -205,19 +208,4 @@ fn start(target: &Target, rows: &[u32], weight: impl Fn(u32) -> f32) -> (Vec<f32
 
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
-}
-
-fn softmax(scores: &[f32], out: &mut [f32]) {
-    out.copy_from_slice(scores);
-    softmax_in_place(out);
-}
-
-fn softmax_in_place(out: &mut [f32]) {
-    let most = out.iter().fold(f32::MIN, |most, &x| most.max(x));
-    let mut sum = 0.0;
-    for x in out.iter_mut() {
-        *x = (*x - most).exp();
-        sum += *x;
-    }
-    out.iter_mut().for_each(|x| *x /= sum);
 }

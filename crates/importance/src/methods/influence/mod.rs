@@ -58,10 +58,10 @@ fn score(task: &Task, options: &mut Options) -> Result<Vec<f64>> {
     let parameters = model.fit()?;
     let other =
         Model::new(&validation.features.matrix, outcomes.like(&validation.labels), 0.0, task.threads, task.progress);
-    let (_, towards) = other.gradient(&parameters)?;
-    let u = model.solve(&parameters, &towards)?;
+    let (_, towards) = other.gradient(parameters.view())?;
+    let u = model.solve(parameters.view(), towards.view())?;
     let mut scores = memory::filled(0f64, task.rows())?;
-    model.along(&parameters, &u, &mut scores)?;
+    model.along(parameters.view(), u.view(), &mut scores)?;
     let n = task.rows() as f64;
     scores.iter_mut().for_each(|score| *score /= n);
     Ok(scores)

@@ -1,9 +1,12 @@
 //! A linear model of classes or numbers: loss, gradient, curvature, fit, and linear systems in the curvature.
 
+use ndarray::{Array2, ArrayView2, Zip, s};
+
 use super::outcomes::Outcomes;
 use kernels::Csr;
 use kernels::cholesky_f32::{cholesky_apply, cholesky_factor};
 use kernels::dense::add_gram;
+use kernels::matrix::{flat, flat_mut, rows as rows_of, rows_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -43,9 +46,8 @@ pub struct Model<'a> {
 struct Rows<'a> {
     matrix: &'a Csr,
     outcomes: Outcomes<'a>,
-    outputs: usize,
-    parameters: &'a [f64],
-    direction: Option<&'a [f64]>,
+    parameters: ArrayView2<'a, f64>,
+    direction: Option<ArrayView2<'a, f64>>,
 }
 
 /// `out ← parametersᵀ (x, 1)`.
@@ -85,15 +87,17 @@ fn scatter((columns, values): (&[u32], &[f32]), s: &[f64], sums: &mut [f64]) {
 #[expect(clippy::extra_unused_type_parameters, reason = "the compiler vectorises for the registers it stands for")]
 #[inline(always)]
 unsafe fn add_rows_body<V: Vector, const TILE: usize>(rows: &Rows, first: usize, last: usize, sums: &mut [f64]) {
-    let (mut z, mut u) = (vec![0.0; rows.outputs], vec![0.0; rows.outputs]);
+    let outputs = rows.parameters.ncols();
+    let (mut z, mut u) = (vec![0.0; outputs], vec![0.0; outputs]);
+    let (parameters, direction) = (flat(rows.parameters), rows.direction.map(flat));
     let (loss, sums) = match sums.split_first_mut() {
         Some(parts) => parts,
         None => return,
     };
     for row in first..last {
         let entries = rows.matrix.row(row);
-        gather(entries, rows.parameters, &mut z);
-        match rows.direction {
+        gather(entries, parameters, &mut z);
+        match direction {
             None => {
                 *loss += rows.outcomes.residual(row, &mut z);
                 scatter(entries, &z, sums);
@@ -142,17 +146,17 @@ impl<'a> Model<'a> {
     }
 
     /// The mean of [`add_rows`] over all rows.
-    fn sum(&self, parameters: &[f64], direction: Option<&[f64]>) -> Result<(f64, Vec<f64>)> {
+    fn sum(&self, parameters: ArrayView2<f64>, direction: Option<ArrayView2<f64>>) -> Result<(f64, Array2<f64>)> {
         let (n, width, parts) = (self.matrix.rows(), self.size() + 1, self.parts(MAX_SUMS));
-        let rows = Rows { matrix: self.matrix, outcomes: self.outcomes, outputs: self.outputs, parameters, direction };
-        let mut sums = memory::filled(0f64, parts * width)?;
+        let rows = Rows { matrix: self.matrix, outcomes: self.outcomes, parameters, direction };
+        let mut sums = memory::matrix(parts, width, 0f64)?;
         if parts == 1 {
             // Sooner done than a thread is started.
             self.progress.check()?;
-            add_rows(&rows, 0, n, &mut sums);
+            add_rows(&rows, 0, n, flat_mut(sums.view_mut()));
         } else {
             for_each_chunk(
-                &mut sums,
+                flat_mut(sums.view_mut()),
                 width,
                 self.threads,
                 self.progress,
@@ -164,18 +168,18 @@ impl<'a> Model<'a> {
             )?;
         }
         let mut total = memory::filled(0f64, width)?;
-        for sums in sums.chunks_exact(width) {
+        for sums in rows_of(sums.view()) {
             total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
         }
         total.iter_mut().for_each(|x| *x /= n as f64);
         let loss = total.remove(0);
-        Ok((loss, total))
+        Ok((loss, memory::shaped(self.matrix.columns + 1, self.outputs, total)?))
     }
 
     /// The loss and its gradient.
-    pub fn gradient(&self, parameters: &[f64]) -> Result<(f64, Vec<f64>)> {
+    pub fn gradient(&self, parameters: ArrayView2<f64>) -> Result<(f64, Array2<f64>)> {
         let (mut loss, mut gradient) = self.sum(parameters, None)?;
-        let (w, g) = (parameters.chunks_exact(self.outputs), gradient.chunks_exact_mut(self.outputs));
+        let (w, g) = (rows_of(parameters), rows_mut(gradient.view_mut()));
         for ((w, g), penalty) in w.zip(g).zip(self.penalties()) {
             for (w, g) in w.iter().zip(g) {
                 loss += 0.5 * penalty * w * w;
@@ -186,9 +190,9 @@ impl<'a> Model<'a> {
     }
 
     /// The curvature times `direction`.
-    fn product(&self, parameters: &[f64], direction: &[f64]) -> Result<Vec<f64>> {
+    fn product(&self, parameters: ArrayView2<f64>, direction: ArrayView2<f64>) -> Result<Array2<f64>> {
         let mut product = self.sum(parameters, Some(direction))?.1;
-        let (d, p) = (direction.chunks_exact(self.outputs), product.chunks_exact_mut(self.outputs));
+        let (d, p) = (rows_of(direction), rows_mut(product.view_mut()));
         for ((d, p), penalty) in d.zip(p).zip(self.penalties()) {
             d.iter().zip(p).for_each(|(d, p)| *p += penalty * d);
         }
@@ -196,24 +200,24 @@ impl<'a> Model<'a> {
     }
 
     /// The parameters that minimise the loss: Newton steps by conjugate gradients, halved until the loss falls.
-    pub fn fit(&self) -> Result<Vec<f64>> {
-        let mut parameters = memory::filled(0f64, self.size())?;
-        let nearby = Nearby::new(self, &parameters)?;
-        let (mut loss, mut gradient) = self.gradient(&parameters)?;
+    pub fn fit(&self) -> Result<Array2<f64>> {
+        let mut parameters = memory::matrix(self.matrix.columns + 1, self.outputs, 0f64)?;
+        let nearby = Nearby::new(self, parameters.view())?;
+        let (mut loss, mut gradient) = self.gradient(parameters.view())?;
         for step in 0..MAX_NEWTON_STEPS {
             self.progress.report("newton steps", step, 0);
             // The closer, the more exact: quadratic convergence (Nocedal, Wright 2006, theorem 7.2).
-            let within = dot(&gradient, &gradient).sqrt().clamp(1e-6, 0.1);
-            let direction = self.conjugate_gradients(&parameters, &gradient, &nearby, within)?;
-            let decrement = dot(&gradient, &direction);
+            let within = inner(&gradient, &gradient).sqrt().clamp(1e-6, 0.1);
+            let direction = self.conjugate_gradients(parameters.view(), gradient.view(), &nearby, within)?;
+            let decrement = inner(&gradient, &direction);
             if decrement < 2.0 * DECREMENT {
-                parameters.iter_mut().zip(&direction).for_each(|(w, d)| *w -= d);
+                parameters -= &direction;
                 return Ok(parameters);
             }
             let mut length = 1.0;
             loop {
-                let tried: Vec<f64> = parameters.iter().zip(&direction).map(|(w, d)| w - length * d).collect();
-                let (new_loss, new_gradient) = self.gradient(&tried)?;
+                let tried = Zip::from(&parameters).and(&direction).map_collect(|w, d| w - length * d);
+                let (new_loss, new_gradient) = self.gradient(tried.view())?;
                 // Close to the minimum the loss no longer shows a fall.
                 if new_loss <= loss - 1e-4 * length * decrement || (decrement < 1e-9 && length == 1.0) {
                     (parameters, loss, gradient) = (tried, new_loss, new_gradient);
@@ -229,46 +233,54 @@ impl<'a> Model<'a> {
     }
 
     /// `H⁻¹ b` for the curvature `H` at `parameters`.
-    pub fn solve(&self, parameters: &[f64], b: &[f64]) -> Result<Vec<f64>> {
+    pub fn solve(&self, parameters: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<Array2<f64>> {
         let nearby = Nearby::new(self, parameters)?;
         self.conjugate_gradients(parameters, b, &nearby, RESIDUAL)
     }
 
     /// Preconditioned conjugate gradients, in the flexible form that tolerates rounding of the preconditioner (Notay 2000).
-    fn conjugate_gradients(&self, at: &[f64], b: &[f64], nearby: &Nearby, within: f64) -> Result<Vec<f64>> {
-        let mut x = memory::filled(0f64, b.len())?;
-        let mut residual = b.to_vec();
-        let mut z = nearby.solve(&residual);
+    fn conjugate_gradients(
+        &self,
+        at: ArrayView2<f64>,
+        b: ArrayView2<f64>,
+        nearby: &Nearby,
+        within: f64,
+    ) -> Result<Array2<f64>> {
+        let mut x = memory::matrix(b.nrows(), b.ncols(), 0f64)?;
+        let mut residual = b.to_owned();
+        let mut z = nearby.solve(residual.view())?;
         let mut direction = z.clone();
-        let mut along = dot(&residual, &z);
-        let end = dot(b, b).sqrt() * within;
+        let mut along = inner(&residual, &z);
+        let end = dot(flat(b), flat(b)).sqrt() * within;
         for _ in 0..MAX_STEPS {
-            if dot(&residual, &residual).sqrt() <= end || along <= 0.0 {
+            if inner(&residual, &residual).sqrt() <= end || along <= 0.0 {
                 break;
             }
-            let product = self.product(at, &direction)?;
-            let length = along / dot(&direction, &product);
+            let product = self.product(at, direction.view())?;
+            let length = along / inner(&direction, &product);
             if !length.is_finite() {
                 break;
             }
-            x.iter_mut().zip(&direction).for_each(|(x, d)| *x += length * d);
-            residual.iter_mut().zip(&product).for_each(|(r, p)| *r -= length * p);
-            let new = nearby.solve(&residual);
-            let change: f64 = residual.iter().zip(new.iter().zip(&z)).map(|(r, (new, old))| r * (new - old)).sum();
+            x.scaled_add(length, &direction);
+            residual.zip_mut_with(&product, |r, p| *r -= length * p);
+            let new = nearby.solve(residual.view())?;
+            let steps = flat(new.view()).iter().zip(flat(z.view()));
+            let change: f64 = flat(residual.view()).iter().zip(steps).map(|(r, (new, old))| r * (new - old)).sum();
             let keep = (change / along).max(0.0);
-            direction.iter_mut().zip(&new).for_each(|(d, z)| *d = z + keep * *d);
-            along = dot(&residual, &new);
+            direction.zip_mut_with(&new, |d, z| *d = z + keep * *d);
+            along = inner(&residual, &new);
             z = new;
         }
         Ok(x)
     }
 
     /// The inner product of each row's gradient and `u`.
-    pub fn along(&self, parameters: &[f64], u: &[f64], out: &mut [f64]) -> Result<()> {
+    pub fn along(&self, parameters: ArrayView2<f64>, u: ArrayView2<f64>, out: &mut [f64]) -> Result<()> {
         let entries = self.matrix.entries() / self.matrix.rows().max(1) + 1;
         let chunk = (PART / (entries * self.outputs)).clamp(1, 65_536);
         let (matrix, outcomes, outputs) = (self.matrix, self.outcomes, self.outputs);
         let room = || (vec![0.0; outputs], vec![0.0; outputs]);
+        let (parameters, u) = (flat(parameters), flat(u));
         for_each_chunk(out, chunk, self.threads, self.progress, room, |(z, s), number, part| {
             for (row, out) in (number * chunk..).zip(part) {
                 gather(matrix.row(row), parameters, z);
@@ -284,22 +296,19 @@ impl<'a> Model<'a> {
 /// The preconditioner, an approximation of the curvature: one block for all classes, `Σ a_i x xᵀ / n + penalties`, for the differences
 /// between them, and the penalties alone for their mean, in which the softmax has no curvature.
 struct Nearby {
-    outputs: usize,
     penalties: Vec<f64>,
-    /// Columns, rounded up to whole registers.
-    width: usize,
     block: Block,
 }
 
 enum Block {
-    /// [width, width]
-    Factor(Vec<f32>),
+    /// As many columns as the model, rounded up to whole registers.
+    Factor(Array2<f32>),
     /// [columns + 1]
     Diagonal(Vec<f64>),
 }
 
 impl Nearby {
-    fn new(model: &Model, parameters: &[f64]) -> Result<Self> {
+    fn new(model: &Model, parameters: ArrayView2<f64>) -> Result<Self> {
         let columns = model.matrix.columns;
         let width = (columns + 1).next_multiple_of(16);
         let penalties: Vec<f64> = model.penalties().collect();
@@ -311,12 +320,13 @@ impl Nearby {
             Some(block) => block,
             None => Block::diagonal(model, parameters, &penalties)?,
         };
-        Ok(Self { outputs: model.outputs, penalties, width, block })
+        Ok(Self { penalties, block })
     }
 
-    fn solve(&self, b: &[f64]) -> Vec<f64> {
-        let k = self.outputs;
-        let mut x = vec![0.0; b.len()];
+    fn solve(&self, b: ArrayView2<f64>) -> Result<Array2<f64>> {
+        let (rows, k) = b.dim();
+        let mut solution = memory::matrix(rows, k, 0f64)?;
+        let (x, b) = (flat_mut(solution.view_mut()), flat(b));
         // Of one output nothing is shared.
         if k > 1 {
             for ((x, b), penalty) in x.chunks_exact_mut(k).zip(b.chunks_exact(k)).zip(&self.penalties) {
@@ -334,8 +344,7 @@ impl Nearby {
                 }
             }
             Block::Factor(factor) => {
-                let rows = self.penalties.len();
-                let mut column = vec![0f32; self.width];
+                let mut column = vec![0f32; factor.ncols()];
                 for class in 0..k {
                     // In single precision, whatever the size of b.
                     let most = (0..rows).fold(0f64, |most, row| most.max(own(row, class).abs()));
@@ -344,18 +353,19 @@ impl Nearby {
                     }
                     column.fill(0.0);
                     (0..rows).for_each(|row| column[row] = (own(row, class) / most) as f32);
-                    cholesky_apply(factor, &mut column);
+                    cholesky_apply(flat(factor.view()), &mut column);
                     (0..rows).for_each(|row| x[row * k + class] += f64::from(column[row]) * most);
                 }
             }
         }
-        x
+        Ok(solution)
     }
 }
 
 impl Block {
     /// `None` where the matrix is not positive definite in single precision.
-    fn factor(model: &Model, parameters: &[f64], penalties: &[f64], width: usize) -> Result<Option<Self>> {
+    fn factor(model: &Model, parameters: ArrayView2<f64>, penalties: &[f64], width: usize) -> Result<Option<Self>> {
+        let parameters = flat(parameters);
         let (n, columns, outcomes) = (model.matrix.rows(), model.matrix.columns, model.outcomes);
         let matrix = model.matrix;
         let k = model.outputs;
@@ -363,15 +373,15 @@ impl Block {
         let segment = (GRAM_WORK / (width * width)).max(GRAM_ROWS) * GRAM_PARTS;
         for first in (0..n).step_by(segment) {
             let rows = segment.min(n - first);
-            let room = || Ok::<_, Error>((memory::filled(0f32, GRAM_ROWS * width)?, memory::filled(0f64, k)?));
+            let room = || Ok::<_, Error>((memory::matrix(GRAM_ROWS, width, 0f32)?, memory::filled(0f64, k)?));
             for_each_chunk(&mut grams, width * width, model.threads, model.progress, room, |room, part, gram| {
                 let (dense, z) = room.as_mut().map_err(|_| Error::Resources("no memory for a block of rows".into()))?;
                 let end = first + rows * (part + 1) / GRAM_PARTS;
                 for start in (first + rows * part / GRAM_PARTS..end).step_by(GRAM_ROWS) {
                     let count = GRAM_ROWS.min(end - start);
-                    let dense = &mut dense[..count * width];
+                    let mut dense = dense.slice_mut(s![..count, ..]);
                     dense.fill(0.0);
-                    for (row, out) in (start..).zip(dense.chunks_exact_mut(width)) {
+                    for (row, out) in (start..).zip(rows_mut(dense.view_mut())) {
                         gather(matrix.row(row), parameters, z);
                         outcomes.predict(z);
                         let factor = (outcomes.mean_curve(z) / n as f64).sqrt() as f32;
@@ -379,7 +389,7 @@ impl Block {
                         columns_of_row.iter().zip(values).for_each(|(&c, &x)| out[c as usize] = factor * x);
                         out[columns] = factor;
                     }
-                    add_gram(dense, width, gram);
+                    add_gram(flat(dense.view()), width, gram);
                 }
                 Ok(())
             })?;
@@ -396,10 +406,11 @@ impl Block {
         let definite = cholesky_factor(gram, width);
         grams.truncate(width * width);
         grams.shrink_to_fit();
-        Ok(definite.then_some(Self::Factor(grams)))
+        let factor = memory::shaped(width, width, grams)?;
+        Ok(definite.then_some(Self::Factor(factor)))
     }
 
-    fn diagonal(model: &Model, parameters: &[f64], penalties: &[f64]) -> Result<Self> {
+    fn diagonal(model: &Model, parameters: ArrayView2<f64>, penalties: &[f64]) -> Result<Self> {
         let mut diagonal = memory::filled(0f64, penalties.len())?;
         let mut z = memory::filled(0f64, model.outputs)?;
         let n = model.matrix.rows();
@@ -407,7 +418,7 @@ impl Block {
             if row % 1024 == 0 {
                 model.progress.check()?;
             }
-            gather(model.matrix.row(row), parameters, &mut z);
+            gather(model.matrix.row(row), flat(parameters), &mut z);
             model.outcomes.predict(&mut z);
             let a = model.outcomes.mean_curve(&z) / n as f64;
             let (columns, values) = model.matrix.row(row);
@@ -417,6 +428,10 @@ impl Block {
         diagonal.iter_mut().zip(penalties).for_each(|(d, p)| *d += p);
         Ok(Self::Diagonal(diagonal))
     }
+}
+
+fn inner(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
+    dot(flat(a.view()), flat(b.view()))
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

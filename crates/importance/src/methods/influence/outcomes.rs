@@ -1,5 +1,6 @@
 //! Predictions, loss and curvature of a linear model for one row, as functions of its outputs.
 
+use kernels::statistics::softmax_f64;
 use tabular::Labels;
 
 /// The label of each row.
@@ -52,12 +53,7 @@ impl<'a> Outcomes<'a> {
         match (self, z) {
             (Self::Numbers { .. }, _) => {}
             (Self::Classes { .. }, [z]) => *z = 1.0 / (1.0 + (-*z).exp()),
-            (Self::Classes { .. }, z) => {
-                let most = z.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-                z.iter_mut().for_each(|z| *z = (*z - most).exp());
-                let sum: f64 = z.iter().sum();
-                z.iter_mut().for_each(|z| *z /= sum);
-            }
+            (Self::Classes { .. }, z) => softmax_f64(z),
         }
     }
 

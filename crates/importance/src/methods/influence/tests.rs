@@ -77,7 +77,7 @@ fn a_score_is_what_training_without_the_row_does_to_the_validation_loss() {
                 Model::new(&samples.features.matrix, Outcomes::new(&samples.labels), regularization, 1, &Unwatched);
             let parameters = model.fit().unwrap();
             let outcomes = Outcomes::new(&validation.labels);
-            Model::new(&validation.features.matrix, outcomes, 0.0, 1, &Unwatched).gradient(&parameters).unwrap().0
+            Model::new(&validation.features.matrix, outcomes, 0.0, 1, &Unwatched).gradient(parameters.view()).unwrap().0
         };
         let regularization = f64::from(0.05f32);
         let whole = loss(&train, regularization);

@@ -31,9 +31,12 @@ mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ndarray::{Array2, s};
+
 use crate::method::{Computation, ImportanceMethod};
 use crate::task::Task;
 use kernels::Csr;
+use kernels::matrix::{flat, flat_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::error::{Error, Result};
 use runtime::jobs::{Relay, Signal};
@@ -214,7 +217,7 @@ struct Player<'a> {
     /// [columns]: the validation rows at hand.
     tile: Vec<[f64; LANES]>,
     /// [LANES, rows]: ‖x‖² − 2 x·v, the squared distance to each but for ‖v‖².
-    distances: Vec<f64>,
+    distances: Array2<f64>,
     order: Order,
     /// [rows]
     sums: Vec<i64>,
@@ -226,7 +229,7 @@ impl<'a> Player<'a> {
         Ok(Self {
             game,
             tile: memory::zeroed(game.matrix.columns)?,
-            distances: memory::zeroed(n * LANES)?,
+            distances: memory::shaped(LANES, n, memory::zeroed(n * LANES)?)?,
             order: Order::new(n)?,
             sums: memory::zeroed(n)?,
         })
@@ -252,12 +255,13 @@ impl<'a> Player<'a> {
             while game.matrix.indptr[end] > limit && end - row > 8 {
                 end = row + (end - row) / 2;
             }
-            write_distances(game.matrix, &game.norms, &self.tile, row, end, &mut self.distances, &mut spread);
+            let distances = flat_mut(self.distances.view_mut());
+            write_distances(game.matrix, &game.norms, &self.tile, row, end, distances, &mut spread);
             row = end;
         }
         for lane in 0..count {
             entries(first + lane).for_each(|(column, _)| self.tile[column][lane] = 0.0);
-            let distances = &self.distances[lane * n..][..n];
+            let distances = flat(self.distances.slice(s![lane..=lane, ..]));
             let range = spread.range(lane, n);
             match &game.recursion {
                 Recursion::Classes { codes, targets, shares } => {

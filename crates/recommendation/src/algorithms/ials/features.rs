@@ -12,6 +12,7 @@ use interactions::Features;
 use kernels::Csr;
 use kernels::dense::{add_columns, combine, multiply_in_place};
 use kernels::dot::axpy;
+use kernels::matrix::flat;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
@@ -41,7 +42,7 @@ pub struct FeatureMap<'a> {
 
 /// The number of features: attributes, the dimensions of the vectors, the constant.
 pub fn width(features: &Features) -> usize {
-    features.attributes.columns + features.width + 1
+    features.attributes.columns + features.width() + 1
 }
 
 /// `out ← Aᵀ f` for a row; 0 where nothing is known of it. `map` is [features, stride].
@@ -55,7 +56,7 @@ fn expect(features: &Features, map: &[f32], row: usize, out: &mut [f32]) {
     for (&column, &value) in columns.iter().zip(values) {
         axpy(value, &map[column as usize * d..][..d], out);
     }
-    let (vectors, constant) = map[features.attributes.columns * d..].split_at(features.width * d);
+    let (vectors, constant) = map[features.attributes.columns * d..].split_at(features.width() * d);
     combine(features.vector(row), vectors, out);
     axpy(1.0, &constant[..d], out);
 }
@@ -89,7 +90,7 @@ impl<'a> FeatureMap<'a> {
         progress: &dyn Progress,
     ) -> Result<Self> {
         let rows = lambda.len();
-        if features.rows() != rows || features.vectors.len() != rows * features.width {
+        if features.rows() != rows || (features.width() > 0 && features.vectors.nrows() != rows) {
             return Err(Error::Internal(format!("features of {} rows for {rows}", features.rows())));
         }
         let active = lambda.iter().filter(|&&l| l > 0.0).count().max(1) as f64;
@@ -155,7 +156,7 @@ impl<'a> FeatureMap<'a> {
 
     /// `out ← FᵀW e` for `e` [rows, stride].
     fn transposed(&self, e: &[f32], out: &mut [f32], progress: &dyn Progress) -> Result<()> {
-        let (d, attributes, width) = (self.stride, self.features.attributes.columns, self.features.width);
+        let (d, attributes, width) = (self.stride, self.features.attributes.columns, self.features.width());
         out.fill(0.0);
         let (sparse, rest) = out.split_at_mut(attributes * d);
         let (dense, constant) = rest.split_at_mut(width * d);
@@ -168,7 +169,7 @@ impl<'a> FeatureMap<'a> {
         };
         for_each_chunk(sparse, CHUNK * d, self.threads, progress, || (), each)?;
         let each = |(): &mut (), number: usize, out: &mut [f32]| {
-            add_columns(&self.features.vectors, width, number * 4, e, d, out);
+            add_columns(flat(self.features.vectors.view()), width, number * 4, e, d, out);
             Ok(())
         };
         for_each_chunk(dense, 4 * d, self.threads, progress, || (), each)?;

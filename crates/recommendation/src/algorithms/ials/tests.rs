@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use ndarray::{Array2, s};
 use serde_json::{Value, json};
 
 use super::*;
@@ -56,7 +57,8 @@ fn group_features(items: u64) -> Features {
         attributes.indptr.push(attributes.indices.len() as u64);
         vectors.extend((0..3).map(|k| ((i % GROUPS + k) % 4) as f32 / 4.0));
     }
-    Features { attributes, vectors, width: 3, ..Features::default() }
+    let vectors = Array2::from_shape_vec((items as usize, 3), vectors).unwrap();
+    Features { attributes, vectors, ..Features::default() }
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn an_item_without_interactions_is_placed_by_its_features() {
         assert!((placed[k] - factors[k]).abs() < 1e-5, "{} {}", placed[k], factors[k]);
     }
     assert!(plain.item_factors_from_features(&features).unwrap().is_none());
-    let fewer = Features { width: 0, vectors: Vec::new(), ..features };
+    let fewer = Features { vectors: Array2::default((0, 0)), ..features };
     assert!(m.item_factors_from_features(&fewer).is_err());
 }
 
@@ -125,7 +127,7 @@ fn an_item_without_features_or_interactions_stays_at_zero() {
     features.attributes.indices.truncate(2 * 24);
     features.attributes.values.truncate(2 * 24);
     *features.attributes.indptr.last_mut().unwrap() = 2 * 24;
-    features.vectors[24 * 3..].fill(0.0);
+    features.vectors.slice_mut(s![24.., ..]).fill(0.0);
     let (m, _) = model(&Training { item_features: Some(&features), ..training(&data) }, &json!({"factors": 8}));
     let (factors, d) = m.item_factors().unwrap();
     assert!(factors[24 * d..].iter().all(|&y| y == 0.0));

@@ -4,6 +4,7 @@ use super::fold_in::LEAST_LENGTH;
 use super::parameters::Parameters;
 use super::train::Trained;
 use crate::training::history_graph;
+use kernels::matrix::flat;
 use onnx::graph::{GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 
@@ -39,11 +40,11 @@ pub fn write(parameters: &Parameters, trained: &Trained) -> GraphBuilder {
     let bias = g.floats("history_bias", &[hidden], &trained.history_bias);
     let x = g.node("Add", &[&x, &bias]);
     let x = g.node("Tanh", &[&x]);
-    let weight = g.floats("encoder_weight", &[hidden, factors], &trained.encoder.weight);
+    let weight = g.floats("encoder_weight", &[hidden, factors], flat(trained.encoder.weight.view()));
     let bias = g.floats("encoder_bias", &[factors], &trained.encoder.bias);
     let x = g.node("MatMul", &[&x, &weight]);
     let x = g.node("Add", &[&x, &bias]);
-    let weight = g.floats("decoder_weight", &[factors, hidden - 1], &trained.decoder.weight);
+    let weight = g.floats("decoder_weight", &[factors, hidden - 1], flat(trained.decoder.weight.view()));
     let bias = g.floats("decoder_bias", &[hidden - 1], &trained.decoder.bias);
     let x = g.node("MatMul", &[&x, &weight]);
     let x = g.node("Add", &[&x, &bias]);

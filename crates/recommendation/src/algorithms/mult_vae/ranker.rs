@@ -14,6 +14,7 @@ use neural::network::Layer;
 use onnx::stored::Files;
 use runtime::error::{Error, Result};
 use runtime::mapped::Mapped;
+use runtime::memory;
 use runtime::progress::Progress;
 
 /// Items compared between two looks at progress.
@@ -48,7 +49,7 @@ impl MultVaeRanker {
             if shape != [inputs, outputs] || length != [outputs] {
                 return Err(files.damaged(format!("{name}_weight has shape {shape:?}")));
             }
-            Ok(Layer { inputs, outputs, weight: weight.to_vec(), bias: bias.to_vec() })
+            Ok(Layer { weight: memory::shaped(inputs, outputs, weight.to_vec())?, bias: bias.to_vec() })
         };
         let (encoder, decoder) = (layer("encoder", hidden, factors)?, layer("decoder", factors, hidden - 1)?);
         let fold_in = FoldIn::new(weighting, &bias, &encoder, &decoder);

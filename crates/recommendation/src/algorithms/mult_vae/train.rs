@@ -1,15 +1,18 @@
 //! Batches of users through encoder and decoder.
 
+use ndarray::s;
+
 use super::fold_in::{FoldIn, LEAST_LENGTH};
 use super::output::Output;
 use super::parameters::Parameters;
 use interactions::Interactions;
 use kernels::dot::axpy;
+use kernels::matrix::{flat, rows as rows_of, rows_mut};
 use neural::adam::Step;
 use neural::network::{Gradients, Layer, Network, Pass, Variables};
 use neural::table::{Table, Touch};
 use runtime::draw::{mix, normal, shuffled, uniform};
-use runtime::error::Result;
+use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::team::Team;
 
@@ -90,7 +93,7 @@ impl<'a> Model<'a> {
         let mut history = Table::new(items, hidden, scale(items, hidden), seed(1))?;
         let mut known = memory::filled(false, items)?;
         interactions.by_user.indices.iter().for_each(|&item| known[item as usize] = true);
-        for (row, _) in history.values.chunks_exact_mut(hidden).zip(&known).filter(|&(_, &known)| !known) {
+        for (row, _) in rows_mut(history.values.view_mut()).zip(&known).filter(|&(_, &known)| !known) {
             // Nothing will move it from where chance put it.
             row.fill(0.0);
         }
@@ -123,7 +126,7 @@ impl<'a> Model<'a> {
         let Parameters { hidden, factors, dropout, weighting, .. } = *self.parameters;
         let (n, matrix) = (users.len(), &self.interactions.by_user);
         let mut touches = Vec::new();
-        let mut encoded = self.bias.values.repeat(n);
+        let mut encoded = self.bias.row(0).repeat(n);
         for ((&user, row), from) in users.iter().zip(encoded.chunks_exact_mut(hidden)).zip(first as u32..) {
             let (items, weights) = matrix.row(user as usize);
             let squares = weights.iter().map(|&w| weighting.confidence(w)).map(|c| c * c);
@@ -141,8 +144,8 @@ impl<'a> Model<'a> {
             }
             row.iter_mut().for_each(|x| *x = x.tanh());
         }
-        let encoder = layers[0].forward(n, encoded.clone(), None)?;
-        let mut moments = encoder.output()?;
+        let encoder = layers[0].forward(memory::shaped(n, hidden, encoded.clone())?, None)?;
+        let mut moments = encoder.output()?.into_raw_vec_and_offset().0;
         let (mut noise, mut z) = (Vec::with_capacity(n * factors), Vec::with_capacity(n * factors));
         let mut divergence = 0.0;
         for (&user, row) in users.iter().zip(moments.chunks_exact_mut(2 * factors)) {
@@ -155,10 +158,10 @@ impl<'a> Model<'a> {
                 divergence += f64::from(mean * mean + log.exp() - 1.0 - *log) / 2.0;
             }
         }
-        let decoder = layers[1].forward(n, z, None)?;
+        let decoder = layers[1].forward(memory::shaped(n, factors, z)?, None)?;
         let inner = decoder.output()?;
         let mut decoded = vec![1f32; n * hidden];
-        for (to, from) in decoded.chunks_exact_mut(hidden).zip(inner.chunks_exact(hidden - 1)) {
+        for (to, from) in decoded.chunks_exact_mut(hidden).zip(rows_of(inner.view())) {
             to.iter_mut().zip(from).for_each(|(to, x)| *to = x.tanh());
         }
         Ok(Forward { touches, encoded, encoder, moments, noise, decoder, decoded, divergence })
@@ -169,10 +172,11 @@ impl<'a> Model<'a> {
         let Parameters { hidden, factors, .. } = *self.parameters;
         let rows = of_decoded.chunks_exact(hidden).zip(forward.decoded.chunks_exact(hidden));
         let slopes = rows.flat_map(|(slopes, y)| slopes.iter().zip(y).take(hidden - 1).map(|(d, y)| d * (1.0 - y * y)));
-        let decoder = forward.decoder.backward(slopes.collect())?;
+        let n = of_decoded.len() / hidden;
+        let decoder = forward.decoder.backward(memory::shaped(n, hidden - 1, slopes.collect())?)?;
         let mut slopes = vec![0f32; forward.moments.len()];
         let rows = slopes.chunks_exact_mut(2 * factors).zip(forward.moments.chunks_exact(2 * factors));
-        let rows = rows.zip(decoder.input.chunks_exact(factors)).zip(forward.noise.chunks_exact(factors));
+        let rows = rows.zip(rows_of(decoder.input.view())).zip(forward.noise.chunks_exact(factors));
         for (((slopes, moments), of_z), noise) in rows {
             for k in 0..factors {
                 let (mean, log) = (moments[k], moments[factors + k]);
@@ -180,8 +184,8 @@ impl<'a> Model<'a> {
                 slopes[factors + k] = 0.5 * (of_z[k] * noise[k] * (log / 2.0).exp() + pull * (log.exp() - 1.0));
             }
         }
-        let encoder = forward.encoder.backward(slopes)?;
-        let slopes = encoder.input.iter().zip(&forward.encoded).map(|(d, x)| d * (1.0 - x * x)).collect();
+        let encoder = forward.encoder.backward(memory::shaped(n, 2 * factors, slopes)?)?;
+        let slopes = flat(encoder.input.view()).iter().zip(&forward.encoded).map(|(d, x)| d * (1.0 - x * x)).collect();
         Ok((encoder, decoder, slopes))
     }
 
@@ -216,8 +220,9 @@ impl<'a> Model<'a> {
         }
         let of_bias: Vec<Touch> = (0..users.len() as u32).map(|from| Touch { row: 0, from, scale: 1.0 }).collect();
         let step = Step::new(learning_rate, number);
-        self.history.update(team, &touches, &slopes, step, 0.0)?;
-        self.bias.update(team, &of_bias, &slopes, step, 0.0)?;
+        let slopes = memory::shaped(users.len(), hidden, slopes)?;
+        self.history.update(team, &touches, slopes.view(), step, 0.0)?;
+        self.bias.update(team, &of_bias, slopes.view(), step, 0.0)?;
         self.encoder.update(&encoders, step, 0.0);
         self.decoder.update(&decoders, step, 0.0);
         Ok(loss)
@@ -226,18 +231,12 @@ impl<'a> Model<'a> {
     fn finish(self, loss: f64, team: &Team) -> Result<Trained> {
         let Parameters { hidden, factors, weighting, .. } = *self.parameters;
         let only = |network: &Network, outputs: usize| {
-            let mut weight = Vec::with_capacity(network.layers.iter().map(|layer| layer.inputs * outputs).sum());
-            let mut bias = Vec::new();
-            let mut inputs = 0;
-            for layer in &network.layers {
-                layer.weight.chunks_exact(layer.outputs).for_each(|row| weight.extend_from_slice(&row[..outputs]));
-                bias.extend_from_slice(&layer.bias[..outputs]);
-                inputs = layer.inputs;
-            }
-            Layer { inputs, outputs, weight, bias }
+            let layer = network.layers.first().ok_or_else(|| Error::Internal("a network without layers".into()))?;
+            let weight = layer.weight.slice(s![.., ..outputs]).as_standard_layout().into_owned();
+            Ok::<_, Error>(Layer { weight, bias: layer.bias[..outputs].to_vec() })
         };
-        let (encoder, decoder) = (only(&self.encoder, factors), only(&self.decoder, hidden - 1));
-        let fold_in = FoldIn::new(weighting, &self.bias.values, &encoder, &decoder);
+        let (encoder, decoder) = (only(&self.encoder, factors)?, only(&self.decoder, hidden - 1)?);
+        let fold_in = FoldIn::new(weighting, self.bias.row(0), &encoder, &decoder);
         let matrix = &self.interactions.by_user;
         let mut user_factors = memory::filled(0f32, matrix.rows() * factors)?;
         team.fill(&mut user_factors, ROWS * factors, |number, out| {
@@ -245,14 +244,14 @@ impl<'a> Model<'a> {
                 let (items, weights) = matrix.row(user);
                 if !items.is_empty() {
                     team.check()?;
-                    out.copy_from_slice(&fold_in.means(&self.history.values, items, weights));
+                    out.copy_from_slice(&fold_in.means(flat(self.history.values.view()), items, weights));
                 }
             }
             Ok(())
         })?;
         Ok(Trained {
-            history_factors: self.history.values,
-            history_bias: self.bias.values,
+            history_factors: self.history.values.into_raw_vec_and_offset().0,
+            history_bias: self.bias.values.into_raw_vec_and_offset().0,
             encoder,
             decoder,
             item_factors: self.output.into_weights()?,

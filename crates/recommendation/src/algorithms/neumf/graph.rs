@@ -4,6 +4,7 @@ use super::fold_in::FoldIn;
 use super::parameters::Parameters;
 use super::trained::Trained;
 use crate::training::history_graph;
+use kernels::matrix::flat;
 use onnx::graph::{GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 
@@ -51,9 +52,9 @@ pub fn write(parameters: &Parameters, trained: &Trained, folding: &FoldIn) -> Gr
     for (l, layer) in trained.layers.iter().enumerate() {
         let last = l + 1 == trained.layers.len();
         // The last has one output: as a vector it leaves one number an item.
-        let shape = if last { vec![layer.inputs] } else { vec![layer.inputs, layer.outputs] };
-        let weight = g.floats(&format!("layer_{}_weight", l + 2), &shape, &layer.weight);
-        let shape = if last { vec![] } else { vec![layer.outputs] };
+        let shape = if last { vec![layer.inputs()] } else { vec![layer.inputs(), layer.outputs()] };
+        let weight = g.floats(&format!("layer_{}_weight", l + 2), &shape, flat(layer.weight.view()));
+        let shape = if last { vec![] } else { vec![layer.outputs()] };
         let bias = g.floats(&format!("layer_{}_bias", l + 2), &shape, &layer.bias);
         x = g.node("MatMul", &[&x, &weight]);
         x = g.node("Add", &[&x, &bias]);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, aview1};
 use serde_json::Value;
 
 use super::fold_in::mean_of;
@@ -60,7 +61,7 @@ impl NeuMfRanker {
         let dense = |name: &str, [weight, bias]: [&str; 2], inputs: usize, padded: usize, outputs: usize| {
             let weight = matrix(&format!("{name}{weight}"), inputs, outputs)?;
             let bias = vector(&format!("{name}{bias}"), outputs)?;
-            Ok::<_, Error>(Dense::new(padded, outputs, &weight, &bias))
+            Ok::<_, Error>(Dense::new(padded, ArrayView2::from_shape((inputs, outputs), &weight)?, &bias))
         };
         let (item_gmf, item_mlp) = (matrix("item_gmf", items, f)?, matrix("item_mlp", items, h)?);
         let (user_shape, user_states) = files.tensor("user_factors")?;
@@ -79,7 +80,7 @@ impl NeuMfRanker {
         let last = format!("layer_{}", parameters.layers + 1);
         let mut output = vector(&format!("{last}_weight"), f)?.to_vec();
         if let Some(layer) = layers.last() {
-            output.resize(layer.outputs, 0.0);
+            output.resize(layer.outputs(), 0.0);
         }
         let ([], bias) = files.initializer::<f32, 0>(&format!("{last}_bias"))?;
         let output_bias = bias.first().copied().unwrap_or_default();
@@ -115,9 +116,9 @@ impl NeuMfRanker {
         mean_of(&self.item_gmf, &self.item_mlp, f, items, &mut mean);
         let mut state = Vec::with_capacity(d);
         for (dense, width) in self.fold_in.iter().zip([f, d - f]) {
-            let mut part = vec![0.0; dense.outputs];
-            dense.forward(&mean, false, &mut part);
-            state.extend_from_slice(&part[..width]);
+            let mut part = Array2::zeros((1, dense.outputs()));
+            dense.forward(aview1(&mean).insert_axis(Axis(0)), false, part.view_mut());
+            state.extend(part.iter().take(width));
         }
         Ok(Some(state.into()))
     }
@@ -130,7 +131,7 @@ impl NeuMfRanker {
     fn each_block(&self, user: &[f32], progress: &dyn Progress, mut take: impl FnMut(usize, &[f32])) -> Result<()> {
         let f = self.parameters.factors;
         let h = user.len() - f;
-        let widest = self.layers.iter().map(|layer| layer.outputs).fold(h, usize::max);
+        let widest = self.layers.iter().map(Dense::outputs).fold(h, usize::max);
         let (mut x, mut y) = (vec![0.0; BLOCK * widest], vec![0.0; BLOCK * widest]);
         let mut scores = [0f32; BLOCK];
         for (b, (gmf, mlp)) in self.item_gmf.chunks(BLOCK * f).zip(self.item_mlp.chunks(BLOCK * h)).enumerate() {
@@ -143,8 +144,10 @@ impl NeuMfRanker {
             }
             let mut width = h;
             for layer in &self.layers {
-                layer.forward(&x[..n * width], true, &mut y[..n * layer.outputs]);
-                width = layer.outputs;
+                let outputs = layer.outputs();
+                let into = ArrayViewMut2::from_shape((n, outputs), &mut y[..n * outputs])?;
+                layer.forward(ArrayView2::from_shape((n, width), &x[..n * width])?, true, into);
+                width = outputs;
                 std::mem::swap(&mut x, &mut y);
             }
             let scores = &mut scores[..n];

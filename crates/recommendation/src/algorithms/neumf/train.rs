@@ -1,9 +1,12 @@
 //! Minibatches of interactions and drawn items.
 
+use ndarray::{Array2, s};
+
 use super::parameters::Parameters;
 use super::trained::Trained;
 use interactions::Interactions;
 use kernels::Csr;
+use kernels::matrix::{flat, rows, rows_mut};
 use neural::adam::Step;
 use neural::dense::Dense;
 use neural::network::{Gradients, Network, Variables};
@@ -48,9 +51,9 @@ struct Sample {
 struct Outcome {
     perceptron: Gradients,
     /// [samples, f + e]
-    users: Vec<f32>,
+    users: Array2<f32>,
     /// [samples, f + e]
-    items: Vec<f32>,
+    items: Array2<f32>,
     /// [f]
     gmf: Vec<f32>,
     loss: f64,
@@ -77,14 +80,14 @@ impl Model {
 
     /// Loss and gradients of a chunk; `share` is one sample's part of the batch.
     fn learn(&self, variables: &Variables, samples: &[Sample], share: f32) -> Result<Outcome> {
-        let (f, width) = (self.factors, self.users.width);
+        let (f, width) = (self.factors, self.users.width());
         let e = width - f;
         let mut input = Vec::with_capacity(samples.len() * 2 * e);
         for sample in samples {
             input.extend_from_slice(&self.users.row(sample.user)[f..]);
             input.extend_from_slice(&self.items.row(sample.item)[f..]);
         }
-        let pass = variables.forward(samples.len(), input, None)?;
+        let pass = variables.forward(memory::shaped(samples.len(), 2 * e, input)?, None)?;
         let mut logits = pass.output()?;
         let h = self.gmf.row(0);
         let mut loss = 0.0;
@@ -98,12 +101,12 @@ impl Model {
             *logit = sample.share * share * (1.0 / (1.0 + (-*logit).exp()) - sample.label);
         }
         let perceptron = pass.backward(logits.clone())?;
-        let mut users = vec![0f32; samples.len() * width];
-        let mut items = vec![0f32; samples.len() * width];
+        let mut users = Array2::zeros((samples.len(), width));
+        let mut items = Array2::zeros((samples.len(), width));
         let mut gmf = vec![0f32; f];
-        let rows = users.chunks_exact_mut(width).zip(items.chunks_exact_mut(width));
-        let inputs = perceptron.input.chunks_exact(2 * e);
-        for ((((du, di), input), sample), &d) in rows.zip(inputs).zip(samples).zip(&logits) {
+        let pairs = rows_mut(users.view_mut()).zip(rows_mut(items.view_mut()));
+        let inputs = rows(perceptron.input.view());
+        for ((((du, di), input), sample), &d) in pairs.zip(inputs).zip(samples).zip(&logits) {
             let (p, q) = (&self.users.row(sample.user)[..f], &self.items.row(sample.item)[..f]);
             for k in 0..f {
                 du[k] = d * h[k] * q[k];
@@ -126,12 +129,16 @@ impl Model {
         let mut perceptron = Vec::with_capacity(outcomes.len());
         let mut loss = 0.0;
         for outcome in outcomes {
-            users.extend_from_slice(&outcome.users);
-            items.extend_from_slice(&outcome.items);
+            users.extend_from_slice(flat(outcome.users.view()));
+            items.extend_from_slice(flat(outcome.items.view()));
             gmf.extend_from_slice(&outcome.gmf);
             perceptron.push(outcome.perceptron);
             loss += outcome.loss;
         }
+        let (width, f) = (self.users.width(), self.factors);
+        let (users, items) =
+            (memory::shaped(samples.len(), width, users)?, memory::shaped(samples.len(), width, items)?);
+        let gmf = memory::shaped(chunks.len(), f, gmf)?;
         let touch = |row, from: usize| Touch { row, from: from as u32, scale: 1.0 };
         let of_users: Vec<Touch> = samples.iter().enumerate().map(|(s, sample)| touch(sample.user, s)).collect();
         let of_items: Vec<Touch> = samples.iter().enumerate().map(|(s, sample)| touch(sample.item, s)).collect();
@@ -139,11 +146,11 @@ impl Model {
         let Self { users: user_table, items: item_table, gmf: gmf_table, perceptron: network, .. } = self;
         let decay = decay * share;
         let (a, b) = rayon::join(
-            || user_table.update(team, &of_users, &users, step, decay),
-            || item_table.update(team, &of_items, &items, step, decay),
+            || user_table.update(team, &of_users, users.view(), step, decay),
+            || item_table.update(team, &of_items, items.view(), step, decay),
         );
         a.and(b)?;
-        gmf_table.update(team, &of_gmf, &gmf, step, 0.0)?;
+        gmf_table.update(team, &of_gmf, gmf.view(), step, 0.0)?;
         network.update(&perceptron, step, 0.0);
         Ok(loss)
     }
@@ -151,21 +158,20 @@ impl Model {
     /// `rows · W` for the perceptron's embeddings of a table and their rows of the first layer, from row `first` on.
     fn first_layer(&self, table: &Table, first: usize, bias: bool, team: &Team) -> Result<Vec<f32>> {
         let f = self.factors;
-        let e = table.width - f;
+        let e = table.width() - f;
         let Some(layer) = self.perceptron.layers.first() else {
             return Err(Error::Internal("a perceptron without layers".into()));
         };
-        let h = layer.outputs;
+        let h = layer.outputs();
         let none = vec![0f32; h];
-        let dense = Dense::new(e, h, &layer.weight[first * h..][..e * h], if bias { &layer.bias } else { &none });
+        let dense = Dense::new(e, layer.weight.slice(s![first..first + e, ..]), if bias { &layer.bias } else { &none });
         let mut out = memory::filled(0f32, table.rows() * h)?;
         team.fill(&mut out, ROWS * h, |number, out| {
-            let rows = out.len() / h;
-            let values = &table.values[number * ROWS * table.width..][..rows * table.width];
-            let x: Vec<f32> = values.chunks_exact(table.width).flat_map(|row| &row[f..]).copied().collect();
-            let mut y = vec![0f32; rows * dense.outputs];
-            dense.forward(&x, false, &mut y);
-            out.chunks_exact_mut(h).zip(y.chunks_exact(dense.outputs)).for_each(|(to, y)| to.copy_from_slice(&y[..h]));
+            let n = out.len() / h;
+            let x = table.values.slice(s![number * ROWS..number * ROWS + n, f..]).as_standard_layout().into_owned();
+            let mut y = Array2::zeros((n, dense.outputs()));
+            dense.forward(x.view(), false, y.view_mut());
+            out.chunks_exact_mut(h).zip(rows(y.view())).for_each(|(to, y)| to.copy_from_slice(&y[..h]));
             Ok(())
         })?;
         Ok(out)
@@ -173,17 +179,17 @@ impl Model {
 
     fn finish(mut self, loss: f64, team: &Team) -> Result<Trained> {
         let f = self.factors;
-        let e = self.users.width - f;
+        let e = self.users.width() - f;
         let item_mlp = self.first_layer(&self.items, e, false, team)?;
         let user_mlp = self.first_layer(&self.users, 0, true, team)?;
         let h = user_mlp.len() / self.users.rows().max(1);
         let mut item_gmf = memory::filled(0f32, self.items.rows() * f)?;
-        for (to, row) in item_gmf.chunks_exact_mut(f).zip(self.items.values.chunks_exact(f + e)) {
+        for (to, row) in item_gmf.chunks_exact_mut(f).zip(rows(self.items.values.view())) {
             to.copy_from_slice(&row[..f]);
         }
         let mut users = memory::filled(0f32, self.users.rows() * (f + h))?;
-        let rows = self.users.values.chunks_exact(f + e).zip(user_mlp.chunks_exact(h));
-        for (to, (row, mlp)) in users.chunks_exact_mut(f + h).zip(rows) {
+        let parts = rows(self.users.values.view()).zip(user_mlp.chunks_exact(h));
+        for (to, (row, mlp)) in users.chunks_exact_mut(f + h).zip(parts) {
             to.iter_mut().zip(row).zip(self.gmf.row(0)).for_each(|((to, p), h)| *to = p * h);
             to[f..].copy_from_slice(mlp);
         }

@@ -1,8 +1,11 @@
 //! The user tower and the items' vectors as an ONNX graph: folds a history in and scores every item.
 
+use ndarray::s;
+
 use super::parameters::Parameters;
 use super::train::Trained;
 use crate::training::history_graph;
+use kernels::matrix::flat;
 use onnx::graph::{GraphBuilder, int_attribute};
 
 pub fn write(parameters: &Parameters, trained: &Trained) -> GraphBuilder {
@@ -36,12 +39,12 @@ pub fn write(parameters: &Parameters, trained: &Trained) -> GraphBuilder {
 
     // The user tower of someone of whom only a history is known.
     let [first, second] = trained.user_tower.layers();
-    let weight = g.floats("user_first_weight", &[width, hidden], &first.weight[..width * hidden]);
+    let weight = g.floats("user_first_weight", &[width, hidden], flat(first.weight.slice(s![..width, ..])));
     let bias = g.floats("user_first_bias", &[hidden], &first.bias);
     let x = g.node("MatMul", &[&mean, &weight]);
     let x = g.node("Add", &[&x, &bias]);
     let x = g.node("Relu", &[&x]);
-    let weight = g.floats("user_second_weight", &[hidden, width], &second.weight);
+    let weight = g.floats("user_second_weight", &[hidden, width], flat(second.weight.view()));
     let bias = g.floats("user_second_bias", &[width], &second.bias);
     let x = g.node("MatMul", &[&x, &weight]);
     let x = g.node("Add", &[&x, &bias]);

@@ -1,5 +1,7 @@
 //! The softmax over the items of a batch, and its gradients in closed form.
 
+use kernels::matrix::rows_mut;
+use kernels::statistics::exponentials;
 use ndarray::{ArrayView2, s};
 use neural::products::matmul;
 use runtime::error::{Error, Result};
@@ -45,7 +47,7 @@ pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
         let users = all_users.slice(s![first..first + rows, ..]);
         let mut scores = matmul(users, items.t())?;
         let mut loss = 0.0;
-        for (b, mut row) in (first..).zip(scores.rows_mut()) {
+        for (b, row) in (first..).zip(rows_mut(scores.view_mut())) {
             let known = (batch.known)(b);
             for (j, score) in row.iter_mut().enumerate() {
                 *score -= batch.log_q[j];
@@ -54,12 +56,7 @@ pub fn softmax(batch: &Batch, team: &Team) -> Result<Gradients> {
                     *score = f32::NEG_INFINITY;
                 }
             }
-            let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut total = 0f32;
-            for score in row.iter_mut() {
-                *score = (*score - most).exp();
-                total += *score;
-            }
+            let (_, total) = exponentials(row);
             let share = batch.shares[b];
             loss -= f64::from(share * (row[b] / total).max(f32::MIN_POSITIVE).ln());
             let scale = share / (total * n as f32);

@@ -112,7 +112,7 @@ pub fn embed_items(model: &str, onnx: Bytes, data: &Bytes, features: &Features) 
         .map_err(|e| files.damaged(format!("its options cannot be read: {e}")))?;
     let parameters = stored_parameters(&options).map_err(|e| files.damaged(e.to_string()))?;
     let tower = ItemTower::read(&files, &parameters)?;
-    if (features.width, features.attributes.columns) != (tower.vectors(), tower.attributes()) {
+    if (features.width(), features.attributes.columns) != (tower.vectors(), tower.attributes()) {
         return Err(Error::Internal("features that the model's own encoder did not encode".into()));
     }
     let mut factors = runtime::memory::filled(0f32, features.rows() * parameters.factors)?;

@@ -14,6 +14,7 @@ use neural::network::Layer;
 use onnx::stored::Files;
 use runtime::error::{Error, Result};
 use runtime::mapped::Mapped;
+use runtime::memory;
 use runtime::progress::Progress;
 
 /// Items scored between two looks at progress.
@@ -48,7 +49,7 @@ impl TwoTowerRanker {
             if shape != [inputs, outputs] || length != [outputs] {
                 return Err(files.damaged(format!("user_{name}_weight has shape {shape:?}")));
             }
-            Ok(Layer { inputs, outputs, weight: weight.to_vec(), bias: bias.to_vec() })
+            Ok(Layer { weight: memory::shaped(inputs, outputs, weight.to_vec())?, bias: bias.to_vec() })
         };
         let user_tower = UserTower::new([layer("first", width, hidden)?, layer("second", hidden, width)?], Vec::new());
         Ok(Self { model: files.model.into(), parameters, item_factors, history_factors, user_factors, user_tower })

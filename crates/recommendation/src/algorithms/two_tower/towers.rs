@@ -1,11 +1,16 @@
 //! Both towers after training: what serving, and whoever embeds a new item or user, computes.
 
+use ndarray::{Axis, aview_mut1, aview1};
+
 use super::parameters::Parameters;
 use interactions::Features;
+use kernels::matrix::flat;
+use kernels::statistics::normalize_at_least;
 use neural::dense::Dense;
 use neural::network::Layer;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::Result;
+use runtime::memory;
 
 /// A vector shorter than this has no direction.
 const NOTHING: f32 = 1e-6;
@@ -22,30 +27,34 @@ struct Tower {
 
 impl Tower {
     fn new(layers: [Layer; 2], attributes: Vec<f32>) -> Self {
-        let first = Dense::new(layers[0].inputs, layers[0].outputs, &layers[0].weight, &layers[0].bias);
-        let second = Dense::new(first.outputs, layers[1].outputs, &layers[1].weight, &layers[1].bias);
+        let first = Dense::new(layers[0].inputs(), layers[0].weight.view(), &layers[0].bias);
+        let second = Dense::new(first.outputs(), layers[1].weight.view(), &layers[1].bias);
         Self { layers, attributes, first, second }
     }
 
     fn hidden(&self) -> usize {
-        self.layers[0].outputs
+        self.layers[0].outputs()
     }
 
     /// The output of one row into `out`, of which `add` may change the hidden layer before its ReLU.
     fn forward(&self, input: &[f32], add: impl FnOnce(&mut [f32]), out: &mut [f32]) {
-        let mut hidden = vec![0f32; self.first.outputs];
-        self.first.forward(input, false, &mut hidden);
+        let mut hidden = vec![0f32; self.first.outputs()];
+        self.first.forward(aview1(input).insert_axis(Axis(0)), false, aview_mut1(&mut hidden).insert_axis(Axis(0)));
         add(&mut hidden[..self.hidden()]);
         hidden.iter_mut().for_each(|x| *x = x.max(0.0));
-        let mut wide = vec![0f32; self.second.outputs];
-        self.second.forward(&hidden, false, &mut wide);
+        let mut wide = vec![0f32; self.second.outputs()];
+        self.second.forward(aview1(&hidden).insert_axis(Axis(0)), false, aview_mut1(&mut wide).insert_axis(Axis(0)));
         out.copy_from_slice(&wide[..out.len()]);
     }
 
     fn write(&self, name: &str, data: &mut DataWriter) {
         for (part, layer) in ["first", "second"].into_iter().zip(&self.layers) {
-            data.tensor(&format!("{name}.{part}.weight"), &[layer.inputs, layer.outputs], &layer.weight);
-            data.tensor(&format!("{name}.{part}.bias"), &[layer.outputs], &layer.bias);
+            data.tensor(
+                &format!("{name}.{part}.weight"),
+                &[layer.inputs(), layer.outputs()],
+                flat(layer.weight.view()),
+            );
+            data.tensor(&format!("{name}.{part}.bias"), &[layer.outputs()], &layer.bias);
         }
         let hidden = self.hidden();
         data.tensor(&format!("{name}.attributes"), &[self.attributes.len() / hidden, hidden], &self.attributes);
@@ -58,11 +67,11 @@ impl Tower {
             if width != columns || length != columns {
                 return Err(files.damaged(format!("{name} contradicts itself")));
             }
-            Ok(Layer { inputs, outputs: columns, weight: weight.to_vec(), bias: bias.to_vec() })
+            Ok(Layer { weight: memory::shaped(inputs, columns, weight.to_vec())?, bias: bias.to_vec() })
         };
         let (first, second) = (layer("first", hidden)?, layer("second", outputs)?);
         let ([_, width], attributes) = files.tensor(&format!("{name}.attributes"))?;
-        if width != hidden || second.inputs != hidden {
+        if width != hidden || second.inputs() != hidden {
             return Err(files.damaged(format!("{name} contradicts itself")));
         }
         Ok(Self::new([first, second], attributes.to_vec()))
@@ -80,9 +89,7 @@ pub fn add_attributes(features: &Features, row: usize, attributes: &[f32], to: &
 
 /// Divides by the length, which is returned.
 pub fn normalize(vector: &mut [f32]) -> f32 {
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(NOTHING);
-    vector.iter_mut().for_each(|x| *x /= length);
-    length
+    normalize_at_least(vector, NOTHING)
 }
 
 pub struct ItemTower {
@@ -97,7 +104,7 @@ impl ItemTower {
     }
 
     pub fn vectors(&self) -> usize {
-        self.tower.layers[0].inputs
+        self.tower.layers[0].inputs()
     }
 
     pub fn attributes(&self) -> usize {
@@ -106,7 +113,7 @@ impl ItemTower {
 
     /// `[v_i, τ β_i]` of the items from `first` on into `factors` [rows, factors]; `ids` [items, hidden] are `e_i`.
     pub fn embed(&self, features: &Features, ids: Option<&[f32]>, first: usize, factors: &mut [f32]) {
-        let (hidden, d) = (self.tower.hidden(), self.tower.layers[1].outputs);
+        let (hidden, d) = (self.tower.hidden(), self.tower.layers[1].outputs());
         for (item, z) in (first..).zip(factors.chunks_exact_mut(d)) {
             let add = |to: &mut [f32]| {
                 add_attributes(features, item, &self.tower.attributes, to);
@@ -139,7 +146,7 @@ impl UserTower {
 
     /// `[x_u, 1]` into `user` [factors] for the mean of a history, and the user's features where there are any.
     pub fn embed(&self, mean: &[f32], features: Option<(&Features, usize)>, user: &mut [f32]) {
-        let mut input = vec![0f32; self.0.layers[0].inputs];
+        let mut input = vec![0f32; self.0.layers[0].inputs()];
         input[..mean.len()].copy_from_slice(mean);
         if let Some((features, row)) = features {
             input[mean.len()..].copy_from_slice(features.vector(row));

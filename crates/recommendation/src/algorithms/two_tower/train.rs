@@ -4,6 +4,7 @@ use super::loss::{Batch, softmax};
 use super::parameters::Parameters;
 use super::towers::{ItemTower, UserTower, add_attributes, confidence, mean_of_history, normalize};
 use interactions::{Features, Interactions};
+use kernels::matrix::{flat, rows as rows_of, rows_mut};
 use neural::adam::Step;
 use neural::network::{Gradients, Layer, Network, Pass, Variables};
 use neural::table::{Table, Touch};
@@ -116,15 +117,15 @@ impl<'a> Model<'a> {
         let attributes = |features: Option<&Features>, part| {
             Table::new(features.map_or(0, |features| features.attributes.columns), hidden, SCALE, seed(part))
         };
-        let user_inputs = width + given.users.map_or(0, |users| users.width);
+        let user_inputs = width + given.users.map_or(0, |users| users.width());
         let mut counts = memory::filled(0u32, items)?;
         given.interactions.by_user.indices.iter().for_each(|&item| counts[item as usize] += 1);
         let mut item_ids = Table::new(items, hidden, SCALE, seed(3))?;
-        for (id, _) in item_ids.values.chunks_exact_mut(hidden).zip(&counts).filter(|&(_, &n)| n == 0) {
+        for (id, _) in rows_mut(item_ids.values.view_mut()).zip(&counts).filter(|&(_, &n)| n == 0) {
             // Nothing will move it from where chance put it.
             id.fill(0.0);
         }
-        let mut item_network = Network::new(&[given.items.width, hidden, d], 1.0, seed(1))?;
+        let mut item_network = Network::new(&[given.items.width(), hidden, d], 1.0, seed(1))?;
         if let Some(first) = item_network.layers.first_mut() {
             let greatest = first.weight.iter().fold(f32::MIN_POSITIVE, |most, w| most.max(w.abs()));
             first.weight.iter_mut().for_each(|w| *w *= SCALE / greatest);
@@ -150,14 +151,14 @@ impl<'a> Model<'a> {
     }
 
     fn item_tower(&self) -> Result<ItemTower> {
-        let attributes = self.item_attributes.values.clone();
+        let attributes = self.item_attributes.values.clone().into_raw_vec_and_offset().0;
         Ok(ItemTower::new(Self::layers(&self.items)?, attributes, self.parameters.temperature))
     }
 
     /// Works the vectors of all items out anew.
     fn renew(&mut self, team: &Team) -> Result<()> {
         let tower = self.item_tower()?;
-        let (given, d, ids) = (self.given, self.parameters.factors, &self.item_ids.values);
+        let (given, d, ids) = (self.given, self.parameters.factors, flat(self.item_ids.values.view()));
         team.fill(&mut self.item_factors, ROWS * d, |number, out| {
             tower.embed(given.items, Some(ids), number * ROWS, out);
             Ok(())
@@ -220,13 +221,13 @@ impl<'a> Model<'a> {
         let Parameters { factors: d, hidden, temperature, id_dropout, seed, .. } = *self.parameters;
         let width = self.parameters.width();
         let n = pairs.len();
-        let mut input = Vec::with_capacity(n * self.given.items.width);
+        let mut input = Vec::with_capacity(n * self.given.items.width());
         let mut added = vec![0f32; n * hidden];
         let mut with_id = Vec::with_capacity(n);
         for (pair, added) in pairs.iter().zip(added.chunks_exact_mut(hidden)) {
             let item = pair.item as usize;
             input.extend_from_slice(self.given.items.vector(item));
-            add_attributes(self.given.items, item, &self.item_attributes.values, added);
+            add_attributes(self.given.items, item, flat(self.item_attributes.values.view()), added);
             // An item without features has nothing else.
             let dropped = uniform(mix(seed ^ 14), pair.place).abs() < id_dropout && self.given.items.knows(item);
             if !dropped {
@@ -234,8 +235,9 @@ impl<'a> Model<'a> {
             }
             with_id.push(!dropped);
         }
-        let items = items.forward(n, input, Some(added))?;
-        let mut item_vectors = items.output()?;
+        let items = items
+            .forward(memory::shaped(n, self.given.items.width(), input)?, Some(memory::shaped(n, hidden, added)?))?;
+        let mut item_vectors = items.output()?.into_raw_vec_and_offset().0;
         let item_lengths = item_vectors
             .chunks_exact_mut(d)
             .map(|z| {
@@ -245,7 +247,7 @@ impl<'a> Model<'a> {
             })
             .collect();
 
-        let inputs = width + self.given.users.map_or(0, |users| users.width);
+        let inputs = width + self.given.users.map_or(0, |users| users.width());
         let mut input = vec![0f32; n * inputs];
         let mut added = self.given.users.map(|_| vec![0f32; n * hidden]);
         let mut history = Vec::new();
@@ -258,14 +260,15 @@ impl<'a> Model<'a> {
                 }
                 vector.copy_from_slice(users.vector(pair.user as usize));
                 let added = &mut added[p * hidden..][..hidden];
-                add_attributes(users, pair.user as usize, &self.user_attributes.values, added);
+                add_attributes(users, pair.user as usize, flat(self.user_attributes.values.view()), added);
             }
         }
         let means: Vec<f32> = input.chunks_exact(inputs).flat_map(|row| &row[..width]).copied().collect();
-        let users = users.forward(n, input, added)?;
+        let added = added.map(|added| memory::shaped(n, hidden, added)).transpose()?;
+        let users = users.forward(memory::shaped(n, inputs, input)?, added)?;
         let output = users.output()?;
         let mut user_vectors = vec![1f32; n * d];
-        let rows = user_vectors.chunks_exact_mut(d).zip(output.chunks_exact(width)).zip(means.chunks_exact(width));
+        let rows = user_vectors.chunks_exact_mut(d).zip(rows_of(output.view())).zip(means.chunks_exact(width));
         let user_lengths = rows
             .map(|((x, y), m)| {
                 x.iter_mut().zip(y).zip(m).for_each(|((x, y), m)| *x = y + m);
@@ -284,7 +287,7 @@ impl<'a> Model<'a> {
             // v / τ of length 1 / τ: its unit vector is τ times it.
             turned(&mut slope[..width], &vector[..width], temperature, length * temperature);
         }
-        let items = forward.items.backward(slopes)?;
+        let items = forward.items.backward(memory::shaped(forward.with_id.len(), d, slopes)?)?;
         let mut slopes = Vec::with_capacity(of_users.len());
         let rows = of_users.chunks_exact(d).zip(forward.user_vectors.chunks_exact(d)).zip(&forward.user_lengths);
         for ((slope, vector), &length) in rows {
@@ -292,10 +295,9 @@ impl<'a> Model<'a> {
             slopes.extend_from_slice(&slope[..width]);
             turned(&mut slopes[first..], &vector[..width], 1.0, length);
         }
-        let users = forward.users.backward(slopes.clone())?;
-        let inputs = users.input.len() / forward.user_lengths.len().max(1);
+        let users = forward.users.backward(memory::shaped(forward.with_id.len(), width, slopes.clone())?)?;
         let mut mean = slopes;
-        for (mean, input) in mean.chunks_exact_mut(width).zip(users.input.chunks_exact(inputs)) {
+        for (mean, input) in mean.chunks_exact_mut(width).zip(rows_of(users.input.view())) {
             mean.iter_mut().zip(input).for_each(|(mean, g)| *mean += g);
         }
         Ok(Backward { items, users, mean })
@@ -325,11 +327,14 @@ impl<'a> Model<'a> {
         let (mut item_added, mut user_added) = (Vec::new(), Vec::new());
         for backward in backwards {
             means.extend_from_slice(&backward.mean);
-            item_added.extend_from_slice(&backward.items.added);
-            user_added.extend_from_slice(&backward.users.added);
+            item_added.extend_from_slice(flat(backward.items.added.view()));
+            user_added.extend_from_slice(flat(backward.users.added.view()));
             of_items.push(backward.items);
             of_users.push(backward.users);
         }
+        let hidden = self.parameters.hidden;
+        let (item_added, means) =
+            (memory::shaped(pairs.len(), hidden, item_added)?, memory::shaped(pairs.len(), d - 1, means)?);
         let with_id = forwards.iter().flat_map(|forward| &forward.with_id);
         let ids = pairs.iter().zip(with_id).zip(0u32..).filter(|((_, with), _)| **with);
         let ids: Vec<Touch> = ids.map(|((pair, _), from)| Touch { row: pair.item, from, scale: 1.0 }).collect();
@@ -339,13 +344,14 @@ impl<'a> Model<'a> {
         });
         let history: Vec<Touch> = history.collect();
         let item_touches = attribute_touches(self.given.items, pairs.iter().map(|pair| pair.item).zip(0u32..));
-        self.item_ids.update(team, &ids, &item_added, step, 0.0)?;
-        self.item_attributes.update(team, &item_touches, &item_added, step, 0.0)?;
-        self.history_ids.update(team, &history, &means, step, 0.0)?;
+        self.item_ids.update(team, &ids, item_added.view(), step, 0.0)?;
+        self.item_attributes.update(team, &item_touches, item_added.view(), step, 0.0)?;
+        self.history_ids.update(team, &history, means.view(), step, 0.0)?;
         if let Some(users) = self.given.users {
             let heard = pairs.iter().zip(0u32..).filter(|(pair, _)| self.hears(**pair) != Hears::History);
             let touches = attribute_touches(users, heard.map(|(pair, from)| (pair.user, from)));
-            self.user_attributes.update(team, &touches, &user_added, step, 0.0)?;
+            let user_added = memory::shaped(pairs.len(), hidden, user_added)?;
+            self.user_attributes.update(team, &touches, user_added.view(), step, 0.0)?;
         }
         self.items.update(&of_items, step, 0.0);
         self.users.update(&of_users, step, 0.0);
@@ -357,10 +363,11 @@ impl<'a> Model<'a> {
         let (d, width) = (self.parameters.factors, self.parameters.width());
         let mut history_factors = memory::filled(0f32, self.history_ids.values.len())?;
         let rows = history_factors.chunks_exact_mut(width).zip(self.item_factors.chunks_exact(d));
-        for ((to, vector), id) in rows.zip(self.history_ids.values.chunks_exact(width)) {
+        for ((to, vector), id) in rows.zip(rows_of(self.history_ids.values.view())) {
             to.iter_mut().zip(vector).zip(id).for_each(|((to, v), h)| *to = v + h);
         }
-        let user_tower = UserTower::new(Self::layers(&self.users)?, self.user_attributes.values.clone());
+        let user_tower =
+            UserTower::new(Self::layers(&self.users)?, self.user_attributes.values.clone().into_raw_vec_and_offset().0);
         let mut user_factors = memory::filled(0f32, self.given.interactions.users() * d)?;
         let Given { interactions, users, .. } = *self.given;
         team.fill(&mut user_factors, ROWS * d, |number, out| {

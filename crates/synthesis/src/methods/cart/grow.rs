@@ -7,6 +7,7 @@ use super::column::{CHECK_EVERY, CODES, Column};
 use super::split::{Scratch, Split, Sums, best};
 use super::target::Target;
 use super::tree::{Node, Tree, holds};
+use kernels::matrix::flat;
 use runtime::error::Result;
 use runtime::jobs::Signal;
 use runtime::memory;
@@ -131,7 +132,7 @@ impl Grower<'_> {
             }
             let sums = match self.target {
                 Target::Classes { .. } => Sums::Classes { counts: &self.counts, classes: outputs },
-                Target::Numbers { .. } => Sums::Numbers { sums: &self.sums, outputs },
+                Target::Numbers(_) => Sums::Numbers { sums: &self.sums, outputs },
             };
             let split = best(&self.rows, &sums, predictor.ordered, self.least, &mut self.scratch, (&all, &classes));
             if let Some(split) = split
@@ -170,7 +171,8 @@ impl Grower<'_> {
                         self.counts[code * count + usize::from(classes[row as usize])] += 1;
                     }
                 }
-                Target::Numbers { values, outputs: 2 } => {
+                Target::Numbers(values) if values.ncols() == 2 => {
+                    let values = flat(values.view());
                     for &row in rows {
                         let code = usize::from(codes[row as usize]);
                         self.rows[code] += 1;
@@ -178,12 +180,13 @@ impl Grower<'_> {
                         self.sums[2 * code + 1] += f64::from(values[2 * row as usize + 1]);
                     }
                 }
-                Target::Numbers { values, outputs } => {
+                Target::Numbers(values) => {
+                    let (outputs, values) = (values.ncols(), flat(values.view()));
                     for &row in rows {
                         let code = usize::from(codes[row as usize]);
                         self.rows[code] += 1;
-                        let values = &values[row as usize * outputs..][..*outputs];
-                        let sums = &mut self.sums[code * outputs..][..*outputs];
+                        let values = &values[row as usize * outputs..][..outputs];
+                        let sums = &mut self.sums[code * outputs..][..outputs];
                         sums.iter_mut().zip(values).for_each(|(sum, &x)| *sum += f64::from(x));
                     }
                 }

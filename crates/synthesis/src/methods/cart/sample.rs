@@ -4,6 +4,8 @@
 //! smoothed, the fraction f of u·c moves it towards the next donor by (f − ½) of the way, or for f < ½ towards the
 //! previous one by (½ − f).
 
+use ndarray::{Array2, s};
+
 use super::stored::{Opened, read};
 use super::tree::{arrive, neighbour};
 use crate::{Draw, Field, Frame, Generator, RunGraph, Values};
@@ -83,7 +85,7 @@ impl Generator for Trees {
             1,
             draw.threads,
             draw.progress,
-            || (vec![0u8; ROWS * self.columns.len()], vec![0u32; ROWS]),
+            || (Array2::zeros((ROWS, self.columns.len())), vec![0u32; ROWS]),
             |(codes, leaves), _, part| {
                 part.iter_mut().try_for_each(|part| self.fill(part, seed, &given, (codes, leaves)))
             },
@@ -105,24 +107,24 @@ impl Trees {
         part: &mut Part,
         seed: u64,
         given: &[Option<&Values>],
-        (codes, leaves): (&mut [u8], &mut [u32]),
+        (codes, leaves): (&mut Array2<u8>, &mut [u32]),
     ) -> Result<()> {
-        let width = self.columns.len();
-        let (codes, leaves) = (&mut codes[..part.rows * width], &mut leaves[..part.rows]);
-        let last = width - 1;
+        let (mut codes, leaves) = (codes.slice_mut(s![..part.rows, ..]), &mut leaves[..part.rows]);
+        let last = self.columns.len() - 1;
         for (place, (column, given)) in self.columns.iter().zip(given).enumerate() {
             let out = &mut part.columns[column.field];
             if let Some(given) = given {
-                column.copy(given, part.first, out, codes.iter_mut().skip(place).step_by(width))?;
+                column.copy(given, part.first, out, codes.column_mut(place).iter_mut())?;
                 continue;
             }
-            arrive(&column.nodes, codes, width, leaves);
+            arrive(&column.nodes, codes.view(), leaves);
             let uniforms = uniforms(seed, place, part.first..part.first + part.rows);
             let donors = leaves.iter().zip(uniforms).map(|(&node, u)| {
                 let (first, count) = column.leaves[node as usize];
                 (first as usize, count as usize, u * f64::from(count))
             });
-            let codes = codes.iter_mut().skip(place).step_by(width);
+            let mut codes = codes.column_mut(place);
+            let codes = codes.iter_mut();
             let drawn = match out {
                 Out::Codes(out) => column.plain(donors, codes, out, |x| if x < 0.0 { NONE } else { x as u32 }),
                 Out::Numbers(out) if column.kept.is_empty() => column.plain(donors, codes, out, |x| x),

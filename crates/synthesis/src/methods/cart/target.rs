@@ -1,6 +1,9 @@
 //! The target of a tree: classes, or standardized numbers and their ranks.
 
+use ndarray::Array2;
+
 use super::column::{CHECK_EVERY, Column, Distinct};
+use kernels::matrix::flat;
 use runtime::error::Result;
 use runtime::jobs::Signal;
 use runtime::memory;
@@ -14,7 +17,7 @@ pub(super) enum Target {
     /// [rows]
     Classes { classes: Vec<u8>, count: usize },
     /// [rows, outputs]
-    Numbers { values: Vec<f32>, outputs: usize },
+    Numbers(Array2<f32>),
 }
 
 impl Target {
@@ -29,7 +32,7 @@ impl Target {
     /// the most frequent category.
     pub fn lead(column: &Column, signal: &Signal) -> Result<Vec<f32>> {
         match Self::new(column, signal)? {
-            Self::Numbers { values, outputs } => Ok(values.into_iter().step_by(outputs).collect()),
+            Self::Numbers(values) => Ok(values.column(0).to_vec()),
             Self::Classes { .. } => {
                 let top = (0..column.counts.len()).rev().max_by_key(|&place| column.counts[place]);
                 spread(column, signal, |place, out| out.push(f32::from(u8::from(Some(place) == top))), 1)
@@ -45,7 +48,7 @@ impl Target {
     pub fn outputs(&self) -> usize {
         match self {
             Self::Classes { count, .. } => *count,
-            Self::Numbers { outputs, .. } => *outputs,
+            Self::Numbers(values) => values.ncols(),
         }
     }
 
@@ -86,7 +89,8 @@ impl Target {
             out.extend(if null { [0.0; 2] } else { [value[place - nulls], rank[place - nulls]] });
             out.extend(both.then_some(indicator[usize::from(!null)]));
         };
-        Ok(Self::Numbers { values: spread(column, signal, each, outputs)?, outputs })
+        let values = spread(column, signal, each, outputs)?;
+        Ok(Self::Numbers(memory::shaped(column.places.len(), outputs, values)?))
     }
 
     /// Sums over `rows`: of numbers, or of classes.
@@ -97,10 +101,11 @@ impl Target {
                 rows.iter().for_each(|&row| totals[usize::from(classes[row as usize])] += 1);
                 (Vec::new(), totals)
             }
-            Self::Numbers { values, outputs } => {
-                let mut totals = vec![0.0; *outputs];
+            Self::Numbers(values) => {
+                let (outputs, values) = (values.ncols(), flat(values.view()));
+                let mut totals = vec![0.0; outputs];
                 for &row in rows {
-                    let values = &values[row as usize * outputs..][..*outputs];
+                    let values = &values[row as usize * outputs..][..outputs];
                     totals.iter_mut().zip(values).for_each(|(total, &x)| *total += f64::from(x));
                 }
                 (totals, Vec::new())

@@ -1,5 +1,8 @@
 //! A grown tree, which maps rows of codes to leaves.
 
+use ndarray::ArrayView2;
+
+use kernels::matrix::flat;
 use runtime::error::Result;
 use runtime::memory;
 
@@ -56,8 +59,9 @@ pub(super) fn walkable(nodes: &[Node], starts: &[u32]) -> (Vec<Node>, Vec<(u32, 
     nodes.iter().enumerate().map(walk).unzip()
 }
 
-/// Finds the leaf node of each row of `codes` [rows, width].
-pub(super) fn arrive(nodes: &[Node], codes: &[u8], width: usize, out: &mut [u32]) {
+/// Finds the leaf node of each row of `codes` [rows, columns].
+pub(super) fn arrive(nodes: &[Node], codes: ArrayView2<u8>, out: &mut [u32]) {
+    let (width, codes) = (codes.ncols(), flat(codes));
     out.fill(0);
     if nodes.len() < 2 {
         return;

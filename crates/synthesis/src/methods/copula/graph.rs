@@ -4,11 +4,15 @@
 //! cell it leads to begins at or below z. Each cell holds its start, the inverse of its length (0 if it has one value),
 //! and halves of its lowest value and of its range; halves avoid overflow.
 
+use ndarray::ArrayView2;
+
 use super::margin::Margin;
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 
-pub fn graph(margins: &[Margin], factor: &[f64], d: usize) -> GraphBuilder {
+/// `factor` is L.
+pub fn graph(margins: &[Margin], factor: ArrayView2<f64>) -> GraphBuilder {
+    let d = factor.nrows();
     let (mut starts, mut slopes, mut bases, mut spans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for margin in margins {
@@ -24,7 +28,7 @@ pub fn graph(margins: &[Margin], factor: &[f64], d: usize) -> GraphBuilder {
         last.push(starts.len() as i64 - 1);
     }
     let most = margins.iter().map(|margin| margin.cells.len()).max().unwrap_or(1);
-    let transposed: Vec<f64> = (0..d * d).map(|at| factor[at % d * d + at / d]).collect();
+    let transposed: Vec<f64> = factor.t().iter().copied().collect();
 
     let mut g = GraphBuilder::new("gaussian_copula");
     let shape = [Axis::Named("n"), Axis::Fixed(d)];

@@ -17,10 +17,12 @@ mod graph;
 mod margin;
 mod normal;
 
+use ndarray::{Array2, ArrayView2};
 use serde_json::{Map, json};
 
 use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Synthesizer, Task, Values};
 use kernels::dot::dot;
+use kernels::matrix::{flat_mut, rows as rows_of};
 use margin::Margin;
 use onnx::stored::{DataWriter, Files};
 use runtime::draw;
@@ -85,10 +87,10 @@ fn train(task: &Task, _options: &mut Options) -> Result<Parts> {
     let (margins, scores): (Vec<Margin>, Vec<Vec<f32>>) = learned.into_iter().unzip();
     let correlations = correlations(&margins, &scores, task.threads, task.progress)?;
     drop(scores);
-    let factor = correlation::factor(&correlations, d, task.progress)?;
+    let factor = correlation::factor(correlations.view(), task.progress)?;
     let cells: usize = margins.iter().map(|margin| margin.cells.len()).sum();
     let figures = Map::from_iter([("cells".to_owned(), json!(cells))]);
-    Ok(Parts { graph: graph::graph(&margins, &factor, d), data: DataWriter::default(), figures, released: None })
+    Ok(Parts { graph: graph::graph(&margins, factor.view()), data: DataWriter::default(), figures, released: None })
 }
 
 /// The rows to learn from: all, or one drawn from each of [`SAMPLE`] equal parts.
@@ -157,13 +159,18 @@ fn scores(margin: &Margin, values: &Values, rows: &[u32]) -> Result<Vec<f32>> {
 }
 
 /// Correlations [d, d]: the lower triangle is computed in parallel, then mirrored.
-fn correlations(margins: &[Margin], scores: &[Vec<f32>], threads: usize, progress: &dyn Progress) -> Result<Vec<f64>> {
+fn correlations(
+    margins: &[Margin],
+    scores: &[Vec<f32>],
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Array2<f64>> {
     let d = margins.len();
     let n = scores.first().map_or(1, Vec::len).max(1) as f64;
     let means: Vec<f64> = scores.iter().map(|of| of.iter().map(|&x| f64::from(x)).sum::<f64>() / n).collect();
-    let mut r = memory::filled(0f64, d * d)?;
+    let mut r = memory::matrix(d, d, 0f64)?;
     for_each_chunk(
-        &mut r,
+        flat_mut(r.view_mut()),
         d,
         threads,
         progress,
@@ -181,7 +188,7 @@ fn correlations(margins: &[Margin], scores: &[Vec<f32>], threads: usize, progres
     )?;
     for i in 0..d {
         for j in 0..i {
-            r[j * d + i] = r[i * d + j];
+            r[[j, i]] = r[[i, j]];
         }
     }
     Ok(r)
@@ -190,8 +197,8 @@ fn correlations(margins: &[Margin], scores: &[Vec<f32>], threads: usize, progres
 /// The tables of the graph.
 struct Copula {
     kinds: Vec<FieldKind>,
-    /// [d, d]: L by rows.
-    factor: Vec<f64>,
+    /// [d, d]: L
+    factor: Array2<f64>,
     /// [d + 1]: the first cell of each field.
     offsets: Vec<usize>,
     /// [cells] each, as in [`graph`].
@@ -217,7 +224,7 @@ fn open(files: &Files, fields: &[Field]) -> Result<Box<dyn Generator>> {
     if !same || offsets.first().is_some_and(|&first| first != 0) || !offsets.iter().enumerate().all(follow) {
         return Err(files.damaged("the tables of its fields contradict each other"));
     }
-    let factor = (0..d * d).map(|at| transposed[at % d * d + at / d]).collect();
+    let factor = ArrayView2::from_shape((d, d), &transposed)?.t().as_standard_layout().into_owned();
     let offsets = offsets.iter().map(|&first| first as usize).chain([cells]).collect();
     let kinds = fields.iter().map(|field| field.kind).collect();
     Ok(Box::new(Copula { kinds, factor, offsets, starts, slopes, bases, spans }))
@@ -234,8 +241,7 @@ impl Copula {
 
     /// A row of values from one of independent normal numbers.
     fn row(&self, normal: &[f64], out: &mut [f64]) {
-        let d = self.kinds.len();
-        for (j, (out, l)) in out.iter_mut().zip(self.factor.chunks_exact(d)).enumerate() {
+        for (j, (out, l)) in out.iter_mut().zip(rows_of(self.factor.view())).enumerate() {
             let z: f64 = l[..=j].iter().zip(normal).map(|(l, x)| l * x).sum();
             *out = self.value(j, z);
         }
@@ -245,9 +251,9 @@ impl Copula {
 impl Generator for Copula {
     fn sample(&self, draw: &Draw, _graph: &mut RunGraph) -> Result<Frame> {
         let d = self.kinds.len();
-        let (mut rows, seed) = (memory::filled(0f64, draw.rows * d)?, draw.seed);
+        let (mut rows, seed) = (memory::matrix(draw.rows, d, 0f64)?, draw.seed);
         for_each_chunk(
-            &mut rows,
+            flat_mut(rows.view_mut()),
             CHUNK_ROWS * d.max(1),
             draw.threads,
             draw.progress,
@@ -261,7 +267,7 @@ impl Generator for Copula {
                 Ok(())
             },
         )?;
-        Frame::of_rows(&rows, draw.rows, &self.kinds)
+        Frame::of_rows(rows.view(), &self.kinds)
     }
 }
 

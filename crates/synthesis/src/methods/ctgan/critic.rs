@@ -8,11 +8,13 @@
 //! real and generated rows share. A row interpolated between a real and a generated one is interpolated in the first
 //! layer too, which is not multiplied again.
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 
 use super::slot::{Sizes, Slot};
 use crate::methods::modes::Encoded;
 use kernels::dot::axpy;
+use kernels::matrix::{flat, flat_mut, rows as rows_of, rows_mut};
 use neural::adam::Step;
 use neural::elementary::fill_uniform;
 use neural::products::{gradient, product, product_add, transpose};
@@ -32,9 +34,10 @@ const BLOCK: usize = 8192;
 
 /// The first weights for the rows at one position of their packs, with their moments.
 pub struct Place {
-    pub weight: Vec<f32>,
-    first: Vec<f32>,
-    second: Vec<f32>,
+    /// [columns + numbers + conditions, critic]
+    pub weight: Array2<f32>,
+    first: Array2<f32>,
+    second: Array2<f32>,
 }
 
 pub struct Critic {
@@ -47,14 +50,15 @@ pub struct Critic {
     first: Vec<f32>,
     second: Vec<f32>,
     pub gradient: Vec<f32>,
-    transposed: Vec<f32>,
+    transposed: Array2<f32>,
     /// [3 packs, k] for real, generated and interpolated rows: activations and masks of both layers, and gradients.
-    hidden: [Vec<f32>; 2],
-    masks: [Vec<f32>; 2],
-    back: [Vec<f32>; 2],
-    /// [packs, k], and the transpose.
-    spare: Vec<f32>,
-    columns: Vec<f32>,
+    hidden: [Array2<f32>; 2],
+    masks: [Array2<f32>; 2],
+    back: [Array2<f32>; 2],
+    /// [packs, k]
+    spare: [Array2<f32>; 2],
+    /// [k, packs of a part], part by part.
+    turned: Vec<Array2<f32>>,
 }
 
 impl Critic {
@@ -64,25 +68,25 @@ impl Critic {
         let k = sizes.critic;
         let n = k + k * k + k + k + 1;
         let floats = |n: usize| memory::filled(0f32, n);
-        let rows = |n: usize| floats(n * sizes.packs * sizes.parts * k);
+        let rows = |n: usize| memory::matrix(n * sizes.packs * sizes.parts, k, 0f32);
         let place = |_| {
-            let n = sizes.entrance();
-            Ok(Place { weight: floats(n)?, first: floats(n)?, second: floats(n)? })
+            let zeros = || memory::matrix(sizes.entrance(), k, 0f32);
+            Ok(Place { weight: zeros()?, first: zeros()?, second: zeros()? })
         };
         let mut critic = Self {
             sizes,
             dropout,
             places: (0..sizes.pac).map(place).collect::<Result<_>>()?,
-            parameters: memory::filled(0f32, n)?,
-            first: memory::filled(0f32, n)?,
-            second: memory::filled(0f32, n)?,
-            gradient: memory::filled(0f32, n)?,
-            transposed: memory::filled(0f32, k * k)?,
+            parameters: floats(n)?,
+            first: floats(n)?,
+            second: floats(n)?,
+            gradient: floats(n)?,
+            transposed: memory::matrix(k, k, 0f32)?,
             hidden: [rows(3)?, rows(3)?],
             masks: [rows(3)?, rows(3)?],
             back: [rows(3)?, rows(3)?],
-            spare: rows(1)?,
-            columns: rows(1)?,
+            spare: [rows(1)?, rows(1)?],
+            turned: (0..sizes.parts).map(|_| memory::matrix(k, sizes.packs, 0f32)).collect::<Result<_>>()?,
         };
         let bound = 1.0 / (k as f32).sqrt();
         critic.parameters.iter_mut().enumerate().for_each(|(i, x)| *x = bound * uniform(seed, i as u64));
@@ -95,24 +99,25 @@ impl Critic {
     }
 
     /// Computes the contributions of generated rows, and on request of real ones, to the first layer.
-    fn enter(&self, team: &Team, slots: &mut [Slot], encoded: Option<(&Encoded, usize)>) -> Result<()> {
-        let Sizes { critic: k, columns, numbers, .. } = self.sizes;
+    fn enter(&self, team: &Team, slots: &mut [Slot], encoded: Option<&Encoded>) -> Result<()> {
+        let Sizes { critic: k, columns, .. } = self.sizes;
         let data = self.sizes.data();
         team.fill(slots, 1, |number, slot| {
             let slot = &mut slot[0];
-            let weight = &self.places[number % self.sizes.pac].weight;
+            let weight = self.places[number % self.sizes.pac].weight.view();
             slot.into_made.fill(0.0);
-            gradient(&slot.made_t, self.sizes.packs, 0, &weight[..data * k], k, &mut slot.into_made);
-            for (condition, out) in slot.conditions.iter().zip(slot.into_made.chunks_exact_mut(k)) {
+            gradient(slot.made_t.view(), weight.slice(s![..data, ..]), slot.into_made.view_mut());
+            let weight = flat(weight);
+            for (condition, out) in slot.conditions.iter().zip(rows_mut(slot.into_made.view_mut())) {
                 if let Some(condition) = condition {
                     axpy(1.0, &weight[(data + condition.number as usize) * k..][..k], out);
                 }
             }
-            let Some((encoded, heads)) = encoded else { return Ok(()) };
+            let Some(encoded) = encoded else { return Ok(()) };
             slot.into_real.fill(0.0);
-            let all = slot.rows.iter().zip(&slot.conditions).zip(slot.into_real.chunks_exact_mut(k));
+            let all = slot.rows.iter().zip(&slot.conditions).zip(rows_mut(slot.into_real.view_mut()));
             for ((&row, condition), out) in all {
-                let (classes, within) = encoded.row(row as usize, heads, numbers);
+                let (classes, within) = encoded.row(row as usize);
                 classes.iter().for_each(|&class| axpy(1.0, &weight[class as usize * k..][..k], out));
                 for (n, &x) in within.iter().enumerate() {
                     axpy(x, &weight[(columns + n) * k..][..k], out);
@@ -133,16 +138,17 @@ impl Critic {
         let (weight, rest) = rest.split_at(k * k);
         let (bias2, rest) = rest.split_at(k);
         let (last, bias3) = rest.split_at(k);
-        transpose(weight, k, k, &mut self.transposed);
-        let transposed = &self.transposed;
+        let weight = ArrayView2::from_shape((k, k), weight)?;
+        transpose(weight, self.transposed.view_mut());
+        let transposed = self.transposed.view();
         let dropout = self.dropout;
-        let activate = |h: &mut [f32], m: &mut [f32], bias: &[f32], seed: u64| {
+        let activate = |h: &mut ArrayViewMut2<f32>, m: &mut ArrayViewMut2<f32>, bias: &[f32], seed: u64| {
             if dropout > 0.0 {
-                fill_uniform(seed, m);
+                fill_uniform(seed, flat_mut(m.view_mut()));
             } else {
                 m.fill(1.0);
             }
-            for (h, m) in h.chunks_exact_mut(k).zip(m.chunks_exact_mut(k)) {
+            for (h, m) in rows_mut(h.view_mut()).zip(rows_mut(m.view_mut())) {
                 for ((h, m), b) in h.iter_mut().zip(m).zip(bias) {
                     let x = *h + b;
                     let keep = if *m < dropout { 0.0 } else { 1.0 / (1.0 - dropout) };
@@ -152,16 +158,17 @@ impl Critic {
             }
         };
         struct Chunk<'a> {
-            hidden: [&'a mut [f32]; 2],
-            masks: [&'a mut [f32]; 2],
-            back: [&'a mut [f32]; 2],
+            hidden: [ArrayViewMut2<'a, f32>; 2],
+            masks: [ArrayViewMut2<'a, f32>; 2],
+            back: [ArrayViewMut2<'a, f32>; 2],
             outputs: &'a mut [f32],
         }
         let mut outputs = memory::filled(0f32, n)?;
         let mut chunks = Vec::new();
-        let [mut h1, mut h2] = self.hidden.each_mut().map(|x| x[..n * k].chunks_mut(CHUNK * k));
-        let [mut m1, mut m2] = self.masks.each_mut().map(|x| x[..n * k].chunks_mut(CHUNK * k));
-        let [mut b1, mut b2] = self.back.each_mut().map(|x| x[..n * k].chunks_mut(CHUNK * k));
+        let mut all = [&mut self.hidden, &mut self.masks, &mut self.back]
+            .map(|pair| pair.each_mut().map(|x| x.slice_mut(s![..n, ..])));
+        let [[mut h1, mut h2], [mut m1, mut m2], [mut b1, mut b2]] =
+            all.each_mut().map(|pair| pair.each_mut().map(|x| x.axis_chunks_iter_mut(Axis(0), CHUNK)));
         for outputs in outputs.chunks_mut(CHUNK) {
             let [Some(h1), Some(h2), Some(m1), Some(m2), Some(b1), Some(b2)] =
                 [&mut h1, &mut h2, &mut m1, &mut m2, &mut b1, &mut b2].map(Iterator::next)
@@ -174,17 +181,17 @@ impl Critic {
             let Chunk { hidden: [h1, h2], masks: [m1, m2], back: [b1, b2], outputs } = &mut chunk[0];
             let seed = mix(seed ^ number as u64);
             activate(h1, m1, bias, mix(seed));
-            product(h1, weight, k, k, h2);
+            product(h1.view(), weight, h2.view_mut());
             activate(h2, m2, bias2, mix(!seed));
-            for (y, h) in outputs.iter_mut().zip(h2.chunks_exact(k)) {
+            for (y, h) in outputs.iter_mut().zip(rows_of(h2.view())) {
                 *y = h.iter().zip(last).map(|(h, w)| h * w).sum::<f32>() + bias3[0];
             }
             let weights = &weights[number * CHUNK..];
-            for ((b, m), &w) in b2.chunks_exact_mut(k).zip(m2.chunks_exact(k)).zip(weights) {
+            for ((b, m), &w) in rows_mut(b2.view_mut()).zip(rows_of(m2.view())).zip(weights) {
                 b.iter_mut().zip(m).zip(last).for_each(|((b, m), l)| *b = w * m * l);
             }
-            product(b2, transposed, k, k, b1);
-            b1.iter_mut().zip(&**m1).for_each(|(b, m)| *b *= *m);
+            product(b2.view(), transposed, b1.view_mut());
+            flat_mut(b1.view_mut()).iter_mut().zip(flat(m1.view())).for_each(|(b, m)| *b *= *m);
             Ok(())
         })?;
         Ok(outputs)
@@ -195,7 +202,7 @@ impl Critic {
         &mut self,
         team: &Team,
         slots: &mut [Slot],
-        (encoded, heads): (&Encoded, usize),
+        encoded: &Encoded,
         seed: u64,
         step: Option<Step>,
     ) -> Result<(f64, f64)> {
@@ -204,14 +211,14 @@ impl Critic {
         // All packs, and where a slot's stand among them.
         let p = part * sizes.parts;
         let at = |slot: usize| slot / sizes.pac * part;
-        self.enter(team, slots, Some((encoded, heads)))?;
-        let (real, rest) = self.hidden[0].split_at_mut(p * k);
+        self.enter(team, slots, Some(encoded))?;
+        let (real, rest) = flat_mut(self.hidden[0].view_mut()).split_at_mut(p * k);
         let (made, between) = rest.split_at_mut(p * k);
         real.fill(0.0);
         made.fill(0.0);
         for (s, slot) in slots.iter().enumerate() {
-            axpy(1.0, &slot.into_real, &mut real[at(s) * k..][..part * k]);
-            axpy(1.0, &slot.into_made, &mut made[at(s) * k..][..part * k]);
+            axpy(1.0, flat(slot.into_real.view()), &mut real[at(s) * k..][..part * k]);
+            axpy(1.0, flat(slot.into_made.view()), &mut made[at(s) * k..][..part * k]);
         }
         for (pack, out) in between.chunks_exact_mut(k).enumerate() {
             let share = uniform(mix(seed ^ 1), pack as u64) / 2.0 + 0.5;
@@ -226,17 +233,17 @@ impl Critic {
 
         // The slope at the rows between, slot by slot, and what it gives back through the first weights.
         self.turn(2 * p);
-        let (columns, places) = (&self.columns, &self.places);
+        let (turned, places) = (&self.turned, &self.places);
         team.fill(slots, 1, |number, slot| {
             let Slot { slope_t, penalty, squares, .. } = &mut slot[0];
-            let weight = &places[number % sizes.pac].weight;
-            product(&weight[..data * k], &columns[at(number) * k..][..part * k], k, part, slope_t);
+            let weight = places[number % sizes.pac].weight.slice(s![..data, ..]);
+            product(weight, turned[number / sizes.pac].view(), slope_t.view_mut());
             squares.fill(0.0);
-            for row in slope_t.chunks_exact(part) {
+            for row in rows_of(slope_t.view()) {
                 squares.iter_mut().zip(row).for_each(|(sum, g)| *sum += g * g);
             }
             penalty.fill(0.0);
-            gradient(slope_t, part, 0, &weight[..data * k], k, penalty);
+            gradient(slope_t.view(), weight, penalty.view_mut());
             Ok(())
         })?;
         let norm = |pack: usize| {
@@ -251,44 +258,50 @@ impl Critic {
         let (g_weight, rest) = rest.split_at_mut(k * k);
         let (g_bias2, rest) = rest.split_at_mut(k);
         let (g_last, g_bias3) = rest.split_at_mut(k);
-        let (b1, b2) = (&self.back[0], &self.back[1]);
-        b1[..2 * p * k].chunks_exact(k).for_each(|row| axpy(1.0, row, g_bias));
-        b2[..2 * p * k].chunks_exact(k).for_each(|row| axpy(1.0, row, g_bias2));
-        gradient(&self.hidden[0][..2 * p * k], k, 0, &b2[..2 * p * k], k, g_weight);
-        for (h, &w) in self.hidden[1].chunks_exact(k).zip(&weights[..2 * p]) {
+        let mut g_weight = ArrayViewMut2::from_shape((k, k), g_weight)?;
+        let (both, b2) = (s![..2 * p, ..], &self.back[1]);
+        rows_of(self.back[0].slice(both)).for_each(|row| axpy(1.0, row, g_bias));
+        rows_of(b2.slice(both)).for_each(|row| axpy(1.0, row, g_bias2));
+        gradient(self.hidden[0].slice(both), b2.slice(both), g_weight.view_mut());
+        for (h, &w) in rows_of(self.hidden[1].view()).zip(&weights[..2 * p]) {
             axpy(w, h, g_last);
         }
         g_bias3[0] = weights[..2 * p].iter().sum();
         // The penalty's part: u, then W₂ and w₃.
-        let spare = &mut self.spare;
-        spare.fill(0.0);
+        let ([u, v], third) = (&mut self.spare, s![2 * p.., ..]);
+        u.fill(0.0);
+        let all = flat_mut(u.view_mut());
         for (s, slot) in slots.iter().enumerate() {
-            axpy(1.0, &slot.penalty, &mut spare[at(s) * k..][..part * k]);
+            axpy(1.0, flat(slot.penalty.view()), &mut all[at(s) * k..][..part * k]);
         }
-        let masks = self.masks[0][2 * p * k..].chunks_exact(k);
-        for ((u, m), &c) in spare.chunks_exact_mut(k).zip(masks).zip(&factors) {
+        let masks = rows_of(self.masks[0].slice(third));
+        for ((u, m), &c) in rows_mut(u.view_mut()).zip(masks).zip(&factors) {
             u.iter_mut().zip(m).for_each(|(u, m)| *u *= c * m);
         }
-        gradient(spare, k, 0, &b2[2 * p * k..], k, g_weight);
-        product(spare, &self.parameters[k..k + k * k], k, k, &mut self.columns);
-        let masks = self.masks[1][2 * p * k..].chunks_exact(k);
-        for (v, m) in self.columns.chunks_exact(k).zip(masks) {
+        gradient(u.view(), b2.slice(third), g_weight);
+        product(u.view(), ArrayView2::from_shape((k, k), &self.parameters[k..k + k * k])?, v.view_mut());
+        let masks = rows_of(self.masks[1].slice(third));
+        for (v, m) in rows_of(v.view()).zip(masks) {
             g_last.iter_mut().zip(v).zip(m).for_each(|((g, v), m)| *g += v * m);
         }
         // Of the first weights: c v₁ for the slopes.
-        for (v, &c) in self.back[0][2 * p * k..].chunks_exact_mut(k).zip(&factors) {
+        for (v, &c) in rows_mut(self.back[0].slice_mut(third)).zip(&factors) {
             v.iter_mut().for_each(|v| *v *= c);
         }
-        let (of_real, rest) = self.back[0].split_at(p * k);
-        let (of_made, of_slope) = rest.split_at(p * k);
+        let back = self.back[0].view();
         team.fill(slots, 1, |number, slot| {
             let Slot { gradient: sum, rows, conditions, made_t, slope_t, .. } = &mut slot[0];
-            let [of_real, of_made, of_slope] = [of_real, of_made, of_slope].map(|x| &x[at(number) * k..][..part * k]);
-            sum[data * k..].fill(0.0);
-            product(made_t, of_made, part, k, &mut sum[..data * k]);
-            product_add(slope_t, part, 0, of_slope, k, &mut sum[..data * k]);
+            let [of_real, of_made, of_slope] = [0, 1, 2].map(|which| {
+                let first = which * p + at(number);
+                back.slice(s![first..first + part, ..])
+            });
+            let (mut of_data, mut others) = sum.view_mut().split_at(Axis(0), data);
+            others.fill(0.0);
+            product(made_t.view(), of_made, of_data.view_mut());
+            product_add(slope_t.view(), of_slope, of_data.view_mut());
+            let (sum, of_real, of_made) = (flat_mut(sum.view_mut()), flat(of_real), flat(of_made));
             for (pack, (&row, condition)) in rows.iter().zip(&*conditions).enumerate() {
-                let (classes, within) = encoded.row(row as usize, heads, sizes.numbers);
+                let (classes, within) = encoded.row(row as usize);
                 let back = &of_real[pack * k..][..k];
                 classes.iter().for_each(|&class| axpy(1.0, back, &mut sum[class as usize * k..][..k]));
                 for (n, &x) in within.iter().enumerate() {
@@ -304,12 +317,13 @@ impl Critic {
         })?;
         if let Some(step) = step {
             for (number, place) in self.places.iter_mut().enumerate() {
-                let all = place.weight.par_chunks_mut(BLOCK).zip(place.first.par_chunks_mut(BLOCK));
-                all.zip(place.second.par_chunks_mut(BLOCK)).enumerate().for_each(|(block, ((x, m), v))| {
+                let Place { weight, first, second } = place;
+                let [x, m, v] = [weight, first, second].map(|x| flat_mut(x.view_mut()).par_chunks_mut(BLOCK));
+                x.zip(m).zip(v).enumerate().for_each(|(block, ((x, m), v))| {
                     let mut sum = [0f32; BLOCK];
                     let sum = &mut sum[..x.len()];
                     for slot in slots.iter().skip(number).step_by(sizes.pac) {
-                        axpy(1.0, &slot.gradient[block * BLOCK..][..sum.len()], sum);
+                        axpy(1.0, &flat(slot.gradient.view())[block * BLOCK..][..sum.len()], sum);
                     }
                     step.update(x, sum, m, v);
                 });
@@ -321,9 +335,9 @@ impl Critic {
 
     /// The transposed gradients at the first activation of all packs from row `first` on, part by part.
     fn turn(&mut self, first: usize) {
-        let (part, k) = (self.sizes.packs, self.sizes.critic);
-        let all = self.back[0][first * k..].chunks_exact(part * k).zip(self.columns.chunks_exact_mut(part * k));
-        all.for_each(|(from, to)| transpose(from, part, k, to));
+        let packs = self.back[0].slice(s![first.., ..]);
+        let parts = packs.axis_chunks_iter(Axis(0), self.sizes.packs);
+        parts.zip(&mut self.turned).for_each(|(from, to)| transpose(from, to.view_mut()));
     }
 
     /// Writes the gradient of the negative mean critic at the generated rows to `slope_t` of the slots. Returns that
@@ -334,18 +348,18 @@ impl Critic {
         let p = part * sizes.parts;
         let at = |slot: usize| slot / sizes.pac * part;
         self.enter(team, slots, None)?;
-        let made = &mut self.hidden[0][..p * k];
+        let made = &mut flat_mut(self.hidden[0].view_mut())[..p * k];
         made.fill(0.0);
         for (s, slot) in slots.iter().enumerate() {
-            axpy(1.0, &slot.into_made, &mut made[at(s) * k..][..part * k]);
+            axpy(1.0, flat(slot.into_made.view()), &mut made[at(s) * k..][..part * k]);
         }
         let weights = vec![-1.0 / p as f32; p];
         let outputs = self.through(team, seed, &weights)?;
         self.turn(0);
-        let (columns, places) = (&self.columns, &self.places);
+        let (turned, places) = (&self.turned, &self.places);
         team.fill(slots, 1, |number, slot| {
-            let weight = &places[number % sizes.pac].weight;
-            product(&weight[..data * k], &columns[at(number) * k..][..part * k], k, part, &mut slot[0].slope_t);
+            let weight = places[number % sizes.pac].weight.slice(s![..data, ..]);
+            product(weight, turned[number / sizes.pac].view(), slot[0].slope_t.view_mut());
             Ok(())
         })?;
         Ok(outputs.iter().map(|&y| f64::from(y)).sum::<f64>() / p as f64)

@@ -5,9 +5,13 @@
 //! A condition is one-hot: it adds a row of weights to each layer. A number is multiplied by the total share of its
 //! head's modes, since a number in a spike is 0 in real rows.
 
+use ndarray::{Array2, ArrayViewMut2, s};
+
+use super::layer::{Layer, Weights};
 use super::slot::{Sizes, Slot};
 use crate::methods::modes::{Class, Encoding};
 use kernels::dot::axpy;
+use kernels::matrix::{flat, flat_mut, rows as rows_of, rows_mut};
 use neural::adam::Step;
 use neural::elementary::{exp_all, fill_gumbel, fill_normal, tanh};
 use neural::products::{gradient, product, product_add, transpose};
@@ -25,17 +29,6 @@ const MOMENTUM: f32 = 0.9;
 /// Rows of weights whose gradient a thread computes at a time.
 const ROWS: usize = 32;
 
-/// The position of a layer among the parameters: the weight [inputs + conditions, outputs], a row that is added, and
-/// for the first two layers a row of factors.
-#[derive(Clone, Copy, Debug)]
-pub struct Layer {
-    pub inputs: usize,
-    pub outputs: usize,
-    pub at: usize,
-    /// Offset of its inputs in a row of [`Slot::state`].
-    first: usize,
-}
-
 pub struct Generator {
     pub sizes: Sizes,
     pub layers: [Layer; 3],
@@ -44,7 +37,7 @@ pub struct Generator {
     second: Vec<f32>,
     pub gradient: Vec<f32>,
     /// Transposed weights of the last two layers, for those inputs that are layers.
-    transposed: [Vec<f32>; 2],
+    transposed: [Array2<f32>; 2],
     /// 1 / deviation in the batch, running means and variances of each normalization.
     inverse: [Vec<f32>; 2],
     pub running: [(Vec<f32>, Vec<f32>); 2],
@@ -87,7 +80,7 @@ impl Generator {
             first: floats(size)?,
             second: floats(size)?,
             gradient: floats(size)?,
-            transposed: [floats(h * h)?, floats(2 * h * sizes.outputs)?],
+            transposed: [memory::matrix(h, h, 0f32)?, memory::matrix(sizes.outputs, 2 * h, 0f32)?],
             inverse: [floats(h)?, floats(h)?],
             running: [running()?, running()?],
             modes: classes.map(|class| matches!(class, Class::Mode { .. })).collect(),
@@ -96,42 +89,38 @@ impl Generator {
         })
     }
 
-    /// The weight of the layer's inputs, that of its conditions, the added row, and the row of factors.
-    pub fn parts(&self, layer: usize) -> [&[f32]; 4] {
-        let Layer { inputs, outputs, at, .. } = self.layers[layer];
-        let (weight, rest) = self.parameters[at..].split_at(inputs * outputs);
-        let (conditions, rest) = rest.split_at(self.sizes.conditions * outputs);
-        let (added, rest) = rest.split_at(outputs);
-        [weight, conditions, added, if layer < 2 { &rest[..outputs] } else { &[] }]
+    pub fn weights(&self, layer: usize) -> Result<Weights<'_>> {
+        self.layers[layer].weights(&self.parameters, self.sizes.conditions, layer < 2)
     }
 
     /// Outputs [n, outputs] of the last layer for rows with these conditions, as the graph computes them.
-    pub fn outputs(&self, conditions: &[usize], seed: u64, progress: &dyn Progress) -> Result<Vec<f32>> {
+    pub fn outputs(&self, conditions: &[usize], seed: u64, progress: &dyn Progress) -> Result<Array2<f32>> {
         let n = conditions.len();
-        let mut state = memory::filled(0f32, n * self.sizes.noise)?;
-        fill_normal(seed, &mut state);
+        let mut state = memory::matrix(n, self.sizes.noise, 0f32)?;
+        fill_normal(seed, flat_mut(state.view_mut()));
         for (number, &Layer { inputs, outputs, .. }) in self.layers.iter().enumerate() {
             progress.check()?;
-            let [weight, of_conditions, added, times] = self.parts(number);
-            let mut out = memory::filled(0f32, n * outputs)?;
-            product(&state, weight, inputs, outputs, &mut out);
+            let Weights { inputs: weight, conditions: of_conditions, added, times } = self.weights(number)?;
+            let mut out = memory::matrix(n, outputs, 0f32)?;
+            product(state.view(), weight, out.view_mut());
             if self.sizes.conditions > 0 {
-                for (row, &condition) in out.chunks_exact_mut(outputs).zip(conditions) {
+                let of_conditions = flat(of_conditions);
+                for (row, &condition) in rows_mut(out.view_mut()).zip(conditions) {
                     axpy(1.0, &of_conditions[condition * outputs..][..outputs], row);
                 }
             }
             let Some((means, variances)) = self.running.get(number) else {
-                out.chunks_exact_mut(outputs).for_each(|row| axpy(1.0, added, row));
+                rows_mut(out.view_mut()).for_each(|row| axpy(1.0, added, row));
                 return Ok(out);
             };
             let mut wider = Vec::new();
             memory::reserve(&mut wider, n * (outputs + inputs))?;
-            for (row, before) in out.chunks_exact(outputs).zip(state.chunks_exact(inputs)) {
+            for (row, before) in rows_of(out.view()).zip(rows_of(state.view())) {
                 let normal = row.iter().zip(means).zip(variances).map(|((x, m), v)| (x - m) / (v + EPSILON).sqrt());
                 wider.extend(normal.zip(times).zip(added).map(|((x, t), a)| (x * t + a).max(0.0)));
                 wider.extend_from_slice(before);
             }
-            state = wider;
+            state = memory::shaped(n, outputs + inputs, wider)?;
         }
         Err(Error::Internal("a generator has no last layer".into()))
     }
@@ -144,20 +133,22 @@ impl Generator {
     }
 
     /// The linear output of a layer for the rows of a slot.
-    fn multiply(&self, layer: usize, slot: &Slot, out: &mut [f32]) {
-        let Layer { outputs, first, .. } = self.layers[layer];
-        let [weight, conditions, added, _] = self.parts(layer);
+    fn multiply(&self, layer: usize, slot: &Slot, mut out: ArrayViewMut2<f32>) -> Result<()> {
+        let Layer { inputs, outputs, first, .. } = self.layers[layer];
+        let weights = self.weights(layer)?;
         if layer < 2 {
             out.fill(0.0);
         } else {
-            out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(added));
+            rows_mut(out.view_mut()).for_each(|row| row.copy_from_slice(weights.added));
         }
-        product_add(&slot.state, self.sizes.state(), first, weight, outputs, out);
-        for (row, condition) in out.chunks_exact_mut(outputs).zip(&slot.conditions) {
+        product_add(slot.state.slice(s![.., first..first + inputs]), weights.inputs, out.view_mut());
+        let conditions = flat(weights.conditions);
+        for (row, condition) in rows_mut(out).zip(&slot.conditions) {
             if let Some(condition) = condition {
                 axpy(1.0, &conditions[condition.number as usize * outputs..][..outputs], row);
             }
         }
+        Ok(())
     }
 
     /// Computes the means and deviations of the batch from the slots' sums. Returns the means.
@@ -181,7 +172,6 @@ impl Generator {
     /// Generates the rows of all slots for their conditions.
     pub fn make(&mut self, team: &Team, slots: &mut [Slot], encoding: &Encoding, seed: u64) -> Result<()> {
         let Sizes { packs: p, hidden: h, noise, .. } = self.sizes;
-        let state = self.sizes.state();
         for layer in 0..3 {
             let means = if layer > 0 { self.normalise(layer - 1, slots) } else { Vec::new() };
             let this = &*self;
@@ -190,14 +180,14 @@ impl Generator {
                 if layer == 0 {
                     let mut numbers = memory::filled(0f32, p * noise)?;
                     fill_normal(mix(seed ^ number as u64), &mut numbers);
-                    for (to, from) in slot.state.chunks_exact_mut(state).zip(numbers.chunks_exact(noise)) {
+                    for (to, from) in rows_mut(slot.state.view_mut()).zip(numbers.chunks_exact(noise)) {
                         to[2 * h..].copy_from_slice(from);
                     }
                 } else {
-                    let [_, _, added, times] = this.parts(layer - 1);
+                    let Weights { added, times, .. } = this.weights(layer - 1)?;
                     let inverse = &this.inverse[layer - 1];
                     let at = (2 - layer) * h;
-                    let rows = slot.normal[layer - 1].chunks_exact_mut(h).zip(slot.state.chunks_exact_mut(state));
+                    let rows = rows_mut(slot.normal[layer - 1].view_mut()).zip(rows_mut(slot.state.view_mut()));
                     for (x, out) in rows {
                         for (j, (x, y)) in x.iter_mut().zip(&mut out[at..at + h]).enumerate() {
                             *x = (*x - means[j]) * inverse[j];
@@ -208,10 +198,10 @@ impl Generator {
                 }
                 if layer < 2 {
                     let mut out = std::mem::take(&mut slot.normal[layer]);
-                    this.multiply(layer, slot, &mut out);
+                    this.multiply(layer, slot, out.view_mut())?;
                     slot.sums.iter_mut().for_each(|sum| sum.fill(0.0));
                     let [first, second] = &mut slot.sums;
-                    for row in out.chunks_exact(h) {
+                    for row in rows_of(out.view()) {
                         for ((&x, a), b) in row.iter().zip(&mut *first).zip(&mut *second) {
                             *a += x;
                             *b += x * x;
@@ -220,7 +210,7 @@ impl Generator {
                     slot.normal[layer] = out;
                 } else {
                     let mut out = std::mem::take(&mut slot.logits);
-                    this.multiply(layer, slot, &mut out);
+                    this.multiply(layer, slot, out.view_mut())?;
                     slot.logits = out;
                     this.activate(slot, encoding, mix(!seed ^ number as u64));
                 }
@@ -231,10 +221,9 @@ impl Generator {
     }
 
     fn activate(&self, slot: &mut Slot, encoding: &Encoding, seed: u64) {
-        let Sizes { columns, outputs: o, packs: p, .. } = self.sizes;
-        let data = self.sizes.data();
-        fill_gumbel(seed, &mut slot.made);
-        for (made, logits) in slot.made.chunks_exact_mut(o).zip(slot.logits.chunks_exact(o)) {
+        let columns = self.sizes.columns;
+        fill_gumbel(seed, flat_mut(slot.made.view_mut()));
+        for (made, logits) in rows_mut(slot.made.view_mut()).zip(rows_of(slot.logits.view())) {
             made.iter_mut().zip(logits).for_each(|(y, x)| *y = (*y + x) / TEMPERATURE);
             for head in &encoding.heads {
                 let y = &mut made[head.first..][..head.classes.len()];
@@ -252,8 +241,8 @@ impl Generator {
                 }
             }
         }
-        for (c, out) in slot.made_t.chunks_exact_mut(p).enumerate().take(data) {
-            out.iter_mut().zip(slot.made.chunks_exact(o)).for_each(|(x, row)| *x = row[c]);
+        for (c, out) in rows_mut(slot.made_t.view_mut()).enumerate() {
+            out.iter_mut().zip(rows_of(slot.made.view())).for_each(|(x, row)| *x = row[c]);
         }
     }
 
@@ -264,9 +253,10 @@ impl Generator {
         let share = 1.0 / self.sizes.batch() as f32;
         slot.loss = 0.0;
         let mut back = vec![0f32; o];
-        for pack in 0..p {
-            let (made, logits) = (&slot.made[pack * o..][..o], &mut slot.logits[pack * o..][..o]);
-            back.iter_mut().zip(slot.slope_t.iter().skip(pack).step_by(p)).for_each(|(b, &g)| *b = g);
+        let rows = rows_of(slot.made.view()).zip(rows_mut(slot.logits.view_mut()));
+        for (pack, (made, logits)) in rows.enumerate() {
+            let slopes = flat(slot.slope_t.view()).iter().skip(pack).step_by(p);
+            back.iter_mut().zip(slopes).for_each(|(b, &g)| *b = g);
             let condition = slot.conditions[pack];
             for head in &encoding.heads {
                 let range = head.first..head.first + head.classes.len();
@@ -289,7 +279,7 @@ impl Generator {
                         let chosen = condition.column as usize - head.first;
                         let mut shares = out.to_vec();
                         let x = shares[chosen];
-                        slot.loss += f64::from(neural::elementary::softmax(&mut shares) - x);
+                        slot.loss += f64::from(neural::elementary::fast_softmax(&mut shares) - x);
                         shares[chosen] -= 1.0;
                         for (((out, y), g), s) in out.iter_mut().zip(y).zip(g).zip(&shares) {
                             *out = y * (g - mean) / TEMPERATURE + share * s;
@@ -304,12 +294,12 @@ impl Generator {
 
     /// A training step with the gradients in the slots, or its gradient only. Returns the loss of missed conditions.
     pub fn train(&mut self, team: &Team, slots: &mut [Slot], encoding: &Encoding, step: Option<Step>) -> Result<f64> {
-        let Sizes { hidden: h, outputs: o, .. } = self.sizes;
-        let state = self.sizes.state();
+        let h = self.sizes.hidden;
         let n = self.sizes.batch() as f32;
-        let (second, third) = (self.layers[1], self.layers[2]);
-        transpose(&self.parameters[second.at..][..h * h], h, h, &mut self.transposed[0]);
-        transpose(&self.parameters[third.at..][..2 * h * o], 2 * h, o, &mut self.transposed[1]);
+        let [mut second, mut third] = std::mem::take(&mut self.transposed);
+        transpose(self.weights(1)?.inputs.slice(s![..h, ..]), second.view_mut());
+        transpose(self.weights(2)?.inputs.slice(s![..2 * h, ..]), third.view_mut());
+        self.transposed = [second, third];
         let this = &*self;
         // Layer 2 is the second one's normalisation, 1 the first one's; 0 has what is left of that.
         for layer in [2usize, 1, 0] {
@@ -320,12 +310,12 @@ impl Generator {
                 let slot = &mut slot[0];
                 if layer == 2 {
                     this.activate_back(slot, encoding);
-                    product(&slot.logits, &this.transposed[1], o, 2 * h, &mut slot.back);
+                    product(slot.logits.view(), this.transposed[1].view(), slot.back.view_mut());
                 } else {
                     // Through the normalisation above: (γ / σ) (g − mean g − x mean(g x)).
-                    let [_, _, _, times] = this.parts(layer);
+                    let times = this.weights(layer)?.times;
                     let inverse = &this.inverse[layer];
-                    let rows = slot.back_normal[layer].chunks_exact_mut(h).zip(slot.normal[layer].chunks_exact(h));
+                    let rows = rows_mut(slot.back_normal[layer].view_mut()).zip(rows_of(slot.normal[layer].view()));
                     for (g, x) in rows {
                         for (j, (g, x)) in g.iter_mut().zip(x).enumerate() {
                             *g = times[j] * inverse[j] * (*g - sums[j][0] - x * sums[j][1]);
@@ -334,9 +324,9 @@ impl Generator {
                     if layer == 0 {
                         return Ok(());
                     }
-                    let mut more = memory::filled(0f32, slot.back_normal[1].len())?;
-                    product(&slot.back_normal[1], &this.transposed[0], h, h, &mut more);
-                    for (to, from) in slot.back.chunks_exact_mut(2 * h).zip(more.chunks_exact(h)) {
+                    let mut more = memory::matrix(slot.back_normal[1].nrows(), h, 0f32)?;
+                    product(slot.back_normal[1].view(), this.transposed[0].view(), more.view_mut());
+                    for (to, from) in rows_mut(slot.back.view_mut()).zip(rows_of(more.view())) {
                         axpy(1.0, from, &mut to[h..]);
                     }
                 }
@@ -344,8 +334,8 @@ impl Generator {
                 let at = (2 - layer) * h;
                 slot.sums.iter_mut().for_each(|sum| sum.fill(0.0));
                 let [first, second] = &mut slot.sums;
-                let rows = slot.back_normal[layer - 1].chunks_exact_mut(h).zip(slot.back.chunks_exact(2 * h));
-                let rows = rows.zip(slot.state.chunks_exact(state)).zip(slot.normal[layer - 1].chunks_exact(h));
+                let rows = rows_mut(slot.back_normal[layer - 1].view_mut()).zip(rows_of(slot.back.view()));
+                let rows = rows.zip(rows_of(slot.state.view())).zip(rows_of(slot.normal[layer - 1].view()));
                 for (((to, back), y), x) in rows {
                     for j in 0..h {
                         let g = if y[at + j] > 0.0 { back[at + j] } else { 0.0 };
@@ -369,7 +359,7 @@ impl Generator {
     /// Sums the gradients of all weights over the slots.
     fn collect(&mut self, team: &Team, slots: &[Slot]) -> Result<()> {
         let sizes = self.sizes;
-        let (h, state) = (sizes.hidden, sizes.state());
+        let h = sizes.hidden;
         /// Some rows of a layer's input weights, or all of its other parameters.
         struct Job<'a> {
             layer: usize,
@@ -393,23 +383,23 @@ impl Generator {
             out.fill(0.0);
             let n = self.layers[*layer].outputs;
             for slot in slots {
-                let back = if *layer < 2 { &slot.back_normal[*layer] } else { &slot.logits };
+                let back = if *layer < 2 { slot.back_normal[*layer].view() } else { slot.logits.view() };
                 let Some(first) = *first else {
                     let (conditions, rows) = out.split_at_mut(sizes.conditions * n);
-                    for (condition, back) in slot.conditions.iter().zip(back.chunks_exact(n)) {
+                    for (condition, back) in slot.conditions.iter().zip(rows_of(back)) {
                         if let Some(condition) = condition {
                             axpy(1.0, back, &mut conditions[condition.number as usize * n..][..n]);
                         }
                     }
                     if *layer == 2 {
-                        back.chunks_exact(n).for_each(|back| axpy(1.0, back, rows));
+                        rows_of(back).for_each(|back| axpy(1.0, back, rows));
                         continue;
                     }
                     // Scale and shift: of what came back before the normalisation.
                     let (added, times) = rows.split_at_mut(h);
                     let at = (1 - *layer) * h;
-                    let all = slot.back.chunks_exact(2 * h).zip(slot.state.chunks_exact(state));
-                    for ((back, y), x) in all.zip(slot.normal[*layer].chunks_exact(h)) {
+                    let all = rows_of(slot.back.view()).zip(rows_of(slot.state.view()));
+                    for ((back, y), x) in all.zip(rows_of(slot.normal[*layer].view())) {
                         for j in 0..h {
                             let g = if y[at + j] > 0.0 { back[at + j] } else { 0.0 };
                             added[j] += g;
@@ -418,7 +408,9 @@ impl Generator {
                     }
                     continue;
                 };
-                gradient(&slot.state, state, first, back, n, out);
+                let rows = out.len() / n;
+                let of_rows = ArrayViewMut2::from_shape((rows, n), out)?;
+                gradient(slot.state.slice(s![.., first..first + rows]), back, of_rows);
             }
             Ok(())
         })

@@ -16,20 +16,23 @@
 mod conditions;
 mod critic;
 mod generator;
+mod layer;
 mod slot;
 
+use ndarray::{Array1, ArrayView2, s};
 use serde_json::{Map, Value};
 
 use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
 use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Synthesizer, Task};
 use conditions::Conditions;
 use critic::Critic;
+use kernels::matrix::flat;
+use layer::Weights;
 use neural::adam::Step;
 use neural::dense::PAD;
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
-use onnx::tensor::Tensor;
 use runtime::draw::{below, mix};
 use runtime::error::Result;
 use runtime::memory;
@@ -134,10 +137,12 @@ fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     memory::reserve(&mut outputs, some.len() * sizes.outputs)?;
     let together = calibrate::together(generator.parameters.len());
     for (number, some) in some.chunks(together).enumerate() {
-        outputs.extend(generator.outputs(some, mix(mix(seed ^ 7) ^ number as u64), task.progress)?);
+        let made = generator.outputs(some, mix(mix(seed ^ 7) ^ number as u64), task.progress)?;
+        outputs.extend_from_slice(flat(made.view()));
     }
-    generator.shift(&calibrate::shifts(&encoding, &outputs, sizes.outputs, task.progress)?);
-    Ok(Parts { graph: graph(&generator, &encoding), data, figures, released: None })
+    let outputs = memory::shaped(some.len(), sizes.outputs, outputs)?;
+    generator.shift(&calibrate::shifts(&encoding, outputs.view(), task.progress)?);
+    Ok(Parts { graph: graph(&generator, &encoding)?, data, figures, released: None })
 }
 
 /// Trains both networks. Returns the losses of each epoch, as means over steps: the critic's, the generator's, and that
@@ -158,7 +163,7 @@ fn learn(
     let heads = encoding.heads.len();
     let mut generator = generator::Generator::new(*sizes, encoding, settings.decay, mix(seed ^ 1))?;
     let mut critic = Critic::new(*sizes, heads, settings.dropout, mix(seed ^ 2))?;
-    let steps = (encoded.rows / sizes.batch()).max(1);
+    let steps = (encoded.rows() / sizes.batch()).max(1);
     let mut losses = Vec::new();
     let mut number = 0u64;
     for _ in 0..settings.epochs {
@@ -174,11 +179,11 @@ fn learn(
                 for pack in 0..sizes.packs {
                     let place = (s * sizes.packs + pack) as u64;
                     slot.conditions[pack] = conditions.draw(seed, place);
-                    slot.rows[pack] = conditions.row(slot.conditions[pack], encoded.rows, mix(!seed), place);
+                    slot.rows[pack] = conditions.row(slot.conditions[pack], encoded.rows(), mix(!seed), place);
                 }
             }
             generator.make(team, &mut slots, encoding, seed)?;
-            sums[0] += critic.train(team, &mut slots, (encoded, heads), mix(seed ^ 4), step(settings.critic_rate))?.0;
+            sums[0] += critic.train(team, &mut slots, encoded, mix(seed ^ 4), step(settings.critic_rate))?.0;
             sums[1] -= critic.judge(team, &mut slots, mix(seed ^ 5))?;
             sums[2] += generator.train(team, &mut slots, encoding, step(settings.learning_rate))?;
         }
@@ -189,7 +194,7 @@ fn learn(
 }
 
 /// The generator as a graph. Batch normalization with the running means is folded into the weights.
-fn graph(generator: &generator::Generator, encoding: &Encoding) -> GraphBuilder {
+fn graph(generator: &generator::Generator, encoding: &Encoding) -> Result<GraphBuilder> {
     let sizes = &generator.sizes;
     let mut g = GraphBuilder::new("ctgan");
     let rows = |width: usize| [Axis::Named("n"), Axis::Fixed(width)];
@@ -210,14 +215,14 @@ fn graph(generator: &generator::Generator, encoding: &Encoding) -> GraphBuilder 
     for number in 0..2 {
         let layer = generator.layers[number];
         let h = layer.outputs;
-        let [weight, conditions, shift, times] = generator.parts(number);
+        let Weights { inputs: weight, conditions, added: shift, times } = generator.weights(number)?;
         let (means, variances) = &generator.running[number];
         let scale: Vec<f32> = times.iter().zip(variances).map(|(t, v)| t / (v + 1e-5).sqrt()).collect();
         let shift: Vec<f32> = (0..h).map(|j| shift[j] - means[j] * scale[j]).collect();
-        let weight: Vec<f32> = weight.iter().enumerate().map(|(i, w)| w * scale[i % h]).collect();
+        let weight: Vec<f32> = weight.indexed_iter().map(|((_, j), w)| w * scale[j]).collect();
         let table: Vec<f32> = match sizes.conditions {
             0 => shift,
-            _ => conditions.iter().enumerate().map(|(i, w)| w * scale[i % h] + shift[i % h]).collect(),
+            _ => conditions.indexed_iter().map(|((_, j), w)| w * scale[j] + shift[j]).collect(),
         };
         let weight = g.floats(&format!("layer_{number}"), &[layer.inputs, h], &weight);
         let added = added(&mut g, &format!("conditions_{number}"), &table, h);
@@ -226,11 +231,10 @@ fn graph(generator: &generator::Generator, encoding: &Encoding) -> GraphBuilder 
         state = g.node_with("Concat", &[&x, &state], vec![int_attribute("axis", 1)]);
     }
     let last = generator.layers[2];
-    let [weight, conditions, bias, _] = generator.parts(2);
+    let Weights { inputs: weight, conditions, added: bias, .. } = generator.weights(2)?;
     decode_graph(&mut g, encoding, &Noise { within: None, uniform: "uniform" }, |g, columns| {
-        let some = |rows: &[f32]| -> Vec<f32> {
-            rows.chunks_exact(last.outputs).flat_map(|row| &row[columns.clone()]).copied().collect()
-        };
+        let some =
+            |rows: ArrayView2<f32>| -> Vec<f32> { rows.slice(s![.., columns.clone()]).iter().copied().collect() };
         let n = columns.len();
         let bias = &bias[columns.clone()];
         let table: Vec<f32> = match sizes.conditions {
@@ -241,7 +245,7 @@ fn graph(generator: &generator::Generator, encoding: &Encoding) -> GraphBuilder 
         let added = added(g, &format!("output_conditions_{}", columns.start), &table, n);
         g.node("Gemm", &[&state, &weight, &added])
     });
-    g
+    Ok(g)
 }
 
 /// Draws the condition of a row by frequency; `None` if there are no conditions.
@@ -281,8 +285,9 @@ impl Generator for Sampler {
             if self.conditions.is_empty() {
                 return Ok(Vec::new());
             }
-            let some = rows.clone().filter_map(|row| drawn(&self.conditions, seed, row)).map(|n| n as i32).collect();
-            Ok(vec![("condition", Tensor::i32([rows.len()], some))])
+            let some: Array1<i32> =
+                rows.filter_map(|row| drawn(&self.conditions, seed, row)).map(|n| n as i32).collect();
+            Ok(vec![("condition", some.into())])
         })
     }
 }

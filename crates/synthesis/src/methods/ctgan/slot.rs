@@ -4,6 +4,8 @@
 //! batch are cut into parts. A slot holds the rows of one part at one position of their packs. All work on rows is done
 //! slot by slot on all threads, and the data of a slot stays in one core's cache.
 
+use ndarray::Array2;
+
 use runtime::error::Result;
 use runtime::memory;
 
@@ -36,9 +38,9 @@ impl Sizes {
         self.columns + self.numbers
     }
 
-    /// Number of the critic's first weights for one position.
+    /// Inputs of the critic for one position: rows of its first weights.
     pub fn entrance(&self) -> usize {
-        (self.data() + self.conditions) * self.critic
+        self.data() + self.conditions
     }
 
     /// Width of `state`: the second layer, the first, the noise.
@@ -53,43 +55,44 @@ impl Sizes {
 
 pub struct Slot {
     /// Gradient of the critic's weights for this position [columns + numbers + conditions, critic].
-    pub gradient: Vec<f32>,
+    pub gradient: Array2<f32>,
     /// Real rows and their conditions, which the generated rows share.
     pub rows: Vec<u32>,
     pub conditions: Vec<Option<Condition>>,
     /// [packs, state]
-    pub state: Vec<f32>,
+    pub state: Array2<f32>,
     /// [packs, hidden]: inputs of each layer's normalization, then its outputs, before scale and shift.
-    pub normal: [Vec<f32>; 2],
+    pub normal: [Array2<f32>; 2],
     /// Sums over the rows of the slot of a normalization's inputs and their squares, or of its gradients and their
     /// products with the normalized values.
     pub sums: [Vec<f32>; 2],
     /// [packs, outputs], and the same after tanh and softmax.
-    pub logits: Vec<f32>,
-    pub made: Vec<f32>,
+    pub logits: Array2<f32>,
+    pub made: Array2<f32>,
     /// [columns + numbers, packs], transposed: generated rows, and the critic's gradient at the interpolated rows.
-    pub made_t: Vec<f32>,
-    pub slope_t: Vec<f32>,
+    pub made_t: Array2<f32>,
+    pub slope_t: Array2<f32>,
     /// [packs, critic]: contributions of the slot to the critic's first layer for generated and real rows, and to the
     /// penalty.
-    pub into_made: Vec<f32>,
-    pub into_real: Vec<f32>,
-    pub penalty: Vec<f32>,
+    pub into_made: Array2<f32>,
+    pub into_real: Array2<f32>,
+    pub penalty: Array2<f32>,
     /// [packs]: squared norms of the slope.
     pub squares: Vec<f32>,
     /// [packs, 2 hidden]: gradients of both layers' outputs.
-    pub back: Vec<f32>,
+    pub back: Array2<f32>,
     /// [packs, hidden]: gradients of each normalization's inputs.
-    pub back_normal: [Vec<f32>; 2],
+    pub back_normal: [Array2<f32>; 2],
     pub loss: f64,
 }
 
 impl Slot {
     pub fn new(sizes: &Sizes) -> Result<Self> {
-        let rows = |width: usize| memory::filled(0f32, sizes.packs * width);
+        let rows = |width: usize| memory::matrix(sizes.packs, width, 0f32);
+        let turned = || memory::matrix(sizes.data(), sizes.packs, 0f32);
         let sums = || memory::filled(0f32, sizes.hidden);
         Ok(Self {
-            gradient: memory::filled(0f32, sizes.entrance())?,
+            gradient: memory::matrix(sizes.entrance(), sizes.critic, 0f32)?,
             rows: memory::filled(0, sizes.packs)?,
             conditions: memory::filled(None, sizes.packs)?,
             state: rows(sizes.state())?,
@@ -97,12 +100,12 @@ impl Slot {
             sums: [sums()?, sums()?],
             logits: rows(sizes.outputs)?,
             made: rows(sizes.outputs)?,
-            made_t: rows(sizes.data())?,
-            slope_t: rows(sizes.data())?,
+            made_t: turned()?,
+            slope_t: turned()?,
             into_made: rows(sizes.critic)?,
             into_real: rows(sizes.critic)?,
             penalty: rows(sizes.critic)?,
-            squares: rows(1)?,
+            squares: memory::filled(0f32, sizes.packs)?,
             back: rows(2 * sizes.hidden)?,
             back_normal: [rows(sizes.hidden)?, rows(sizes.hidden)?],
             loss: 0.0,

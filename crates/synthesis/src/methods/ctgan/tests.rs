@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::*;
@@ -6,7 +7,7 @@ use crate::Values;
 use crate::methods::modes::evaluate::evaluate;
 use crate::methods::modes::tests::{category, frame, number, task};
 use neural::elementary::fill_normal;
-use onnx::tensor::Values as Numbers;
+use onnx::tensor::Tensor;
 use runtime::draw::{normal, uniform};
 use runtime::error::Error;
 use runtime::progress::{Progress, Unwatched};
@@ -21,7 +22,7 @@ fn made(parts: Parts, fields: &[Field], rows: usize) -> Frame {
     let data = Bytes::from(parts.data.finish().unwrap());
     let files = Files::open("m", parts.graph.clone().encode().unwrap().into(), &data).unwrap();
     let draw = Draw { rows, seed: 5, given: &[], threads: 2, progress: &Unwatched };
-    let mut run = |inputs: Vec<(&'static str, Tensor)>, _: &[&str]| Ok(vec![evaluate(&parts.graph, inputs)]);
+    let mut run = |inputs: Vec<(&'static str, Tensor)>, _: &[&str]| Ok(vec![evaluate(&parts.graph, inputs).into()]);
     open(&files, fields).unwrap().sample(&draw, &mut run).unwrap()
 }
 
@@ -96,7 +97,7 @@ fn the_critics_gradient_is_that_of_small_differences_penalty_and_all() {
         let Setup { encoding, encoded, sizes, mut slots, mut generator, mut critic } = setup();
         generator.make(team, &mut slots, &encoding, 4).unwrap();
         let loss = |critic: &mut Critic, slots: &mut [Slot]| {
-            let (loss, penalty) = critic.train(team, slots, (&encoded, 2), 6, None).unwrap();
+            let (loss, penalty) = critic.train(team, slots, &encoded, 6, None).unwrap();
             loss + penalty
         };
         loss(&mut critic, &mut slots);
@@ -119,9 +120,10 @@ fn the_critics_gradient_is_that_of_small_differences_penalty_and_all() {
             let both = slots[slot].gradient.iter().zip(&slots[slot + 2].gradient);
             let exact: Vec<f32> = both.map(|(a, b)| a + b).collect();
             for place in (0..exact.len()).step_by(11) {
-                let before = critic.places[slot].weight[place];
+                let index = (place / k, place % k);
+                let before = critic.places[slot].weight[index];
                 let mut at = |x: f32| {
-                    critic.places[slot].weight[place] = x;
+                    critic.places[slot].weight[index] = x;
                     loss(&mut critic, &mut slots)
                 };
                 let (plus, minus) = (at(before + by), at(before - by));
@@ -178,7 +180,7 @@ fn conditions_are_met_by_their_rows_and_rare_classes_come_often() {
         let condition = conditions.draw(1, place);
         let row = conditions.row(condition, 400, 2, place) as usize;
         let condition = condition.unwrap();
-        assert_eq!(encoded.row(row, 2, 1).0[0], condition.column);
+        assert_eq!(encoded.row(row).0[0], condition.column);
         seen[condition.number as usize] += 1;
     }
     let logs: Vec<f64> = encoding.heads[0].counts.iter().map(|&n| (n as f64 + 1.0).ln()).collect();
@@ -199,21 +201,21 @@ fn the_graph_gives_what_the_layers_give_with_running_means() {
     let u: Vec<f32> = (0..n * 2).map(|i| uniform(2, i as u64) / 2.0 + 0.5).collect();
     let which: Vec<i32> = (0..n as i32).map(|i| i % 3).collect();
     let inputs = vec![
-        ("noise", Tensor::f32([n, 16], noise.clone())),
-        ("uniform", Tensor::f32([n, 2], u.clone())),
-        ("condition", Tensor::i32([n], which.clone())),
+        ("noise", Array2::from_shape_vec((n, 16), noise.clone()).unwrap().into()),
+        ("uniform", Array2::from_shape_vec((n, 2), u.clone()).unwrap().into()),
+        ("condition", Array1::from_vec(which.clone()).into()),
     ];
-    let Numbers::F64(made) = evaluate(&graph(&generator, &encoding), inputs).values else { panic!() };
+    let made = evaluate(&graph(&generator, &encoding).unwrap(), inputs);
     let some: Vec<usize> = which.iter().map(|&condition| condition as usize).collect();
     let outputs = generator.outputs(&some, 9, &Unwatched).unwrap();
     for r in 0..n {
         let mut x: Vec<f64> = noise[r * 16..][..16].iter().map(|&x| x.into()).collect();
         for number in 0..3 {
             let layer = generator.layers[number];
-            let [weight, conditions, added, times] = generator.parts(number);
+            let Weights { inputs: weight, conditions, added, times } = generator.weights(number).unwrap();
             let y: Vec<f64> = (0..layer.outputs)
                 .map(|j| {
-                    let of = |w: &[f32], i: usize| f64::from(w[i * layer.outputs + j]);
+                    let of = |w: ArrayView2<f32>, i: usize| f64::from(w[[i, j]]);
                     let sum = x.iter().enumerate().map(|(i, x)| x * of(weight, i)).sum::<f64>();
                     let sum = sum + of(conditions, which[r] as usize);
                     if number == 2 {
@@ -227,7 +229,7 @@ fn the_graph_gives_what_the_layers_give_with_running_means() {
             x = if number < 2 { [y, x].concat() } else { y };
         }
         let same = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs() < 1e-4;
-        assert!(outputs[r * sizes.outputs..][..sizes.outputs].iter().zip(&x).all(same));
+        assert!(outputs.row(r).iter().zip(&x).all(same));
         for (h, head) in encoding.heads.iter().enumerate() {
             let shares: Vec<f64> = x[head.first..][..head.classes.len()].iter().map(|x| x.exp()).collect();
             let mut left = f64::from(u[r * 2 + h]) * shares.iter().sum::<f64>();
@@ -243,7 +245,7 @@ fn the_graph_gives_what_the_layers_give_with_running_means() {
                 Class::Mode { mean, deviation } => mean + 4.0 * deviation * x[sizes.columns].tanh(),
                 Class::Others => -2.0,
             };
-            let given = made[r * 2 + h];
+            let given = made[[r, h]];
             assert!((given - expected).abs() < 1e-4 || given.is_nan() && expected.is_nan(), "{given} {expected}");
         }
     }

@@ -10,9 +10,11 @@
 //!
 //! The graph takes `uniform`, float64 [n, 1] or [n, fields], from [0, 1): row ⌊u · donors⌋ is drawn.
 
+use ndarray::ArrayView2;
 use serde_json::{Map, json};
 
 use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Synthesizer, Task, Values};
+use kernels::matrix::{flat, flat_mut};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
@@ -76,10 +78,9 @@ fn train(method: Marginal, task: &Task, options: &mut Options) -> Result<Parts> 
     }
     let n = rows.min(most);
     let (seed, columns) = (task.seed, &task.rows.columns);
-    // [n, d]
-    let mut donors = memory::filled(0f64, n * d)?;
+    let mut donors = memory::matrix(n, d, 0f64)?;
     for_each_chunk(
-        &mut donors,
+        flat_mut(donors.view_mut()),
         CHUNK_ROWS * d.max(1),
         task.threads,
         task.progress,
@@ -100,14 +101,15 @@ fn train(method: Marginal, task: &Task, options: &mut Options) -> Result<Parts> 
         },
     )?;
     let figures = Map::from_iter([("donors".to_owned(), json!(n))]);
-    Ok(Parts { graph: graph(method, &donors, n, d), data: DataWriter::default(), figures, released: None })
+    Ok(Parts { graph: graph(method, donors.view()), data: DataWriter::default(), figures, released: None })
 }
 
-fn graph(method: Marginal, donors: &[f64], n: usize, d: usize) -> GraphBuilder {
+fn graph(method: Marginal, donors: ArrayView2<f64>) -> GraphBuilder {
+    let (n, d) = donors.dim();
     let mut g = GraphBuilder::new(method.name());
     g.input("uniform", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(method.draws(d))]);
     g.output("rows", data_type::DOUBLE, &[Axis::Named("n"), Axis::Fixed(d)]);
-    let donors = g.doubles("donors", &[n, d], donors);
+    let donors = g.doubles("donors", &[n, d], flat(donors));
     let count = g.doubles("count", &[], &[n as f64]);
     let last = g.int64s("last", &[], &[n as i64 - 1]);
     let place = g.node("Mul", &["uniform", &count]);
@@ -145,10 +147,10 @@ fn open(method: Marginal, files: &Files, fields: &[Field]) -> Result<Box<dyn Gen
 impl Generator for Donors {
     fn sample(&self, draw: &Draw, _graph: &mut RunGraph) -> Result<Frame> {
         let (d, seed) = (self.kinds.len(), draw.seed);
-        let mut rows = memory::filled(0f64, draw.rows * d)?;
+        let mut rows = memory::matrix(draw.rows, d, 0f64)?;
         let (values, n, method): (&[f64], _, _) = (&self.values, self.n, self.method);
         for_each_chunk(
-            &mut rows,
+            flat_mut(rows.view_mut()),
             CHUNK_ROWS * d.max(1),
             draw.threads,
             draw.progress,
@@ -168,7 +170,7 @@ impl Generator for Donors {
                 Ok(())
             },
         )?;
-        Frame::of_rows(&rows, draw.rows, &self.kinds)
+        Frame::of_rows(rows.view(), &self.kinds)
     }
 }
 

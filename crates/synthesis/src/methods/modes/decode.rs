@@ -7,13 +7,15 @@
 
 use std::ops::Range;
 
+use ndarray::{Array2, ArrayView2};
+
 use super::{Class, Encoding};
 use crate::{Draw, Field, FieldKind, Frame, RunGraph, Values};
+use kernels::matrix::flat;
 use neural::elementary::{fill_normal, fill_uniform};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
 use onnx::proto::{AttributeProto, data_type};
 use onnx::stored::{DataWriter, Files};
-use onnx::tensor;
 use onnx::tensor::Tensor;
 use runtime::draw::{below, mix};
 use runtime::error::{Error, Result};
@@ -92,22 +94,22 @@ pub fn decode_graph(
         let n = group.len();
         // Which columns come no later in the same head; which head a column is of; which columns are not the last of
         // theirs.
-        let (mut until, mut of) = (vec![0f32; columns * columns], vec![0f32; columns * n]);
-        let (mut spread, mut counted) = (vec![0f32; n * columns], vec![0f32; columns * n]);
+        let (mut until, mut of) = (Array2::zeros((columns, columns)), Array2::zeros((columns, n)));
+        let (mut spread, mut counted) = (Array2::zeros((n, columns)), Array2::zeros((columns, n)));
         for (h, head) in heads[group.clone()].iter().enumerate() {
             let (first, k) = (head.first - start, head.classes.len());
             for c in 0..k {
-                (c..k).for_each(|later| until[(first + c) * columns + first + later] = 1.0);
-                of[(first + c) * n + h] = 1.0;
-                spread[h * columns + first + c] = 1.0;
-                counted[(first + c) * n + h] = f32::from(c + 1 < k);
+                (c..k).for_each(|later| until[[first + c, first + later]] = 1.0);
+                of[[first + c, h]] = 1.0;
+                spread[[h, first + c]] = 1.0;
+                counted[[first + c, h]] = f32::from(c + 1 < k);
             }
         }
-        let name = |what: &str| format!("{what}_{number}");
-        let until = g.floats(&name("until"), &[columns, columns], &until);
-        let of = g.floats(&name("of"), &[columns, n], &of);
-        let spread = g.floats(&name("spread"), &[n, columns], &spread);
-        let counted = g.floats(&name("counted"), &[columns, n], &counted);
+        let mut matrix = |what: &str, matrix: Array2<f32>| {
+            g.floats(&format!("{what}_{number}"), matrix.shape(), flat(matrix.view()))
+        };
+        let (until, of) = (matrix("until", until), matrix("of", of));
+        let (spread, counted) = (matrix("spread", spread), matrix("counted", counted));
         let logits = g.node("Clip", &[logits, &least, &most]);
         let shares = g.node("Exp", &[&logits]);
         let cumulative = g.node("MatMul", &[&shares, &until]);
@@ -246,32 +248,29 @@ impl Decoder {
             let filled = |width: usize, stream: u64, fill: fn(u64, &mut [f32])| {
                 let mut numbers = memory::zeros(rows.len() * width)?;
                 fill(mix(mix(draw.seed ^ mix(stream)) ^ start as u64), &mut numbers);
-                Ok::<_, Error>(Tensor::f32([rows.len(), width], numbers))
+                Ok::<_, Error>(memory::shaped(rows.len(), width, numbers)?.into())
             };
             let mut inputs =
                 vec![("noise", filled(width, 1, fill_normal)?), ("uniform", filled(heads, 2, fill_uniform)?)];
             inputs.extend(more(rows.clone())?);
             match graph(inputs, &["rows"])?.into_iter().next() {
-                Some(Tensor { shape, values: tensor::Values::F64(made) }) if shape == [rows.len(), heads] => {
-                    values.extend(made);
-                }
+                Some(Tensor::F64(made)) if made.shape() == [rows.len(), heads] => values.extend(made),
                 _ => return Err(Error::Internal("the graph of a synthesizer gave no rows".into())),
             }
         }
-        self.frame(draw, &values)
+        self.frame(draw, memory::shaped(draw.rows, heads, values)?.view())
     }
 
     /// The frame of the output `rows` [n, heads] of a graph.
-    fn frame(&self, draw: &Draw, values: &[f64]) -> Result<Frame> {
-        let heads = self.fields.len();
+    fn frame(&self, draw: &Draw, values: ArrayView2<f64>) -> Result<Frame> {
         draw.progress.check()?;
         let mut columns = Vec::new();
         for (field, kind) in self.fields.iter().enumerate() {
-            let all = values.iter().skip(field).step_by(heads.max(1));
+            let all = values.column(field);
             let FieldKind::Category { count } = *kind else {
                 let mut numbers = Vec::new();
                 memory::reserve(&mut numbers, draw.rows)?;
-                numbers.extend(all);
+                numbers.extend(&all);
                 columns.push(Values::Numbers(numbers));
                 continue;
             };
@@ -288,7 +287,7 @@ impl Decoder {
             };
             let mut codes = Vec::new();
             memory::reserve(&mut codes, draw.rows)?;
-            codes.extend(all.enumerate().map(code));
+            codes.extend(all.iter().enumerate().map(code));
             columns.push(Values::Codes(codes));
         }
         Ok(Frame { rows: draw.rows, columns })

@@ -1,9 +1,11 @@
 //! Encoding rows as class indices and numbers within modes.
 
 use ahash::AHashMap;
+use ndarray::Array2;
 
 use super::{Class, Encoding};
 use crate::{Task, Values};
+use kernels::matrix::flat;
 use runtime::draw::{mix, uniform};
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -15,11 +17,10 @@ const CHUNK: usize = 2048;
 
 /// Encoded rows.
 pub struct Encoded {
-    pub rows: usize,
     /// [rows, heads]: column of the class.
-    pub classes: Vec<u32>,
+    pub classes: Array2<u32>,
     /// [rows, numbers]: number within the mode; 0 if the class is no mode.
-    pub numbers: Vec<f32>,
+    pub numbers: Array2<f32>,
 }
 
 /// The lookup of a field's classes.
@@ -133,10 +134,16 @@ impl Encoded {
             classes.extend_from_slice(&a);
             within.extend_from_slice(&b);
         }
-        Ok(Self { rows, classes, numbers: within })
+        Ok(Self { classes: memory::shaped(rows, heads, classes)?, numbers: memory::shaped(rows, numbers, within)? })
     }
 
-    pub fn row(&self, row: usize, heads: usize, numbers: usize) -> (&[u32], &[f32]) {
-        (&self.classes[row * heads..][..heads], &self.numbers[row * numbers..][..numbers])
+    pub fn rows(&self) -> usize {
+        self.classes.nrows()
+    }
+
+    /// The classes and numbers of a row.
+    pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
+        let (heads, numbers) = (self.classes.ncols(), self.numbers.ncols());
+        (&flat(self.classes.view())[row * heads..][..heads], &flat(self.numbers.view())[row * numbers..][..numbers])
     }
 }

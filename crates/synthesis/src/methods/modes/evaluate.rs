@@ -2,59 +2,33 @@
 
 use std::collections::HashMap;
 
+use ndarray::{Array2, ArrayD, Axis, Ix2, Slice, Zip, concatenate};
 use prost::Message;
 
 use onnx::graph::GraphBuilder;
 use onnx::proto::{ModelProto, data_type};
-use onnx::tensor::{Tensor, Values};
+use onnx::tensor::Tensor;
 
-#[derive(Clone)]
-struct Array {
-    shape: Vec<usize>,
-    x: Vec<f64>,
+fn matrix(array: &ArrayD<f64>) -> Array2<f64> {
+    array.clone().into_dimensionality::<Ix2>().unwrap()
 }
 
-impl Array {
-    fn broadcast(&self, shape: &[usize], at: usize) -> f64 {
-        let mut rest = at;
-        let (mut index, mut stride) = (0, 1);
-        for (axis, &n) in shape.iter().enumerate().rev() {
-            let place = rest % n;
-            rest /= n;
-            if let Some(own) = (axis + self.shape.len()).checked_sub(shape.len()) {
-                index += stride * if self.shape[own] == 1 { 0 } else { place };
-                stride *= self.shape[own];
-            }
-        }
-        self.x[index]
-    }
+fn times(a: &ArrayD<f64>, b: &ArrayD<f64>) -> ArrayD<f64> {
+    matrix(a).dot(&matrix(b)).into_dyn()
+}
 
-    fn with(&self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Self {
-        let shape = if self.x.len() >= other.x.len() { &self.shape } else { &other.shape };
-        let n = shape.iter().product();
-        Self {
-            shape: shape.clone(),
-            x: (0..n).map(|i| f(self.broadcast(shape, i), other.broadcast(shape, i))).collect(),
-        }
-    }
-
-    fn map(&self, f: impl Fn(f64) -> f64) -> Self {
-        Self { shape: self.shape.clone(), x: self.x.iter().map(|&x| f(x)).collect() }
-    }
-
-    fn times(&self, other: &Self) -> Self {
-        let (rows, k, n) = (self.shape[0], self.shape[1], other.shape[1]);
-        assert_eq!(k, other.shape[0]);
-        let x = (0..rows * n).map(|at| (0..k).map(|i| self.x[at / n * k + i] * other.x[i * n + at % n]).sum());
-        Self { shape: vec![rows, n], x: x.collect() }
-    }
+/// `f` of both, of which one may be repeated along the other's rows.
+fn with(a: &ArrayD<f64>, b: &ArrayD<f64>, f: impl Fn(f64, f64) -> f64) -> ArrayD<f64> {
+    let shape = if a.len() >= b.len() { a.shape() } else { b.shape() };
+    let (a, b) = (a.broadcast(shape).unwrap(), b.broadcast(shape).unwrap());
+    Zip::from(a).and(b).map_collect(|&a, &b| f(a, b))
 }
 
 /// The output `rows` [n, fields].
-pub fn evaluate(graph: &GraphBuilder, inputs: Vec<(&'static str, Tensor)>) -> Tensor {
+pub fn evaluate(graph: &GraphBuilder, inputs: Vec<(&'static str, Tensor)>) -> ArrayD<f64> {
     let model = ModelProto::decode(&graph.clone().encode().unwrap()[..]).unwrap();
     let graph = model.graph.unwrap();
-    let mut values: HashMap<String, Array> = HashMap::new();
+    let mut values: HashMap<String, ArrayD<f64>> = HashMap::new();
     for t in graph.initializer {
         let x = match t.data_type {
             data_type::FLOAT => {
@@ -63,60 +37,59 @@ pub fn evaluate(graph: &GraphBuilder, inputs: Vec<(&'static str, Tensor)>) -> Te
             data_type::DOUBLE => bytemuck::pod_collect_to_vec::<u8, f64>(&t.raw_data),
             _ => bytemuck::pod_collect_to_vec::<u8, i64>(&t.raw_data).into_iter().map(|x| x as f64).collect(),
         };
-        values.insert(t.name, Array { shape: t.dims.iter().map(|&n| n as usize).collect(), x });
+        let shape: Vec<usize> = t.dims.iter().map(|&n| n as usize).collect();
+        values.insert(t.name, ArrayD::from_shape_vec(shape, x).unwrap());
     }
     let declared: Vec<String> = graph.input.iter().map(|input| input.name.clone()).collect();
     for (name, tensor) in inputs {
         assert!(declared.iter().any(|d| d == name), "{name}");
-        let x = match tensor.values {
-            Values::F32(x) => x.into_iter().map(f64::from).collect(),
-            Values::I32(x) => x.into_iter().map(f64::from).collect(),
+        let x = match tensor {
+            Tensor::F32(x) => x.mapv(f64::from),
+            Tensor::I32(x) => x.mapv(f64::from),
             _ => panic!("an input of another type"),
         };
-        values.insert(name.into(), Array { shape: tensor.shape, x });
+        values.insert(name.into(), x);
     }
     for node in graph.node {
-        let of: Vec<&Array> = node.input.iter().map(|name| &values[name]).collect();
+        let of: Vec<&ArrayD<f64>> = node.input.iter().map(|name| &values[name]).collect();
         let axis_one = || assert_eq!(node.attribute[0].i, 1);
         let results = match node.op_type.as_str() {
             "Split" => {
                 axis_one();
-                let (rows, width) = (of[0].shape[0], of[0].shape[1]);
                 let mut start = 0;
                 let part = |&n: &f64| {
                     let range = start..start + n as usize;
                     start = range.end;
-                    let x = (0..rows).flat_map(|r| of[0].x[r * width..][range.clone()].to_vec()).collect();
-                    Array { shape: vec![rows, range.len()], x }
+                    of[0].slice_axis(Axis(1), Slice::from(range)).to_owned()
                 };
-                of[1].x.iter().map(part).collect()
+                of[1].iter().map(part).collect()
             }
             "Concat" => {
                 axis_one();
-                let rows = of[0].shape[0];
-                let row = |r: usize| of.iter().flat_map(move |a| a.x[r * a.shape[1]..][..a.shape[1]].to_vec());
-                let x = (0..rows).flat_map(row).collect();
-                vec![Array { shape: vec![rows, of.iter().map(|a| a.shape[1]).sum()], x }]
+                let views: Vec<_> = of.iter().map(|array| array.view()).collect();
+                vec![concatenate(Axis(1), &views).unwrap()]
             }
-            "Gemm" => vec![of[0].times(of[1]).with(of[2], |a, b| a + b)],
-            "MatMul" => vec![of[0].times(of[1])],
-            "Relu" => vec![of[0].map(|x| x.max(0.0))],
-            "Tanh" => vec![of[0].map(f64::tanh)],
-            "Exp" => vec![of[0].map(f64::exp)],
-            "Clip" => vec![of[0].map(|x| x.clamp(of[1].x[0], of[2].x[0]))],
-            "Mul" => vec![of[0].with(of[1], |a, b| a * b)],
-            "Add" => vec![of[0].with(of[1], |a, b| a + b)],
-            "LessOrEqual" => vec![of[0].with(of[1], |a, b| f64::from(u8::from(a <= b)))],
+            "Gemm" => vec![with(&times(of[0], of[1]), of[2], |a, b| a + b)],
+            "MatMul" => vec![times(of[0], of[1])],
+            "Relu" => vec![of[0].mapv(|x| x.max(0.0))],
+            "Tanh" => vec![of[0].mapv(f64::tanh)],
+            "Exp" => vec![of[0].mapv(f64::exp)],
+            "Clip" => {
+                let [least, most] = [of[1], of[2]].map(|end| end.first().copied().unwrap());
+                vec![of[0].mapv(|x| x.clamp(least, most))]
+            }
+            "Mul" => vec![with(of[0], of[1], |a, b| a * b)],
+            "Add" => vec![with(of[0], of[1], |a, b| a + b)],
+            "LessOrEqual" => vec![with(of[0], of[1], |a, b| f64::from(u8::from(a <= b)))],
             "Cast" => vec![of[0].clone()],
             "Gather" => {
-                let width: usize = of[0].shape[1..].iter().product();
-                let x = of[1].x.iter().flat_map(|&i| of[0].x[i as usize * width..][..width].to_vec()).collect();
-                vec![Array { shape: [&of[1].shape[..], &of[0].shape[1..]].concat(), x }]
+                let places: Vec<usize> = of[1].iter().map(|&i| i as usize).collect();
+                let shape = [of[1].shape(), &of[0].shape()[1..]].concat();
+                vec![of[0].select(Axis(0), &places).into_shape_with_order(shape).unwrap()]
             }
             other => panic!("no operator {other}"),
         };
         values.extend(node.output.into_iter().zip(results));
     }
-    let Array { shape, x } = values.remove("rows").unwrap();
-    Tensor { shape, values: Values::F64(x) }
+    values.remove("rows").unwrap()
 }

@@ -22,10 +22,12 @@ mod network;
 mod settings;
 mod step;
 
+use ndarray::s;
 use serde_json::{Map, Value};
 
 use super::modes::{Decoder, Encoded, Encoding, Noise, calibrate, decode_graph};
 use crate::{Draw, Field, Frame, Generator, Parts, RunGraph, Synthesizer, Task};
+use kernels::matrix::{flat, flat_mut};
 use network::Network;
 use neural::elementary::fill_normal;
 use neural::products::product;
@@ -78,7 +80,7 @@ fn train(task: &Task, options: &mut Options) -> Result<Parts> {
     let mut data = DataWriter::default();
     encoding.write(&mut data);
     data.tensor("tvae.latent", &[1], [network.shape.latent as u64]);
-    Ok(Parts { graph: graph(&network, &encoding), data, figures, released: None })
+    Ok(Parts { graph: graph(&network, &encoding)?, data, figures, released: None })
 }
 
 /// Adjusts biases until classes are as frequent as in the rows.
@@ -91,27 +93,28 @@ fn calibrate(network: &mut Network, encoding: &Encoding, task: &Task) -> Result<
     let together = calibrate::together(shape.parameters);
     for start in (0..rows).step_by(together) {
         let n = together.min(rows - start);
-        let mut x = memory::filled(0f32, n * shape.latent)?;
-        fill_normal(mix(mix(task.seed ^ mix(!0)) ^ start as u64), &mut x);
+        let mut x = memory::matrix(n, shape.latent, 0f32)?;
+        fill_normal(mix(mix(task.seed ^ mix(!0)) ^ start as u64), flat_mut(x.view_mut()));
         for (number, &layer) in shape.decoder.iter().enumerate() {
             task.progress.check()?;
-            let (weight, bias) = network.layer(layer);
-            let mut out = memory::filled(0f32, n * layer.outputs)?;
-            product(&x, weight, layer.inputs, layer.outputs, &mut out);
-            step::add_bias(&mut out, bias);
+            let (weight, bias) = network.layer(layer)?;
+            let mut out = memory::matrix(n, layer.outputs, 0f32)?;
+            product(x.view(), weight, out.view_mut());
+            step::add_bias(out.view_mut(), bias);
             if number < 2 {
-                step::relu(&mut out);
+                step::relu(out.view_mut());
             }
             x = out;
         }
-        outputs.extend_from_slice(&x);
+        outputs.extend_from_slice(flat(x.view()));
     }
-    let shifts = calibrate::shifts(encoding, &outputs, last.outputs, task.progress)?;
+    let outputs = memory::shaped(rows, last.outputs, outputs)?;
+    let shifts = calibrate::shifts(encoding, outputs.view(), task.progress)?;
     network.parameters[last.bias()..].iter_mut().zip(shifts).for_each(|(bias, shift)| *bias += shift);
     Ok(())
 }
 
-fn graph(network: &Network, encoding: &Encoding) -> GraphBuilder {
+fn graph(network: &Network, encoding: &Encoding) -> Result<GraphBuilder> {
     let shape = &network.shape;
     let mut g = GraphBuilder::new("tvae");
     let latent = shape.latent;
@@ -127,24 +130,24 @@ fn graph(network: &Network, encoding: &Encoding) -> GraphBuilder {
     };
     let mut x = hidden.to_owned();
     for (number, layer) in shape.decoder[..2].iter().enumerate() {
-        let (weight, bias) = network.layer(*layer);
-        let weight = g.floats(&format!("decoder_{number}"), &[layer.inputs, layer.outputs], weight);
+        let (weight, bias) = network.layer(*layer)?;
+        let weight = g.floats(&format!("decoder_{number}"), &[layer.inputs, layer.outputs], flat(weight));
         let bias = g.floats(&format!("decoder_bias_{number}"), &[layer.outputs], bias);
         x = g.node("Gemm", &[&x, &weight, &bias]);
         x = g.node("Relu", &[&x]);
     }
     let last = shape.decoder[2];
-    let (weight, bias) = network.layer(last);
+    let (weight, bias) = network.layer(last)?;
     let deviations: Vec<f32> = network.deviations().iter().map(|x| x.exp()).collect();
     let within = (encoding.numbers > 0).then_some(("within", &deviations[..]));
     decode_graph(&mut g, encoding, &Noise { within, uniform: "uniform" }, |g, columns| {
-        let part: Vec<f32> = weight.chunks_exact(last.outputs).flat_map(|row| &row[columns.clone()]).copied().collect();
+        let part: Vec<f32> = weight.slice(s![.., columns.clone()]).iter().copied().collect();
         let name = |what: &str| format!("{what}_{}", columns.start);
         let weight = g.floats(&name("outputs"), &[last.inputs, columns.len()], &part);
         let bias = g.floats(&name("output_bias"), &[columns.len()], &bias[columns.clone()]);
         g.node("Gemm", &[&x, &weight, &bias])
     });
-    g
+    Ok(g)
 }
 
 struct Sampler {

@@ -1,7 +1,10 @@
 //! The parameters of encoder and decoder, in one vector.
 
+use ndarray::{ArrayView2, ArrayViewMut2};
+
 use crate::methods::modes::Encoding;
 use neural::dense::PAD;
+use neural::products::transpose;
 use runtime::draw::{mix, uniform};
 use runtime::error::Result;
 use runtime::memory;
@@ -23,6 +26,30 @@ impl Layer {
     pub fn bias(&self) -> usize {
         self.at + self.inputs * self.outputs
     }
+
+    /// The weight and the bias among all parameters.
+    pub fn of(self, parameters: &[f32]) -> Result<(ArrayView2<'_, f32>, &[f32])> {
+        let (weight, rest) = parameters[self.at..].split_at(self.inputs * self.outputs);
+        Ok((ArrayView2::from_shape((self.inputs, self.outputs), weight)?, &rest[..self.outputs]))
+    }
+
+    /// The same of all gradients, to write to.
+    pub fn of_mut(self, parameters: &mut [f32]) -> Result<(ArrayViewMut2<'_, f32>, &mut [f32])> {
+        let (weight, rest) = parameters[self.at..].split_at_mut(self.inputs * self.outputs);
+        Ok((ArrayViewMut2::from_shape((self.inputs, self.outputs), weight)?, &mut rest[..self.outputs]))
+    }
+
+    /// The transposed weight, [outputs, inputs], which stands where the weight stands among all parameters.
+    pub fn transposed(self, transposed: &[f32]) -> Result<ArrayView2<'_, f32>> {
+        Ok(ArrayView2::from_shape((self.outputs, self.inputs), &transposed[self.at..self.bias()])?)
+    }
+
+    /// Writes it.
+    pub fn transpose(self, parameters: &[f32], transposed: &mut [f32]) -> Result<()> {
+        let to = ArrayViewMut2::from_shape((self.outputs, self.inputs), &mut transposed[self.at..self.bias()])?;
+        transpose(self.of(parameters)?.0, to);
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +57,6 @@ pub struct Shape {
     /// Number of classes of all heads.
     pub columns: usize,
     pub numbers: usize,
-    pub heads: usize,
     pub latent: usize,
     pub hidden: usize,
     pub encoder: [Layer; 3],
@@ -77,7 +103,6 @@ impl Network {
         let shape = Shape {
             columns: encoding.columns,
             numbers: encoding.numbers,
-            heads: encoding.heads.len(),
             latent,
             hidden,
             encoder,
@@ -89,9 +114,8 @@ impl Network {
     }
 
     /// The weight and the bias of a layer.
-    pub fn layer(&self, layer: Layer) -> (&[f32], &[f32]) {
-        let (weight, rest) = self.parameters[layer.at..].split_at(layer.inputs * layer.outputs);
-        (weight, &rest[..layer.outputs])
+    pub fn layer(&self, layer: Layer) -> Result<(ArrayView2<'_, f32>, &[f32])> {
+        layer.of(&self.parameters)
     }
 
     /// Log-deviations within classes.

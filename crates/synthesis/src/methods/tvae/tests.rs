@@ -2,6 +2,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::*;
@@ -9,7 +10,7 @@ use crate::Values;
 use crate::methods::modes::Class;
 use crate::methods::modes::evaluate::evaluate;
 use crate::methods::modes::tests::{category, frame, number, task};
-use onnx::tensor::{Tensor, Values as Numbers};
+use onnx::tensor::Tensor;
 use runtime::draw::{normal, uniform};
 use runtime::error::Error;
 use runtime::progress::{Progress, Unwatched};
@@ -26,7 +27,7 @@ fn made(parts: Parts, fields: &[Field], rows: usize) -> Frame {
     let draw = Draw { rows, seed: 5, given: &[], threads: 2, progress: &Unwatched };
     let mut run = |inputs: Vec<(&'static str, Tensor)>, outputs: &[&str]| {
         assert_eq!(outputs, ["rows"]);
-        Ok(vec![evaluate(&parts.graph, inputs)])
+        Ok(vec![evaluate(&parts.graph, inputs).into()])
     };
     open(&files, fields).unwrap().sample(&draw, &mut run).unwrap()
 }
@@ -81,16 +82,17 @@ fn the_graph_gives_what_the_decoder_gives() {
     let width = shape.latent + shape.numbers;
     let noise: Vec<f32> = (0..n * width).map(|i| normal(1, i as u64)).collect();
     let u: Vec<f32> = (0..n * 3).map(|i| uniform(2, i as u64) / 2.0 + 0.5).collect();
-    let inputs = vec![("noise", Tensor::f32([n, width], noise.clone())), ("uniform", Tensor::f32([n, 3], u.clone()))];
-    let Numbers::F64(made) = evaluate(&graph(&network, &encoding), inputs).values else { panic!() };
+    let matrix = |width: usize, x: &[f32]| Array2::from_shape_vec((n, width), x.to_vec()).unwrap();
+    let inputs = vec![("noise", matrix(width, &noise).into()), ("uniform", matrix(3, &u).into())];
+    let made = evaluate(&graph(&network, &encoding).unwrap(), inputs);
     assert_eq!(task.rows.rows, 300);
     let mut different = 0;
     for r in 0..n {
         let mut x: Vec<f64> = noise[r * width..][..shape.latent].iter().map(|&x| x.into()).collect();
         for (number, layer) in shape.decoder.iter().enumerate() {
-            let (weight, bias) = network.layer(*layer);
+            let (weight, bias) = network.layer(*layer).unwrap();
             let y = |j: usize| {
-                let sum = x.iter().enumerate().map(|(i, x)| x * f64::from(weight[i * layer.outputs + j])).sum::<f64>();
+                let sum = x.iter().enumerate().map(|(i, x)| x * f64::from(weight[[i, j]])).sum::<f64>();
                 let y = sum + f64::from(bias[j]);
                 if number < 2 { y.max(0.0) } else { y }
             };
@@ -116,9 +118,9 @@ fn the_graph_gives_what_the_decoder_gives() {
                 }
                 Class::Others => -2.0,
             };
-            let given = made[r * 3 + h];
+            let given = made[[r, h]];
             assert!((given - expected).abs() < 1e-4 || given.is_nan() && expected.is_nan(), "{given} {expected}");
-            different += usize::from(h == 0 && given != made[0]);
+            different += usize::from(h == 0 && given != made[[0, 0]]);
         }
     }
     assert!(different > 10);

@@ -1,13 +1,16 @@
 //! Learning the label from synthetic rows.
 
 use ahash::AHashMap;
+use ndarray::Array2;
 use serde_json::{Map, Value, json};
 
 use super::{ModelOptions, append, like, stack};
 use crate::report::sample::sample;
+use kernels::matrix::{rows as rows_of, rows_mut};
 use runtime::draw::{below, mix};
 use runtime::error::{Error, Result};
 use runtime::jobs::{Signal, jobs};
+use runtime::memory;
 use runtime::progress::Progress;
 use tabular::trees::{Binned, Boosting, BoostingOptions, Target};
 use tabular::{Column, Encoder, EncoderOptions, LabelKind, Labels, Table, Value as Cell, metrics, most_likely};
@@ -112,8 +115,8 @@ pub fn efficacy(
         predict(&model, &binned, &test, outputs, signal)
     })?;
     let truth = known.labels(&test.iter().map(|&row| labels[row as usize]).collect::<Vec<_>>());
-    let judged = |of: &[f32]| -> Result<Map<String, Value>> {
-        let found = metrics(&truth, of, &|| progress.check())?;
+    let judged = |of: &Array2<f32>| -> Result<Map<String, Value>> {
+        let found = metrics(&truth, of.view(), &|| progress.check())?;
         Ok(found.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
     };
     let [with_both, from_made, from_real] = [&predicted[0], &predicted[1], &predicted[2]];
@@ -134,7 +137,7 @@ pub fn efficacy(
         }
         out["rarest_share"] = rarest.into();
         out["unbalanced"] = (rarest < UNBALANCED).into();
-        let chosen = |of: &[f32]| of.chunks_exact(outputs).map(most_likely).collect::<Vec<_>>();
+        let chosen = |of: &Array2<f32>| rows_of(of.view()).map(most_likely).collect::<Vec<_>>();
         let [low, mean, high] =
             f1_gain(codes, [&chosen(from_real), &chosen(with_both)], outputs, seed, threads, progress)?;
         out["f1_gain_of_augmenting"] = json!({"mean": mean, "low": low, "high": high});
@@ -173,9 +176,9 @@ impl Known {
     }
 }
 
-fn predict(model: &Boosting, binned: &Binned, rows: &[u32], outputs: usize, signal: &Signal) -> Result<Vec<f32>> {
-    let mut out = vec![0f32; rows.len() * outputs];
-    for (n, (&row, out)) in rows.iter().zip(out.chunks_exact_mut(outputs)).enumerate() {
+fn predict(model: &Boosting, binned: &Binned, rows: &[u32], outputs: usize, signal: &Signal) -> Result<Array2<f32>> {
+    let mut out = memory::matrix(rows.len(), outputs, 0f32)?;
+    for (n, (&row, out)) in rows.iter().zip(rows_mut(out.view_mut())).enumerate() {
         if n % 1024 == 0 {
             signal.check()?;
         }
