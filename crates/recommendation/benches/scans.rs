@@ -1,0 +1,160 @@
+//! The best 20 of 100,000 items by the inner product of factors, beside a loop with a sort and beside ndarray's products with a selection;
+//! one thread each.
+//!
+//! The factors are of iALS on purchases drawn here, since bounds leave out more of trained factors, whose lengths differ, than
+//! of random ones.
+#![allow(clippy::unwrap_used, reason = "a benchmark ends at the first error, as a test does")]
+
+#[path = "../../../benches/kernels/compare.rs"]
+mod compare;
+
+use bytes::Bytes;
+use compare::{Comparison, assert_close};
+use criterion::{Criterion, criterion_group, criterion_main};
+use interactions::{Id, InteractionsBuilder};
+use kernels::dot::score_rows;
+use ndarray::{ArrayView1, ArrayView2};
+use onnx::stored::Files;
+use recommendation::{Model, Request, TopK, Training, Who, algorithm, train};
+use runtime::draw::{below, uniform};
+use runtime::parallel::available_threads;
+use runtime::progress::Unwatched;
+use serde_json::json;
+
+const ITEMS: usize = 100_000;
+const USERS: usize = 4000;
+const PURCHASES_PER_USER: usize = 250;
+const FACTORS: usize = 64;
+const K: usize = 20;
+/// Users whose lists are made one after the other, so that no single user's luck counts.
+const ALONE: u32 = 8;
+/// Users whose lists are made together.
+const TOGETHER: u32 = 64;
+
+type List = Vec<(f32, u32)>;
+
+/// Each user buys what is popular, most of it in one of 50 departments.
+fn trained() -> (Bytes, Bytes) {
+    let mut builder = InteractionsBuilder::new();
+    for user in 0..USERS {
+        for purchase in 0..PURCHASES_PER_USER {
+            let place = (user * PURCHASES_PER_USER + purchase) as u64;
+            // The density of 1 / √rank: a tenth of the items has a third of the purchases.
+            let popular = (f64::from(uniform(1, place)).powi(2) * ITEMS as f64) as usize;
+            let department = user % 50;
+            let item = if below(2, place, 4) > 0 { popular / 50 * 50 + department } else { popular };
+            builder.push(Id::Int(user as i64), Id::Int(item.min(ITEMS - 1) as i64), 1.0, None).unwrap();
+        }
+    }
+    (0..ITEMS).for_each(|item| builder.know_item(Id::Int(item as i64)).unwrap());
+    let interactions = builder.finish().unwrap();
+    let training = Training::new(&interactions, available_threads(), &Unwatched);
+    let options = json!({"factors": FACTORS, "iterations": 4});
+    let trained = train(&training, algorithm("ials").unwrap(), &options).unwrap();
+    (trained.onnx.into(), trained.data.into())
+}
+
+/// Scores everything and sorts it.
+fn naive(factors: &[f32], user: &[f32]) -> List {
+    let scores = factors.chunks_exact(user.len()).map(|row| row.iter().zip(user).map(|(x, y)| x * y).sum::<f32>());
+    let mut list: List = scores.zip(0..).collect();
+    list.sort_by(|a, b| b.0.total_cmp(&a.0));
+    list.truncate(K);
+    list
+}
+
+/// The best of scores by a selection, and only these are sorted.
+fn selected(scores: ArrayView1<f32>) -> List {
+    let mut list: List = scores.iter().copied().zip(0..).collect();
+    list.select_nth_unstable_by(K, |a, b| b.0.total_cmp(&a.0));
+    list.truncate(K);
+    list.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    list
+}
+
+/// What a model without the compressed copy of its factors does: the kernel and the bounded heap, a block at a time.
+fn scanned(factors: &[f32], user: &[f32]) -> List {
+    const BLOCK: usize = 512;
+    let mut top = TopK::new(K);
+    let mut scores = [0.0; BLOCK];
+    for (block, rows) in factors.chunks(BLOCK * user.len()).enumerate() {
+        let scores = &mut scores[..rows.len() / user.len()];
+        score_rows(rows, user, scores);
+        for (&score, item) in scores.iter().zip((block * BLOCK) as u32..) {
+            if score > top.threshold() {
+                top.push(score, item);
+            }
+        }
+    }
+    top.into_sorted()
+}
+
+fn scores(lists: &[List]) -> Vec<f32> {
+    lists.iter().flatten().map(|&(score, _)| score).collect()
+}
+
+/// The lists agree where their scores do, and where each item has the score that its factors give it.
+fn check(what: &str, ours: &[List], other: &[List], factors: &[f32], users: &[f32]) {
+    assert_close(what, &scores(ours), &scores(other), 1e-5);
+    for lists in [ours, other] {
+        let exact = lists.iter().zip(users.chunks(FACTORS)).flat_map(|(list, user)| {
+            list.iter().map(move |&(_, item)| {
+                let row = &factors[item as usize * FACTORS..][..FACTORS];
+                row.iter().zip(user).map(|(x, y)| x * y).sum::<f32>()
+            })
+        });
+        assert_close(what, &scores(lists), &exact.collect::<Vec<_>>(), 1e-5);
+    }
+}
+
+fn scans(criterion: &mut Criterion) {
+    let (graph, data) = trained();
+    let model = Model::open("benchmark", graph.clone(), data.clone()).unwrap();
+    let (factors, width) = model.item_factors().unwrap();
+    let files = Files::open("benchmark", graph, &data).unwrap();
+    let (shape, users) = files.tensor::<f32, 2>("user_factors").unwrap();
+    assert_eq!((width, factors.len(), shape), (FACTORS, ITEMS * FACTORS, [USERS, FACTORS]));
+    let matrix = ArrayView2::from_shape((ITEMS, FACTORS), factors).unwrap();
+    let user = |user: u32| &users[user as usize * FACTORS..][..FACTORS];
+    let request = Request::new(K);
+    let each = |list: &dyn Fn(u32) -> List| (0..ALONE).map(list).collect::<Vec<_>>();
+
+    let ours = || {
+        each(&|user| {
+            let list = model.recommend(Who::User(user), &request, &Unwatched).unwrap();
+            list.iter().map(|place| (place.score, place.item)).collect()
+        })
+    };
+    let plain = || each(&|number| scanned(factors, user(number)));
+    let loops = || each(&|number| naive(factors, user(number)));
+    let library = || each(&|number| selected(matrix.dot(&ArrayView1::from(user(number))).view()));
+    for (what, lists) in [("factors alone", plain()), ("a loop", loops()), ("ndarray", library())] {
+        check(what, &ours(), &lists, factors, &users);
+    }
+    Comparison::new(criterion, "best 20", &format!("{ALONE} users in turn, {ITEMS} items, {FACTORS} factors"))
+        .side("ours", ours)
+        .side("ours, factors alone", plain)
+        .side("loop and sort", loops)
+        .side("ndarray and select_nth", library)
+        .finish();
+
+    let ours = || {
+        let lists = model.recommend_block(0..TOGETHER, &request, 1, &Unwatched).unwrap();
+        let list = |list: Vec<recommendation::Recommendation>| list.iter().map(|p| (p.score, p.item)).collect();
+        lists.into_iter().map(list).collect::<Vec<List>>()
+    };
+    let loops = || (0..TOGETHER).map(|number| naive(factors, user(number))).collect::<Vec<_>>();
+    let together = ArrayView2::from_shape((TOGETHER as usize, FACTORS), &users[..TOGETHER as usize * FACTORS]).unwrap();
+    let library = || together.dot(&matrix.t()).rows().into_iter().map(selected).collect::<Vec<_>>();
+    for (what, lists) in [("a loop", loops()), ("ndarray", library())] {
+        check(what, &ours(), &lists, factors, &users);
+    }
+    Comparison::new(criterion, "best 20", &format!("{TOGETHER} users together, {ITEMS} items, {FACTORS} factors"))
+        .side("ours", ours)
+        .side("loop and sort", loops)
+        .side("ndarray and select_nth", library)
+        .finish();
+}
+
+criterion_group!(benches, scans);
+criterion_main!(benches);
