@@ -1,8 +1,10 @@
 //! What the kernels' benchmarks share: a criterion group for each kernel and size, in which ours stands first, and a line
 //! with what each other side takes in units of ours once the group has run.
+//!
+//! Times are CPU time of the process: all sides have one thread, and what other processes do at the same time does not count.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion};
@@ -31,14 +33,14 @@ impl<'a> Comparison<'a> {
         let mut samples = Vec::new();
         self.group.bench_function(name, |bencher| {
             bencher.iter_custom(|times| {
-                let start = Instant::now();
+                let start = cpu_time();
                 (0..times).for_each(|_| _ = black_box(run()));
-                let took = start.elapsed();
+                let took = cpu_time() - start;
                 samples.push(took.as_secs_f64() / times as f64);
                 took
             });
         });
-        // The warm-up came first. Of what is left the median: whatever else the machine does makes outliers.
+        // The warm-up came first.
         let mut last = samples.split_off(samples.len().saturating_sub(SAMPLES));
         last.sort_unstable_by(f64::total_cmp);
         if let Some(&median) = last.get(last.len() / 2) {
@@ -55,6 +57,15 @@ impl<'a> Comparison<'a> {
             others.iter().map(|(name, seconds)| format!(", {name} {} ({:.2}×)", time(*seconds), seconds / ours));
         println!("{}: {name} {}{}\n", self.title, time(*ours), others.collect::<String>());
     }
+}
+
+/// What all threads of this process have taken so far.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the clock writes the one record it is given.
+    let outcome = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    assert_eq!(outcome, 0, "the clock of this process cannot be read");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn time(seconds: f64) -> String {

@@ -1,17 +1,19 @@
-//! The best 20 of 100,000 items by the inner product of factors, beside a loop with a sort and beside ndarray's products with a selection;
-//! one thread each.
+//! The best 20 of many items by the inner product of factors, beside a loop with a sort and beside ndarray's products with a selection; one
+//! thread each.
 //!
-//! The factors are of iALS on purchases drawn here, since bounds leave out more of trained factors, whose lengths differ, than
-//! of random ones.
+//! The factors are iALS's, of Gowalla where it is there and of purchases drawn here: random ones would not do, since the bounds of ours live on
+//! what trained factors are like.
 #![allow(clippy::unwrap_used, reason = "a benchmark ends at the first error, as a test does")]
 
 #[path = "../../../benches/kernels/compare.rs"]
 mod compare;
+#[path = "../../../benches/kernels/datasets.rs"]
+mod datasets;
 
 use bytes::Bytes;
 use compare::{Comparison, assert_close};
 use criterion::{Criterion, criterion_group, criterion_main};
-use interactions::{Id, InteractionsBuilder};
+use interactions::{Id, Interactions, InteractionsBuilder};
 use kernels::dot::score_rows;
 use ndarray::{ArrayView1, ArrayView2};
 use onnx::stored::Files;
@@ -33,22 +35,37 @@ const TOGETHER: u32 = 64;
 
 type List = Vec<(f32, u32)>;
 
-/// Each user buys what is popular, most of it in one of 50 departments.
-fn trained() -> (Bytes, Bytes) {
+/// Each user buys what is popular, half of it in one of 50 departments.
+fn generated() -> Interactions {
     let mut builder = InteractionsBuilder::new();
     for user in 0..USERS {
         for purchase in 0..PURCHASES_PER_USER {
             let place = (user * PURCHASES_PER_USER + purchase) as u64;
-            // The density of 1 / √rank: a tenth of the items has a third of the purchases.
-            let popular = (f64::from(uniform(1, place)).powi(2) * ITEMS as f64) as usize;
-            let department = user % 50;
-            let item = if below(2, place, 4) > 0 { popular / 50 * 50 + department } else { popular };
+            // A tenth of the items has a fifth of the purchases.
+            let popular = (f64::from(uniform(1, place)).abs().powf(1.5) * ITEMS as f64) as usize;
+            let item = if below(2, place, 2) > 0 { popular / 50 * 50 + user % 50 } else { popular };
             builder.push(Id::Int(user as i64), Id::Int(item.min(ITEMS - 1) as i64), 1.0, None).unwrap();
         }
     }
     (0..ITEMS).for_each(|item| builder.know_item(Id::Int(item as i64)).unwrap());
-    let interactions = builder.finish().unwrap();
-    let training = Training::new(&interactions, available_threads(), &Unwatched);
+    builder.finish().unwrap()
+}
+
+/// The LightGCN paper's training pairs: a line is a user and its items.
+fn gowalla() -> Option<Interactions> {
+    let text = datasets::read("gowalla/train.txt.gz")?;
+    let mut builder = InteractionsBuilder::new();
+    for line in text.lines() {
+        let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().unwrap());
+        let user = Id::Int(numbers.next()?);
+        numbers.for_each(|item| builder.push(user, Id::Int(item), 1.0, None).unwrap());
+    }
+    Some(builder.finish().unwrap())
+}
+
+/// The graph and the data file of iALS.
+fn trained(interactions: &Interactions) -> (Bytes, Bytes) {
+    let training = Training::new(interactions, available_threads(), &Unwatched);
     let options = json!({"factors": FACTORS, "iterations": 4});
     let trained = train(&training, algorithm("ials").unwrap(), &options).unwrap();
     (trained.onnx.into(), trained.data.into())
@@ -108,13 +125,21 @@ fn check(what: &str, ours: &[List], other: &[List], factors: &[f32], users: &[f3
 }
 
 fn scans(criterion: &mut Criterion) {
-    let (graph, data) = trained();
+    if let Some(interactions) = gowalla() {
+        scan(criterion, "Gowalla", &interactions);
+    }
+    scan(criterion, "generated", &generated());
+}
+
+fn scan(criterion: &mut Criterion, name: &str, interactions: &Interactions) {
+    let (graph, data) = trained(interactions);
     let model = Model::open("benchmark", graph.clone(), data.clone()).unwrap();
     let (factors, width) = model.item_factors().unwrap();
     let files = Files::open("benchmark", graph, &data).unwrap();
     let (shape, users) = files.tensor::<f32, 2>("user_factors").unwrap();
-    assert_eq!((width, factors.len(), shape), (FACTORS, ITEMS * FACTORS, [USERS, FACTORS]));
-    let matrix = ArrayView2::from_shape((ITEMS, FACTORS), factors).unwrap();
+    let items = interactions.items();
+    assert_eq!((width, factors.len(), shape), (FACTORS, items * FACTORS, [interactions.users(), FACTORS]));
+    let matrix = ArrayView2::from_shape((items, FACTORS), factors).unwrap();
     let user = |user: u32| &users[user as usize * FACTORS..][..FACTORS];
     let request = Request::new(K);
     let each = |list: &dyn Fn(u32) -> List| (0..ALONE).map(list).collect::<Vec<_>>();
@@ -131,7 +156,7 @@ fn scans(criterion: &mut Criterion) {
     for (what, lists) in [("factors alone", plain()), ("a loop", loops()), ("ndarray", library())] {
         check(what, &ours(), &lists, factors, &users);
     }
-    Comparison::new(criterion, "best 20", &format!("{ALONE} users in turn, {ITEMS} items, {FACTORS} factors"))
+    Comparison::new(criterion, "best 20", &format!("{name}, {items} items, {FACTORS} factors, {ALONE} users in turn"))
         .side("ours", ours)
         .side("ours, factors alone", plain)
         .side("loop and sort", loops)
@@ -149,11 +174,15 @@ fn scans(criterion: &mut Criterion) {
     for (what, lists) in [("a loop", loops()), ("ndarray", library())] {
         check(what, &ours(), &lists, factors, &users);
     }
-    Comparison::new(criterion, "best 20", &format!("{TOGETHER} users together, {ITEMS} items, {FACTORS} factors"))
-        .side("ours", ours)
-        .side("loop and sort", loops)
-        .side("ndarray and select_nth", library)
-        .finish();
+    Comparison::new(
+        criterion,
+        "best 20",
+        &format!("{name}, {items} items, {FACTORS} factors, {TOGETHER} users together"),
+    )
+    .side("ours", ours)
+    .side("loop and sort", loops)
+    .side("ndarray and select_nth", library)
+    .finish();
 }
 
 criterion_group!(benches, scans);

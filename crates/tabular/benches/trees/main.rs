@@ -6,6 +6,8 @@
 
 #[path = "../../../../benches/kernels/compare.rs"]
 mod compare;
+#[path = "../../../../benches/kernels/datasets.rs"]
+mod datasets;
 mod naive;
 mod table;
 
@@ -20,9 +22,9 @@ use table::Table;
 use tabular::auc;
 use tabular::trees::{Binned, Binning, Boosting, BoostingOptions, Forest, ForestOptions, Target};
 
-/// Few rounds: the exact splits take a tenth of a second each.
+/// Few rounds: smartcore takes a tenth of a second for each.
 const BOOSTING: BoostingOptions =
-    BoostingOptions { rounds: 10, learning_rate: 0.1, leaves: 31, l2: 1.0, least_rows: 20, columns: 1.0 };
+    BoostingOptions { rounds: 20, learning_rate: 0.1, leaves: 31, l2: 1.0, least_rows: 20, columns: 1.0 };
 /// Levels of smartcore's trees: as many leaves at most as ours have, and one more.
 const DEPTH: u16 = 5;
 /// Trees of the forest, and the rows they are grown on: smartcore looks at all of them for each node.

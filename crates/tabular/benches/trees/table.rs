@@ -1,12 +1,12 @@
 //! UCI Adult where it lies, and a generated table otherwise.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use kernels::Csr;
 use runtime::draw::{below, normal, uniform};
 use tabular::Features;
+
+use crate::datasets;
 
 /// Rows of numbers, and a class 0 or 1 for each.
 pub struct Table {
@@ -20,20 +20,14 @@ pub struct Table {
 
 impl Table {
     pub fn load() -> Self {
-        let file = "adult/adult.csv.gz";
-        let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-        let path = std::env::var_os("RECO_DATASETS").map_or_else(beside, PathBuf::from).join(file);
-        Self::adult(&path).unwrap_or_else(|| {
-            println!("trees: a generated table, since adult.csv.gz is not in $RECO_DATASETS/adult");
+        datasets::read("adult/adult.csv.gz").and_then(|text| Self::adult(&text)).unwrap_or_else(|| {
+            println!("trees: a generated table instead");
             Self::generated(32_561)
         })
     }
 
-    /// Its authors' file, gzipped, with a line of names; `None` where it cannot be read. Categories are numbered in the order in which
-    /// they appear.
-    fn adult(path: &Path) -> Option<Self> {
-        let unpacked = Command::new("gzip").arg("-dc").arg(path).stderr(Stdio::null()).output().ok()?;
-        let text = String::from_utf8(unpacked.stdout).ok()?;
+    /// Its authors' file with a line of names; `None` where it is another one. Categories are numbered in the order in which they appear.
+    fn adult(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let columns = lines.next()?.split(',').count() - 1;
         let mut known: Vec<HashMap<&str, usize>> = vec![HashMap::new(); columns];
