@@ -41,7 +41,7 @@ fn matrix(table: &Table) -> DenseMatrix<f32> {
 
 fn area(scores: &[f32], table: &Table) -> f64 {
     let is: Vec<bool> = table.labels.iter().map(|&label| label == 1).collect();
-    auc(scores, &is, &mut || Ok(())).unwrap().unwrap()
+    auc(scores, &is, &|| Ok(())).unwrap().unwrap()
 }
 
 fn accuracy(predicted: &[u32], table: &Table) -> f64 {
