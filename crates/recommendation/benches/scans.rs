@@ -10,6 +10,8 @@ mod compare;
 #[path = "../../../benches/kernels/datasets.rs"]
 mod datasets;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use compare::{Comparison, assert_close};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -17,7 +19,7 @@ use interactions::{Id, Interactions, InteractionsBuilder};
 use kernels::dot::score_rows;
 use ndarray::{ArrayView1, ArrayView2};
 use onnx::stored::Files;
-use recommendation::{Model, Request, TopK, Training, Who, algorithm, train};
+use recommendation::{Model, Recommendation, Request, TopK, Training, Who, algorithm, train};
 use runtime::draw::{below, uniform};
 use runtime::parallel::available_threads;
 use runtime::progress::Unwatched;
@@ -140,49 +142,61 @@ fn scan(criterion: &mut Criterion, name: &str, interactions: &Interactions) {
     let items = interactions.items();
     assert_eq!((width, factors.len(), shape), (FACTORS, items * FACTORS, [interactions.users(), FACTORS]));
     let matrix = ArrayView2::from_shape((items, FACTORS), factors).unwrap();
-    let user = |user: u32| &users[user as usize * FACTORS..][..FACTORS];
+    let of = |some: Range<u32>| &users[some.start as usize * FACTORS..some.end as usize * FACTORS];
+    let each =
+        |users: Range<u32>, list: &dyn Fn(&[f32]) -> List| of(users).chunks(FACTORS).map(list).collect::<Vec<_>>();
     let request = Request::new(K);
-    let each = |list: &dyn Fn(u32) -> List| (0..ALONE).map(list).collect::<Vec<_>>();
+    let listed = |list: Vec<Recommendation>| list.iter().map(|place| (place.score, place.item)).collect::<List>();
 
-    let ours = || {
-        each(&|user| {
-            let list = model.recommend(Who::User(user), &request, &Unwatched).unwrap();
-            list.iter().map(|place| (place.score, place.item)).collect()
-        })
+    let ours = |users: Range<u32>| {
+        users.map(|user| listed(model.recommend(Who::User(user), &request, &Unwatched).unwrap())).collect::<Vec<_>>()
     };
-    let plain = || each(&|number| scanned(factors, user(number)));
-    let loops = || each(&|number| naive(factors, user(number)));
-    let library = || each(&|number| selected(matrix.dot(&ArrayView1::from(user(number))).view()));
-    for (what, lists) in [("factors alone", plain()), ("a loop", loops()), ("ndarray", library())] {
-        check(what, &ours(), &lists, factors, &users);
+    let plain = |users| each(users, &|user| scanned(factors, user));
+    let loops = |users| each(users, &|user| naive(factors, user));
+    let library = |users| each(users, &|user| selected(matrix.dot(&ArrayView1::from(user)).view()));
+    let some = 0..ALONE;
+    for (what, lists) in
+        [("factors alone", plain(some.clone())), ("a loop", loops(some.clone())), ("ndarray", library(some.clone()))]
+    {
+        check(what, &ours(some.clone()), &lists, factors, of(some.clone()));
     }
     Comparison::new(criterion, "best 20", &format!("{name}, {items} items, {FACTORS} factors, {ALONE} users in turn"))
-        .side("ours", ours)
-        .side("ours, factors alone", plain)
-        .side("loop and sort", loops)
-        .side("ndarray and select_nth", library)
+        .side("ours", turns(interactions.users(), ALONE, ours))
+        .side("ours, factors alone", turns(interactions.users(), ALONE, plain))
+        .side("loop and sort", turns(interactions.users(), ALONE, loops))
+        .side("ndarray and select_nth", turns(interactions.users(), ALONE, library))
         .finish();
 
-    let ours = || {
-        let lists = model.recommend_block(0..TOGETHER, &request, 1, &Unwatched).unwrap();
-        let list = |list: Vec<recommendation::Recommendation>| list.iter().map(|p| (p.score, p.item)).collect();
-        lists.into_iter().map(list).collect::<Vec<List>>()
+    let ours = |users| {
+        let lists = model.recommend_block(users, &request, 1, &Unwatched).unwrap();
+        lists.into_iter().map(listed).collect::<Vec<_>>()
     };
-    let loops = || (0..TOGETHER).map(|number| naive(factors, user(number))).collect::<Vec<_>>();
-    let together = ArrayView2::from_shape((TOGETHER as usize, FACTORS), &users[..TOGETHER as usize * FACTORS]).unwrap();
-    let library = || together.dot(&matrix.t()).rows().into_iter().map(selected).collect::<Vec<_>>();
-    for (what, lists) in [("a loop", loops()), ("ndarray", library())] {
-        check(what, &ours(), &lists, factors, &users);
+    let library = |users: Range<u32>| {
+        let users = ArrayView2::from_shape((users.len(), FACTORS), of(users)).unwrap();
+        users.dot(&matrix.t()).rows().into_iter().map(selected).collect::<Vec<_>>()
+    };
+    let some = 0..TOGETHER;
+    for (what, lists) in [("a loop", loops(some.clone())), ("ndarray", library(some.clone()))] {
+        check(what, &ours(some.clone()), &lists, factors, of(some.clone()));
     }
-    Comparison::new(
-        criterion,
-        "best 20",
-        &format!("{name}, {items} items, {FACTORS} factors, {TOGETHER} users together"),
-    )
-    .side("ours", ours)
-    .side("loop and sort", loops)
-    .side("ndarray and select_nth", library)
-    .finish();
+    let size = format!("{name}, {items} items, {FACTORS} factors, {TOGETHER} users together");
+    Comparison::new(criterion, "best 20", &size)
+        .side("ours", turns(interactions.users(), TOGETHER, ours))
+        .side("loop and sort", turns(interactions.users(), TOGETHER, loops))
+        .side("ndarray and select_nth", turns(interactions.users(), TOGETHER, library))
+        .finish();
+}
+
+/// Each call takes the next users, so that what the last ones left in the caches helps no side more than it would in service.
+fn turns<T>(users: usize, at_once: u32, lists: impl Fn(Range<u32>) -> T) -> impl FnMut() -> T {
+    let mut first = 0;
+    move || {
+        if first + at_once > users as u32 {
+            first = 0;
+        }
+        first += at_once;
+        lists(first - at_once..first)
+    }
 }
 
 criterion_group!(benches, scans);
