@@ -14,7 +14,7 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-recommend bench-importance bench-synthesis docs clean
+.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-kernels bench-recommend bench-importance bench-synthesis docs clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
@@ -30,6 +30,7 @@ help:
 	@echo "make install PG_CONFIG=…      the extension, into a server of yours"
 	@echo "make lint                     format and clippy, as CI runs them"
 	@echo "make bench                    the figures of benches/"
+	@echo "make bench-kernels            the engine's kernels beside naive versions and libraries: cargo bench; five minutes"
 	@echo "make bench-recommend          the recommenders beside their peers; with TORCH=1 beside PyTorch too"
 	@echo "make bench-importance         importance scores beside Python's"
 	@echo "make bench-synthesis          synthetic rows beside Python's; with TORCH=1 beside SDV's networks too"
@@ -85,6 +86,9 @@ install:
 bench:
 	@$(SETUP) all python-bench demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/run.py $(ARGS)
+
+bench-kernels:
+	cargo bench --locked $(ARGS)
 
 # An hour or so; most of it is the peers', once.
 bench-recommend:

@@ -35,6 +35,8 @@ writes down. Adult is read from `RECO_DATASETS`, too.
 
 The figures whose titles speak of synthetic rows are measured by `make bench-synthesis`, SDV's networks with `TORCH=1` only;
 `ARGS='--only quality,speed,balance,privacy,interactions,cancel --record'` chooses and writes down. Adult is read from `RECO_DATASETS` here as well.
+
+The kernels' figures are measured by `cargo bench`, which needs neither a server nor Python; see [README.md](README.md).
 """
 
 

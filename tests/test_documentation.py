@@ -19,7 +19,7 @@ import load  # noqa: E402
 import fill_reference  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-OTHERS = ["CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "pgrx-config/README.md", "benches/RESULTS.md"]
+OTHERS = ["CONTRIBUTING.md", "CHANGELOG.md", "models/README.md", "pgrx-config/README.md", "benches/README.md", "benches/RESULTS.md"]
 LINKED = [*PAGES, *(ROOT / name for name in OTHERS)]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
