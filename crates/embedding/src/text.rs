@@ -1,6 +1,8 @@
 //! Runs a text model on batches of texts.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ndarray::{Array, Array2, Ix3};
 
@@ -9,15 +11,22 @@ use crate::tokenizer::TextTokenizer;
 use kernels::matrix::{rows, rows_mut};
 use kernels::statistics::normalize;
 use onnx::inspect::Signature;
+use onnx::lanes::{Inputs, Lanes};
 use onnx::session::{RunMemory, Session};
 use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::memory;
-use runtime::progress::{Progress, Run};
+use runtime::progress::{Counted, Progress, Run};
 
 /// Tokens of one run, padding included. It bounds the memory of a run (about 100 MB for a BERT of width 384) and the time until it notices a
 /// cancel request.
 const MAX_TOKENS_PER_RUN: usize = 4096;
+
+/// A call with fewer tokens runs its batches one after the other: opening lanes takes some tens of milliseconds.
+const MIN_TOKENS_FOR_LANES: usize = 16_384;
+
+/// Lanes share the tokens of a run, but not for ever: a run of few texts takes more time for each.
+const MAX_SPLIT: usize = 4;
 
 /// A call with more tokens than this frees the memory of its runs. Below, the memory is kept for the next call.
 const MAX_TOKENS_KEPT: usize = 512;
@@ -66,55 +75,103 @@ impl TextEmbedder {
         order.sort_unstable_by(|&a, &b| (tokens[a].len(), &tokens[a]).cmp(&(tokens[b].len(), &tokens[b])));
         let same_tokens: Vec<&[usize]> = order.chunk_by(|&a, &b| tokens[a] == tokens[b]).collect();
 
-        let mut vectors = Array2::default((0, 0));
-        let mut tokens_run: usize = 0;
+        let total: usize = same_tokens.iter().map(|texts| tokens[texts[0]].len()).sum();
+        let lanes = match threads > 1 && total >= MIN_TOKENS_FOR_LANES {
+            true => Lanes::open(&self.session, threads, progress)?,
+            false => None,
+        };
+        let max_tokens = MAX_TOKENS_PER_RUN / if lanes.is_some() { threads.min(MAX_SPLIT) } else { 1 };
+        let mut batches = Vec::new();
         let mut rest = same_tokens.as_slice();
-        let mut done = 0;
         while !rest.is_empty() {
-            let fits = |n: usize| n * tokens[rest[n - 1][0]].len() <= MAX_TOKENS_PER_RUN;
+            let fits = |n: usize| n * tokens[rest[n - 1][0]].len() <= max_tokens;
             let rows = (1..=rest.len().min(max_batch.max(1))).take_while(|&n| n == 1 || fits(n)).count();
             let (batch, later) = rest.split_at(rows);
-            let batch_tokens: Vec<&[u32]> = batch.iter().map(|texts| tokens[texts[0]].as_slice()).collect();
-            let run_tokens: usize = batch_tokens.iter().map(|tokens| tokens.len()).sum();
-            tokens_run += run_tokens;
-            let memory = match later.is_empty() && tokens_run > MAX_TOKENS_KEPT {
+            batches
+                .push(Batch { texts: batch, tokens: batch.iter().map(|texts| tokens[texts[0]].as_slice()).collect() });
+            rest = later;
+        }
+        match lanes {
+            Some(lanes) => self.embed_in_lanes(&lanes, &batches, texts.len(), progress),
+            None => self.embed_in_turn(&batches, texts.len(), progress),
+        }
+    }
+
+    fn embed_in_turn(&mut self, batches: &[Batch], texts: usize, progress: &dyn Progress) -> Result<Array2<f32>> {
+        let mut vectors = Vectors::new(texts);
+        let (mut tokens_run, mut done) = (0, 0);
+        for (number, batch) in batches.iter().enumerate() {
+            let last = number + 1 == batches.len();
+            tokens_run += batch.tokens();
+            let memory = match last && tokens_run > MAX_TOKENS_KEPT {
                 true => RunMemory::GiveBack,
                 false => RunMemory::Keep,
             };
             let begun = Instant::now();
-            let batch_vectors = self.run(&batch_tokens, memory, progress)?;
-            let answered = batch.iter().map(|texts| texts.len()).sum();
-            progress.ran(&Run {
-                model: &self.session.name,
-                provider: self.session.provider.name(),
-                rows: answered,
-                tokens: Some(run_tokens),
-                took: begun.elapsed(),
-            });
-            if vectors.is_empty() {
-                vectors = memory::matrix(texts.len(), batch_vectors.ncols(), 0f32)?;
-            }
-            if vectors.ncols() != batch_vectors.ncols() {
-                return Err(Error::Dimensions { left: vectors.ncols(), right: batch_vectors.ncols() });
-            }
-            for (texts, vector) in batch.iter().zip(batch_vectors.rows()) {
-                texts.iter().for_each(|&text| vectors.row_mut(text).assign(&vector));
-            }
-            rest = later;
-            done += answered;
-            if !rest.is_empty() {
-                progress.report("texts embedded", done, texts.len());
+            let outputs = self.session.run(self.inputs(&batch.tokens)?, &[&self.config.output], memory, progress)?;
+            vectors.take(batch, self.vectors(&batch.tokens, outputs)?)?;
+            self.ran(batch, begun.elapsed(), progress);
+            done += batch.texts();
+            if !last {
+                progress.report("texts embedded", done, texts);
             }
         }
-        Ok(vectors)
+        Ok(vectors.values)
     }
 
-    fn run(&mut self, batch: &[&[u32]], memory: RunMemory, progress: &dyn Progress) -> Result<Array2<f32>> {
-        let inputs = match self.config.layout {
-            Layout::Padded => padded(batch, self.config.pad_id, self.with_token_types)?,
-            Layout::Ragged => ragged(batch),
-        };
-        let outputs = self.session.run(inputs, &[&self.config.output], memory, progress)?;
+    fn embed_in_lanes(
+        &self,
+        lanes: &Lanes,
+        batches: &[Batch],
+        texts: usize,
+        progress: &dyn Progress,
+    ) -> Result<Array2<f32>> {
+        let done = AtomicUsize::new(0);
+        let counted = Counted { whole: progress, phase: "texts embedded", done: &done, total: texts };
+        let began = Instant::now();
+        let (vectors, took) = (Mutex::new(Vectors::new(texts)), Mutex::new(vec![began.elapsed(); batches.len()]));
+        lanes.run(
+            batches.len(),
+            &[&self.config.output],
+            &counted,
+            |number| {
+                locked(&took)[number] = began.elapsed();
+                self.inputs(&batches[number].tokens)
+            },
+            |number, outputs| {
+                let batch = &batches[number];
+                let found = self.vectors(&batch.tokens, outputs)?;
+                let took = &mut locked(&took)[number];
+                *took = began.elapsed() - *took;
+                done.fetch_add(batch.texts(), Ordering::Relaxed);
+                locked(&vectors).take(batch, found)
+            },
+        )?;
+        for (batch, &took) in batches.iter().zip(&*locked(&took)) {
+            self.ran(batch, took, progress);
+        }
+        Ok(vectors.into_inner().unwrap_or_else(PoisonError::into_inner).values)
+    }
+
+    fn ran(&self, batch: &Batch, took: Duration, progress: &dyn Progress) {
+        progress.ran(&Run {
+            model: &self.session.name,
+            provider: self.session.provider.name(),
+            rows: batch.texts(),
+            tokens: Some(batch.tokens()),
+            took,
+        });
+    }
+
+    fn inputs(&self, batch: &[&[u32]]) -> Result<Inputs<'static>> {
+        match self.config.layout {
+            Layout::Padded => padded(batch, self.config.pad_id, self.with_token_types),
+            Layout::Ragged => Ok(ragged(batch)),
+        }
+    }
+
+    /// The vectors of a batch, from the model's output.
+    fn vectors(&self, batch: &[&[u32]], outputs: Vec<Tensor>) -> Result<Array2<f32>> {
         let Ok([output]) = <[Tensor; 1]>::try_from(outputs) else {
             return Err(Error::Internal("model did not return exactly one output".into()));
         };
@@ -130,6 +187,52 @@ impl TextEmbedder {
         }
         Ok(vectors)
     }
+}
+
+/// Texts that run together.
+struct Batch<'a> {
+    /// The places of the texts with the same tokens, for each row of the run.
+    texts: &'a [&'a [usize]],
+    tokens: Vec<&'a [u32]>,
+}
+
+impl Batch<'_> {
+    fn texts(&self) -> usize {
+        self.texts.iter().map(|texts| texts.len()).sum()
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens.iter().map(|tokens| tokens.len()).sum()
+    }
+}
+
+/// The vectors of all texts, allocated with the first batch.
+struct Vectors {
+    texts: usize,
+    values: Array2<f32>,
+}
+
+impl Vectors {
+    fn new(texts: usize) -> Self {
+        Self { texts, values: Array2::default((0, 0)) }
+    }
+
+    fn take(&mut self, batch: &Batch, found: Array2<f32>) -> Result<()> {
+        if self.values.is_empty() {
+            self.values = memory::matrix(self.texts, found.ncols(), 0f32)?;
+        }
+        if self.values.ncols() != found.ncols() {
+            return Err(Error::Dimensions { left: self.values.ncols(), right: found.ncols() });
+        }
+        for (texts, vector) in batch.texts.iter().zip(found.rows()) {
+            texts.iter().for_each(|&text| self.values.row_mut(text).assign(&vector));
+        }
+        Ok(())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `input_ids`, `attention_mask` and, where the graph has them, `token_type_ids` (all 0), `[rows, longest]`.

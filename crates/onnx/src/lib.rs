@@ -5,6 +5,7 @@ pub mod environment;
 pub mod graph;
 mod ids;
 pub mod inspect;
+pub mod lanes;
 pub mod prepared;
 pub mod proto;
 pub mod session;

@@ -85,6 +85,9 @@ pub struct Session {
     pub bytes: u64,
     /// Why `Execution::Auto` does not use CUDA.
     pub not_on_cuda: Option<NotOnCuda>,
+    /// The folder of the prepared graph, and how it was loaded: for sessions beside this one.
+    prepared: PathBuf,
+    options: SessionOptions,
 }
 
 /// Why a graph runs on the CPU instead of CUDA.
@@ -131,7 +134,28 @@ impl Session {
             Some(session) => (session, Provider::Cuda, fs::metadata(source).map_or(0, |m| m.len())),
             None => (watched(&|| loader.cpu(&prepared))?, Provider::Cpu, sealed::size(&prepared)),
         };
-        Ok(Self { inner, name: name.to_owned(), provider, bytes, not_on_cuda })
+        Ok(Self { inner, name: name.to_owned(), provider, bytes, not_on_cuda, prepared, options: options.clone() })
+    }
+
+    /// Another session of the same prepared graph, which runs on the CPU, on the thread that calls it. Both map the same weights.
+    pub(crate) fn beside(&self, progress: &dyn Progress) -> Result<Self> {
+        let options = SessionOptions { threads: 1, execution: Execution::Cpu, ..self.options.clone() };
+        let loader = Loader {
+            name: &self.name,
+            options: &options,
+            canceled: AtomicBool::new(false),
+            canceler: Mutex::new(None),
+        };
+        let inner = parallel::watched(progress, || loader.cancel(), || loader.cpu(&self.prepared))?;
+        Ok(Self {
+            inner,
+            name: self.name.clone(),
+            provider: Provider::Cpu,
+            bytes: self.bytes,
+            not_on_cuda: None,
+            prepared: self.prepared.clone(),
+            options,
+        })
     }
 
     /// Runs the graph on `inputs` and returns the outputs in `wanted`, in that order.
@@ -142,8 +166,13 @@ impl Session {
         memory: RunMemory,
         progress: &dyn Progress,
     ) -> Result<Vec<Tensor>> {
-        let name = self.name.clone();
-        let failed = |reason: String| Error::ModelRun { model: name.clone(), reason };
+        let run = self.begin(wanted, memory)?;
+        parallel::watched(progress, || run.end(), || self.run_here(inputs, wanted, &run))
+    }
+
+    /// A run that another thread can end.
+    pub(crate) fn begin(&self, wanted: &[&str], memory: RunMemory) -> Result<Terminable> {
+        let failed = |reason: String| Error::ModelRun { model: self.name.clone(), reason };
         let mut selector = OutputSelector::no_default();
         for output in wanted {
             selector = selector.with(*output);
@@ -152,29 +181,28 @@ impl Session {
         if memory == RunMemory::GiveBack {
             options.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(|e| failed(e.to_string()))?;
         }
-        let shared = Terminable(options);
-        let inner = &mut self.inner;
-        parallel::watched(
-            progress,
-            // A run that has just ended needs no terminating; nothing else can fail here.
-            || drop(shared.get().terminate()),
-            || {
-                let inputs = inputs
-                    .into_iter()
-                    .map(|(input, tensor)| Ok((Cow::from(input), value(tensor)?)))
-                    .collect::<ort::Result<Vec<(Cow<str>, SessionInputValue)>>>()
-                    .map_err(|e| failed(e.to_string()))?;
-                let outputs = inner.run_with_options(inputs, shared.get()).map_err(|e| failed(e.to_string()))?;
-                wanted
-                    .iter()
-                    .map(|&output| {
-                        let value =
-                            outputs.get(output).ok_or_else(|| failed(format!("output \"{output}\" is missing")))?;
-                        tensor(value).map_err(failed)
-                    })
-                    .collect()
-            },
-        )
+        Ok(Terminable(options))
+    }
+
+    /// [`run`](Self::run) on the calling thread, which does not look for cancel requests.
+    pub(crate) fn run_here(
+        &mut self,
+        inputs: Vec<(&str, Tensor)>,
+        wanted: &[&str],
+        run: &Terminable,
+    ) -> Result<Vec<Tensor>> {
+        let failed = |reason: String| Error::ModelRun { model: self.name.clone(), reason };
+        let inputs = inputs
+            .into_iter()
+            .map(|(input, tensor)| Ok((Cow::from(input), value(tensor)?)))
+            .collect::<ort::Result<Vec<(Cow<str>, SessionInputValue)>>>()
+            .map_err(|e| failed(e.to_string()))?;
+        let outputs = self.inner.run_with_options(inputs, &run.0).map_err(|e| failed(e.to_string()))?;
+        let outputs = wanted.iter().map(|&output| {
+            let value = outputs.get(output).ok_or_else(|| failed(format!("output \"{output}\" is missing")))?;
+            tensor(value).map_err(failed)
+        });
+        outputs.collect()
     }
 }
 
@@ -257,14 +285,16 @@ impl Loader<'_> {
 
 /// ONNX Runtime documents `RunOptionsSetTerminate` as callable from any thread while the options are in use by a run;
 /// `ort` leaves `Sync` off options that select outputs only because preallocated outputs might not be.
-struct Terminable(RunOptions<HasSelectedOutputs>);
+pub(crate) struct Terminable(RunOptions<HasSelectedOutputs>);
 
 // SAFETY: no output is preallocated here, and the only use from a second thread is `terminate`.
 unsafe impl Sync for Terminable {}
 
 impl Terminable {
-    fn get(&self) -> &RunOptions<HasSelectedOutputs> {
-        &self.0
+    /// Makes the run return soon, with an error.
+    pub(crate) fn end(&self) {
+        // A run that has just ended needs no terminating; nothing else can fail here.
+        drop(self.0.terminate());
     }
 }
 

@@ -1,0 +1,79 @@
+//! Runs of one graph side by side on the CPU: a session for each thread, of one thread each.
+//!
+//! Two runs on one thread each take less time than one after the other on two threads, since the threads of a run wait for each other in
+//! every operator. The sessions map the same weights.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::session::{Provider, RunMemory, Session, Terminable};
+use crate::tensor::Tensor;
+use runtime::error::Result;
+use runtime::pool::with_pool;
+use runtime::progress::Progress;
+
+pub struct Lanes {
+    idle: Mutex<Vec<Session>>,
+    count: usize,
+}
+
+/// The inputs of a run, by name.
+pub type Inputs<'a> = Vec<(&'a str, Tensor)>;
+
+impl Lanes {
+    /// `count` lanes for the graph of `session`; `None` where it does not run on the CPU.
+    pub fn open(session: &Session, count: usize, progress: &dyn Progress) -> Result<Option<Self>> {
+        if session.provider != Provider::Cpu {
+            return Ok(None);
+        }
+        let idle = (0..count).map(|_| session.beside(progress)).collect::<Result<Vec<_>>>()?;
+        Ok(Some(Self { idle: Mutex::new(idle), count }))
+    }
+
+    /// Runs the graph `runs` times. `inputs` gives the inputs of a run, and `take` gets its outputs in `wanted`, in that order; both are
+    /// called on the lanes' threads. The last runs return their memory to the system.
+    pub fn run<'a>(
+        &self,
+        runs: usize,
+        wanted: &[&str],
+        progress: &dyn Progress,
+        inputs: impl Fn(usize) -> Result<Inputs<'a>> + Sync,
+        take: impl Fn(usize, Vec<Tensor>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let (stopped, next) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let current: Mutex<Vec<Arc<Terminable>>> = Mutex::default();
+        let stop = || {
+            stopped.store(true, Ordering::SeqCst);
+            locked(&current).iter().for_each(|run| run.end());
+        };
+        let one = |session: &mut Session, number: usize| {
+            let inputs = inputs(number)?;
+            let memory = if number + self.count >= runs { RunMemory::GiveBack } else { RunMemory::Keep };
+            let run = Arc::new(session.begin(wanted, memory)?);
+            locked(&current).push(run.clone());
+            // Whoever stops sees the run in the list, or is seen here.
+            let outputs =
+                if stopped.load(Ordering::SeqCst) { Ok(Vec::new()) } else { session.run_here(inputs, wanted, &run) };
+            locked(&current).retain(|other| !Arc::ptr_eq(other, &run));
+            if stopped.load(Ordering::SeqCst) { Ok(()) } else { take(number, outputs?) }
+        };
+        let lane = || {
+            let Some(mut session) = locked(&self.idle).pop() else { return Ok(()) };
+            let mut outcome = Ok(());
+            while outcome.is_ok() && !stopped.load(Ordering::SeqCst) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= runs {
+                    break;
+                }
+                outcome = one(&mut session, number).inspect_err(|_| stop());
+            }
+            locked(&self.idle).push(session);
+            outcome
+        };
+        with_pool(self.count, |pool| pool.run(self.count.min(runs), progress, &stop, &lane))
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
