@@ -30,7 +30,7 @@ help:
 	@echo "make install PG_CONFIG=…      the extension, into a server of yours"
 	@echo "make lint                     format and clippy, as CI runs them"
 	@echo "make bench                    the figures of benches/"
-	@echo "make bench-kernels            the engine's kernels beside naive versions and libraries: cargo bench; five minutes"
+	@echo "make bench-kernels            the engine's kernels beside naive versions and libraries: cargo bench; minutes"
 	@echo "make bench-recommend          the recommenders beside their peers; with TORCH=1 beside PyTorch too"
 	@echo "make bench-importance         importance scores beside Python's"
 	@echo "make bench-synthesis          synthetic rows beside Python's; with TORCH=1 beside SDV's networks too"

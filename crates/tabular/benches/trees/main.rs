@@ -30,9 +30,10 @@ const DEPTH: u16 = 5;
 /// Trees of the forest, and the rows they are grown on: smartcore looks at all of them for each node.
 const TREES: usize = 4;
 const FOREST_ROWS: usize = 8192;
-/// How far the areas under two sides' ROC curves may be apart on the held-out rows, and a forest's shares of right classes: each draws
-/// its own rows.
-const AUC_TOLERANCE: f64 = 0.01;
+/// How far the areas under two sides' ROC curves may be apart on the held-out rows: the same trees but for the bins, and trees that grow
+/// level by level.
+const AUC_TOLERANCE: [f64; 2] = [0.005, 0.03];
+/// The same for a forest's shares of right classes: each side draws its own rows.
 const ACCURACY_TOLERANCE: f64 = 0.03;
 
 fn matrix(table: &Table) -> DenseMatrix<f32> {
@@ -89,9 +90,9 @@ fn boosting(criterion: &mut Criterion, train: &Table, test: &Table) {
     let own = area(&(0..test.rows()).map(score).collect::<Vec<_>>(), test);
     let booster = exact();
     let scores: Vec<f32> = test.each_row().map(|row| booster.score(row)).collect();
-    assert_near("boosting, exact splits", own, area(&scores, test), AUC_TOLERANCE);
+    assert_near("boosting, exact splits", own, area(&scores, test), AUC_TOLERANCE[0]);
     let scores = library().predict(&matrix(test)).unwrap();
-    assert_near("boosting, smartcore", own, area(&scores, test), AUC_TOLERANCE);
+    assert_near("boosting, smartcore", own, area(&scores, test), AUC_TOLERANCE[1]);
 
     let size = format!("{}, {} rows, {} columns, {} rounds", train.name, train.rows(), train.columns, BOOSTING.rounds);
     Comparison::new(criterion, "boosting", &size)
