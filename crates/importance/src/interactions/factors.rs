@@ -146,10 +146,6 @@ impl Side {
         self.rows.ncols()
     }
 
-    fn row(&self, row: usize) -> &[f32] {
-        &flat(self.rows.view())[row * self.stride()..][..self.stride()]
-    }
-
     /// Blocks of rows with about equally many interactions.
     fn blocks(&mut self, of: &Csr) -> Result<Vec<Block<'_>>> {
         let mut blocks = Vec::new();
@@ -219,6 +215,9 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
     let Parameters { learning_rate, regularization, factors, .. } = half.parameters;
     let (stride, others) = (block.rows.ncols(), half.others.states.len());
     assert!(half.others.stride() == stride && stride.is_multiple_of(V::LANES));
+    // Taken once: a view for each pair would cost as much as its product.
+    let other_rows = flat(half.others.rows.view());
+    let row_of = |other: usize| &other_rows[other * stride..][..stride];
     for (at, (state, own)) in block.states.iter_mut().zip(rows_mut(block.rows.view_mut())).enumerate() {
         let row = block.first + at;
         let chosen = half.chosen.row(row).0;
@@ -246,7 +245,7 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
                     Negatives::Users(of, _) => of[below(key, pair as u64, of.len())] as usize,
                 }
             };
-            half.others.row(other).iter().step_by(LINE).for_each(|x| V::prefetch(x));
+            row_of(other).iter().step_by(LINE).for_each(|x| V::prefetch(x));
             (other, positive)
         };
         let mut drawn: [(usize, bool); AHEAD] = std::array::from_fn(&mut draw);
@@ -256,7 +255,7 @@ unsafe fn learn_body<V: Vector, const TILE: usize>(half: &Half, block: &mut Bloc
                 return;
             }
             let (other, positive) = std::mem::replace(&mut drawn[pair % AHEAD], draw(pair + AHEAD));
-            let y = half.others.row(other).as_ptr();
+            let y = row_of(other).as_ptr();
             // SAFETY: both rows are `stride` floats, a multiple of LANES.
             unsafe {
                 let z = dot_of::<V>(x, y, stride) + state.bias + half.others.states[other].bias;
@@ -296,15 +295,18 @@ struct View<'a> {
 unsafe fn look_body<V: Vector, const TILE: usize>(view: &View, first: usize, shown: &mut [f32]) {
     let d = view.users.factors as f32;
     assert_eq!(view.users.stride(), view.items.stride());
+    let stride = view.users.stride();
+    let (users, items) = (flat(view.users.rows.view()), flat(view.items.rows.view()));
     let (mut user, mut rest) = (first, shown);
     while !rest.is_empty() {
         let chosen = view.by_user.row(user).0;
         let (own, others) = rest.split_at_mut(chosen.len());
-        let x = view.users.row(user).as_ptr();
+        let x = users[user * stride..][..stride].as_ptr();
         for (&item, shown) in chosen.iter().zip(own) {
-            let (y, state) = (view.items.row(item as usize).as_ptr(), &view.items.states[item as usize]);
+            let (item, state) = (item as usize * stride, &view.items.states[item as usize]);
+            let y = items[item..][..stride].as_ptr();
             // SAFETY: both rows are `stride` floats, a multiple of LANES.
-            let z = unsafe { dot_of::<V>(x, y, view.users.stride()) } + state.bias;
+            let z = unsafe { dot_of::<V>(x, y, stride) } + state.bias;
             *shown += match view.what {
                 // ln(1 + e^−z) without overflow.
                 Shown::Loss => (-z.abs()).exp().ln_1p() + (-z).max(0.0),

@@ -8,7 +8,7 @@ use super::finding::Finding;
 use super::targets::Targets;
 use kernels::Csr;
 use kernels::dot::{axpy_of, dot_of};
-use kernels::matrix::{flat, flat_mut, rows, rows_mut};
+use kernels::matrix::{flat, flat_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -97,6 +97,20 @@ impl Layers {
     pub fn hidden(&self) -> usize {
         self.first_bias.len()
     }
+
+    fn raw(&self) -> Raw<'_> {
+        let Self { first, first_bias, second, second_bias } = self;
+        Raw { first: flat(first.view()), first_bias, second: flat(second.view()), second_bias }
+    }
+}
+
+/// The same as the kernels read it, taken once for many rows.
+#[derive(Clone, Copy)]
+struct Raw<'a> {
+    first: &'a [f32],
+    first_bias: &'a [f32],
+    second: &'a [f32],
+    second_bias: &'a [f32],
 }
 
 /// Buffers for one row.
@@ -251,7 +265,7 @@ unsafe fn products<V: Vector>(rows: &[f32], x: &[f32], start: &[f32], out: &mut 
 /// The processor has `V`'s instructions; [`check`] found that all fit each other.
 #[inline(always)]
 unsafe fn forward<V: Vector>(
-    weights: &Layers,
+    weights: Raw,
     inputs: &Inputs,
     targets: &Targets,
     row: usize,
@@ -259,10 +273,9 @@ unsafe fn forward<V: Vector>(
 ) -> Finding {
     // SAFETY: the inputs' columns are as many as rows of weights, of the scratch's width, as the caller has checked.
     unsafe {
-        let first = flat(weights.first.view());
-        gather::<V>(inputs.row(row), first, inputs.scale, &weights.first_bias, &mut scratch.hidden);
+        gather::<V>(inputs.row(row), weights.first, inputs.scale, weights.first_bias, &mut scratch.hidden);
         scratch.hidden.iter_mut().for_each(|x| *x = x.max(0.0));
-        products::<V>(flat(weights.second.view()), &scratch.hidden, &weights.second_bias, &mut scratch.outputs);
+        products::<V>(weights.second, &scratch.hidden, weights.second_bias, &mut scratch.outputs);
     }
     targets.compare(row, &mut scratch.outputs)
 }
@@ -272,10 +285,10 @@ unsafe fn forward<V: Vector>(
 /// # Safety
 /// The processor has `V`'s instructions; [`check`] found that all fit each other.
 #[inline(always)]
-unsafe fn backward<V: Vector>(weights: &Layers, scratch: &mut Scratch) {
-    let width = weights.hidden();
+unsafe fn backward<V: Vector>(weights: Raw, scratch: &mut Scratch) {
+    let width = weights.first_bias.len();
     scratch.back.fill(0.0);
-    for (&output, row) in scratch.outputs.iter().zip(rows(weights.second.view())) {
+    for (&output, row) in scratch.outputs.iter().zip(weights.second.chunks_exact(width)) {
         // SAFETY: both are `width` long, as the caller has checked.
         unsafe { axpy_of::<V>(output, row.as_ptr(), scratch.back.as_mut_ptr(), width) };
     }
@@ -311,7 +324,9 @@ unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
 ) {
     check(weights, inputs, scratch);
     assert!(gradient.first.dim() == weights.first.dim() && gradient.second.dim() == weights.second.dim());
-    let width = weights.hidden();
+    let (weights, width) = (weights.raw(), weights.hidden());
+    let Layers { first, first_bias, second, second_bias } = gradient;
+    let (first, second) = (flat_mut(first.view_mut()), flat_mut(second.view_mut()));
     for &row in batch.rows {
         // SAFETY: the processor has the instructions, as the caller promises; all fit each other, as was checked.
         unsafe {
@@ -321,13 +336,13 @@ unsafe fn add_gradient_body<V: Vector, const TILE: usize>(
             }
             scratch.outputs.iter_mut().for_each(|x| *x *= batch.factor);
             backward::<V>(weights, scratch);
-            for (&output, to) in scratch.outputs.iter().zip(rows_mut(gradient.second.view_mut())) {
+            for (&output, to) in scratch.outputs.iter().zip(second.chunks_exact_mut(width)) {
                 axpy_of::<V>(output, scratch.hidden.as_ptr(), to.as_mut_ptr(), width);
             }
-            gradient.second_bias.iter_mut().zip(&scratch.outputs).for_each(|(to, x)| *to += x);
-            gradient.first_bias.iter_mut().zip(&scratch.back).for_each(|(to, x)| *to += x);
+            second_bias.iter_mut().zip(&scratch.outputs).for_each(|(to, x)| *to += x);
+            first_bias.iter_mut().zip(&scratch.back).for_each(|(to, x)| *to += x);
             scratch.back.iter_mut().for_each(|x| *x *= inputs.scale);
-            scatter::<V>(inputs.row(row as usize), &scratch.back, flat_mut(gradient.first.view_mut()));
+            scatter::<V>(inputs.row(row as usize), &scratch.back, first);
         }
     }
 }
@@ -362,31 +377,33 @@ unsafe fn assess_body<V: Vector, const TILE: usize>(
     scratch: &mut Scratch,
 ) {
     check(weights, inputs, scratch);
-    let width = weights.hidden();
+    let (raw, width) = (weights.raw(), weights.hidden());
+    let along = wanted.along.map(|other| {
+        assert!(other.first.dim() == weights.first.dim() && other.second.dim() == weights.second.dim());
+        other.raw()
+    });
     // SAFETY: as long as is said.
     let square = |x: &[f32]| unsafe { dot_of::<V>(x.as_ptr(), x.as_ptr(), x.len()) };
     for (row, found) in (first..).zip(out) {
         // SAFETY: as in `add_gradient_body`.
         unsafe {
-            *found = forward::<V>(weights, inputs, targets, row, scratch);
-            if wanted.gradient_square || wanted.along.is_some() {
-                backward::<V>(weights, scratch);
+            *found = forward::<V>(raw, inputs, targets, row, scratch);
+            if wanted.gradient_square || along.is_some() {
+                backward::<V>(raw, scratch);
             }
             if wanted.gradient_square {
                 let second = found.error * found.error * (square(&scratch.hidden) + 1.0);
                 found.gradient_square = second + square(&scratch.back) * (inputs.squares[row] + 1.0);
             }
-            if let Some(other) = wanted.along {
-                assert!(other.first.dim() == weights.first.dim() && other.second.dim() == weights.second.dim());
+            if let Some(other) = along {
                 let mut along = 0.0;
                 for ((&output, to), bias) in
-                    scratch.outputs.iter().zip(rows(other.second.view())).zip(&other.second_bias)
+                    scratch.outputs.iter().zip(other.second.chunks_exact(width)).zip(other.second_bias)
                 {
                     along += output * (dot_of::<V>(to.as_ptr(), scratch.hidden.as_ptr(), width) + bias);
                 }
                 // The hidden layer has done its part: its room takes the other gradient's.
-                let first = flat(other.first.view());
-                gather::<V>(inputs.row(row), first, inputs.scale, &other.first_bias, &mut scratch.hidden);
+                gather::<V>(inputs.row(row), other.first, inputs.scale, other.first_bias, &mut scratch.hidden);
                 found.along = along + dot_of::<V>(scratch.hidden.as_ptr(), scratch.back.as_ptr(), width);
             }
         }

@@ -7,10 +7,7 @@
 //! Time: O(rows · columns · log rows), on all threads; bins are learned from at most 200,000 sampled rows. Memory: rows ×
 //! columns bytes.
 
-use ndarray::{Array2, ArrayView2};
-
 use crate::samples::Features;
-use kernels::matrix::{flat, flat_mut};
 use runtime::draw;
 use runtime::error::Result;
 use runtime::memory;
@@ -51,9 +48,10 @@ pub(super) struct Column {
 /// Binned rows.
 #[derive(Clone, Debug)]
 pub struct Binned {
+    rows: usize,
     pub(super) columns: Vec<Column>,
     /// [rows, columns]
-    codes: Array2<u8>,
+    codes: Vec<u8>,
 }
 
 impl Binning {
@@ -121,9 +119,9 @@ impl Binning {
     pub fn apply(&self, features: &Features, threads: usize, progress: &dyn Progress) -> Result<Binned> {
         let width = self.columns.len();
         let rows = features.rows();
-        let mut codes = memory::matrix(rows, width, 0u8)?;
+        let mut codes = memory::filled(0u8, rows * width)?;
         for_each_chunk(
-            flat_mut(codes.view_mut()),
+            &mut codes,
             CHUNK_ROWS * width.max(1),
             threads,
             progress,
@@ -149,7 +147,7 @@ impl Binning {
                 Ok(())
             },
         )?;
-        Ok(Binned { columns: self.columns.clone(), codes })
+        Ok(Binned { rows, columns: self.columns.clone(), codes })
     }
 }
 
@@ -160,7 +158,7 @@ impl Binned {
     }
 
     pub fn rows(&self) -> usize {
-        self.codes.nrows()
+        self.rows
     }
 
     pub fn columns(&self) -> usize {
@@ -170,27 +168,21 @@ impl Binned {
     /// The codes [columns] of a row.
     #[inline(always)]
     pub fn row(&self, row: usize) -> &[u8] {
-        &flat(self.codes.view())[row * self.columns.len()..][..self.columns.len()]
-    }
-
-    /// The codes [rows, columns], for loops over many rows.
-    pub(super) fn codes(&self) -> ArrayView2<'_, u8> {
-        self.codes.view()
+        &self.codes[row * self.columns.len()..][..self.columns.len()]
     }
 
     /// The codes [columns, rows].
-    pub(super) fn by_columns(&self, threads: usize, progress: &dyn Progress) -> Result<Array2<u8>> {
-        let (rows, width) = self.codes.dim();
-        let codes = flat(self.codes.view());
-        let mut out = memory::matrix(width, rows, 0u8)?;
+    pub(super) fn by_columns(&self, threads: usize, progress: &dyn Progress) -> Result<Vec<u8>> {
+        let (rows, width) = (self.rows, self.columns.len());
+        let mut out = memory::filled(0u8, self.codes.len())?;
         for_each_chunk(
-            flat_mut(out.view_mut()),
+            &mut out,
             rows.max(1),
             threads,
             progress,
             || (),
             |(), column, out| {
-                out.iter_mut().enumerate().for_each(|(row, out)| *out = codes[row * width + column]);
+                out.iter_mut().enumerate().for_each(|(row, out)| *out = self.codes[row * width + column]);
                 Ok(())
             },
         )?;

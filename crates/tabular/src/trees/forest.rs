@@ -7,13 +7,10 @@
 
 use std::sync::Mutex;
 
-use ndarray::{ArrayView2, s};
-
 use super::binned::Binned;
 use super::split::alone;
 use super::target::Target;
 use super::tree::{Left, Tree};
-use kernels::matrix::flat;
 use runtime::draw;
 use runtime::error::{Error, Result};
 use runtime::jobs::{Signal, jobs};
@@ -110,7 +107,7 @@ pub fn for_each_tree<T: Send>(
         let taken = lock().pop();
         let mut builder = match taken {
             Some(builder) => builder,
-            None => Builder::new(binned, codes.view(), target, options)?,
+            None => Builder::new(binned, &codes, target, options)?,
         };
         let seed = draw::mix(seed ^ draw::mix(number as u64));
         builder.draw(rows, weights, seed);
@@ -136,7 +133,8 @@ struct Item {
 struct Builder<'a> {
     columns: &'a [super::binned::Column],
     /// [columns, rows]
-    codes: ArrayView2<'a, u8>,
+    codes: &'a [u8],
+    rows: usize,
     target: Target<'a>,
     options: ForestOptions,
     drawn: Vec<u32>,
@@ -207,17 +205,13 @@ struct Candidate {
 }
 
 impl<'a> Builder<'a> {
-    fn new(
-        binned: &'a Binned,
-        codes: ArrayView2<'a, u8>,
-        target: &Target<'a>,
-        options: &ForestOptions,
-    ) -> Result<Self> {
+    fn new(binned: &'a Binned, codes: &'a [u8], target: &Target<'a>, options: &ForestOptions) -> Result<Self> {
         let outputs = target.outputs();
         let side = || Ok::<_, Error>(Side { sums: memory::filled(0.0, outputs)?, ..Side::default() });
         Ok(Self {
             columns: &binned.columns,
             codes,
+            rows: binned.rows(),
             target: *target,
             options: *options,
             drawn: memory::filled(0, binned.rows())?,
@@ -369,7 +363,7 @@ impl<'a> Builder<'a> {
     /// Writes the items, or aggregates of them, to `sorted` in the order of a column's codes, and the range of each code to
     /// `groups`.
     fn sort(&mut self, from: usize, to: usize, column: usize, mean: f32) {
-        let codes = flat(self.codes.slice_move(s![column..=column, ..]));
+        let codes = &self.codes[column * self.rows..][..self.rows];
         let bins = self.columns[column].bins;
         let items = &self.items[from..to];
         let outputs = self.left.sums.len();
@@ -479,7 +473,7 @@ impl<'a> Builder<'a> {
     }
 
     fn partition(&mut self, from: usize, to: usize, split: &Candidate) -> usize {
-        let codes = flat(self.codes.slice_move(s![split.column..=split.column, ..]));
+        let codes = &self.codes[split.column * self.rows..][..self.rows];
         let items = &mut self.items[from..to];
         let (mut left, mut right) = (0, 0);
         for i in 0..items.len() {

@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::binned::Binned;
 use super::split::{self, Cell, Scales, Split};
 use super::tree::Tree;
-use kernels::matrix::flat;
 use runtime::draw;
 use runtime::error::Result;
 use runtime::jobs::Signal;
@@ -160,14 +159,13 @@ impl<'a> Grower<'a> {
             }
             None => memory::filled(Cell::default(), self.bins)?,
         };
-        let (all, width) = (flat(self.binned.codes()), self.binned.columns());
         for rows in self.ordered[rows.clone()].chunks(BLOCK_ROWS) {
             signal.check()?;
             for used in self.used.chunk_by(|a, b| a.1 / BLOCK_CELLS == b.1 / BLOCK_CELLS) {
                 for &row in rows {
                     let [g, h] = gradients[row as usize];
                     let cell = Cell::new(g, h);
-                    let codes = &all[row as usize * width..][..width];
+                    let codes = self.binned.row(row as usize);
                     for &(column, offset) in used {
                         // SAFETY: `used` holds columns of those binned. A code is below the number of bins of its
                         // column, and a histogram has as many cells as the columns have bins, those of a column from
@@ -187,10 +185,9 @@ impl<'a> Grower<'a> {
     fn partition(&mut self, range: &Range<usize>, split: &Split) -> usize {
         let rows = &mut self.ordered[range.clone()];
         let (mut left, mut right) = (0, 0);
-        let (all, width) = (flat(self.binned.codes()), self.binned.columns());
         for i in 0..rows.len() {
             let row = rows[i];
-            let goes_left = split.how.has(all[row as usize * width + split.column]);
+            let goes_left = split.how.has(self.binned.row(row as usize)[split.column]);
             // Both are written, one counts: no branch to guess.
             rows[left] = row;
             self.scratch[right] = row;

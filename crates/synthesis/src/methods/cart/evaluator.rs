@@ -3,24 +3,25 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use ndarray::{Array1, Array2, ArrayD, Axis, Ix2, Zip, arr0, concatenate};
 use prost::Message;
 
 use onnx::proto::{GraphProto, ModelProto, NodeProto, data_type};
 
 /// Doubles hold whole numbers exactly as well.
-type Array = (Vec<usize>, Vec<f64>);
+type Array = ArrayD<f64>;
 
 /// The output of a graph for one input.
-pub fn run(onnx: &Bytes, input: &str, values: Array, output: &str) -> Vec<f64> {
+pub fn run(onnx: &Bytes, input: &str, values: Array, output: &str) -> Array {
     let graph = ModelProto::decode(onnx.clone()).unwrap().graph.unwrap();
     let mut known = HashMap::from([(input.to_owned(), values)]);
     nodes(&graph, &mut known);
-    known.remove(output).unwrap().1
+    known.remove(output).unwrap()
 }
 
 fn nodes(graph: &GraphProto, known: &mut HashMap<String, Array>) {
     for tensor in &graph.initializer {
-        let shape = tensor.dims.iter().map(|&n| n as usize).collect();
+        let shape: Vec<usize> = tensor.dims.iter().map(|&n| n as usize).collect();
         let raw = &tensor.raw_data;
         let values = match tensor.data_type {
             data_type::DOUBLE => bytemuck::pod_collect_to_vec::<u8, f64>(raw),
@@ -29,7 +30,7 @@ fn nodes(graph: &GraphProto, known: &mut HashMap<String, Array>) {
             data_type::UINT8 => raw.iter().map(|&x| f64::from(x)).collect(),
             other => panic!("element type {other}"),
         };
-        known.insert(tensor.name.clone(), (shape, values));
+        known.insert(tensor.name.clone(), Array::from_shape_vec(shape, values).unwrap());
     }
     for node in &graph.node {
         let value = evaluate(node, known);
@@ -40,11 +41,11 @@ fn nodes(graph: &GraphProto, known: &mut HashMap<String, Array>) {
 fn evaluate(node: &NodeProto, known: &mut HashMap<String, Array>) -> Array {
     if node.op_type == "Loop" {
         let body = node.attribute[0].g.as_ref().unwrap();
-        let steps = known[&node.input[0]].1[0] as usize;
+        let steps = *known[&node.input[0]].first().unwrap() as usize;
         let mut state = known[&node.input[2]].clone();
         for step in 0..steps {
-            known.insert(body.input[0].name.clone(), (vec![], vec![step as f64]));
-            known.insert(body.input[1].name.clone(), (vec![], vec![1.0]));
+            known.insert(body.input[0].name.clone(), arr0(step as f64).into_dyn());
+            known.insert(body.input[1].name.clone(), arr0(1.0).into_dyn());
             known.insert(body.input[2].name.clone(), state);
             nodes(body, known);
             state = known[&body.output[1].name].clone();
@@ -52,18 +53,19 @@ fn evaluate(node: &NodeProto, known: &mut HashMap<String, Array>) -> Array {
         return state;
     }
     let input = |i: usize| &known[&node.input[i]];
+    let matrix = |i: usize| -> Array2<f64> { input(i).clone().into_dimensionality::<Ix2>().unwrap() };
     let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name).map(|a| a.i);
-    let each = |f: &dyn Fn(f64) -> f64| (input(0).0.clone(), input(0).1.iter().map(|&x| f(x)).collect());
+    let each = |f: &dyn Fn(f64) -> f64| input(0).mapv(f);
     // One side may be a single number, or the two a row and a column.
     let pair = |f: &dyn Fn(f64, f64) -> f64| -> Array {
-        let ((a_shape, a), (b_shape, b)) = (input(0), input(1));
-        if a_shape.len() == 2 && a_shape[0] == 1 && b_shape[1] == 1 {
-            let values = b.iter().flat_map(|&y| a.iter().map(move |&x| (x, y))).map(|(x, y)| f(x, y)).collect();
-            return (vec![b_shape[0], a_shape[1]], values);
-        }
-        let shape = if b.len() == 1 { a_shape } else { b_shape };
-        let n = a.len().max(b.len());
-        (shape.clone(), (0..n).map(|i| f(a[i % a.len()], b[i % b.len()])).collect())
+        let (a, b) = (input(0), input(1));
+        let wide = if a.ndim() >= b.ndim() { a.shape() } else { b.shape() };
+        let axis = |array: &Array, axis: usize| {
+            (axis + array.ndim()).checked_sub(wide.len()).map_or(1, |axis| array.shape()[axis])
+        };
+        let shape: Vec<usize> = (0..wide.len()).map(|i| axis(a, i).max(axis(b, i))).collect();
+        let (a, b) = (a.broadcast(&shape[..]).unwrap(), b.broadcast(&shape[..]).unwrap());
+        Zip::from(a).and(b).map_collect(|&x, &y| f(x, y))
     };
     match node.op_type.as_str() {
         "Add" => pair(&|x, y| x + y),
@@ -75,31 +77,28 @@ fn evaluate(node: &NodeProto, known: &mut HashMap<String, Array>) -> Array {
         "Floor" => each(&f64::floor),
         "Cast" | "Identity" => each(&|x| x),
         "Where" => {
-            let values = input(0).1.iter().zip(&input(1).1).zip(&input(2).1);
-            (input(0).0.clone(), values.map(|((&c, &x), &y)| if c == 1.0 { x } else { y }).collect())
+            let (yes, no) = (input(1).iter(), input(2).iter());
+            let values = input(0).iter().zip(yes).zip(no).map(|((&c, &x), &y)| if c == 1.0 { x } else { y }).collect();
+            Array::from_shape_vec(input(0).shape(), values).unwrap()
         }
         "Gather" if attribute("axis") == Some(1) => {
-            let (width, column) = (input(0).0[1], input(1).1[0] as usize);
-            (vec![input(0).0[0]], input(0).1.iter().skip(column).step_by(width).copied().collect())
+            matrix(0).column(*input(1).first().unwrap() as usize).to_owned().into_dyn()
         }
-        "Gather" => (input(1).0.clone(), input(1).1.iter().map(|&i| input(0).1[i as usize]).collect()),
+        "Gather" => {
+            let values = input(0).as_slice().unwrap();
+            input(1).mapv(|i| values[i as usize])
+        }
         "GatherElements" => {
-            let width = input(0).0[1];
-            let values = input(1).1.iter().enumerate().map(|(row, &i)| input(0).1[row * width + i as usize]);
-            (input(1).0.clone(), values.collect())
+            let (of, places) = (matrix(0), matrix(1));
+            Array2::from_shape_fn(places.dim(), |(row, c)| of[[row, places[[row, c]] as usize]]).into_dyn()
         }
-        "Unsqueeze" => (vec![input(0).1.len(), 1], input(0).1.clone()),
-        "Squeeze" => (vec![input(0).1.len()], input(0).1.clone()),
+        "Unsqueeze" => input(0).clone().insert_axis(Axis(1)),
+        "Squeeze" => input(0).clone().remove_axis(Axis(1)),
         "Concat" => {
-            let rows = input(0).0[0];
-            let values = (0..rows).flat_map(|row| node.input.iter().map(move |name| (name, row)));
-            (vec![rows, node.input.len()], values.map(|(name, row)| known[name].1[row]).collect())
+            let views: Vec<_> = node.input.iter().map(|name| known[name].view()).collect();
+            concatenate(Axis(1), &views).unwrap()
         }
-        "ReduceSum" => {
-            let width = input(0).0[1];
-            let rows = input(0).0[0];
-            (vec![rows], (0..rows).map(|row| input(0).1[row * width..][..width].iter().sum()).collect())
-        }
+        "ReduceSum" => matrix(0).rows().into_iter().map(|row| row.iter().sum()).collect::<Array1<f64>>().into_dyn(),
         other => panic!("operator {other}"),
     }
 }

@@ -122,14 +122,14 @@ fn the_graph_gives_what_drawing_gives_to_the_bit() {
     let trained = trained_on(fields, columns, Some(3), json!({"min_leaf": 20}), 2);
     let (n, width) = (1500, 4);
     let made = trained.drawn(n, &[], 2);
-    let mut input = vec![0.0; n * width];
+    let mut input = ndarray::Array2::zeros((n, width));
     for place in 0..width {
-        uniforms(5, place, 0..n).enumerate().for_each(|(row, u)| input[row * width + place] = u);
+        uniforms(5, place, 0..n).enumerate().for_each(|(row, u)| input[[row, place]] = u);
     }
-    let rows = run(&trained.onnx, "uniforms", (vec![n, width], input), "rows");
+    let rows = run(&trained.onnx, "uniforms", input.into_dyn(), "rows");
     for row in 0..n {
         for (field, values) in made.columns.iter().enumerate() {
-            let told = rows[row * width + field];
+            let told = rows[[row, field]];
             match values {
                 Values::Codes(codes) => assert_eq!(told, if codes[row] == NONE { -1.0 } else { f64::from(codes[row]) }),
                 Values::Numbers(x) => assert!(told.to_bits() == x[row].to_bits() || told.is_nan() && x[row].is_nan()),
