@@ -7,6 +7,7 @@
 pub mod bytes;
 pub mod cholesky;
 pub mod cholesky_f32;
+pub mod cosine;
 mod csr;
 pub mod decompose;
 pub mod dense;

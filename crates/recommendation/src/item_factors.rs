@@ -3,7 +3,8 @@
 use super::quantized::Quantized;
 use super::ranker::Scored;
 use super::ranker::{ItemSet, Query};
-use super::scan::{TILE_USERS, best_items, best_items_of_tile, best_of, cosine, most_similar};
+use super::scan::{TILE_USERS, best_items, best_items_of_tile, best_of, most_similar};
+use kernels::cosine::cosine;
 use kernels::dot::score_rows;
 use onnx::stored::Files;
 use runtime::error::{Error, Result};

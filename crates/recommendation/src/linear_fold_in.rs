@@ -14,10 +14,11 @@ use std::borrow::Cow;
 
 use super::ranker::Scored;
 use super::ranker::{Contribution, Query, Ranker};
-use super::scan::{TILE_USERS, best_items, best_items_of_tile, cosine};
+use super::scan::{TILE_USERS, best_items, best_items_of_tile};
 use super::top_k::TopK;
 use super::training::history_graph;
 use super::weighting::Weighting;
+use kernels::cosine::cosine;
 use kernels::dot::{dot, score_rows};
 use onnx::graph::{GraphBuilder, int_attribute};
 use onnx::proto::data_type;

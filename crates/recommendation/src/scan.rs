@@ -96,12 +96,6 @@ pub fn most_similar(
     Ok(top.into_sorted().into_iter().map(|(score, item)| Scored { item, score }).collect())
 }
 
-/// The cosine of two vectors; 0 where one has no direction.
-pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let product = dot(a, a).sqrt() * dot(b, b).sqrt();
-    if product > 0.0 { dot(a, b) / product } else { 0.0 }
-}
-
 /// [`best_items`] for up to [`TILE_USERS`] users at once, with the same results.
 pub fn best_items_of_tile(factors: &[f32], users: &[&[f32]], queries: &[Query], k: usize) -> Vec<Vec<(f32, u32)>> {
     best_sums_of_tile(factors, users, &[], queries, k)

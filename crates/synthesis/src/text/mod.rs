@@ -21,7 +21,7 @@ mod tests;
 use ahash::{AHashMap, AHashSet};
 
 use change::{Alternatives, Choices, Draws, apply, free_words, parts};
-use kernels::dot::dot;
+use kernels::cosine::cosine;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
 use runtime::jobs::{Relay, Signal};
@@ -342,7 +342,8 @@ fn keep_near(
             work.vector = vectors.next().unwrap_or_default();
         }
         for text in std::mem::take(&mut work.fresh) {
-            let similarity = cosine(&work.vector, &vectors.next().unwrap_or_default());
+            let vector = vectors.next().unwrap_or_default();
+            let similarity = if vector.len() == work.vector.len() { cosine(&work.vector, &vector) } else { 0.0 };
             if similarity < least {
                 outcome.rejected += 1;
             } else if work.found.len() < n {
@@ -351,12 +352,4 @@ fn keep_near(
         }
     }
     Ok(())
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() {
-        return 0.0;
-    }
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths > 0.0 { (dot(a, b) / lengths).clamp(-1.0, 1.0) } else { 0.0 }
 }

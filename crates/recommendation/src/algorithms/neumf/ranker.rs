@@ -10,6 +10,7 @@ use crate::ranker::Scored;
 use crate::ranker::{Query, Ranker};
 use crate::scan::most_similar;
 use crate::top_k::TopK;
+use kernels::cosine::cosine;
 use kernels::dot::{dot, score_rows};
 use neural::dense::{Dense, PAD};
 use onnx::stored::Files;
@@ -193,7 +194,7 @@ impl Ranker for NeuMfRanker {
     }
 
     fn similarity(&self, one: u32, other: u32) -> Result<f32> {
-        Ok(crate::scan::cosine(self.item(one)?, self.item(other)?))
+        Ok(cosine(self.item(one)?, self.item(other)?))
     }
 
     /// By the cosine of what the perceptron's first layer sees of an item.
