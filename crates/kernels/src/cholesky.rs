@@ -1,4 +1,4 @@
-//! Cholesky factors of small matrices in `f64`, by rows.
+//! Cholesky's decomposition of small matrices in `f64`; [`super::cholesky_f32`] is the one in `f32`.
 
 /// `A = L Lᵀ` of a symmetric positive definite `A` [d, d], of which the lower triangle is read; overwritten by `L`, with zeros
 /// above. `None` when `A` is not positive definite.
@@ -10,24 +10,46 @@ pub fn factor(a: &mut [f64], d: usize) -> Option<()> {
 /// since its column depends on those before. Returns whether there was no such pivot.
 pub fn factor_above(a: &mut [f64], d: usize, least: f64) -> bool {
     let mut independent = true;
-    for i in 0..d {
-        let (above, rest) = a.split_at_mut(i * d);
-        let row = &mut rest[..d];
-        let diagonal = row[i];
-        for (j, other) in above.chunks_exact(d).enumerate() {
-            let dot: f64 = row[..j].iter().zip(&other[..j]).map(|(x, y)| x * y).sum();
-            row[j] = if other[j] > 0.0 { (row[j] - dot) / other[j] } else { 0.0 };
-        }
-        let pivot = diagonal - row[..i].iter().map(|x| x * x).sum::<f64>();
+    // By columns: the sums of a column's entries do not wait for each other.
+    for j in 0..d {
+        let (own, below) = a[j * d..].split_at_mut(d);
+        let diagonal = own[j];
+        let pivot = diagonal - own[..j].iter().map(|x| x * x).sum::<f64>();
         if pivot > least * diagonal && pivot.is_finite() {
-            row[i] = pivot.sqrt();
+            own[j] = pivot.sqrt();
         } else {
             independent = false;
-            row[..=i].fill(0.0);
+            own[..=j].fill(0.0);
         }
-        row[i + 1..].fill(0.0);
+        own[j + 1..].fill(0.0);
+        let (own, pivot) = (&own[..j], own[j]);
+        for row in below.chunks_exact_mut(d) {
+            let dot: f64 = row[..j].iter().zip(own).map(|(x, y)| x * y).sum();
+            row[j] = if pivot > 0.0 { (row[j] - dot) / pivot } else { 0.0 };
+        }
     }
     independent
+}
+
+/// Solves `A x = b` for a symmetric positive definite `A` [d, d]; both are overwritten, `a` by its [`factor`], `b` by `x`. `None`, with
+/// `b` as it was, when `A` is not positive definite.
+pub fn solve(a: &mut [f64], b: &mut [f64]) -> Option<()> {
+    factor(a, b.len())?;
+    substitute(a, b);
+    Some(())
+}
+
+/// Solves `L Lᵀ x = b` given the [`factor`] `L`; `b` is overwritten by `x`.
+pub fn substitute(l: &[f64], b: &mut [f64]) {
+    let d = b.len();
+    for i in 0..d {
+        let dot: f64 = l[i * d..i * d + i].iter().zip(&b[..i]).map(|(x, y)| x * y).sum();
+        b[i] = (b[i] - dot) / l[i * d + i];
+    }
+    for i in (0..d).rev() {
+        let dot: f64 = (i + 1..d).map(|j| l[j * d + i] * b[j]).sum();
+        b[i] = (b[i] - dot) / l[i * d + i];
+    }
 }
 
 /// `L⁻¹` of a lower triangular `L` [d, d]; a row and column of zeros stays one.
@@ -79,6 +101,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_solved_gives_the_right_side_back() {
+        for d in [1, 2, 7, 33] {
+            let a = gram(d, 3 * d, 0.1);
+            let mut x: Vec<f64> = (0..d).map(|i| i as f64 - 3.0).collect();
+            let b = x.clone();
+            solve(&mut a.clone(), &mut x).unwrap();
+            for (row, b) in a.chunks_exact(d).zip(b) {
+                let ax: f64 = row.iter().zip(&x).map(|(a, x)| a * x).sum();
+                assert!((ax - b).abs() < 1e-6);
+            }
+        }
+        assert!(solve(&mut [-1.0], &mut [1.0]).is_none() && solve(&mut [f64::NAN], &mut [1.0]).is_none());
     }
 
     #[test]

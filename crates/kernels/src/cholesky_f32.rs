@@ -1,4 +1,4 @@
-//! Cholesky's decomposition in `f32`, for many small systems; [`super::decompose::cholesky_solve`] is the one in `f64`.
+//! Cholesky's decomposition in `f32`, for many small systems; [`super::cholesky`] is the one in `f64`.
 
 use super::dot::{axpy_of, dot_of};
 use super::vector::{Vector, dispatch};

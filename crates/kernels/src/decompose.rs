@@ -1,4 +1,4 @@
-//! Small symmetric decompositions in `f64`: of Gram matrices and of one row's normal equations.
+//! Eigenvectors of small symmetric matrices, such as Gram matrices, in `f64`.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
@@ -91,52 +91,6 @@ fn jacobi(a: &[f64], d: usize) -> (Vec<f64>, Vec<f64>) {
     (vectors, values)
 }
 
-/// Solves `A x = b` for a symmetric positive definite `A` [d, d] by Cholesky; both are overwritten, `b` by `x`.
-/// Returns false when `A` is not positive definite.
-pub fn cholesky_solve(a: &mut [f64], b: &mut [f64]) -> bool {
-    let sound = cholesky(a, b.len());
-    if sound {
-        substitute(a, b);
-    }
-    sound
-}
-
-/// `A = L Lᵀ` of a symmetric positive definite `A` [d, d], of which the lower triangle is read and overwritten by `L`.
-/// Returns false when `A` is not positive definite.
-pub fn cholesky(a: &mut [f64], d: usize) -> bool {
-    debug_assert_eq!(a.len(), d * d);
-    for j in 0..d {
-        for i in j..d {
-            let (upper, lower) = a.split_at(i * d);
-            let left = if i == j { &lower[..j] } else { &upper[j * d..j * d + j] };
-            let dot: f64 = lower[..j].iter().zip(left).map(|(x, y)| x * y).sum();
-            let value = lower[j] - dot;
-            if i == j {
-                if !(value > 0.0 && value.is_finite()) {
-                    return false;
-                }
-                a[i * d + j] = value.sqrt();
-            } else {
-                a[i * d + j] = value / a[j * d + j];
-            }
-        }
-    }
-    true
-}
-
-/// Solves `L Lᵀ x = b` given `L` of [`cholesky`]; `b` is overwritten by `x`.
-pub fn substitute(a: &[f64], b: &mut [f64]) {
-    let d = b.len();
-    for i in 0..d {
-        let dot: f64 = a[i * d..i * d + i].iter().zip(&b[..i]).map(|(x, y)| x * y).sum();
-        b[i] = (b[i] - dot) / a[i * d + i];
-    }
-    for i in (0..d).rev() {
-        let dot: f64 = (i + 1..d).map(|j| a[j * d + i] * b[j]).sum();
-        b[i] = (b[i] - dot) / a[i * d + i];
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,21 +140,5 @@ mod tests {
         let e = symmetric_eigen(&low, d).unwrap();
         assert!((e.values[0] - 1.0).abs() < 1e-12 && e.values[1].abs() < 1e-12);
         assert!(symmetric_eigen(&vec![0.0; d * d], d).is_some());
-    }
-
-    #[test]
-    fn cholesky_solves_and_refuses_what_is_not_positive_definite() {
-        for d in [1, 2, 7, 33] {
-            let g = gram(d);
-            let mut x: Vec<f64> = (0..d).map(|i| i as f64 - 3.0).collect();
-            let b = x.clone();
-            assert!(cholesky_solve(&mut g.clone(), &mut x));
-            for i in 0..d {
-                let ax: f64 = (0..d).map(|j| g[i * d + j] * x[j]).sum();
-                assert!((ax - b[i]).abs() < 1e-6);
-            }
-        }
-        assert!(!cholesky_solve(&mut [-1.0], &mut [1.0]));
-        assert!(!cholesky_solve(&mut [f64::NAN], &mut [1.0]));
     }
 }

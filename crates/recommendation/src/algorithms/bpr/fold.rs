@@ -7,7 +7,7 @@ use super::strata::Learned;
 use crate::training::diverged;
 use crate::weighting::Weighting;
 use kernels::Csr;
-use kernels::decompose::{cholesky, substitute};
+use kernels::cholesky::{factor, substitute};
 use kernels::dense::add_gram;
 use runtime::error::Result;
 use runtime::memory;
@@ -92,9 +92,7 @@ pub fn fit(
     }
     let ridge = RIDGE * (0..d).map(|k| a[k * (d + 2)]).sum::<f64>() / d as f64 + f64::MIN_POSITIVE.sqrt();
     (0..=d).for_each(|k| a[k * (d + 2)] += ridge);
-    if !cholesky(&mut a, d + 1) {
-        return Err(diverged("Lower learning_rate."));
-    }
+    factor(&mut a, d + 1).ok_or_else(|| diverged("Lower learning_rate."))?;
     let mut weights = memory::filled(0f64, d * (d + 1))?;
     for (k, row) in weights.chunks_exact_mut(d + 1).enumerate() {
         progress.check()?;

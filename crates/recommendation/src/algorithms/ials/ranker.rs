@@ -12,7 +12,7 @@ use crate::ranker::Scored;
 use crate::ranker::{Contribution, Query, Ranker};
 use crate::scan::most_similar;
 use interactions::Features;
-use kernels::decompose::cholesky_solve;
+use kernels::cholesky;
 use kernels::dense::add_gram;
 use kernels::dot::dot;
 use onnx::stored::Files;
@@ -96,9 +96,7 @@ impl IalsRanker {
     /// The solution of normal equations by Cholesky in `f64`.
     fn solve(&self, mut a: Vec<f64>, b: impl Iterator<Item = f64>) -> Result<Vec<f32>> {
         let mut b: Vec<f64> = b.collect();
-        if !cholesky_solve(&mut a, &mut b) {
-            return Err(self.damaged("a history cannot be folded into its factors"));
-        }
+        cholesky::solve(&mut a, &mut b).ok_or_else(|| self.damaged("a history cannot be folded into its factors"))?;
         Ok(b.into_iter().map(|x| x as f32).collect())
     }
 
