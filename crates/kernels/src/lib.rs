@@ -13,6 +13,7 @@ pub mod decompose;
 pub mod dense;
 pub mod dot;
 pub mod inverse;
+pub mod matrix;
 pub mod propagate;
 pub mod randomized_svd;
 pub mod vector;

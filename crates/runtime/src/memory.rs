@@ -8,6 +8,8 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
+use ndarray::Array2;
+
 use crate::error::{Error, Result};
 
 const HUGE_PAGE: usize = 2 << 20;
@@ -144,6 +146,30 @@ pub fn filled<T: Clone>(value: T, n: usize) -> Result<Vec<T>> {
     Ok(vector)
 }
 
+/// A matrix [rows, columns], each element `value`.
+pub fn matrix<T: Clone>(rows: usize, columns: usize, value: T) -> Result<Array2<T>> {
+    shaped(rows, columns, filled(value, rows.saturating_mul(columns))?)
+}
+
+/// The rows of a matrix [rows, columns] one after the other, as that matrix. Copies nothing.
+pub fn shaped<T>(rows: usize, columns: usize, values: Vec<T>) -> Result<Array2<T>> {
+    let found = values.len();
+    Array2::from_shape_vec((rows, columns), values)
+        .map_err(|_| Error::Internal(format!("{found} values for a matrix of {rows} rows and {columns} columns")))
+}
+
+/// Makes `matrix` one [rows, columns] of `value`, in the memory it has where that is enough.
+pub fn renew<T: Clone>(matrix: &mut Array2<T>, rows: usize, columns: usize, value: T) -> Result<()> {
+    let (mut values, _) =
+        std::mem::replace(matrix, Array2::from_shape_fn((0, 0), |_| value.clone())).into_raw_vec_and_offset();
+    values.clear();
+    let size = rows.saturating_mul(columns);
+    reserve(&mut values, size)?;
+    values.resize(size, value);
+    *matrix = shaped(rows, columns, values)?;
+    Ok(())
+}
+
 /// [`zeroed`] for floats.
 pub fn zeros(n: usize) -> Result<Vec<f32>> {
     zeroed(n)
@@ -223,6 +249,13 @@ mod tests {
         extend(&mut vector, &[4, 5]).unwrap();
         assert_eq!(vector, [1, 2, 3, 4, 5]);
         assert_eq!(filled(7, 3).unwrap(), [7, 7, 7]);
+        assert_eq!(matrix(2, 1, 7).unwrap(), ndarray::array![[7], [7]]);
+        assert!(matches!(matrix(usize::MAX / 16, 1 << 60, 0f32), Err(Error::Resources(_))));
+        assert!(matches!(shaped(2, 2, vec![1]), Err(Error::Internal(_))));
+        let mut again = matrix(4, 3, 7).unwrap();
+        let memory = again.as_ptr();
+        renew(&mut again, 2, 5, 0).unwrap();
+        assert!(again == ndarray::Array2::<i32>::zeros((2, 5)) && again.as_ptr() == memory);
         assert!(matches!(zeros(usize::MAX / 16), Err(Error::Resources(_))) && zeros(0).unwrap().is_empty());
         let mut large = zeros(3 << 20).unwrap();
         assert!(large.iter().all(|&x| x == 0.0));
