@@ -6,6 +6,7 @@
 //! the vectors.
 
 use ahash::{AHashMap, AHashSet};
+use ndarray::{ArrayView2, Axis};
 
 use super::units::{Rules, is_han_word, is_plain};
 use super::words::{Kind, pieces};
@@ -128,7 +129,9 @@ impl Vocabulary {
 
     fn neighbors_of(&self, place: usize, scores: &mut [f32], signal: &Signal) -> Result<Vec<Box<str>>> {
         let query = &self.vectors[place * self.width..(place + 1) * self.width];
-        for (vectors, scores) in self.vectors.chunks((WORDS * self.width).max(1)).zip(scores.chunks_mut(WORDS)) {
+        let all = ArrayView2::from_shape((self.words.len(), self.width), &self.vectors)
+            .map_err(|e| Error::Internal(format!("the vectors of the vocabulary: {e}")))?;
+        for (vectors, scores) in all.axis_chunks_iter(Axis(0), WORDS).zip(scores.chunks_mut(WORDS)) {
             signal.check()?;
             score_rows(vectors, query, scores);
         }

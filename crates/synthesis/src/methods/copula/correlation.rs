@@ -5,8 +5,11 @@
 //! ρ gives scores of covariance Σₖ ρᵏ aₖ bₖ (Mehler's formula), which increases with ρ. It is solved for the measured
 //! covariance, as polychoric correlations (Olsson 1979) are for the table of counts.
 
+use ndarray::{Array2, ArrayView2};
+
 use kernels::cholesky;
 use kernels::decompose::symmetric_eigen;
+use kernels::matrix::flat;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
@@ -34,37 +37,41 @@ pub fn solve(a: &[f64], b: &[f64], covariance: f64) -> f64 {
 /// `L` [d, d] with `L Lᵀ` a correlation matrix near `r` [d, d], whose pairs were estimated separately. If it is not
 /// positive definite, its low eigenvalues are raised and the diagonal is rescaled to 1 (Rousseeuw, Molenberghs 1993);
 /// with more than 256 fields all correlations are shrunk as far as necessary.
-pub fn factor(r: &[f64], d: usize, progress: &dyn Progress) -> Result<Vec<f64>> {
-    let mut near = r.to_vec();
-    if d <= DECOMPOSED && !is_definite(r, d) {
-        let eigen = symmetric_eigen(r, d).ok_or_else(|| Error::Internal("correlations are not finite".into()))?;
+pub fn factor(r: ArrayView2<f64>, progress: &dyn Progress) -> Result<Array2<f64>> {
+    let d = r.nrows();
+    let mut near = r.to_owned();
+    if d <= DECOMPOSED && !is_definite(r) {
+        let eigen = symmetric_eigen(r).ok_or_else(|| Error::Internal("correlations are not finite".into()))?;
+        let vectors = flat(eigen.vectors.view());
         let values: Vec<f64> = eigen.values.iter().map(|x| x.max(MIN_EIGENVALUE)).collect();
         for i in 0..d {
             for j in 0..d {
-                let (a, b) = (&eigen.vectors[i * d..][..d], &eigen.vectors[j * d..][..d]);
-                near[i * d + j] = a.iter().zip(b).zip(&values).map(|((a, b), x)| a * b * x).sum();
+                let (a, b) = (&vectors[i * d..][..d], &vectors[j * d..][..d]);
+                near[[i, j]] = a.iter().zip(b).zip(&values).map(|((a, b), x)| a * b * x).sum();
             }
         }
-        let scale: Vec<f64> = (0..d).map(|i| 1.0 / near[i * d + i].sqrt()).collect();
-        (0..d * d).for_each(|at| near[at] *= scale[at / d] * scale[at % d]);
+        let scale: Vec<f64> = near.diag().iter().map(|x| 1.0 / x.sqrt()).collect();
+        near.indexed_iter_mut().for_each(|((i, j), x)| *x *= scale[i] * scale[j]);
     }
     let mut kept = 1.0;
     loop {
         progress.check()?;
-        let mut l: Vec<f64> = (0..d * d).map(|at| if at / d == at % d { 1.0 } else { kept * near[at] }).collect();
-        if cholesky::factor_above(&mut l, d, 1e-9) {
+        let mut l = Array2::from_shape_fn((d, d), |(i, j)| if i == j { 1.0 } else { kept * near[[i, j]] });
+        if cholesky::factor_above(l.view_mut(), 1e-9) {
             return Ok(l);
         }
         kept *= 0.93;
     }
 }
 
-fn is_definite(r: &[f64], d: usize) -> bool {
-    cholesky::factor_above(&mut r.to_vec(), d, MIN_EIGENVALUE)
+fn is_definite(r: ArrayView2<f64>) -> bool {
+    cholesky::factor_above(r.to_owned().view_mut(), MIN_EIGENVALUE)
 }
 
 #[cfg(test)]
 mod tests {
+    use ndarray::array;
+
     use super::super::margin::Margin;
     use super::*;
     use runtime::draw;
@@ -94,16 +101,14 @@ mod tests {
 
     #[test]
     fn what_is_definite_is_kept_and_what_is_not_comes_near() {
-        let product = |l: &[f64], d: usize| -> Vec<f64> {
-            (0..d * d).map(|at| (0..d).map(|k| l[at / d * d + k] * l[at % d * d + k]).sum()).collect()
-        };
-        let r = [1.0, 0.5, 0.2, 0.5, 1.0, -0.3, 0.2, -0.3, 1.0];
-        let same = product(&factor(&r, 3, &Unwatched).unwrap(), 3);
+        let product = |l: Array2<f64>| l.dot(&l.t());
+        let r = array![[1.0, 0.5, 0.2], [0.5, 1.0, -0.3], [0.2, -0.3, 1.0]];
+        let same = product(factor(r.view(), &Unwatched).unwrap());
         assert!(same.iter().zip(&r).all(|(a, b)| (a - b).abs() < 1e-12));
         // Two that go with the third, and against each other.
-        let r = [1.0, -0.9, 0.9, -0.9, 1.0, 0.9, 0.9, 0.9, 1.0];
-        let near = product(&factor(&r, 3, &Unwatched).unwrap(), 3);
-        assert!((0..3).all(|i| (near[i * 4] - 1.0).abs() < 1e-12));
+        let r = array![[1.0, -0.9, 0.9], [-0.9, 1.0, 0.9], [0.9, 0.9, 1.0]];
+        let near = product(factor(r.view(), &Unwatched).unwrap());
+        assert!(near.diag().iter().all(|x| (x - 1.0).abs() < 1e-12));
         assert!(near.iter().zip(&r).all(|(a, b)| (a - b).abs() < 0.45 && a * b > 0.0), "{near:?}");
     }
 }

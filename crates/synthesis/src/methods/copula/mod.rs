@@ -21,6 +21,7 @@ use serde_json::{Map, json};
 
 use crate::{Draw, Field, FieldKind, Frame, Generator, Parts, RunGraph, Synthesizer, Task, Values};
 use kernels::dot::dot;
+use kernels::matrix::flat;
 use margin::Margin;
 use onnx::stored::{DataWriter, Files};
 use runtime::draw;
@@ -85,10 +86,16 @@ fn train(task: &Task, _options: &mut Options) -> Result<Parts> {
     let (margins, scores): (Vec<Margin>, Vec<Vec<f32>>) = learned.into_iter().unzip();
     let correlations = correlations(&margins, &scores, task.threads, task.progress)?;
     drop(scores);
-    let factor = correlation::factor(&correlations, d, task.progress)?;
+    let correlations = memory::shaped(d, d, correlations)?;
+    let factor = correlation::factor(correlations.view(), task.progress)?;
     let cells: usize = margins.iter().map(|margin| margin.cells.len()).sum();
     let figures = Map::from_iter([("cells".to_owned(), json!(cells))]);
-    Ok(Parts { graph: graph::graph(&margins, &factor, d), data: DataWriter::default(), figures, released: None })
+    Ok(Parts {
+        graph: graph::graph(&margins, flat(factor.view()), d),
+        data: DataWriter::default(),
+        figures,
+        released: None,
+    })
 }
 
 /// The rows to learn from: all, or one drawn from each of [`SAMPLE`] equal parts.
