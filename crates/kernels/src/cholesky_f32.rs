@@ -1,6 +1,9 @@
-//! Cholesky's decomposition in `f32`, for many small systems; [`super::decompose::cholesky_solve`] is the one in `f64`.
+//! Cholesky's decomposition in `f32`, for many small systems; [`super::cholesky`] is the one in `f64`.
+
+use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::dot::{axpy_of, dot_of};
+use super::matrix::{flat, flat_mut};
 use super::vector::{Vector, dispatch};
 
 /// Rows that are factored before the rest is updated by all of them at once.
@@ -47,9 +50,14 @@ unsafe fn factor_body<V: Vector, const TILE: usize>(a: &mut [f32], d: usize) -> 
     true
 }
 dispatch! {
-    /// The upper triangle of a symmetric positive definite `A` [d, d] becomes `U` with `A = UᵀU`; the lower one is neither read
-    /// nor of use. `d` is a multiple of 16. False when `A` is not positive definite.
-    pub fn cholesky_factor(a: &mut [f32], d: usize) -> bool = factor_body
+    fn factor_slice(a: &mut [f32], d: usize) -> bool = factor_body
+}
+
+/// The upper triangle of a symmetric positive definite `A` [d, d] becomes `U` with `A = UᵀU`; the lower one is neither read
+/// nor of use. `d` is a multiple of 16. False when `A` is not positive definite.
+pub fn cholesky_factor(a: ArrayViewMut2<f32>) -> bool {
+    let d = a.ncols();
+    factor_slice(flat_mut(a), d)
 }
 
 #[inline(always)]
@@ -70,36 +78,36 @@ unsafe fn apply_body<V: Vector, const TILE: usize>(u: &[f32], b: &mut [f32]) {
     }
 }
 dispatch! {
-    /// `b ← A⁻¹ b` for the `A = UᵀU` that [`cholesky_factor`] left in `u`.
-    pub fn cholesky_apply(u: &[f32], b: &mut [f32]) = apply_body
+    fn apply_slice(u: &[f32], b: &mut [f32]) = apply_body
+}
+
+/// `b ← A⁻¹ b` for the `A = UᵀU` that [`cholesky_factor`] left in `u`.
+pub fn cholesky_apply(u: ArrayView2<f32>, b: &mut [f32]) {
+    apply_slice(flat(u), b);
 }
 
 #[cfg(test)]
 mod tests {
+    use ndarray::{Array1, Array2};
+
     use super::*;
     use crate::vector::Portable;
 
     #[test]
     fn what_is_factored_is_solved() {
         for d in [16, 48, 64, 80] {
-            let y: Vec<f32> = (0..3 * d * d).map(|i| ((i * 71 % 113) as f32 - 56.0) / 64.0).collect();
-            let mut a = vec![0.0f32; d * d];
-            for row in y.chunks(d) {
-                for i in 0..d {
-                    (0..d).for_each(|j| a[i * d + j] += row[i] * row[j]);
-                }
-            }
-            (0..d).for_each(|i| a[i * d + i] += 1.0);
-            let x: Vec<f32> = (0..d).map(|i| i as f32 / d as f32 - 0.3).collect();
-            let b: Vec<f32> = (0..d).map(|i| (0..d).map(|j| a[i * d + j] * x[j]).sum()).collect();
-            let (mut u, mut solution) = (a.clone(), b.clone());
-            assert!(cholesky_factor(&mut u, d));
-            cholesky_apply(&u, &mut solution);
+            let y = Array2::from_shape_fn((3 * d, d), |(r, i)| (((r * d + i) * 71 % 113) as f32 - 56.0) / 64.0);
+            let mut a = y.t().dot(&y) + Array2::<f32>::eye(d);
+            let x = Array1::from_shape_fn(d, |i| i as f32 / d as f32 - 0.3);
+            let mut solution = a.dot(&x).to_vec();
+            let mut u = a.clone();
+            assert!(cholesky_factor(u.view_mut()));
+            cholesky_apply(u.view(), &mut solution);
             // SAFETY: `Portable` needs no particular instructions.
-            assert!(unsafe { factor_body::<Portable, 2>(&mut a, d) });
+            assert!(unsafe { factor_body::<Portable, 2>(flat_mut(a.view_mut()), d) });
             for i in 0..d {
                 assert!((solution[i] - x[i]).abs() < 1e-3, "{d}: {} {}", solution[i], x[i]);
-                assert!((i..d).all(|j| (u[i * d + j] - a[i * d + j]).abs() < 1e-3));
+                assert!((i..d).all(|j| (u[[i, j]] - a[[i, j]]).abs() < 1e-3));
             }
         }
     }
@@ -107,10 +115,9 @@ mod tests {
     #[test]
     fn what_is_not_positive_definite_is_refused() {
         for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-            let mut a = vec![0.0; 256];
-            (0..16).for_each(|i| a[i * 17] = 1.0);
-            a[17 * 9] = bad;
-            assert!(!cholesky_factor(&mut a, 16), "{bad}");
+            let mut a = Array2::eye(16);
+            a[[9, 9]] = bad;
+            assert!(!cholesky_factor(a.view_mut()), "{bad}");
         }
     }
 }

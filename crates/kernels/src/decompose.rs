@@ -1,17 +1,23 @@
-//! Small symmetric decompositions in `f64`: of Gram matrices and of one row's normal equations.
+//! Eigenvectors of small symmetric matrices, such as Gram matrices, in `f64`.
 
+use ndarray::{Array2, ArrayView2};
+
+use super::matrix::flat;
 use nalgebra::{DMatrix, SymmetricEigen};
 
 /// Eigenvectors and eigenvalues of a symmetric matrix [d, d].
 pub struct Eigen {
     /// [d, d]; column `j` is the vector of `values[j]`.
-    pub vectors: Vec<f64>,
+    pub vectors: Array2<f64>,
     /// Descending.
     pub values: Vec<f64>,
 }
 
 /// `A = Q Λ Qᵀ` of a symmetric `A` [d, d], eigenvalues descending; `None` when `A` is not finite.
-pub fn symmetric_eigen(a: &[f64], d: usize) -> Option<Eigen> {
+pub fn symmetric_eigen(a: ArrayView2<f64>) -> Option<Eigen> {
+    let d = a.nrows();
+    assert!(a.is_square());
+    let a = flat(a);
     if a.iter().any(|x| !x.is_finite()) {
         return None;
     }
@@ -40,13 +46,13 @@ fn is_orthonormal(vectors: &[f64], d: usize) -> bool {
 fn sorted(rows: &[f64], values: &[f64], d: usize) -> Eigen {
     let mut order: Vec<usize> = (0..d).collect();
     order.sort_by(|&i, &j| values[j].total_cmp(&values[i]));
-    let mut vectors = vec![0.0; d * d];
+    let mut vectors = Array2::zeros((d, d));
     for (to, &from) in order.iter().enumerate() {
         // A vector's sign is arbitrary: fixed, so that the model does not depend on the method's choice.
         let vector = &rows[from * d..][..d];
         let sign = if vector.iter().sum::<f64>() < 0.0 { -1.0 } else { 1.0 };
         for row in 0..d {
-            vectors[row * d + to] = sign * vector[row];
+            vectors[[row, to]] = sign * vector[row];
         }
     }
     Eigen { vectors, values: order.iter().map(|&i| values[i]).collect() }
@@ -91,116 +97,43 @@ fn jacobi(a: &[f64], d: usize) -> (Vec<f64>, Vec<f64>) {
     (vectors, values)
 }
 
-/// Solves `A x = b` for a symmetric positive definite `A` [d, d] by Cholesky; both are overwritten, `b` by `x`.
-/// Returns false when `A` is not positive definite.
-pub fn cholesky_solve(a: &mut [f64], b: &mut [f64]) -> bool {
-    let sound = cholesky(a, b.len());
-    if sound {
-        substitute(a, b);
-    }
-    sound
-}
-
-/// `A = L Lᵀ` of a symmetric positive definite `A` [d, d], of which the lower triangle is read and overwritten by `L`.
-/// Returns false when `A` is not positive definite.
-pub fn cholesky(a: &mut [f64], d: usize) -> bool {
-    debug_assert_eq!(a.len(), d * d);
-    for j in 0..d {
-        for i in j..d {
-            let (upper, lower) = a.split_at(i * d);
-            let left = if i == j { &lower[..j] } else { &upper[j * d..j * d + j] };
-            let dot: f64 = lower[..j].iter().zip(left).map(|(x, y)| x * y).sum();
-            let value = lower[j] - dot;
-            if i == j {
-                if !(value > 0.0 && value.is_finite()) {
-                    return false;
-                }
-                a[i * d + j] = value.sqrt();
-            } else {
-                a[i * d + j] = value / a[j * d + j];
-            }
-        }
-    }
-    true
-}
-
-/// Solves `L Lᵀ x = b` given `L` of [`cholesky`]; `b` is overwritten by `x`.
-pub fn substitute(a: &[f64], b: &mut [f64]) {
-    let d = b.len();
-    for i in 0..d {
-        let dot: f64 = a[i * d..i * d + i].iter().zip(&b[..i]).map(|(x, y)| x * y).sum();
-        b[i] = (b[i] - dot) / a[i * d + i];
-    }
-    for i in (0..d).rev() {
-        let dot: f64 = (i + 1..d).map(|j| a[j * d + i] * b[j]).sum();
-        b[i] = (b[i] - dot) / a[i * d + i];
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ndarray::{ArrayView1, array};
+
     use super::*;
 
-    fn gram(d: usize) -> Vec<f64> {
-        let y: Vec<f64> = (0..3 * d * d).map(|i| ((i * 71 % 113) as f64 - 56.0) / 31.0).collect();
-        let mut g = vec![0.0; d * d];
-        for row in y.chunks(d) {
-            for i in 0..d {
-                for j in 0..d {
-                    g[i * d + j] += row[i] * row[j];
-                }
-            }
-        }
-        (0..d).for_each(|i| g[i * d + i] += 0.1);
-        g
+    fn gram(d: usize) -> Array2<f64> {
+        let y = Array2::from_shape_fn((3 * d, d), |(r, i)| (((r * d + i) * 71 % 113) as f64 - 56.0) / 31.0);
+        y.t().dot(&y) + Array2::<f64>::eye(d) * 0.1
     }
 
     #[test]
     fn eigenvectors_rebuild_the_matrix() {
         for d in [1, 2, 7, 33] {
             let g = gram(d);
-            let e = symmetric_eigen(&g, d).unwrap();
+            let e = symmetric_eigen(g.view()).unwrap();
             assert!(e.values.windows(2).all(|w| w[0] >= w[1]));
-            for i in 0..d {
-                for j in 0..d {
-                    let x: f64 = (0..d).map(|k| e.vectors[i * d + k] * e.values[k] * e.vectors[j * d + k]).sum();
-                    assert!((x - g[i * d + j]).abs() < 1e-8 * e.values[0]);
-                }
-            }
+            let rebuilt = (&e.vectors * &ArrayView1::from(&e.values)).dot(&e.vectors.t());
+            assert!((rebuilt - g).iter().all(|x| x.abs() < 1e-8 * e.values[0]));
         }
-        assert!(symmetric_eigen(&[f64::NAN], 1).is_none());
+        assert!(symmetric_eigen(array![[f64::NAN]].view()).is_none());
     }
 
     #[test]
     fn rotations_find_what_reflections_find_and_more() {
         let d = 20;
         let g = gram(d);
-        let (vectors, values) = jacobi(&g, d);
+        let (vectors, values) = jacobi(flat(g.view()), d);
         assert!(is_orthonormal(&vectors, d));
-        let (a, b) = (sorted(&vectors, &values, d), symmetric_eigen(&g, d).unwrap());
+        let (a, b) = (sorted(&vectors, &values, d), symmetric_eigen(g.view()).unwrap());
         assert!(a.values.iter().zip(&b.values).all(|(x, y)| (x - y).abs() < 1e-9 * b.values[0]));
         assert!(a.vectors.iter().zip(&b.vectors).all(|(x, y)| (x - y).abs() < 1e-6));
         // Of rank one, with entries that fade out.
         let x: Vec<f64> = (0..d).map(|i| 10f64.powi(-9 * i as i32)).collect();
-        let low: Vec<f64> = (0..d * d).map(|i| x[i / d] * x[i % d]).collect();
-        let e = symmetric_eigen(&low, d).unwrap();
+        let low = Array2::from_shape_fn((d, d), |(i, j)| x[i] * x[j]);
+        let e = symmetric_eigen(low.view()).unwrap();
         assert!((e.values[0] - 1.0).abs() < 1e-12 && e.values[1].abs() < 1e-12);
-        assert!(symmetric_eigen(&vec![0.0; d * d], d).is_some());
-    }
-
-    #[test]
-    fn cholesky_solves_and_refuses_what_is_not_positive_definite() {
-        for d in [1, 2, 7, 33] {
-            let g = gram(d);
-            let mut x: Vec<f64> = (0..d).map(|i| i as f64 - 3.0).collect();
-            let b = x.clone();
-            assert!(cholesky_solve(&mut g.clone(), &mut x));
-            for i in 0..d {
-                let ax: f64 = (0..d).map(|j| g[i * d + j] * x[j]).sum();
-                assert!((ax - b[i]).abs() < 1e-6);
-            }
-        }
-        assert!(!cholesky_solve(&mut [-1.0], &mut [1.0]));
-        assert!(!cholesky_solve(&mut [f64::NAN], &mut [1.0]));
+        assert!(symmetric_eigen(Array2::zeros((d, d)).view()).is_some());
     }
 }

@@ -1,6 +1,12 @@
 //! Tall, narrow matrices [n, d]: their Gram matrix, and their product with a small square one.
+//!
+//! What is called checks the shapes and hands slices on: the compiler knows of a function's slices, though not of those made within it,
+//! that they do not overlap.
+
+use ndarray::{ArrayView2, ArrayViewMut2};
 
 use super::dot::tile_product;
+use super::matrix::{flat, flat_mut};
 use super::vector::{Vector, dispatch};
 
 #[inline(always)]
@@ -38,8 +44,14 @@ unsafe fn multiply_in_place_body<V: Vector, const TILE: usize>(rows: &mut [f32],
     }
 }
 dispatch! {
-    /// `rows ← rows · small` for rows [n, d] and small [d, d]; `d` is a multiple of 16.
-    pub fn multiply_in_place(rows: &mut [f32], small: &[f32], d: usize) = multiply_in_place_body
+    fn multiply_slices(rows: &mut [f32], small: &[f32], d: usize) = multiply_in_place_body
+}
+
+/// `rows ← rows · small` for rows [n, d] and small [d, d]; `d` is a multiple of 16.
+pub fn multiply_in_place(rows: ArrayViewMut2<f32>, small: ArrayView2<f32>) {
+    let d = small.ncols();
+    assert_eq!(rows.ncols(), d);
+    multiply_slices(flat_mut(rows), flat(small), d);
 }
 
 /// Adds into `gram[i.., j..]` for four columns `i` and a strip of `W` registers from column `j`.
@@ -107,8 +119,14 @@ unsafe fn add_gram_body<V: Vector, const TILE: usize>(rows: &[f32], d: usize, gr
     }
 }
 dispatch! {
-    /// `gram ← gram + rowsᵀ rows` for rows [n, d], upper triangle only; `d` is a multiple of 16.
-    pub fn add_gram(rows: &[f32], d: usize, gram: &mut [f32]) = add_gram_body
+    fn add_gram_of_slices(rows: &[f32], d: usize, gram: &mut [f32]) = add_gram_body
+}
+
+/// `gram ← gram + rowsᵀ rows` for rows [n, d], upper triangle only; `d` is a multiple of 16.
+pub fn add_gram(rows: ArrayView2<f32>, gram: ArrayViewMut2<f32>) {
+    let d = rows.ncols();
+    assert_eq!(gram.ncols(), d);
+    add_gram_of_slices(flat(rows), d, flat_mut(gram));
 }
 
 #[inline(always)]
@@ -132,8 +150,13 @@ unsafe fn combine_body<V: Vector, const TILE: usize>(coefficients: &[f32], rows:
     }
 }
 dispatch! {
-    /// `out ← out + Σ_r coefficients[r] rows[r]` for rows [n, d]; `d` is a multiple of 16.
-    pub fn combine(coefficients: &[f32], rows: &[f32], out: &mut [f32]) = combine_body
+    fn combine_slices(coefficients: &[f32], rows: &[f32], out: &mut [f32]) = combine_body
+}
+
+/// `out ← out + Σ_r coefficients[r] rows[r]` for rows [n, d]; `d` is a multiple of 16.
+pub fn combine(coefficients: &[f32], rows: ArrayView2<f32>, out: &mut [f32]) {
+    assert_eq!(rows.ncols(), out.len());
+    combine_slices(coefficients, flat(rows), out);
 }
 
 #[inline(always)]
@@ -170,9 +193,7 @@ unsafe fn add_columns_body<V: Vector, const TILE: usize>(
     }
 }
 dispatch! {
-    /// `out ← out + leftᵀ right` for the columns of `left` [n, width] from `first` on, as many as `out` [columns, d] has rows;
-    /// right is [n, d], `d` a multiple of 16.
-    pub fn add_columns(
+    fn add_columns_of_slices(
         left: &[f32],
         width: usize,
         first: usize,
@@ -182,24 +203,34 @@ dispatch! {
     ) = add_columns_body
 }
 
+/// `out ← out + leftᵀ right` for the columns of `left` [n, width] from `first` on, as many as `out` [columns, d] has rows;
+/// right is [n, d], `d` a multiple of 16.
+pub fn add_columns(left: ArrayView2<f32>, first: usize, right: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
+    let (width, d) = (left.ncols(), right.ncols());
+    assert!(left.nrows() == right.nrows() && out.ncols() == d);
+    add_columns_of_slices(flat(left), width, first, flat(right), d, flat_mut(out));
+}
+
 #[cfg(test)]
 mod tests {
+    use ndarray::{Array2, s};
+
     use super::*;
 
-    fn matrix(n: usize, d: usize) -> Vec<f32> {
-        (0..n * d).map(|i| ((i * 71 % 113) as f32 - 56.0) / 64.0).collect()
+    fn matrix(n: usize, d: usize) -> Array2<f32> {
+        Array2::from_shape_fn((n, d), |(r, i)| (((r * d + i) * 71 % 113) as f32 - 56.0) / 64.0)
     }
 
     #[test]
     fn gram_is_the_sum_of_outer_products() {
         for (n, d) in [(0, 16), (1, 16), (130, 48), (65, 64), (9, 80)] {
             let y = matrix(n, d);
-            let mut g = vec![0.0; d * d];
-            add_gram(&y, d, &mut g);
+            let mut g = Array2::zeros((d, d));
+            add_gram(y.view(), g.view_mut());
             for i in 0..d {
                 for j in i..d {
-                    let exact: f32 = y.chunks(d).map(|r| r[i] * r[j]).sum();
-                    assert!((g[i * d + j] - exact).abs() < 1e-3);
+                    let exact: f32 = y.rows().into_iter().map(|r| r[i] * r[j]).sum();
+                    assert!((g[[i, j]] - exact).abs() < 1e-3);
                 }
             }
         }
@@ -210,13 +241,8 @@ mod tests {
         for (n, d) in [(1, 16), (7, 48), (8, 64), (5, 80)] {
             let (x, q) = (matrix(n, d), matrix(d, d));
             let mut out = x.clone();
-            multiply_in_place(&mut out, &q, d);
-            for i in 0..n {
-                for j in 0..d {
-                    let exact: f32 = (0..d).map(|k| x[i * d + k] * q[k * d + j]).sum();
-                    assert!((out[i * d + j] - exact).abs() < 1e-3);
-                }
-            }
+            multiply_in_place(out.view_mut(), q.view());
+            assert!((out - x.dot(&q)).iter().all(|x| x.abs() < 1e-3));
         }
     }
 
@@ -224,18 +250,15 @@ mod tests {
     fn products_of_tall_matrices_are_sums_over_their_rows() {
         let (n, width, d) = (13, 7, 32);
         let (left, right) = (matrix(n, width), matrix(n, d));
-        let mut out = vec![1.0; 5 * d];
-        add_columns(&left, width, 2, &right, d, &mut out);
+        let mut out = Array2::ones((5, d));
+        add_columns(left.view(), 2, right.view(), out.view_mut());
+        let exact = left.slice(s![.., 2..]).t().dot(&right);
+        assert!((out - exact - 1.0).iter().all(|x| x.abs() < 1e-4));
         let mut sum = vec![1.0; d];
-        combine(&left[..n], &right, &mut sum);
-        for j in 0..d {
-            for i in 0..5 {
-                let exact: f32 = (0..n).map(|r| left[r * width + 2 + i] * right[r * d + j]).sum();
-                assert!((out[i * d + j] - 1.0 - exact).abs() < 1e-4);
-            }
-            let exact: f32 = (0..n).map(|r| left[r] * right[r * d + j]).sum();
-            assert!((sum[j] - 1.0 - exact).abs() < 1e-4);
-        }
+        let coefficients = left.column(0).to_vec();
+        combine(&coefficients, right.view(), &mut sum);
+        let exact = left.column(0).dot(&right);
+        assert!(sum.iter().zip(&exact).all(|(x, exact)| (x - 1.0 - exact).abs() < 1e-4));
     }
 
     #[test]
@@ -243,15 +266,14 @@ mod tests {
         use crate::vector::Portable;
         let (x, q) = (matrix(11, 48), matrix(48, 48));
         let (mut a, mut b) = (x.clone(), x.clone());
-        multiply_in_place(&mut a, &q, 48);
+        multiply_in_place(a.view_mut(), q.view());
         // SAFETY: `Portable` needs no particular instructions.
-        unsafe { multiply_in_place_body::<Portable, 2>(&mut b, &q, 48) };
+        unsafe { multiply_in_place_body::<Portable, 2>(flat_mut(b.view_mut()), flat(q.view()), 48) };
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4));
-        let (mut a, mut b) = (vec![0.0; 48 * 48], vec![0.0; 48 * 48]);
-        add_gram(&x, 48, &mut a);
+        let (mut a, mut b) = (Array2::zeros((48, 48)), Array2::zeros((48, 48)));
+        add_gram(x.view(), a.view_mut());
         // SAFETY: as above.
-        unsafe { add_gram_body::<Portable, 2>(&x, 48, &mut b) };
-        let upper = (0..48).flat_map(|i| (i..48).map(move |j| i * 48 + j));
-        assert!(upper.into_iter().all(|i| (a[i] - b[i]).abs() < 1e-4));
+        unsafe { add_gram_body::<Portable, 2>(flat(x.view()), 48, flat_mut(b.view_mut())) };
+        assert!((0..48).all(|i| (i..48).all(|j| (a[[i, j]] - b[[i, j]]).abs() < 1e-4)));
     }
 }

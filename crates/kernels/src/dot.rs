@@ -1,5 +1,8 @@
 //! The inner loops: dot products, row-times-vector, and the 4-row tile of a matrix product.
 
+use ndarray::ArrayView2;
+
+use super::matrix::flat;
 use super::vector::{Vector, dispatch};
 
 /// `a · b` over the first `n` floats of both: one accumulator register, then the rest one by one.
@@ -107,8 +110,13 @@ unsafe fn score_rows_body<V: Vector, const TILE: usize>(rows: &[f32], query: &[f
     }
 }
 dispatch! {
-    /// `scores[r] = rows[r] · query` for rows [r, d] and a query [d].
-    pub fn score_rows(rows: &[f32], query: &[f32], scores: &mut [f32]) = score_rows_body
+    fn score_slices(rows: &[f32], query: &[f32], scores: &mut [f32]) = score_rows_body
+}
+
+/// `scores[r] = rows[r] · query` for rows [r, d] and a query [d].
+pub fn score_rows(rows: ArrayView2<f32>, query: &[f32], scores: &mut [f32]) {
+    assert_eq!(rows.ncols(), query.len());
+    score_slices(flat(rows), query, scores);
 }
 
 /// `out[r] = a[r] · b` for `ROWS` rows of `a` (each `k` long), a column strip of `b` [k, ldb] `W` registers wide.
@@ -143,18 +151,20 @@ pub unsafe fn tile_product<V: Vector, const ROWS: usize, const W: usize>(
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Array2;
+
     use super::*;
 
     #[test]
     fn dot_and_score_rows_agree_to_the_last_bit_for_every_length() {
         for d in [1, 3, 4, 8, 15, 16, 17, 50, 64, 192] {
-            let rows: Vec<f32> = (0..d * 7).map(|i| ((i * 37 % 101) as f32 - 50.0) / 17.0).collect();
+            let rows = Array2::from_shape_fn((7, d), |(r, i)| (((r * d + i) * 37 % 101) as f32 - 50.0) / 17.0);
             let query: Vec<f32> = (0..d).map(|i| ((i * 53 % 97) as f32 - 48.0) / 13.0).collect();
             let mut scores = vec![0.0; 7];
-            score_rows(&rows, &query, &mut scores);
+            score_rows(rows.view(), &query, &mut scores);
             for (r, &score) in scores.iter().enumerate() {
-                let row = &rows[r * d..(r + 1) * d];
-                assert_eq!(score.to_bits(), dot(row, &query).to_bits());
+                let row = rows.row(r).to_vec();
+                assert_eq!(score.to_bits(), dot(&row, &query).to_bits());
                 let exact: f64 = row.iter().zip(&query).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
                 assert!((f64::from(score) - exact).abs() < 1e-3, "{d}: {score} {exact}");
             }

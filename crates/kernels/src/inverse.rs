@@ -8,8 +8,11 @@
 //! Without pivoting it is stable where `A` is positive definite; each pivot block is inverted through Cholesky in `f64`. Like Cholesky's its error
 //! does not grow when rows and columns are scaled: it is the condition of the matrix scaled to a diagonal of ones that counts.
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+
 use super::cholesky::{factor, inverse_of_factor};
 use super::dot::tile_product;
+use super::matrix::{flat, flat_mut, for_each_rows};
 use super::vector::{Vector, dispatch};
 use runtime::error::Result;
 use runtime::memory;
@@ -23,16 +26,14 @@ const STRIP: usize = 64;
 /// Rows in a unit of work.
 const ROWS: usize = 64;
 
-/// A symmetric matrix [n, n] in `f32`. Only the lower triangle is used.
-pub struct Symmetric {
+/// The lower triangle of a symmetric matrix [n, n] in `f32`, padded by ones on the diagonal to whole blocks.
+pub struct LowerTriangle {
     n: usize,
-    /// `n` rounded up to whole blocks.
-    stride: usize,
-    /// [stride, stride]
-    values: Vec<f32>,
+    /// [stride, stride], `stride` being `n` rounded up to whole blocks; what is above the diagonal is of no use.
+    values: Array2<f32>,
 }
 
-impl Symmetric {
+impl LowerTriangle {
     /// The size of a matrix of `n` rows in bytes.
     pub fn bytes(n: usize) -> usize {
         let stride = n.next_multiple_of(BLOCK);
@@ -50,9 +51,9 @@ impl Symmetric {
         const AT_ONCE: usize = 8;
         let stride = n.next_multiple_of(BLOCK);
         memory::require(Self::bytes(n))?;
-        let mut values = memory::zeros(stride * stride)?;
-        for_each_chunk(&mut values, AT_ONCE * stride, threads, progress, init, |state, chunk, rows| {
-            for (r, row) in rows.chunks_exact_mut(stride).enumerate() {
+        let mut values = memory::shaped(stride, stride, memory::zeros(stride * stride)?)?;
+        for_each_rows(values.view_mut(), AT_ONCE, threads, progress, init, |state, chunk, rows| {
+            for (r, row) in flat_mut(rows).chunks_exact_mut(stride).enumerate() {
                 match chunk * AT_ONCE + r {
                     i if i < n => fill(state, i, &mut row[..=i])?,
                     padding => row[padding] = 1.0,
@@ -60,7 +61,7 @@ impl Symmetric {
             }
             Ok(())
         })?;
-        Ok(Self { n, stride, values })
+        Ok(Self { n, values })
     }
 
     pub fn rows(&self) -> usize {
@@ -68,20 +69,21 @@ impl Symmetric {
     }
 
     pub fn diagonal(&self) -> Vec<f32> {
-        (0..self.n).map(|i| self.values[i * self.stride + i]).collect()
+        self.values.diag().iter().take(self.n).copied().collect()
     }
 
     /// Copies whole rows from `first` on into `rows` [count, n].
-    pub fn copy_rows(&self, first: usize, rows: &mut [f32]) {
-        let (n, stride) = (self.n, self.stride);
-        let count = rows.len() / n.max(1);
+    pub fn copy_rows(&self, first: usize, rows: ArrayViewMut2<f32>) {
+        let (n, stride, count) = (self.n, self.values.ncols(), rows.nrows());
+        assert!(rows.ncols() == n && first + count <= n);
+        let (rows, values) = (flat_mut(rows), flat(self.values.view()));
         for (r, row) in rows.chunks_exact_mut(n.max(1)).enumerate() {
             let i = first + r;
-            row[..=i].copy_from_slice(&self.values[i * stride..][..=i]);
+            row[..=i].copy_from_slice(&values[i * stride..][..=i]);
         }
         // What lies right of the diagonal is found in the columns of the rows below, a cache line of them at a time.
         for j in first + 1..n {
-            let column = &self.values[j * stride + first..];
+            let column = &values[j * stride + first..];
             for r in 0..count.min(j - first) {
                 rows[r * n + j] = column[r];
             }
@@ -91,43 +93,44 @@ impl Symmetric {
     /// Overwrites the matrix with the negative of its inverse. False if it is not positive definite to
     /// `f32`'s precision.
     pub fn negative_inverse(&mut self, threads: usize, progress: &dyn Progress) -> Result<bool> {
-        let stride = self.stride;
-        // `A_{·k}` by rows [stride, BLOCK], and `D A_{k·}` by strips [stride / STRIP, BLOCK, STRIP].
-        let mut panel = memory::zeros(stride * BLOCK)?;
+        let stride = self.values.ncols();
+        // `A_{·k}` by rows, and `D A_{k·}` by strips [stride / STRIP, BLOCK, STRIP].
+        let mut panel = memory::shaped(stride, BLOCK, memory::zeros(stride * BLOCK)?)?;
         let mut right = memory::zeros(stride * BLOCK)?;
         for first in (0..stride).step_by(BLOCK) {
             progress.report("rows inverted", first.min(self.n), self.n);
-            let values = &self.values;
-            for_each_chunk(
-                &mut panel,
-                ROWS * BLOCK,
+            let values = flat(self.values.view());
+            for_each_rows(
+                panel.view_mut(),
+                ROWS,
                 threads,
                 progress,
                 || (),
                 |(), chunk, rows| {
-                    copy_panel(values, stride, first, chunk * ROWS, rows);
+                    copy_panel(values, stride, first, chunk * ROWS, flat_mut(rows));
                     Ok(())
                 },
             )?;
-            let Some(pivot) = invert_block(&panel[first * BLOCK..][..BLOCK * BLOCK]) else { return Ok(false) };
-            let panel = &panel;
+            let pivot = invert_block(panel.slice(s![first..first + BLOCK, ..]));
+            let Some(pivot) = pivot else { return Ok(false) };
+            let (panel, pivot) = (flat(panel.view()), flat(pivot.view()));
             for_each_chunk(&mut right, BLOCK * STRIP, threads, progress, transposed_strip, |scratch, strip, out| {
                 let rows = &panel[strip * STRIP * BLOCK..][..STRIP * BLOCK];
                 for (j, row) in rows.chunks_exact(BLOCK).enumerate() {
                     row.iter().enumerate().for_each(|(k, &x)| scratch[k * STRIP + j] = x);
                 }
-                multiply(&pivot, scratch, out);
+                multiply(pivot, scratch, out);
                 Ok(())
             })?;
             let right = &right;
-            for_each_chunk(
-                &mut self.values,
-                ROWS * stride,
+            for_each_rows(
+                self.values.view_mut(),
+                ROWS,
                 threads,
                 progress,
                 || (),
                 |(), chunk, rows| {
-                    sweep_rows(&Sweep { first, stride, panel, right, pivot: &pivot }, chunk * ROWS, rows);
+                    sweep_rows(&Sweep { first, stride, panel, right, pivot }, chunk * ROWS, flat_mut(rows));
                     Ok(())
                 },
             )?;
@@ -160,20 +163,21 @@ fn copy_panel(values: &[f32], stride: usize, first: usize, i: usize, out: &mut [
 }
 
 /// The inverse of a symmetric positive definite matrix [BLOCK, BLOCK].
-fn invert_block(block: &[f32]) -> Option<Vec<f32>> {
-    let mut lower: Vec<f64> = block.iter().map(|&x| f64::from(x)).collect();
-    factor(&mut lower, BLOCK)?;
-    let inverse = inverse_of_factor(&lower, BLOCK);
+fn invert_block(block: ArrayView2<f32>) -> Option<Array2<f32>> {
+    let mut lower = block.mapv(f64::from);
+    factor(lower.view_mut())?;
+    let inverse = inverse_of_factor(lower.view());
     // A⁻¹ = L⁻ᵀ L⁻¹: entries (i, j) of it need the rows from max(i, j) on.
-    let mut out = vec![0f64; BLOCK * BLOCK];
-    for row in inverse.chunks_exact(BLOCK) {
+    let mut result = Array2::<f64>::zeros((BLOCK, BLOCK));
+    let out = flat_mut(result.view_mut());
+    for row in flat(inverse.view()).chunks_exact(BLOCK) {
         for i in 0..BLOCK {
             if row[i] != 0.0 {
                 out[i * BLOCK..][..BLOCK].iter_mut().zip(row).for_each(|(out, &x)| *out += row[i] * x);
             }
         }
     }
-    let inverse: Vec<f32> = out.into_iter().map(|x| x as f32).collect();
+    let inverse = result.mapv(|x| x as f32);
     inverse.iter().all(|x| x.is_finite()).then_some(inverse)
 }
 
@@ -275,12 +279,12 @@ mod tests {
     use runtime::error::Error;
     use runtime::progress::Unwatched;
 
-    fn build(n: usize, threads: usize, entry: impl Fn(usize, usize) -> f32 + Sync) -> Symmetric {
+    fn build(n: usize, threads: usize, entry: impl Fn(usize, usize) -> f32 + Sync) -> LowerTriangle {
         let fill = |(): &mut (), i: usize, row: &mut [f32]| {
             row.iter_mut().enumerate().for_each(|(j, x)| *x = entry(i, j));
             Ok(())
         };
-        Symmetric::build(n, threads, &Unwatched, || (), fill).unwrap()
+        LowerTriangle::build(n, threads, &Unwatched, || (), fill).unwrap()
     }
 
     /// Diagonally dominant, of uneven scale.
@@ -295,11 +299,11 @@ mod tests {
         for n in [1, 5, 128, 129, 300] {
             let mut a = build(n, 2, entry);
             assert!(a.negative_inverse(2, &Unwatched).unwrap());
-            let mut inverse = vec![0f32; n * n];
-            a.copy_rows(0, &mut inverse);
+            let mut inverse = Array2::zeros((n, n));
+            a.copy_rows(0, inverse.view_mut());
             for i in 0..n {
                 for j in 0..n {
-                    let one: f64 = (0..n).map(|k| -f64::from(inverse[i * n + k]) * f64::from(entry(k, j))).sum();
+                    let one: f64 = (0..n).map(|k| -f64::from(inverse[[i, k]]) * f64::from(entry(k, j))).sum();
                     assert!((one - f64::from(u8::from(i == j))).abs() < 2e-4, "{n}: {i} {j} {one}");
                 }
             }
@@ -311,15 +315,15 @@ mod tests {
         let n = 270;
         let (mut one, mut many) = (build(n, 1, entry), build(n, 5, entry));
         assert!(one.negative_inverse(1, &Unwatched).unwrap() && many.negative_inverse(5, &Unwatched).unwrap());
-        let mut all = vec![0f32; n * n];
-        one.copy_rows(0, &mut all);
+        let mut all = Array2::zeros((n, n));
+        one.copy_rows(0, all.view_mut());
         for (first, count) in [(0, 1), (17, 16), (250, 20)] {
-            let mut rows = vec![0f32; count * n];
-            many.copy_rows(first, &mut rows);
-            assert_eq!(rows, all[first * n..][..count * n]);
+            let mut rows = Array2::zeros((count, n));
+            many.copy_rows(first, rows.view_mut());
+            assert_eq!(rows, all.slice(s![first..first + count, ..]));
         }
-        assert!((0..n).all(|i| (0..n).all(|j| all[i * n + j] == all[j * n + i])));
-        assert!((0..n).all(|i| one.diagonal()[i] == all[i * n + i]));
+        assert!((0..n).all(|i| (0..n).all(|j| all[[i, j]] == all[[j, i]])));
+        assert!((0..n).all(|i| one.diagonal()[i] == all[[i, i]]));
     }
 
     #[test]
@@ -328,7 +332,7 @@ mod tests {
         assert!(!a.negative_inverse(2, &Unwatched).unwrap());
         let mut a = build(200, 2, |i, _| if i == 150 { f32::NAN } else { 1.0 });
         assert!(!a.negative_inverse(2, &Unwatched).unwrap());
-        let too_large = Symmetric::build(1 << 30, 1, &Unwatched, || (), |(), _, _| Ok(()));
+        let too_large = LowerTriangle::build(1 << 30, 1, &Unwatched, || (), |(), _, _| Ok(()));
         assert!(matches!(too_large, Err(Error::Resources(_))));
     }
 }

@@ -1,8 +1,13 @@
 //! Matrices as the kernels read them: rows one after the other, without gaps.
 
+use std::ops::Range;
 use std::slice::{ChunksExact, ChunksExactMut};
 
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+
+use runtime::error::Result;
+use runtime::parallel::for_each_chunk;
+use runtime::progress::Progress;
 
 /// The rows of a matrix as one slice.
 ///
@@ -44,9 +49,38 @@ pub fn rows_mut<'a, T>(matrix: ArrayViewMut2<'a, T>) -> ChunksExactMut<'a, T> {
     flat_mut(matrix).chunks_exact_mut(width)
 }
 
+/// The rows of a matrix in consecutive runs from the first on, to be written at the same time.
+pub fn split_rows<'a, T>(all: ArrayViewMut2<'a, T>, runs: &[Range<usize>]) -> Vec<ArrayViewMut2<'a, T>> {
+    let mut parts = Vec::with_capacity(runs.len());
+    let mut left = Some(all);
+    for run in runs {
+        let Some(all) = left.take() else { break };
+        let (part, rest) = all.split_at(Axis(0), run.len());
+        parts.push(part);
+        left = Some(rest);
+    }
+    parts
+}
+
+/// Splits a matrix into blocks of `rows` rows and fills them on `threads` threads: [`for_each_chunk`] by whole rows.
+pub fn for_each_rows<T: Send, S>(
+    mut matrix: ArrayViewMut2<T>,
+    rows: usize,
+    threads: usize,
+    progress: &dyn Progress,
+    init: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize, ArrayViewMut2<T>) -> Result<()> + Sync,
+) -> Result<()> {
+    let mut blocks: Vec<_> = matrix.axis_chunks_iter_mut(Axis(0), rows.max(1)).collect();
+    for_each_chunk(&mut blocks, 1, threads, progress, init, |state, number, blocks| {
+        blocks.iter_mut().try_for_each(|block| work(state, number, block.view_mut()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::{Array2, array, s};
+    use runtime::progress::Unwatched;
 
     use super::*;
 
@@ -68,5 +102,32 @@ mod tests {
         rows_mut(m.view_mut()).for_each(|row| row.reverse());
         assert_eq!(rows(m.view()).collect::<Vec<_>>(), [[2, 1], [4, 3], [6, 5]]);
         assert_eq!(rows(Array2::<f32>::default((3, 0)).view()).count(), 0);
+    }
+
+    #[test]
+    fn runs_of_rows_are_written_apart() {
+        let mut m = Array2::<usize>::zeros((5, 2));
+        let runs = [0..2, 2..2, 2..5];
+        let parts = split_rows(m.view_mut(), &runs);
+        parts.into_iter().zip(1..).for_each(|(mut part, number)| part.fill(number));
+        assert_eq!(m.column(1).to_vec(), [1, 1, 3, 3, 3]);
+    }
+
+    #[test]
+    fn every_block_of_rows_is_filled_once() {
+        let mut m = Array2::<usize>::zeros((7, 2));
+        for_each_rows(
+            m.view_mut(),
+            3,
+            2,
+            &Unwatched,
+            || (),
+            |(), number, mut block| {
+                block.iter_mut().for_each(|x| *x += 1 + number);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(m.column(0).to_vec(), [1, 1, 1, 2, 2, 2, 3]);
     }
 }

@@ -7,16 +7,18 @@
 //!
 //! O((entries + (rows + columns) · l) · l) time an iteration and O((rows + columns) · l) memory for a block of `l` columns.
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+
 use super::cholesky::{factor_above, inverse_of_factor};
 use super::decompose::symmetric_eigen;
 use super::dense::{add_gram, multiply_in_place};
 use super::dot::axpy_of;
+use super::matrix::{flat, flat_mut, for_each_rows};
 use super::vector::{Vector, dispatch};
 use crate::Csr;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
 use runtime::memory;
-use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
 /// Rows of a sparse matrix in a unit of work.
@@ -45,7 +47,7 @@ pub struct RightSvd {
     /// [rank], descending; 0 past the rank of the matrix.
     pub values: Vec<f32>,
     /// [columns, rank]: `V`; zeros in the columns of values that are 0.
-    pub vectors: Vec<f32>,
+    pub vectors: Array2<f32>,
 }
 
 impl Svd {
@@ -54,30 +56,29 @@ impl Svd {
         let (users, items) = (a.rows(), a.columns);
         let width = (self.rank + self.oversampling).next_multiple_of(16);
         memory::require((users + items).saturating_mul(width * size_of::<f32>()))?;
-        let mut q = memory::filled(0f32, items * width)?;
-        let mut product = memory::filled(0f32, users * width)?;
+        let mut q = memory::matrix(items, width, 0f32)?;
+        let mut product = memory::matrix(users, width, 0f32)?;
         let on = Threads { threads, progress };
-        on.fill_at_random(&mut q, width, self.seed)?;
+        on.fill_at_random(q.view_mut(), self.seed)?;
         for iteration in 0..self.iterations {
             progress.report("power iterations", iteration, self.iterations);
-            on.multiply(a, &q, width, &mut product)?;
-            on.multiply(transposed, &product, width, &mut q)?;
-            on.orthonormalize(&mut q, width)?;
+            on.multiply(a, q.view(), product.view_mut())?;
+            on.multiply(transposed, product.view(), q.view_mut())?;
+            on.orthonormalize(q.view_mut())?;
         }
         progress.report("power iterations", self.iterations, self.iterations);
-        on.multiply(a, &q, width, &mut product)?;
-        let gram = on.gram(&product, width)?;
+        on.multiply(a, q.view(), product.view_mut())?;
+        let gram = on.gram(product.view())?;
         drop(product);
-        let eigen = symmetric_eigen(&gram, width);
+        let eigen = symmetric_eigen(gram.view());
         let eigen = eigen.ok_or_else(|| Error::Internal("a projected matrix has no eigenvectors".into()))?;
-        let rotation: Vec<f32> = eigen.vectors.iter().map(|&x| x as f32).collect();
-        on.rotate(&mut q, &rotation, width)?;
+        on.rotate(q.view_mut(), eigen.vectors.mapv(|x| x as f32).view())?;
 
         // Below, an eigenvalue is rounding.
         let least = eigen.values.first().copied().unwrap_or(0.0).max(0.0) * 1e-6;
         let real = |n: usize| eigen.values.get(n).copied().filter(|&value| value > least);
-        let mut vectors = memory::filled(0f32, items * self.rank)?;
-        for (to, from) in vectors.chunks_exact_mut(self.rank).zip(q.chunks_exact(width)) {
+        let mut vectors = memory::matrix(items, self.rank, 0f32)?;
+        for (mut to, from) in vectors.rows_mut().into_iter().zip(q.rows()) {
             for (n, to) in to.iter_mut().enumerate().take_while(|&(n, _)| real(n).is_some()) {
                 *to = from[n];
             }
@@ -117,21 +118,22 @@ struct Threads<'a> {
 }
 
 impl Threads<'_> {
-    fn chunks<T: Send>(
+    fn rows<T: Send>(
         &self,
-        output: &mut [T],
-        chunk: usize,
-        work: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
+        output: ArrayViewMut2<T>,
+        rows: usize,
+        work: impl Fn(usize, ArrayViewMut2<T>) -> Result<()> + Sync,
     ) -> Result<()> {
-        for_each_chunk(output, chunk, self.threads, self.progress, || (), |(), number, part| work(number, part))
+        for_each_rows(output, rows, self.threads, self.progress, || (), |(), number, part| work(number, part))
     }
 
     /// Uniform from −1 to 1, each value from the seed and its place.
-    fn fill_at_random(&self, out: &mut [f32], width: usize, seed: u64) -> Result<()> {
-        let chunk = width * 1024;
-        self.chunks(out, chunk, |number, part| {
-            for (i, x) in part.iter_mut().enumerate() {
-                let bits = mix(mix(seed) ^ (number * chunk + i) as u64) >> 40;
+    fn fill_at_random(&self, out: ArrayViewMut2<f32>, seed: u64) -> Result<()> {
+        const AT_ONCE: usize = 1024;
+        let first = AT_ONCE * out.ncols();
+        self.rows(out, AT_ONCE, |number, part| {
+            for (i, x) in flat_mut(part).iter_mut().enumerate() {
+                let bits = mix(mix(seed) ^ (number * first + i) as u64) >> 40;
                 *x = bits as f32 / (1u64 << 23) as f32 - 1.0;
             }
             Ok(())
@@ -139,9 +141,10 @@ impl Threads<'_> {
     }
 
     /// `out = a · dense` for dense [a.columns, width].
-    fn multiply(&self, a: &Csr, dense: &[f32], width: usize, out: &mut [f32]) -> Result<()> {
-        self.chunks(out, ROWS * width, |number, rows| {
-            for (r, out) in rows.chunks_exact_mut(width).enumerate() {
+    fn multiply(&self, a: &Csr, dense: ArrayView2<f32>, out: ArrayViewMut2<f32>) -> Result<()> {
+        let (dense, width) = (flat(dense), dense.ncols());
+        self.rows(out, ROWS, |number, rows| {
+            for (r, out) in flat_mut(rows).chunks_exact_mut(width).enumerate() {
                 let (columns, values) = a.row(number * ROWS + r);
                 multiply_row(columns, values, dense, out);
             }
@@ -150,49 +153,53 @@ impl Threads<'_> {
     }
 
     /// `rowsᵀ rows` of rows [n, width], both triangles.
-    fn gram(&self, rows: &[f32], width: usize) -> Result<Vec<f64>> {
-        let (n, size) = (rows.len() / width, width * width);
+    fn gram(&self, rows: ArrayView2<f32>) -> Result<Array2<f64>> {
+        let (n, width) = rows.dim();
         let per_part = n.div_ceil(GRAM_PARTS).next_multiple_of(GRAM_ROWS);
-        let mut parts = memory::filled(0f64, n.div_ceil(per_part) * size)?;
-        self.chunks(&mut parts, size, |number, total| {
-            let mut gram = memory::filled(0f32, size)?;
-            let own = &rows[number * per_part * width..(n.min((number + 1) * per_part)) * width];
-            for block in own.chunks(GRAM_ROWS * width) {
+        // A row for each part: its matrix.
+        let mut parts = memory::matrix(n.div_ceil(per_part), width * width, 0f64)?;
+        self.rows(parts.view_mut(), 1, |number, total| {
+            let (mut gram, total) = (memory::matrix(width, width, 0f32)?, flat_mut(total));
+            let own = rows.slice(s![number * per_part..n.min((number + 1) * per_part), ..]);
+            for block in own.axis_chunks_iter(Axis(0), GRAM_ROWS) {
                 gram.fill(0.0);
-                add_gram(block, width, &mut gram);
+                add_gram(block, gram.view_mut());
                 total.iter_mut().zip(&gram).for_each(|(total, &x)| *total += f64::from(x));
             }
             Ok(())
         })?;
-        let mut gram = vec![0f64; size];
-        parts.chunks_exact(size).for_each(|part| gram.iter_mut().zip(part).for_each(|(sum, x)| *sum += x));
+        // In the order of the parts, whatever the number of threads.
+        let mut gram = memory::matrix(width, width, 0f64)?;
+        let sums = flat_mut(gram.view_mut());
+        for part in flat(parts.view()).chunks_exact(width * width) {
+            sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+        }
         for i in 0..width {
             for j in 0..i {
-                gram[i * width + j] = gram[j * width + i];
+                gram[[i, j]] = gram[[j, i]];
             }
         }
         Ok(gram)
     }
 
     /// `rows ← rows · square` for rows [n, width].
-    fn rotate(&self, rows: &mut [f32], square: &[f32], width: usize) -> Result<()> {
-        self.chunks(rows, 256 * width, |_, rows| {
-            multiply_in_place(rows, square, width);
+    fn rotate(&self, rows: ArrayViewMut2<f32>, square: ArrayView2<f32>) -> Result<()> {
+        self.rows(rows, 256, |_, rows| {
+            multiply_in_place(rows, square);
             Ok(())
         })
     }
 
     /// Makes the columns of rows [n, width] orthonormal; those that depend on others become zeros.
-    fn orthonormalize(&self, rows: &mut [f32], width: usize) -> Result<()> {
+    fn orthonormalize(&self, mut rows: ArrayViewMut2<f32>) -> Result<()> {
         for _ in 0..2 {
-            let mut factor = self.gram(rows, width)?;
+            let mut factor = self.gram(rows.view())?;
             self.progress.check()?;
-            factor_above(&mut factor, width, DEPENDENT);
-            let inverse = inverse_of_factor(&factor, width);
+            factor_above(factor.view_mut(), DEPENDENT);
+            let inverse = inverse_of_factor(factor.view());
             // Q = Y L⁻ᵀ
-            let transposed: Vec<f32> =
-                (0..width * width).map(|at| inverse[at % width * width + at / width] as f32).collect();
-            self.rotate(rows, &transposed, width)?;
+            let transposed = Array2::from_shape_fn(inverse.dim(), |(i, j)| inverse[[j, i]] as f32);
+            self.rotate(rows.view_mut(), transposed.view())?;
         }
         Ok(())
     }
@@ -248,7 +255,7 @@ mod tests {
             }
             // AᵀA v = σ² v
             for n in 0..rank {
-                let v = DMatrix::from_fn(columns, 1, |i, _| f64::from(found.vectors[i * rank + n]));
+                let v = DMatrix::from_fn(columns, 1, |i, _| f64::from(found.vectors[[i, n]]));
                 let square = f64::from(found.values[n]).powi(2);
                 let miss = exact.transpose() * (&exact * &v) - &v * square;
                 assert!(miss.norm() < 0.02 * values[0].powi(2), "{rows} {columns} {n}: {}", miss.norm());

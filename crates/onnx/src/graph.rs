@@ -7,10 +7,13 @@ use std::collections::HashSet;
 
 use bytemuck::Pod;
 use bytes::Bytes;
+use ndarray::ArrayView2;
 use prost::Message;
 use prost::encoding::encoded_len_varint;
 
 use super::proto::*;
+use super::stored::Element;
+use kernels::matrix::flat;
 use runtime::error::{Error, Result};
 
 /// The version of the standard operators: ScatterElements sums since 16, ReduceSum takes its axes as an input since 13.
@@ -72,6 +75,11 @@ impl GraphBuilder {
 
     pub fn bytes(&mut self, name: &str, shape: &[usize], values: &[u8]) -> String {
         self.initializer(name, data_type::UINT8, shape, values)
+    }
+
+    /// A matrix of an element type that graphs of this engine use.
+    pub fn matrix<T: Element>(&mut self, name: &str, values: ArrayView2<T>) -> String {
+        self.initializer(name, T::ONNX, &[values.nrows(), values.ncols()], flat(values))
     }
 
     fn initializer<T: Pod>(&mut self, name: &str, element: i32, shape: &[usize], values: &[T]) -> String {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bytemuck::Pod;
 use bytes::Bytes;
+use ndarray::{Array2, ArrayView2, aview2};
 use prost::Message;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
@@ -77,6 +78,18 @@ impl DataWriter {
     pub fn owned<T: Element>(&mut self, name: &str, shape: &[usize], values: Vec<T>) {
         let bytes = Bytes::from_owner(Owned(values));
         self.0.push((name.into(), Tensor { dtype: T::DTYPE, shape: shape.to_vec(), bytes }));
+    }
+
+    /// A dense matrix, without a copy.
+    ///
+    /// # Panics
+    /// Where it is not all of what it was allocated with, rows one after the other.
+    pub fn dense<T: Element>(&mut self, name: &str, matrix: Array2<T>) {
+        let shape = [matrix.nrows(), matrix.ncols()];
+        assert!(matrix.is_standard_layout(), "a matrix is stored by rows");
+        let (values, first) = matrix.into_raw_vec_and_offset();
+        assert!(first.unwrap_or(0) == 0 && values.len() == shape[0] * shape[1], "a matrix is stored whole");
+        self.owned(name, &shape, values);
     }
 
     pub fn ids(&mut self, name: &str, ids: &IdTable) {
@@ -189,6 +202,11 @@ impl<'a> Files<'a> {
         self.checked(name, shape, bytes.clone())
     }
 
+    /// [`initializer`](Self::initializer) of two axes.
+    pub fn initializer_matrix<T: Element>(&self, name: &str) -> Result<MappedMatrix<T>> {
+        self.initializer(name).map(|(shape, values)| MappedMatrix { shape, values })
+    }
+
     pub fn has_tensor(&self, name: &str) -> bool {
         self.tensors.tensor(name).is_ok()
     }
@@ -204,6 +222,11 @@ impl<'a> Files<'a> {
         // An empty slice need not point into the file.
         let bytes = if view.data().is_empty() { Bytes::new() } else { self.data.slice_ref(view.data()) };
         self.checked(name, view.shape(), bytes)
+    }
+
+    /// [`tensor`](Self::tensor) of two axes.
+    pub fn tensor_matrix<T: Element>(&self, name: &str) -> Result<MappedMatrix<T>> {
+        self.tensor(name).map(|(shape, values)| MappedMatrix { shape, values })
     }
 
     fn checked<T: Element, const N: usize>(
@@ -239,6 +262,36 @@ impl<'a> Files<'a> {
     }
 }
 
+/// A dense matrix in either file, read in place.
+#[derive(Clone, Debug)]
+pub struct MappedMatrix<T> {
+    shape: [usize; 2],
+    values: Mapped<T>,
+}
+
+impl<T: Pod> MappedMatrix<T> {
+    /// Without rows, in place of one that a file lacks.
+    pub fn empty(columns: usize) -> Self {
+        Self { shape: [0, columns], values: Vec::new().into() }
+    }
+
+    /// Rows and columns.
+    pub fn dim(&self) -> (usize, usize) {
+        self.shape.into()
+    }
+
+    pub fn view(&self) -> ArrayView2<'_, T> {
+        // Cannot fail: `Files` compared the shape with the number of values.
+        ArrayView2::from_shape(self.shape, &self.values).unwrap_or_else(|_| aview2::<T, 0>(&[]))
+    }
+
+    /// `None` past the last row.
+    pub fn row(&self, row: usize) -> Option<&[T]> {
+        let columns = self.shape[1];
+        self.values.get(row.checked_mul(columns)?..row.checked_add(1)?.checked_mul(columns)?)
+    }
+}
+
 /// A [`Csr`] in the data file.
 pub struct MappedCsr {
     indptr: Mapped<u64>,
@@ -250,5 +303,31 @@ pub struct MappedCsr {
 impl MappedCsr {
     pub fn view(&self) -> CsrView<'_> {
         CsrView { indptr: &self.indptr, indices: &self.indices, values: &self.values, columns: self.columns }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+    use crate::graph::GraphBuilder;
+
+    #[test]
+    fn matrices_are_read_back_from_both_files_in_their_shape() {
+        let (a, b) = (array![[1f32, 2.0, 3.0], [4.0, 5.0, 6.0]], array![[7i64], [8]]);
+        let mut graph = GraphBuilder::new("m");
+        graph.matrix("a", a.view());
+        let mut data = DataWriter::default();
+        data.dense("b", b.clone());
+        data.dense("empty", Array2::<f32>::default((0, 4)));
+        let data = Bytes::from(data.finish().unwrap());
+        let files = Files::open("m", graph.encode().unwrap().into(), &data).unwrap();
+        let found = files.initializer_matrix::<f32>("a").unwrap();
+        assert!(found.view() == a && found.row(1) == Some(&[4.0, 5.0, 6.0]) && found.row(2).is_none());
+        assert_eq!(files.tensor_matrix::<i64>("b").unwrap().view(), b);
+        assert!(files.tensor_matrix::<f32>("b").is_err());
+        let empty = files.tensor_matrix::<f32>("empty").unwrap();
+        assert!(empty.dim() == (0, 4) && empty.view().is_empty() && empty.dim() == MappedMatrix::<f32>::empty(4).dim());
     }
 }

@@ -1,13 +1,15 @@
 //! Item factors as every model of inner products serves them: the best items for a user or a tile of users, similar items.
 
+use ndarray::{ArrayView2, Axis};
+
 use super::quantized::Quantized;
 use super::ranker::Scored;
 use super::ranker::{ItemSet, Query};
-use super::scan::{TILE_USERS, best_items, best_items_of_tile, best_of, cosine, most_similar};
+use super::scan::{TILE_USERS, best_items, best_items_of_tile, best_of, most_similar};
+use kernels::cosine::cosine;
 use kernels::dot::score_rows;
-use onnx::stored::Files;
+use onnx::stored::{Files, MappedMatrix};
 use runtime::error::{Error, Result};
-use runtime::mapped::Mapped;
 use runtime::progress::{Progress, Unwatched};
 
 /// Items scored between two looks at progress.
@@ -21,47 +23,51 @@ const SHARE: usize = 16;
 /// Factors [items, d] in a model's graph, and the compressed copy of them in its data file where there is one.
 pub struct ItemFactors {
     model: String,
-    factors: Mapped<f32>,
+    factors: MappedMatrix<f32>,
     quantized: Option<Quantized>,
-    items: usize,
-    d: usize,
 }
 
 impl ItemFactors {
     /// The initializer `name`, which must have `items` rows of `d`; its copy was written by [`super::quantized::write`].
     pub fn open(files: &Files, name: &str, items: usize, d: usize) -> Result<Self> {
-        let (shape, factors) = files.initializer::<f32, 2>(name)?;
-        if shape != [items, d] || d == 0 {
-            return Err(files.damaged(format!("{name} has shape {shape:?} for {items} items and {d} factors")));
+        let factors = files.initializer_matrix(name)?;
+        let (rows, columns) = factors.dim();
+        if (rows, columns) != (items, d) || d == 0 {
+            return Err(
+                files.damaged(format!("{name} has shape [{rows}, {columns}] for {items} items and {d} factors"))
+            );
         }
         let quantized = Quantized::open(files, name, items, d)?;
-        Ok(Self { model: files.model.into(), factors, quantized, items, d })
+        Ok(Self { model: files.model.into(), factors, quantized })
     }
 
     /// [items, d]
-    pub fn all(&self) -> &[f32] {
-        &self.factors
+    pub fn all(&self) -> ArrayView2<'_, f32> {
+        self.factors.view()
+    }
+
+    fn items(&self) -> usize {
+        self.factors.dim().0
     }
 
     /// One item's factors [d].
     pub fn row(&self, item: u32) -> Result<&[f32]> {
-        let start = item as usize * self.d;
         self.factors
-            .get(start..start + self.d)
+            .row(item as usize)
             .ok_or_else(|| Error::DamagedModel { model: self.model.clone(), reason: "an item has no factors".into() })
     }
 
     /// The best `k` (score, item) by inner product with `user` [d], best first, without what the query excludes.
     pub fn best(&self, user: &[f32], k: usize, query: &Query, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
         if let Some(allowed) = self.few(query) {
-            return best_of(allowed, &self.factors, user, k, query, progress);
+            return best_of(allowed, self.all(), user, k, query, progress);
         }
         if let Some(copy) = self.quantized_for(query, k)
-            && let Some(Some(list)) = copy.best(&self.factors, &[user], &[*query], k, progress)?.pop()
+            && let Some(Some(list)) = copy.best(self.all(), &[user], &[*query], k, progress)?.pop()
         {
             return Ok(list);
         }
-        best_items(&self.factors, user, k, query, progress)
+        best_items(self.all(), user, k, query, progress)
     }
 
     /// [`best`](Self::best) for each of some users, with the same results. Runs on a helper thread.
@@ -71,7 +77,7 @@ impl ItemFactors {
         for (u, query) in queries.iter().enumerate() {
             match self.few(query) {
                 Some(allowed) => {
-                    lists[u] = Some(best_of(allowed, &self.factors, users[u], k, query, &Unwatched)?);
+                    lists[u] = Some(best_of(allowed, self.all(), users[u], k, query, &Unwatched)?);
                 }
                 None if self.quantized_for(query, k).is_some() => together.push(u),
                 None => {}
@@ -79,13 +85,13 @@ impl ItemFactors {
         }
         if let Some(copy) = &self.quantized {
             let (users, queries): (Vec<&[f32]>, Vec<Query>) = together.iter().map(|&u| (users[u], queries[u])).unzip();
-            let found = copy.best(&self.factors, &users, &queries, k, &Unwatched)?;
+            let found = copy.best(self.all(), &users, &queries, k, &Unwatched)?;
             together.iter().zip(found).for_each(|(&u, list)| lists[u] = list);
         }
         let open: Vec<usize> = (0..users.len()).filter(|&u| lists[u].is_none()).collect();
         for part in open.chunks(TILE_USERS) {
             let (users, queries): (Vec<&[f32]>, Vec<Query>) = part.iter().map(|&u| (users[u], queries[u])).unzip();
-            let found = best_items_of_tile(&self.factors, &users, &queries, k);
+            let found = best_items_of_tile(self.all(), &users, &queries, k);
             part.iter().zip(found).for_each(|(&u, list)| lists[u] = Some(list));
         }
         Ok(lists.into_iter().map(Option::unwrap_or_default).collect())
@@ -93,16 +99,16 @@ impl ItemFactors {
 
     /// The only items to be ranked, where they are so few that each is looked up.
     fn few<'a>(&self, query: &Query<'a>) -> Option<&'a ItemSet> {
-        query.allowed.filter(|allowed| allowed.len() < self.items / SHARE)
+        query.allowed.filter(|allowed| allowed.len() < self.items() / SHARE)
     }
 
     fn quantized_for(&self, query: &Query, k: usize) -> Option<&Quantized> {
-        self.quantized.as_ref().filter(|_| k.saturating_add(query.excluded.len()) <= self.items / SHARE)
+        self.quantized.as_ref().filter(|_| k.saturating_add(query.excluded.len()) <= self.items() / SHARE)
     }
 
     /// The score of every item [items].
     pub fn score_all(&self, user: &[f32], scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
-        for (factors, scores) in self.factors.chunks(BLOCK * self.d).zip(scores.chunks_mut(BLOCK)) {
+        for (factors, scores) in self.all().axis_chunks_iter(Axis(0), BLOCK).zip(scores.chunks_mut(BLOCK)) {
             progress.check()?;
             score_rows(factors, user, scores);
         }
@@ -111,9 +117,9 @@ impl ItemFactors {
 
     /// The same for each of some users [d] and their scores [items]: a block of items for all of them while it is in the cache.
     pub fn score_tile(&self, rows: &mut [(&[f32], &mut [f32])]) {
-        for (block, factors) in self.factors.chunks(TILE_BLOCK * self.d).enumerate() {
+        for (block, factors) in self.all().axis_chunks_iter(Axis(0), TILE_BLOCK).enumerate() {
             for (user, scores) in &mut *rows {
-                score_rows(factors, user, &mut scores[block * TILE_BLOCK..][..factors.len() / self.d]);
+                score_rows(factors, user, &mut scores[block * TILE_BLOCK..][..factors.nrows()]);
             }
         }
     }
@@ -125,6 +131,6 @@ impl ItemFactors {
 
     /// The `k` items of the greatest cosine to `item`, best first, without itself.
     pub fn similar(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
-        most_similar(&self.factors, self.row(item)?, item, k, progress)
+        most_similar(self.all(), self.row(item)?, item, k, progress)
     }
 }

@@ -12,18 +12,19 @@
 
 use std::borrow::Cow;
 
+use ndarray::{Array2, Axis};
+
 use super::ranker::Scored;
 use super::ranker::{Contribution, Query, Ranker};
-use super::scan::{TILE_USERS, best_items, best_items_of_tile, cosine};
-use super::top_k::TopK;
+use super::scan::{TILE_USERS, best_items, best_items_of_tile, most_similar};
 use super::training::history_graph;
 use super::weighting::Weighting;
+use kernels::cosine::cosine;
 use kernels::dot::{dot, score_rows};
 use onnx::graph::{GraphBuilder, int_attribute};
 use onnx::proto::data_type;
-use onnx::stored::{DataWriter, Files};
+use onnx::stored::{DataWriter, Files, MappedMatrix};
 use runtime::error::{Error, Result};
-use runtime::mapped::Mapped;
 use runtime::progress::{Progress, Unwatched};
 
 /// Rows handled between two looks at progress.
@@ -43,21 +44,18 @@ pub struct FoldIn {
 
 /// What training gives: all [rows, d].
 pub struct Factors {
-    pub d: usize,
-    pub users: Vec<f32>,
-    pub items: Vec<f32>,
-    pub history: Vec<f32>,
+    pub users: Array2<f32>,
+    pub items: Array2<f32>,
+    pub history: Array2<f32>,
 }
 
 impl FoldIn {
     /// The graph and the data file's part of a model.
-    pub fn write(&self, algorithm: &str, factors: &Factors) -> (GraphBuilder, DataWriter) {
-        let d = factors.d;
-        let items = factors.items.len() / d;
-        let mut g = history_graph(algorithm, items);
+    pub fn write(&self, algorithm: &str, factors: Factors) -> (GraphBuilder, DataWriter) {
+        let mut g = history_graph(algorithm, factors.items.nrows());
         let zero = g.float("zero", 0.0);
-        let y = g.floats("item_factors", &[items, d], &factors.items);
-        let h = g.floats("history_factors", &[items, d], &factors.history);
+        let y = g.matrix("item_factors", factors.items.view());
+        let h = g.matrix("history_factors", factors.history.view());
 
         // An item of weight 0 in front changes nothing, and spares every operator the empty history.
         let no_item = g.int64s("no_item", &[1], &[0]);
@@ -81,7 +79,7 @@ impl FoldIn {
         g.node_to("MatMul", &[&y, &user], Vec::new(), &["scores"]);
 
         let mut data = DataWriter::default();
-        data.tensor("user_factors", &[factors.users.len() / d, d], &factors.users);
+        data.dense("user_factors", factors.users);
         (g, data)
     }
 }
@@ -89,27 +87,26 @@ impl FoldIn {
 pub struct LinearFoldIn {
     model: String,
     fold_in: FoldIn,
-    d: usize,
-    item_factors: Mapped<f32>,
-    history_factors: Mapped<f32>,
-    user_factors: Mapped<f32>,
+    item_factors: MappedMatrix<f32>,
+    history_factors: MappedMatrix<f32>,
+    user_factors: MappedMatrix<f32>,
 }
 
 impl LinearFoldIn {
     pub fn open(files: &Files, fold_in: FoldIn, users: usize, items: usize) -> Result<Self> {
-        let ([rows, d], item_factors) = files.initializer("item_factors")?;
-        let (history_shape, history_factors) = files.initializer("history_factors")?;
-        let (user_shape, user_factors) = files.tensor("user_factors")?;
-        if rows != items || history_shape != [items, d] || user_shape != [users, d] || d <= usize::from(fold_in.biased)
-        {
+        let item_factors = files.initializer_matrix("item_factors")?;
+        let history_factors = files.initializer_matrix("history_factors")?;
+        let user_factors = files.tensor_matrix("user_factors")?;
+        let (rows, d) = item_factors.dim();
+        let fit = rows == items && history_factors.dim() == (items, d) && user_factors.dim() == (users, d);
+        if !fit || d <= usize::from(fold_in.biased) {
             return Err(files.damaged("its factors do not fit its users and items"));
         }
-        Ok(Self { model: files.model.into(), fold_in, d, item_factors, history_factors, user_factors })
+        Ok(Self { model: files.model.into(), fold_in, item_factors, history_factors, user_factors })
     }
 
-    fn row<'a>(&self, factors: &'a [f32], row: u32) -> Result<&'a [f32]> {
-        let start = row as usize * self.d;
-        factors.get(start..start + self.d).ok_or_else(|| Error::DamagedModel {
+    fn row<'a>(&self, factors: &'a MappedMatrix<f32>, row: u32) -> Result<&'a [f32]> {
+        factors.row(row as usize).ok_or_else(|| Error::DamagedModel {
             model: self.model.clone(),
             reason: "a user or an item has no factors".into(),
         })
@@ -122,7 +119,7 @@ impl LinearFoldIn {
     }
 
     fn folded(&self, query: &Query, progress: &dyn Progress) -> Result<Vec<f32>> {
-        let mut x = vec![0f32; self.d];
+        let mut x = vec![0f32; self.item_factors.dim().1];
         for (n, (&item, &weight)) in query.items.iter().zip(query.weights).enumerate() {
             if n % BLOCK == 0 {
                 progress.check()?;
@@ -148,26 +145,18 @@ impl LinearFoldIn {
 
     /// The part of a row that has a direction.
     fn direction<'a>(&self, row: &'a [f32]) -> &'a [f32] {
-        &row[..self.d - usize::from(self.fold_in.biased)]
+        &row[..row.len() - usize::from(self.fold_in.biased)]
     }
 
     /// The rows with the greatest cosine to row `own`, best first, without itself.
-    fn most_similar(&self, factors: &[f32], own: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
-        let query = self.direction(self.row(factors, own)?);
-        let length = dot(query, query).sqrt();
-        let mut top = TopK::new(k);
-        for (other, row) in factors.chunks_exact(self.d).enumerate() {
-            if other % BLOCK == 0 {
-                progress.check()?;
-            }
-            let row = self.direction(row);
-            let product = length * dot(row, row).sqrt();
-            // Rows without interactions have no direction.
-            if product > 0.0 && other != own as usize {
-                top.push(dot(query, row) / product, other as u32);
-            }
-        }
-        Ok(top.into_sorted().into_iter().map(|(score, item)| Scored { item, score }).collect())
+    fn most_similar(
+        &self,
+        factors: &MappedMatrix<f32>,
+        own: u32,
+        k: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Scored>> {
+        most_similar(factors.view(), self.direction(self.row(factors, own)?), own, k, progress)
     }
 }
 
@@ -181,7 +170,7 @@ impl Ranker for LinearFoldIn {
         if !has_history(query) {
             return Ok(Vec::new());
         }
-        best_items(&self.item_factors, &self.user(query, progress)?, k, query, progress)
+        best_items(self.item_factors.view(), &self.user(query, progress)?, k, query, progress)
     }
 
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
@@ -192,7 +181,7 @@ impl Ranker for LinearFoldIn {
             let users: Vec<Cow<[f32]>> =
                 queries.iter().map(|query| self.user(query, &Unwatched)).collect::<Result<_>>()?;
             let users: Vec<&[f32]> = users.iter().map(|user| &**user).collect();
-            let ranked = best_items_of_tile(&self.item_factors, &users, &queries, k);
+            let ranked = best_items_of_tile(self.item_factors.view(), &users, &queries, k);
             part.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
         }
         Ok(lists)
@@ -202,7 +191,8 @@ impl Ranker for LinearFoldIn {
         scores.fill(0.0);
         if has_history(query) {
             let user = self.user(query, progress)?;
-            for (factors, scores) in self.item_factors.chunks(BLOCK * self.d).zip(scores.chunks_mut(BLOCK)) {
+            let item_factors = self.item_factors.view();
+            for (factors, scores) in item_factors.axis_chunks_iter(Axis(0), BLOCK).zip(scores.chunks_mut(BLOCK)) {
                 progress.check()?;
                 score_rows(factors, &user, scores);
             }

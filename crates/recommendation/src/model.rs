@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use ndarray::{Array2, ArrayView2};
 
 use super::algorithm::Algorithm;
 use super::ranker::{Contribution, ItemSet, Query, Ranker, Scored};
@@ -247,27 +248,25 @@ impl Model {
         })
     }
 
-    /// What was learned of each item [items, width], with its width, in the order of [`item_ids`](Self::item_ids).
-    pub fn item_factors(&self) -> Option<(&[f32], usize)> {
+    /// What was learned of each item, a row each, in the order of [`item_ids`](Self::item_ids).
+    pub fn item_factors(&self) -> Option<ArrayView2<'_, f32>> {
         self.ranker.item_factors()
     }
 
     /// What it learned of the items of `interactions`, for another training to go on from; `None` where its algorithm always begins anew.
     pub fn previous(&self, interactions: &Interactions) -> Result<Option<Previous>> {
-        let Some((factors, width)) = self.item_factors() else { return Ok(None) };
-        let mut item_factors = runtime::memory::filled(0.0, interactions.items() * width)?;
-        for (id, to) in interactions.item_ids.iter().zip(item_factors.chunks_exact_mut(width.max(1))) {
-            if let Some(known) = self.item_ids.find(id)
-                && let Some(from) = factors.get(known as usize * width..(known as usize + 1) * width)
-            {
-                to.copy_from_slice(from);
+        let Some(factors) = self.item_factors() else { return Ok(None) };
+        let mut item_factors = runtime::memory::matrix(interactions.items(), factors.ncols(), 0.0)?;
+        for (id, mut to) in interactions.item_ids.iter().zip(item_factors.rows_mut()) {
+            if let Some(known) = self.item_ids.find(id).filter(|&known| (known as usize) < factors.nrows()) {
+                to.assign(&factors.row(known as usize));
             }
         }
-        Ok(Some(Previous { item_factors, width }))
+        Ok(Some(Previous { item_factors }))
     }
 
-    /// The factors [rows, width] that items with these features, encoded as those of the training, would have.
-    pub fn item_factors_from_features(&self, features: &Features) -> Result<Option<Vec<f32>>> {
+    /// The factors that items with these features, encoded as those of the training, would have, a row each.
+    pub fn item_factors_from_features(&self, features: &Features) -> Result<Option<Array2<f32>>> {
         self.ranker.item_factors_from_features(features)
     }
 

@@ -15,11 +15,14 @@
 //!
 //! The copy takes `d + 8.75` bytes an item where the factors take `4 d`. A search reads at most the copy, and the factors of some hundred items.
 
+use ndarray::ArrayView2;
+
 use super::ranker::Query;
 use super::top_k::TopK;
 use super::training::Training;
 use kernels::bytes::{Blocks, ByteLevel, ByteQuery, OFFSET, ROWS, block_bytes, passes};
 use kernels::dot::dot;
+use kernels::matrix::flat;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::Result;
 use runtime::mapped::Mapped;
@@ -68,12 +71,12 @@ fn norms(values: &[f32], bytes: &[i8], scale: f32) -> (f64, f64) {
 }
 
 /// Adds the compressed copy of `factors` [items, d] to a data file, under `name`. Adds nothing where it would not pay.
-pub fn write(data: &mut DataWriter, name: &str, factors: &[f32], d: usize, training: &Training) -> Result<()> {
-    let items = factors.len() / d.max(1);
+pub fn write(data: &mut DataWriter, name: &str, factors: ArrayView2<f32>, training: &Training) -> Result<()> {
+    let (items, d) = factors.dim();
     if items < LEAST_ITEMS || d == 0 || d > MOST_FACTORS {
         return Ok(());
     }
-    if let Some(copy) = Quantized::of(factors, d, training.threads, training.progress)? {
+    if let Some(copy) = Quantized::of(factors, training.threads, training.progress)? {
         let (blocks, groups) = (copy.errors.len(), copy.groups);
         data.tensor(&format!("{name}.quantized"), &[blocks, groups, ROWS, 4], &*copy.bytes);
         data.tensor(&format!("{name}.quantized.scales"), &[blocks, ROWS], &*copy.scales);
@@ -105,8 +108,9 @@ pub struct Quantized {
 
 impl Quantized {
     /// `None` where a factor is no number or a norm is too great for the bounds.
-    pub fn of(factors: &[f32], d: usize, threads: usize, progress: &dyn Progress) -> Result<Option<Self>> {
-        let (items, groups) = (factors.len() / d, d.div_ceil(4));
+    pub fn of(factors: ArrayView2<f32>, threads: usize, progress: &dyn Progress) -> Result<Option<Self>> {
+        let ((items, d), factors) = (factors.dim(), flat(factors));
+        let groups = d.div_ceil(4);
         let blocks = items.div_ceil(ROWS);
         let row = |item: u32| &factors[item as usize * d..][..d];
 
@@ -214,7 +218,7 @@ impl Quantized {
     /// has no bound.
     pub fn best(
         &self,
-        factors: &[f32],
+        factors: ArrayView2<f32>,
         users: &[&[f32]],
         queries: &[Query],
         k: usize,
@@ -226,12 +230,13 @@ impl Quantized {
     fn best_at(
         &self,
         level: ByteLevel,
-        factors: &[f32],
+        factors: ArrayView2<f32>,
         users: &[&[f32]],
         queries: &[Query],
         k: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Option<Vec<(f32, u32)>>>> {
+        let factors = flat(factors);
         let mut lists = vec![None; users.len()];
         // Those still searching, and their bytes: what they have in common lies side by side.
         let (mut searches, mut bytes) = (Vec::new(), Vec::new());
@@ -361,6 +366,8 @@ impl Search<'_> {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::{Array2, aview2};
+
     use super::super::ranker::ItemSet;
     use super::super::scan::best_items;
     use super::*;
@@ -374,9 +381,14 @@ mod tests {
         (0..n).map(from).collect()
     }
 
+    fn matrix(seed: u64, rows: usize, columns: usize) -> Array2<f32> {
+        memory::shaped(rows, columns, numbers(seed, rows * columns)).unwrap()
+    }
+
     /// The lists by every kind of processor's instructions, and by the plain scan.
-    fn check(name: &str, factors: &[f32], d: usize, users: &[&[f32]], k: usize, query: &Query) -> usize {
-        let Some(copy) = Quantized::of(factors, d, 2, &Unwatched).unwrap() else { return 0 };
+    fn check(name: &str, factors: ArrayView2<f32>, users: &[&[f32]], k: usize, query: &Query) -> usize {
+        let d = factors.ncols();
+        let Some(copy) = Quantized::of(factors, 2, &Unwatched).unwrap() else { return 0 };
         let mut answered = 0;
         for level in ByteLevel::ALL.into_iter().filter(|level| level.is_here()) {
             let queries = vec![*query; users.len()];
@@ -400,17 +412,17 @@ mod tests {
     fn lists_are_those_of_the_plain_scan_to_the_last_bit() {
         for d in [1, 3, 4, 8, 17, 50, 64, 129] {
             for items in [64, 65, 1000, 3001] {
-                let normal = numbers(d as u64, items * d);
+                let normal = matrix(d as u64, items, d);
                 let users = numbers(99, 9 * d);
                 let users: Vec<&[f32]> = users.chunks(d).collect();
                 let norms: Vec<f32> = (0..items).map(|i| 30.0 / (1.0 + (mix(i as u64) % 1000) as f32)).collect();
-                let popular: Vec<f32> = normal.iter().enumerate().map(|(i, v)| v * norms[i / d]).collect();
+                let popular = Array2::from_shape_fn((items, d), |(i, j)| normal[[i, j]] * norms[i]);
                 // One direction outweighs all others, as in factors whose first axis is popularity.
-                let skewed: Vec<f32> =
-                    normal.iter().enumerate().map(|(i, v)| if i % d == 0 { 9.0 + v } else { v / 9.0 }).collect();
+                let skew = |j: usize, v: f32| if j == 0 { 9.0 + v } else { v / 9.0 };
+                let skewed = Array2::from_shape_fn((items, d), |(i, j)| skew(j, normal[[i, j]]));
                 for (name, factors) in [("normal", normal), ("popular", popular), ("skewed", skewed)] {
                     for k in [1, 10, 40] {
-                        let answered = check(name, &factors, d, &users, k, &EVERYTHING);
+                        let answered = check(name, factors.view(), &users, k, &EVERYTHING);
                         assert!(
                             answered > 0 || items < 3000 || k > 10 || name == "skewed",
                             "{name}: d {d}, {items} items, k {k}"
@@ -424,13 +436,13 @@ mod tests {
     #[test]
     fn ties_zeros_and_extremes_are_those_of_the_plain_scan() {
         let (d, items) = (16, 2000);
-        let normal = numbers(5, items * d);
-        let of = |f: &dyn Fn(usize, f32) -> f32| -> Vec<f32> { (0..items * d).map(|i| f(i / d, normal[i])).collect() };
-        let cases: Vec<(&str, Vec<f32>)> = vec![
-            ("all the same", vec![0.25; items * d]),
-            ("zeros", vec![0.0; items * d]),
+        let normal = matrix(5, items, d);
+        let of = |f: &dyn Fn(usize, f32) -> f32| Array2::from_shape_fn((items, d), |(i, j)| f(i, normal[[i, j]]));
+        let cases: Vec<(&str, Array2<f32>)> = vec![
+            ("all the same", Array2::from_elem((items, d), 0.25)),
+            ("zeros", Array2::zeros((items, d))),
             ("whole numbers", of(&|_, v| v.round())),
-            ("each twice", (0..items * d).map(|i| normal[i / d / 2 * d + i % d]).collect()),
+            ("each twice", Array2::from_shape_fn((items, d), |(i, j)| normal[[i / 2, j]])),
             ("mostly zeros", of(&|item, v| if item % 7 == 0 { v } else { -0.0 })),
             ("all below zero", of(&|_, v| -v.abs())),
             ("huge", of(&|_, v| v * 1e30)),
@@ -448,21 +460,21 @@ mod tests {
         let users: Vec<&[f32]> = users.iter().map(Vec::as_slice).collect();
         for (name, factors) in &cases {
             for k in [1, 10, 50] {
-                check(name, factors, d, &users, k, &EVERYTHING);
+                check(name, factors.view(), &users, k, &EVERYTHING);
             }
         }
-        assert!(Quantized::of(&[f32::NAN; 64], 4, 1, &Unwatched).unwrap().is_none());
+        assert!(Quantized::of(aview2(&[[f32::NAN; 4]; 16]), 1, &Unwatched).unwrap().is_none());
     }
 
     #[test]
     fn what_is_excluded_or_not_allowed_is_left_out() {
         let (d, items) = (20, 2500);
-        let factors = numbers(8, items * d);
+        let factors = matrix(8, items, d);
         let users = numbers(9, 7 * d);
         let users: Vec<&[f32]> = users.chunks(d).collect();
         let mut allowed = ItemSet::new(items);
         (0..items as u32).filter(|i| mix((*i).into()).is_multiple_of(3)).for_each(|i| allowed.insert(i));
-        let best = best_items(&factors, users[0], 60, &EVERYTHING, &Unwatched).unwrap();
+        let best = best_items(factors.view(), users[0], 60, &EVERYTHING, &Unwatched).unwrap();
         let mut excluded: Vec<u32> = best.iter().step_by(2).map(|&(_, item)| item).collect();
         excluded.sort_unstable();
         for query in [
@@ -470,14 +482,14 @@ mod tests {
             Query { allowed: Some(&allowed), ..EVERYTHING },
             Query { excluded: &excluded, allowed: Some(&allowed), ..EVERYTHING },
         ] {
-            assert!(check("filtered", &factors, d, &users, 10, &query) > 0);
+            assert!(check("filtered", factors.view(), &users, 10, &query) > 0);
         }
     }
 
     #[test]
     fn the_copy_is_the_same_on_any_number_of_threads() {
-        let factors = numbers(3, 40_000 * 6);
-        let copies = [1, 2, 5].map(|threads| Quantized::of(&factors, 6, threads, &Unwatched).unwrap().unwrap());
+        let factors = matrix(3, 40_000, 6);
+        let copies = [1, 2, 5].map(|threads| Quantized::of(factors.view(), threads, &Unwatched).unwrap().unwrap());
         for copy in &copies[1..] {
             assert!(*copy.bytes == *copies[0].bytes && *copy.order == *copies[0].order);
             assert!(*copy.scales == *copies[0].scales && *copy.errors == *copies[0].errors);

@@ -1,6 +1,9 @@
 //! What every algorithm offers once its model is opened.
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+
 use interactions::Features;
+use kernels::matrix::flat_mut;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
@@ -122,9 +125,9 @@ pub trait Ranker: Send + Sync {
     fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()>;
 
     /// [`score_all`](Self::score_all) for each of a few queries, with the same results: `scores` is [queries, items].
-    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
-        let items = scores.len() / queries.len().max(1);
-        let rows = scores.chunks_exact_mut(items.max(1));
+    fn score_tile(&self, queries: &[Query], scores: ArrayViewMut2<f32>) -> Result<()> {
+        let items = scores.ncols();
+        let rows = flat_mut(scores).chunks_exact_mut(items.max(1));
         queries.iter().zip(rows).try_for_each(|(query, row)| self.score_all(query, row, &runtime::progress::Unwatched))
     }
 
@@ -159,13 +162,13 @@ pub trait Ranker: Send + Sync {
         Ok(shares)
     }
 
-    /// What was learned of each item [items, width], with its width: to go on from in another training.
-    fn item_factors(&self) -> Option<(&[f32], usize)> {
+    /// What was learned of each item, a row each: to go on from in another training.
+    fn item_factors(&self) -> Option<ArrayView2<'_, f32>> {
         None
     }
 
-    /// The factors [rows, width] that items with these features would have; `None` where none were learned from features.
-    fn item_factors_from_features(&self, _features: &Features) -> Result<Option<Vec<f32>>> {
+    /// The factors that items with these features would have, a row each; `None` where none were learned from features.
+    fn item_factors_from_features(&self, _features: &Features) -> Result<Option<Array2<f32>>> {
         Ok(None)
     }
 }

@@ -1,10 +1,13 @@
 //! Exact maximum inner product search over item factors: for one user a fused scan, for a tile of users a matrix product
 //! whose results never leave the registers unless they can enter a list.
 
+use ndarray::{ArrayView2, Axis};
+
 use super::ranker::Scored;
 use super::ranker::{ItemSet, Query};
 use super::top_k::TopK;
 use kernels::dot::{dot, score_rows, tile_product};
+use kernels::matrix::flat;
 use kernels::vector::{Vector, dispatch};
 use runtime::error::Result;
 use runtime::progress::Progress;
@@ -20,20 +23,19 @@ const SLACK: usize = 8;
 
 /// The best `k` of `factors` [items, d] by inner product with `user` [d], without those excluded. Bound by memory bandwidth.
 pub fn best_items(
-    factors: &[f32],
+    factors: ArrayView2<f32>,
     user: &[f32],
     k: usize,
     query: &Query,
     progress: &dyn Progress,
 ) -> Result<Vec<(f32, u32)>> {
-    let d = user.len();
     let mut top = TopK::new(k);
     let mut scores = [0f32; BLOCK];
-    for (b, block) in factors.chunks(BLOCK * d).enumerate() {
+    for (b, block) in factors.axis_chunks_iter(Axis(0), BLOCK).enumerate() {
         if b % BLOCKS_PER_CHECK == 0 {
             progress.check()?;
         }
-        let scores = &mut scores[..block.len() / d];
+        let scores = &mut scores[..block.nrows()];
         score_rows(block, user, scores);
         let mut threshold = top.threshold();
         for (i, &score) in scores.iter().enumerate() {
@@ -52,13 +54,13 @@ pub fn best_items(
 /// [`best_items`] where only a few items are `allowed`.
 pub fn best_of(
     allowed: &ItemSet,
-    factors: &[f32],
+    factors: ArrayView2<f32>,
     user: &[f32],
     k: usize,
     query: &Query,
     progress: &dyn Progress,
 ) -> Result<Vec<(f32, u32)>> {
-    let d = user.len();
+    let (d, factors) = (user.len(), flat(factors));
     let mut top = TopK::new(k);
     for (n, item) in allowed.iter().enumerate() {
         if n % BLOCK == 0 {
@@ -73,9 +75,10 @@ pub fn best_of(
     Ok(top.into_sorted())
 }
 
-/// The rows of `factors` [rows, d] with the greatest cosine to `query` [d], best first, without row `own`.
+/// The rows of `factors` [rows, d] with the greatest cosine to `query`, best first, without row `own`. Of each row as many columns are
+/// compared as `query` has: a bias in the last one has no part in a direction.
 pub fn most_similar(
-    factors: &[f32],
+    factors: ArrayView2<f32>,
     query: &[f32],
     own: u32,
     k: usize,
@@ -83,10 +86,11 @@ pub fn most_similar(
 ) -> Result<Vec<Scored>> {
     let length = dot(query, query).sqrt();
     let mut top = TopK::new(k);
-    for (other, row) in factors.chunks_exact(query.len()).enumerate() {
+    for (other, row) in flat(factors).chunks_exact(factors.ncols().max(1)).enumerate() {
         if other % (BLOCK * BLOCKS_PER_CHECK) == 0 {
             progress.check()?;
         }
+        let row = &row[..query.len()];
         let product = length * dot(row, row).sqrt();
         // Rows without interactions have no direction.
         if product > 0.0 && other != own as usize {
@@ -96,29 +100,29 @@ pub fn most_similar(
     Ok(top.into_sorted().into_iter().map(|(score, item)| Scored { item, score }).collect())
 }
 
-/// The cosine of two vectors; 0 where one has no direction.
-pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let product = dot(a, a).sqrt() * dot(b, b).sqrt();
-    if product > 0.0 { dot(a, b) / product } else { 0.0 }
-}
-
 /// [`best_items`] for up to [`TILE_USERS`] users at once, with the same results.
-pub fn best_items_of_tile(factors: &[f32], users: &[&[f32]], queries: &[Query], k: usize) -> Vec<Vec<(f32, u32)>> {
-    best_sums_of_tile(factors, users, &[], queries, k)
-}
-
-/// The same for the sums of inner products and what `base` [items, TILE_USERS] holds; an empty one holds nothing.
-pub fn best_sums_of_tile(
-    factors: &[f32],
+pub fn best_items_of_tile(
+    factors: ArrayView2<f32>,
     users: &[&[f32]],
-    base: &[f32],
     queries: &[Query],
     k: usize,
 ) -> Vec<Vec<(f32, u32)>> {
-    let d = users.first().map_or(0, |user| user.len());
-    if d == 0 {
+    best_sums_of_tile(factors, users, None, queries, k)
+}
+
+/// The same for the sums of inner products and what `base` [items, TILE_USERS] holds.
+pub fn best_sums_of_tile(
+    factors: ArrayView2<f32>,
+    users: &[&[f32]],
+    base: Option<ArrayView2<f32>>,
+    queries: &[Query],
+    k: usize,
+) -> Vec<Vec<(f32, u32)>> {
+    let d = factors.ncols();
+    if d == 0 || users.is_empty() {
         return vec![Vec::new(); users.len()];
     }
+    let (factors, base) = (flat(factors), base.map(flat));
     let mut tile = Tile {
         packed: vec![0.0; d * TILE_USERS],
         thresholds: [f32::INFINITY; TILE_USERS],
@@ -134,7 +138,7 @@ pub fn best_sums_of_tile(
     let rescored = tile.tops.into_iter().zip(users).enumerate().map(|(u, (top, user))| {
         let mut exact = TopK::new(k);
         for (_, item) in top.into_sorted() {
-            let more = base.get(item as usize * TILE_USERS + u).copied().unwrap_or(0.0);
+            let more = base.map_or(0.0, |base| base[item as usize * TILE_USERS + u]);
             exact.push(dot(&factors[item as usize * d..][..d], user) + more, item);
         }
         exact.into_sorted()
@@ -148,8 +152,8 @@ struct Tile<'a> {
     /// Each user's score to beat; infinite past the last user.
     thresholds: [f32; TILE_USERS],
     tops: Vec<TopK>,
-    /// [items, TILE_USERS], or empty.
-    base: &'a [f32],
+    /// [items, TILE_USERS]
+    base: Option<&'a [f32]>,
     queries: &'a [Query<'a>],
 }
 
@@ -171,7 +175,7 @@ unsafe fn scan_tile_body<V: Vector, const W: usize>(factors: &[f32], d: usize, t
     let items = factors.len() / d;
     let users = tile.tops.len();
     assert!(tile.packed.len() == d * TILE_USERS && users <= TILE_USERS && TILE_USERS.is_multiple_of(W * V::LANES));
-    assert!(tile.base.is_empty() || tile.base.len() == items * TILE_USERS);
+    assert!(tile.base.is_none_or(|base| base.len() == items * TILE_USERS));
     let mut scores = [0f32; 16];
     for first in (0..items).step_by(4) {
         let n = (items - first).min(4);
@@ -185,9 +189,9 @@ unsafe fn scan_tile_body<V: Vector, const W: usize>(factors: &[f32], d: usize, t
                 for (r, row) in acc.iter().enumerate().take(n) {
                     for (w, &v) in row.iter().enumerate() {
                         let at = j + w * V::LANES;
-                        let v = match tile.base.is_empty() {
-                            true => v,
-                            false => v.mul_add(one, V::load(tile.base.as_ptr().add((first + r) * TILE_USERS + at))),
+                        let v = match tile.base {
+                            None => v,
+                            Some(base) => v.mul_add(one, V::load(base.as_ptr().add((first + r) * TILE_USERS + at))),
                         };
                         if v.any_greater(V::load(tile.thresholds.as_ptr().add(at))) {
                             v.store(scores.as_mut_ptr());

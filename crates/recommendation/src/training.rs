@@ -1,5 +1,6 @@
 //! What a training is given and gives back, and what several algorithms need for it.
 
+use ndarray::Array2;
 use serde_json::{Map, Value};
 
 use interactions::{Features, Interactions};
@@ -33,9 +34,8 @@ impl<'a> Training<'a> {
 /// What training starts from instead of chance.
 #[derive(Clone, Debug, Default)]
 pub struct Previous {
-    /// [items, width], in the order of the new items' ids; a new item's are 0.
-    pub item_factors: Vec<f32>,
-    pub width: usize,
+    /// A row for each item, in the order of the new items' ids; a new item's are 0.
+    pub item_factors: Array2<f32>,
 }
 
 /// What it gives back, not yet packed.

@@ -158,6 +158,18 @@ pub fn shaped<T>(rows: usize, columns: usize, values: Vec<T>) -> Result<Array2<T
         .map_err(|_| Error::Internal(format!("{found} values for a matrix of {rows} rows and {columns} columns")))
 }
 
+/// Makes `matrix` one [rows, columns] of `value`, in the memory it has where that is enough.
+pub fn renew<T: Clone>(matrix: &mut Array2<T>, rows: usize, columns: usize, value: T) -> Result<()> {
+    let (mut values, _) =
+        std::mem::replace(matrix, Array2::from_shape_fn((0, 0), |_| value.clone())).into_raw_vec_and_offset();
+    values.clear();
+    let size = rows.saturating_mul(columns);
+    reserve(&mut values, size)?;
+    values.resize(size, value);
+    *matrix = shaped(rows, columns, values)?;
+    Ok(())
+}
+
 /// [`zeroed`] for floats.
 pub fn zeros(n: usize) -> Result<Vec<f32>> {
     zeroed(n)
@@ -240,6 +252,10 @@ mod tests {
         assert_eq!(matrix(2, 1, 7).unwrap(), ndarray::array![[7], [7]]);
         assert!(matches!(matrix(usize::MAX / 16, 1 << 60, 0f32), Err(Error::Resources(_))));
         assert!(matches!(shaped(2, 2, vec![1]), Err(Error::Internal(_))));
+        let mut again = matrix(4, 3, 7).unwrap();
+        let memory = again.as_ptr();
+        renew(&mut again, 2, 5, 0).unwrap();
+        assert!(again == ndarray::Array2::<i32>::zeros((2, 5)) && again.as_ptr() == memory);
         assert!(matches!(zeros(usize::MAX / 16), Err(Error::Resources(_))) && zeros(0).unwrap().is_empty());
         let mut large = zeros(3 << 20).unwrap();
         assert!(large.iter().all(|&x| x == 0.0));

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ndarray::Array2;
+
 use crate::top_k::TopK;
 use kernels::Csr;
+use kernels::matrix::flat_mut;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
@@ -12,11 +15,10 @@ use runtime::progress::{Counted, Progress};
 /// Items whose neighbours are found between two looks for more work.
 const BLOCK: usize = 32;
 
-/// Two matrices [items, width]: the greatest weight first; a weight of 0 fills the rows of items that have fewer neighbours.
+/// Two matrices with a row for each item: the greatest weight first; a weight of 0 fills the rows of items that have fewer neighbours.
 pub struct Neighbours {
-    pub width: usize,
-    pub items: Vec<i32>,
-    pub weights: Vec<f32>,
+    pub items: Array2<i32>,
+    pub weights: Array2<f32>,
 }
 
 /// One item's (weight, neighbour) pairs, the greatest weight first, none 0.
@@ -26,12 +28,13 @@ impl Neighbours {
     /// One list for each item.
     pub fn new(lists: Vec<List>) -> Result<Self> {
         let width = lists.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        let size = lists.len() * width;
-        let mut found = Self { width, items: memory::filled(0, size)?, weights: memory::filled(0.0, size)? };
-        for (i, list) in lists.into_iter().enumerate() {
-            for (j, (weight, other)) in list.into_iter().enumerate() {
-                found.items[i * width + j] = other as i32;
-                found.weights[i * width + j] = weight;
+        let rows = lists.len();
+        let mut found = Self { items: memory::matrix(rows, width, 0)?, weights: memory::matrix(rows, width, 0.0)? };
+        let items = flat_mut(found.items.view_mut()).chunks_exact_mut(width);
+        let weights = flat_mut(found.weights.view_mut()).chunks_exact_mut(width);
+        for (list, (items, weights)) in lists.into_iter().zip(items.zip(weights)) {
+            for ((weight, other), (to_item, to_weight)) in list.into_iter().zip(items.iter_mut().zip(weights)) {
+                (*to_item, *to_weight) = (other as i32, weight);
             }
         }
         Ok(found)

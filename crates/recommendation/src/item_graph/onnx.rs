@@ -30,10 +30,9 @@ pub fn confidences(g: &mut GraphBuilder, weighting: Weighting) -> Confidences {
 
 /// Writes the output `scores`: what the item graph gives, added to `base` [items] where there is one.
 pub fn scatter_scores(g: &mut GraphBuilder, history: &Confidences, found: &Neighbours, base: Option<&str>) {
-    let width = found.width;
-    let items = found.items.len() / width;
-    let neighbours = g.int32s("neighbours", &[items, width], &found.items);
-    let similarities = g.floats("similarities", &[items, width], &found.weights);
+    let items = found.items.nrows();
+    let neighbours = g.matrix("neighbours", found.items.view());
+    let similarities = g.matrix("similarities", found.weights.view());
     let column = g.int64s("column", &[2], &[-1, 1]);
     let flat = g.int64s("flat", &[1], &[-1]);
     let confidence = g.node("Reshape", &[&history.confidence, &column]);

@@ -6,9 +6,8 @@ use crate::ranker::Scored;
 use crate::ranker::{Contribution, Query, Ranker};
 use crate::top_k::TopK;
 use crate::weighting::Weighting;
-use onnx::stored::Files;
+use onnx::stored::{Files, MappedMatrix};
 use runtime::error::{Error, Result};
-use runtime::mapped::Mapped;
 use runtime::memory;
 use runtime::progress::Progress;
 
@@ -16,31 +15,31 @@ use runtime::progress::Progress;
 pub struct ItemGraph {
     model: String,
     weighting: Weighting,
-    /// [items, width]
-    neighbours: Mapped<i32>,
-    /// [items, width], descending, then 0 where there are no more neighbours.
-    weights: Mapped<f32>,
-    pub items: usize,
-    pub width: usize,
+    /// A row for each item.
+    neighbours: MappedMatrix<i32>,
+    /// The same, descending, then 0 where there are no more neighbours.
+    weights: MappedMatrix<f32>,
 }
 
 impl ItemGraph {
     pub fn open(files: &Files, weighting: Weighting, items: usize) -> Result<Self> {
-        let (shape, neighbours) = files.initializer("neighbours")?;
-        let (other_shape, weights) = files.initializer("similarities")?;
-        let [rows, width] = shape;
-        if rows != items || shape != other_shape {
+        let neighbours = files.initializer_matrix("neighbours")?;
+        let weights = files.initializer_matrix("similarities")?;
+        if neighbours.dim().0 != items || neighbours.dim() != weights.dim() {
             return Err(files.damaged("its neighbours do not fit its items"));
         }
-        Ok(Self { model: files.model.into(), weighting, neighbours, weights, items, width })
+        Ok(Self { model: files.model.into(), weighting, neighbours, weights })
+    }
+
+    pub fn items(&self) -> usize {
+        self.neighbours.dim().0
     }
 
     /// Neighbours and weights of an item, the greatest first.
     pub fn row(&self, item: u32) -> Result<impl Iterator<Item = (u32, f32)>> {
-        let range = item as usize * self.width..(item as usize + 1) * self.width;
-        let row = self.neighbours.get(range.clone()).zip(self.weights.get(range));
+        let row = self.neighbours.row(item as usize).zip(self.weights.row(item as usize));
         let (neighbours, weights) = row.ok_or_else(|| self.damaged("an item has no neighbours"))?;
-        if neighbours.iter().any(|&n| n < 0 || n as usize >= self.items) {
+        if neighbours.iter().any(|&n| n < 0 || n as usize >= self.items()) {
             return Err(self.damaged("an item has a neighbour that does not exist"));
         }
         let pairs = neighbours.iter().zip(weights).take_while(|&(_, &weight)| weight != 0.0);
@@ -101,19 +100,19 @@ impl Ranker for ItemGraphRanker {
         let Self(graph) = self;
         progress.check()?;
         // A short history touches few items: no array of all of them.
-        if query.items.len() * graph.width < graph.items / 8 {
+        if query.items.len() * graph.neighbours.dim().1 < graph.items() / 8 {
             let mut sums: HashMap<u32, f32> = HashMap::new();
             graph.scores(query, |item, score| *sums.entry(item).or_default() += score)?;
             return Ok(best(sums.into_iter(), query, k));
         }
-        let mut sums = memory::filled(0f32, graph.items)?;
+        let mut sums = memory::filled(0f32, graph.items())?;
         graph.scores(query, |item, score| sums[item as usize] += score)?;
         Ok(best((0..).zip(sums), query, k))
     }
 
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
         let Self(graph) = self;
-        let mut sums = memory::filled(0f32, graph.items)?;
+        let mut sums = memory::filled(0f32, graph.items())?;
         let mut touched = Vec::new();
         let mut lists = Vec::with_capacity(queries.len());
         for query in queries {

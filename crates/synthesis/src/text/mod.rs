@@ -22,7 +22,7 @@ use ahash::{AHashMap, AHashSet};
 use ndarray::Array2;
 
 use change::{Alternatives, Choices, Draws, apply, free_words, parts};
-use kernels::dot::dot;
+use kernels::cosine::cosine;
 use kernels::matrix::rows;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
@@ -344,7 +344,8 @@ fn keep_near(
             work.vector = vectors.next().unwrap_or_default().to_vec();
         }
         for text in std::mem::take(&mut work.fresh) {
-            let similarity = cosine(&work.vector, vectors.next().unwrap_or_default());
+            let vector = vectors.next().unwrap_or_default();
+            let similarity = if vector.len() == work.vector.len() { cosine(&work.vector, vector) } else { 0.0 };
             if similarity < least {
                 outcome.rejected += 1;
             } else if work.found.len() < n {
@@ -353,12 +354,4 @@ fn keep_near(
         }
     }
     Ok(())
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() {
-        return 0.0;
-    }
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths > 0.0 { (dot(a, b) / lengths).clamp(-1.0, 1.0) } else { 0.0 }
 }

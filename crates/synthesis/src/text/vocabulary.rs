@@ -129,7 +129,7 @@ impl Vocabulary {
         let query = flat(self.vectors.slice(s![place..=place, ..]));
         for (vectors, scores) in self.vectors.axis_chunks_iter(Axis(0), WORDS).zip(scores.chunks_mut(WORDS)) {
             signal.check()?;
-            score_rows(flat(vectors), query, scores);
+            score_rows(vectors, query, scores);
         }
         let script = is_han_word(&self.words[place]);
         let mut near: Vec<usize> = (0..scores.len())

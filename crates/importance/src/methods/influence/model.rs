@@ -353,7 +353,7 @@ impl Nearby {
                     }
                     column.fill(0.0);
                     (0..rows).for_each(|row| column[row] = (own(row, class) / most) as f32);
-                    cholesky_apply(flat(factor.view()), &mut column);
+                    cholesky_apply(factor.view(), &mut column);
                     (0..rows).for_each(|row| x[row * k + class] += f64::from(column[row]) * most);
                 }
             }
@@ -369,12 +369,13 @@ impl Block {
         let (n, columns, outcomes) = (model.matrix.rows(), model.matrix.columns, model.outcomes);
         let matrix = model.matrix;
         let k = model.outputs;
-        let mut grams = memory::filled(0f32, GRAM_PARTS * width * width)?;
+        let mut grams: Vec<Array2<f32>> =
+            (0..GRAM_PARTS).map(|_| memory::matrix(width, width, 0f32)).collect::<Result<_>>()?;
         let segment = (GRAM_WORK / (width * width)).max(GRAM_ROWS) * GRAM_PARTS;
         for first in (0..n).step_by(segment) {
             let rows = segment.min(n - first);
             let room = || Ok::<_, Error>((memory::matrix(GRAM_ROWS, width, 0f32)?, memory::filled(0f64, k)?));
-            for_each_chunk(&mut grams, width * width, model.threads, model.progress, room, |room, part, gram| {
+            for_each_chunk(&mut grams, 1, model.threads, model.progress, room, |room, part, grams| {
                 let (dense, z) = room.as_mut().map_err(|_| Error::Resources("no memory for a block of rows".into()))?;
                 let end = first + rows * (part + 1) / GRAM_PARTS;
                 for start in (first + rows * part / GRAM_PARTS..end).step_by(GRAM_ROWS) {
@@ -389,25 +390,20 @@ impl Block {
                         columns_of_row.iter().zip(values).for_each(|(&c, &x)| out[c as usize] = factor * x);
                         out[columns] = factor;
                     }
-                    add_gram(flat(dense.view()), width, gram);
+                    grams.iter_mut().for_each(|gram| add_gram(dense.view(), gram.view_mut()));
                 }
                 Ok(())
             })?;
         }
-        let (gram, others) = grams.split_at_mut(width * width);
-        for other in others.chunks_exact(width * width) {
-            gram.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
-        }
-        let most = (0..width).fold(0f32, |most, i| most.max(gram[i * width + i]));
+        let mut parts = grams.into_iter();
+        let Some(mut gram) = parts.next() else { return Ok(None) };
+        parts.for_each(|part| gram += &part);
+        let most = gram.diag().fold(0f32, |most, &x| most.max(x));
         for i in 0..width {
             // The last columns are no features; and a little for what rounding takes.
-            gram[i * width + i] += penalties.get(i).map_or(1.0, |&p| p as f32 + 1e-6 * most);
+            gram[[i, i]] += penalties.get(i).map_or(1.0, |&p| p as f32 + 1e-6 * most);
         }
-        let definite = cholesky_factor(gram, width);
-        grams.truncate(width * width);
-        grams.shrink_to_fit();
-        let factor = memory::shaped(width, width, grams)?;
-        Ok(definite.then_some(Self::Factor(factor)))
+        Ok(cholesky_factor(gram.view_mut()).then_some(Self::Factor(gram)))
     }
 
     fn diagonal(model: &Model, parameters: ArrayView2<f64>, penalties: &[f64]) -> Result<Self> {

@@ -1,6 +1,7 @@
 use super::*;
 use kernels::Csr;
-use kernels::decompose::cholesky_solve;
+use kernels::cholesky;
+use ndarray::Array2;
 use runtime::draw::normal;
 use runtime::progress::Unwatched;
 use serde_json::{Value, json};
@@ -114,18 +115,18 @@ fn of_a_ridge_regression_it_is_the_derivative_by_the_rows_weight() {
     let with_one = |row: &[f32]| row.iter().map(|&x| f64::from(x)).chain([1.0]).collect::<Vec<f64>>();
     // The validation loss of the closed form, one row of other weight.
     let loss = |row: usize, weight: f64| {
-        let mut a = vec![0.0; (d + 1) * (d + 1)];
+        let mut a = Array2::zeros((d + 1, d + 1));
         let mut b = vec![0.0; d + 1];
         for (i, (x, &y)) in x.iter().zip(&y).enumerate() {
             let (x, share) = (with_one(x), if i == row { weight } else { 1.0 } / n as f64);
             for p in 0..=d {
                 b[p] += share * x[p] * standard(y);
-                (0..=d).for_each(|q| a[p * (d + 1) + q] += share * x[p] * x[q]);
+                (0..=d).for_each(|q| a[[p, q]] += share * x[p] * x[q]);
             }
         }
         let penalty = f64::from(0.01f32);
-        (0..=d).for_each(|p| a[p * (d + 2)] += if p < d { penalty } else { penalty * 1e-4 });
-        assert!(cholesky_solve(&mut a, &mut b));
+        (0..=d).for_each(|p| a[[p, p]] += if p < d { penalty } else { penalty * 1e-4 });
+        cholesky::solve(a.view_mut(), &mut b).unwrap();
         let error = |(x, &y): (&Vec<f32>, &f32)| {
             let z: f64 = with_one(x).iter().zip(&b).map(|(x, b)| x * b).sum();
             0.5 * (z - standard(y)).powi(2)

@@ -28,8 +28,10 @@ use crate::algorithm::Algorithm;
 use crate::linear_fold_in::{Factors, LinearFoldIn};
 use crate::ranker::Ranker;
 use crate::training::{Parts, Training, diverged, user_counts};
+use kernels::matrix::{flat, flat_mut};
 use onnx::stored::Files;
 use runtime::error::Result;
+use runtime::memory;
 use runtime::options::Options;
 
 fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<LinearFoldIn> {
@@ -77,23 +79,25 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
     let map = fold::fit(&interactions.by_user, parameters.weighting, &learned, threads, progress)?;
 
     let d = parameters.factors;
-    let mut factors = Factors { d: d + 1, users: Vec::new(), items: Vec::new(), history: Vec::new() };
-    runtime::memory::reserve(&mut factors.users, interactions.users() * (d + 1))?;
-    runtime::memory::reserve(&mut factors.items, interactions.items() * (d + 1))?;
-    runtime::memory::reserve(&mut factors.history, interactions.items() * (d + 1))?;
-    for (item, (row, bias)) in learned.items.chunks_exact(learned.stride).zip(&learned.biases).enumerate() {
+    let mut items = memory::matrix(interactions.items(), d + 1, 0f32)?;
+    let mut history = memory::matrix(interactions.items(), d + 1, 1f32)?;
+    let mut users = memory::matrix(interactions.users(), d + 1, 0f32)?;
+    let rows =
+        flat_mut(items.view_mut()).chunks_exact_mut(d + 1).zip(flat_mut(history.view_mut()).chunks_exact_mut(d + 1));
+    let from = flat(learned.items.view()).chunks_exact(learned.items.ncols()).zip(&learned.biases);
+    for (item, ((of_item, of_history), (row, bias))) in rows.zip(from).enumerate() {
         if item % 1024 == 0 {
             progress.check()?;
         }
-        factors.items.extend_from_slice(&row[..d]);
-        factors.items.push(*bias);
-        map.apply(&row[..d], &mut factors.history);
-        factors.history.push(1.0);
+        of_item[..d].copy_from_slice(&row[..d]);
+        of_item[d] = *bias;
+        map.apply(&row[..d], &mut of_history[..d]);
     }
     // A stored user is served as the history folded in: on MovieLens 1M that ranks better than the user's own factors, which have
     // learned by heart.
     let mut sum = vec![0f64; d + 1];
-    for user in 0..interactions.users() {
+    let of_history = flat(history.view());
+    for (user, to) in flat_mut(users.view_mut()).chunks_exact_mut(d + 1).enumerate() {
         if user % 1024 == 0 {
             progress.check()?;
         }
@@ -101,15 +105,15 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
         sum.fill(0.0);
         let mut total = 0.0;
         for (&item, &weight) in chosen.iter().zip(weights) {
-            let row = &factors.history[item as usize * (d + 1)..][..d + 1];
+            let row = &of_history[item as usize * (d + 1)..][..d + 1];
             let c = f64::from(parameters.weighting.confidence(weight));
             sum.iter_mut().zip(row).for_each(|(sum, &h)| *sum += c * f64::from(h));
             total += c;
         }
         let total = if total > 0.0 { total } else { 1.0 };
-        factors.users.extend(sum.iter().map(|sum| (sum / total) as f32));
+        to.iter_mut().zip(&sum).for_each(|(to, sum)| *to = (sum / total) as f32);
     }
-    let (graph, data) = parameters.fold_in().write("bpr", &factors);
+    let (graph, data) = parameters.fold_in().write("bpr", Factors { users, items, history });
     let mut figures = Map::new();
     figures.insert("loss".into(), json!(loss));
     Ok(Parts { options, graph, data, figures, popularity: user_counts(interactions) })
@@ -140,7 +144,7 @@ mod tests {
         }
         let learned = strata.finish().unwrap();
         let score = |u: usize, i: usize| {
-            let (x, y) = (&learned.users[u * learned.stride..], &learned.items[i * learned.stride..]);
+            let (x, y) = (learned.users.row(u), learned.items.row(i));
             (0..8).map(|k| x[k] * y[k]).sum::<f32>() + learned.biases[i]
         };
         let id = |ids: &onnx::IdTable, at: usize| ids.get(at as u32).unwrap().parse::<usize>().unwrap();

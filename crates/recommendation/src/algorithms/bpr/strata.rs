@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
+use ndarray::{Array2, ArrayViewMut2, s};
+
 use super::parameters::Parameters;
 use kernels::Csr;
+use kernels::matrix::flat_mut;
 use kernels::vector::{Vector, dispatch};
 use runtime::draw::mix;
 use runtime::error::Result;
@@ -47,7 +50,7 @@ pub struct Strata<'a> {
 struct UserBlock {
     range: Range<usize>,
     /// [users, stride]
-    factors: Vec<f32>,
+    factors: Array2<f32>,
     /// (user, place of the item in its block, how much the step counts), by blocks of items, in this iteration's order.
     pairs: Vec<(u32, u32, f32)>,
     /// [blocks + 1]: where each block's pairs begin.
@@ -60,16 +63,15 @@ struct UserBlock {
 struct ItemBlock {
     items: Vec<u32>,
     /// [items, stride]
-    factors: Vec<f32>,
+    factors: Array2<f32>,
     biases: Vec<f32>,
 }
 
-/// Factors in the order of ids; rows of `stride`, zeros past the factors.
+/// Factors in the order of ids; zeros in the columns past the factors.
 pub struct Learned {
-    pub stride: usize,
     pub factors: usize,
-    pub users: Vec<f32>,
-    pub items: Vec<f32>,
+    pub users: Array2<f32>,
+    pub items: Array2<f32>,
     pub biases: Vec<f32>,
 }
 
@@ -85,8 +87,8 @@ impl<'a> Strata<'a> {
             let limit = by_user.entries() as u64 * (block as u64 + 1) / blocks as u64;
             let more = by_user.indptr[start + 1..].iter().take_while(|&&end| end <= limit).count();
             let end = if block + 1 == blocks { users } else { start + more };
-            let mut factors = memory::filled(0f32, (end - start) * stride)?;
-            strata.randomize(&mut factors, start);
+            let mut factors = memory::matrix(end - start, stride, 0f32)?;
+            strata.randomize(factors.view_mut(), start);
             let pairs = (by_user.indptr[end] - by_user.indptr[start]) as usize;
             let pairs = memory::filled((0, 0, 0.0), pairs)?;
             strata.users.push(UserBlock { range: start..end, factors, pairs, starts: Vec::new(), loss: 0.0 });
@@ -94,8 +96,8 @@ impl<'a> Strata<'a> {
         }
         for block in 0..blocks {
             let range = block * items / blocks..(block + 1) * items / blocks;
-            let mut factors = memory::filled(0f32, range.len() * stride)?;
-            strata.randomize(&mut factors, users + range.start);
+            let mut factors = memory::matrix(range.len(), stride, 0f32)?;
+            strata.randomize(factors.view_mut(), users + range.start);
             let biases = memory::filled(0f32, range.len())?;
             strata.items.push(ItemBlock { items: range.map(|item| item as u32).collect(), factors, biases });
         }
@@ -103,10 +105,10 @@ impl<'a> Strata<'a> {
     }
 
     /// Uniform with the standard deviation 0.1 / √d, from the seed and each one's place alone.
-    fn randomize(&self, factors: &mut [f32], first: usize) {
+    fn randomize(&self, factors: ArrayViewMut2<f32>, first: usize) {
         let d = self.parameters.factors;
         let bound = 0.1 * (3.0 / d as f32).sqrt();
-        for (row, x) in (first..).zip(factors.chunks_exact_mut(self.stride)) {
+        for (row, x) in (first..).zip(flat_mut(factors).chunks_exact_mut(self.stride)) {
             for (k, x) in x[..d].iter_mut().enumerate() {
                 let bits = mix(self.parameters.seed ^ mix((row * d + k) as u64)) >> 40;
                 *x = bound * (bits as f32 / (1 << 23) as f32 - 1.0);
@@ -118,7 +120,7 @@ impl<'a> Strata<'a> {
     pub fn iterate(&mut self, iteration: usize, threads: usize, progress: &dyn Progress) -> Result<f64> {
         let key = mix(self.parameters.seed ^ mix(iteration as u64));
         let places = self.mingle(key, progress)?;
-        let (by_user, parameters, stride, blocks) = (self.by_user, self.parameters, self.stride, self.items.len());
+        let (by_user, parameters, blocks) = (self.by_user, self.parameters, self.items.len());
         let shares = &self.shares;
         for_each_chunk(&mut self.users, 1, threads, progress, Vec::new, |next, _, users| {
             users.iter_mut().for_each(|block| block.deal((by_user, shares), &places, blocks, key, next));
@@ -137,9 +139,8 @@ impl<'a> Strata<'a> {
                     for (number, (users, items)) in tasks {
                         let of = (*number + stratum + 1) % blocks;
                         let pairs = users.starts[of]..users.starts[of + 1];
-                        let pairs =
-                            Pairs { pairs: &users.pairs[pairs], first: users.range.start, by_user, key, stride };
-                        users.loss += take_pairs(&pairs, &parameters, &mut users.factors, items);
+                        let pairs = Pairs { pairs: &users.pairs[pairs], first: users.range.start, by_user, key };
+                        users.loss += take_pairs(&pairs, &parameters, flat_mut(users.factors.view_mut()), items);
                     }
                     Ok(())
                 },
@@ -164,15 +165,15 @@ impl<'a> Strata<'a> {
         for number in 0..self.items.len() {
             progress.check()?;
             let len = self.items[number].items.len();
-            let mut block = ItemBlock::default();
-            memory::reserve(&mut block.factors, len * self.stride)?;
+            let factors = memory::matrix(len, self.stride, 0f32)?;
+            let mut block = ItemBlock { factors, ..ItemBlock::default() };
             for (at, (old, place)) in from.by_ref().take(len).enumerate() {
                 let (old, place) = (&self.items[old as usize], place as usize);
                 let item = old.items[place];
                 places[item as usize] = (number as u32, at as u32);
                 block.items.push(item);
                 block.biases.push(old.biases[place]);
-                block.factors.extend_from_slice(&old.factors[place * self.stride..][..self.stride]);
+                block.factors.row_mut(at).assign(&old.factors.row(place));
             }
             mingled.push(block);
         }
@@ -183,19 +184,17 @@ impl<'a> Strata<'a> {
     pub fn finish(self) -> Result<Learned> {
         let (stride, items) = (self.stride, self.by_user.columns);
         let mut learned = Learned {
-            stride,
             factors: self.parameters.factors,
-            users: Vec::new(),
-            items: memory::filled(0.0, items * stride)?,
+            users: memory::matrix(self.by_user.rows(), stride, 0.0)?,
+            items: memory::matrix(items, stride, 0.0)?,
             biases: memory::filled(0.0, items)?,
         };
         for block in &self.users {
-            memory::extend(&mut learned.users, &block.factors)?;
+            learned.users.slice_mut(s![block.range.clone(), ..]).assign(&block.factors);
         }
         for block in &self.items {
             for (place, &item) in block.items.iter().enumerate() {
-                let factors = &block.factors[place * stride..][..stride];
-                learned.items[item as usize * stride..][..stride].copy_from_slice(factors);
+                learned.items.row_mut(item as usize).assign(&block.factors.row(place));
                 learned.biases[item as usize] = block.biases[place];
             }
         }
@@ -240,7 +239,6 @@ struct Pairs<'a> {
     first: usize,
     by_user: &'a Csr,
     key: u64,
-    stride: usize,
 }
 
 impl Pairs<'_> {
@@ -261,21 +259,22 @@ unsafe fn take_pairs_body<V: Vector, const TILE: usize>(
     users: &mut [f32],
     items: &mut ItemBlock,
 ) -> f64 {
-    let stride = pairs.stride;
+    let ItemBlock { items, factors, biases } = items;
+    let (stride, factors) = (factors.ncols(), flat_mut(factors.view_mut()));
     assert_eq!(stride % PAD, 0);
     let (rate, keep) = (parameters.learning_rate, 1.0 - parameters.learning_rate * parameters.regularization);
     let mut loss = 0.0;
     for &(user, place, share) in pairs.pairs {
         let place = place as usize;
-        let Some(other) = pairs.other(user, items.items[place], &items.items) else { continue };
+        let Some(other) = pairs.other(user, items[place], items) else { continue };
         let row = user as usize - pairs.first;
         // Bounds are checked here, once a row.
         let x = users[row * stride..][..stride].as_mut_ptr();
-        let j = items.factors[other * stride..][..stride].as_ptr();
-        let i = items.factors[place * stride..][..stride].as_ptr();
-        let base = items.factors.as_mut_ptr();
+        let j = factors[other * stride..][..stride].as_ptr();
+        let i = factors[place * stride..][..stride].as_ptr();
+        let base = factors.as_mut_ptr();
         // SAFETY: all three rows are `stride` floats, a multiple of LANES; `other` was not chosen, so it is another row
-        // than `place`, and both lie in `items.factors`, to which `base` points.
+        // than `place`, and both lie in `factors`, to which `base` points.
         unsafe {
             let minus = V::splat(-1.0);
             let mut sum = V::splat(0.0);
@@ -285,7 +284,7 @@ unsafe fn take_pairs_body<V: Vector, const TILE: usize>(
                 sum = V::load(x.add(k)).mul_add(difference, sum);
                 k += V::LANES;
             }
-            let margin = sum.sum() + items.biases[place] - items.biases[other];
+            let margin = sum.sum() + biases[place] - biases[other];
             // ln(1 + e^−m) without overflow.
             loss += f64::from(share * ((-margin.abs()).exp().ln_1p() + (-margin).max(0.0)));
             let pull = share * rate / (1.0 + margin.exp());
@@ -300,15 +299,20 @@ unsafe fn take_pairs_body<V: Vector, const TILE: usize>(
                 pushed.mul_add(a, kept.mul_add(c, zero)).store(to_j.add(k));
                 k += V::LANES;
             }
-            items.biases[place] = keep * items.biases[place] + pull;
-            items.biases[other] = keep * items.biases[other] - pull;
+            biases[place] = keep * biases[place] + pull;
+            biases[other] = keep * biases[other] - pull;
         }
     }
     loss
 }
 dispatch! {
     /// One step of stochastic gradients for each of the pairs, in their order; returns the sum of their losses.
-    fn take_pairs(pairs: &Pairs, parameters: &Parameters, users: &mut [f32], items: &mut ItemBlock) -> f64 = take_pairs_body
+    fn take_pairs(
+        pairs: &Pairs,
+        parameters: &Parameters,
+        users: &mut [f32],
+        items: &mut ItemBlock,
+    ) -> f64 = take_pairs_body
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! `items³` multiplications and additions and `4 · items²` bytes: half a minute for 10,000 items on four cores, and a limit
 //! of [`MOST_ITEMS`].
 
+use ndarray::{Array2, s};
 use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
@@ -18,7 +19,8 @@ use crate::top_k::TopK;
 use crate::training::{Parts, Training, history_graph, user_counts};
 use crate::weighting::Weighting;
 use kernels::Csr;
-use kernels::inverse::Symmetric;
+use kernels::inverse::LowerTriangle;
+use kernels::matrix::flat_mut;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -114,9 +116,9 @@ fn check_items(items: usize) -> Result<()> {
 }
 
 /// `XᵀX + λ I`
-fn regularized_gram(x: &Csr, regularization: f32, training: &Training) -> Result<Symmetric> {
+fn regularized_gram(x: &Csr, regularization: f32, training: &Training) -> Result<LowerTriangle> {
     let by_item = x.transpose(training.progress)?;
-    Symmetric::build(
+    LowerTriangle::build(
         x.columns,
         training.threads,
         training.progress,
@@ -139,15 +141,15 @@ fn regularized_gram(x: &Csr, regularization: f32, training: &Training) -> Result
 }
 
 /// The `width` greatest of each row of `B` by magnitude, given `−P`.
-fn strongest(negative_inverse: &Symmetric, width: usize, training: &Training) -> Result<Neighbours> {
+fn strongest(negative_inverse: &LowerTriangle, width: usize, training: &Training) -> Result<Neighbours> {
     let items = negative_inverse.rows();
     let diagonal = negative_inverse.diagonal();
     let mut lists: Vec<List> = memory::filled(Vec::new(), items)?;
-    let scratch = || vec![0f32; ROWS * items];
+    let scratch = || Array2::zeros((ROWS, items));
     for_each_chunk(&mut lists, ROWS, training.threads, training.progress, scratch, |scratch, chunk, lists| {
-        let rows = &mut scratch[..lists.len() * items];
-        negative_inverse.copy_rows(chunk * ROWS, rows);
-        for (r, (list, row)) in lists.iter_mut().zip(rows.chunks_exact_mut(items)).enumerate() {
+        let mut rows = scratch.slice_mut(s![..lists.len(), ..]);
+        negative_inverse.copy_rows(chunk * ROWS, rows.view_mut());
+        for (r, (list, row)) in lists.iter_mut().zip(flat_mut(rows).chunks_exact_mut(items)).enumerate() {
             row.iter_mut().zip(&diagonal).for_each(|(x, &d)| *x /= -d);
             row[chunk * ROWS + r] = 0.0;
             *list = greatest(row, width);

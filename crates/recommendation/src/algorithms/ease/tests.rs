@@ -44,8 +44,8 @@ fn weights_are_those_of_the_direct_solution() {
         let found = strongest(&gram, x.columns, &training).unwrap();
         let exact = exact(&x, f64::from(regularization));
         let mut dense = vec![0f32; x.columns * x.columns];
-        for (at, (&j, &weight)) in found.items.iter().zip(&found.weights).enumerate() {
-            dense[at / found.width * x.columns + j as usize] += weight;
+        for ((i, column), &j) in found.items.indexed_iter() {
+            dense[i * x.columns + j as usize] += found.weights[[i, column]];
         }
         for (at, &weight) in dense.iter().enumerate() {
             let (i, j) = (at / x.columns, at % x.columns);

@@ -80,7 +80,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
         let Parameters { factors, iterations, seed, .. } = parameters;
         let svd = Svd { rank: factors, oversampling: OVERSAMPLING, iterations, seed };
         let mut found = svd.decompose(&r, &r.transpose(progress)?, threads, progress)?;
-        found.vectors.chunks_exact_mut(factors).zip(&output).for_each(|(v, d)| v.iter_mut().for_each(|x| *x *= d));
+        found.vectors.rows_mut().into_iter().zip(&output).for_each(|(mut v, d)| v.iter_mut().for_each(|x| *x *= d));
         // Of the factors, which serve both sides, the history has to undo the output's scale.
         let exponent = -parameters.input_exponent - parameters.output_exponent;
         let scale: Vec<f32> = degrees.iter().map(|&d| power(d, exponent)).collect();
@@ -119,7 +119,7 @@ fn low_pass(
 ) -> String {
     let axis = || vec![int_attribute("axis", 0)];
     let gains: Vec<f32> = svd.values.iter().map(|&value| parameters.gain(value)).collect();
-    let factors = g.floats("item_factors", &[scale.len(), gains.len()], &svd.vectors);
+    let factors = g.matrix("item_factors", svd.vectors.view());
     let scale = g.floats("history_scale", &[scale.len()], scale);
     let gains = g.floats("gains", &[gains.len()], &gains);
     let own = g.node_with("Gather", &[&factors, &history.index], axis());

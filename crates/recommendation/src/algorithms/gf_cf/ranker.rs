@@ -1,5 +1,6 @@
 //! Serving GF-CF: the rows of the item graph, summed, and the low-pass filter's inner products.
 
+use ndarray::{ArrayViewMut2, Axis};
 use serde_json::Value;
 
 use super::parameters::{Parameters, power};
@@ -9,7 +10,8 @@ use crate::ranker::{Contribution, Query, Ranker};
 use crate::scan::{TILE_USERS, best_sums_of_tile};
 use crate::top_k::TopK;
 use kernels::dot::{dot, score_rows};
-use onnx::stored::Files;
+use kernels::matrix::flat_mut;
+use onnx::stored::{Files, MappedMatrix};
 use runtime::error::Result;
 use runtime::mapped::Mapped;
 use runtime::memory;
@@ -31,7 +33,7 @@ pub struct GfCfRanker {
 /// The terms with singular vectors: `L_ij = s_i Σ_k f_ik w_k f_jk`.
 struct LowPass {
     /// [items, d]: f
-    factors: Mapped<f32>,
+    factors: MappedMatrix<f32>,
     /// [items]: s
     scale: Mapped<f32>,
     /// [d]: w
@@ -49,10 +51,10 @@ impl GfCfRanker {
         if !parameters.has_low_pass() {
             return Ok(Self { parameters, graph, degrees, low_pass: None });
         }
-        let (shape, factors) = files.initializer("item_factors")?;
+        let factors = files.initializer_matrix("item_factors")?;
         let ([scaled], scale) = files.initializer("history_scale")?;
         let ([d], gains) = files.initializer("gains")?;
-        if shape != [items, d] || scaled != items || d == 0 {
+        if factors.dim() != (items, d) || scaled != items || d == 0 {
             return Err(files.damaged("its factors do not fit its items"));
         }
         Ok(Self { parameters, graph, degrees, low_pass: Some(LowPass { factors, scale, gains }) })
@@ -73,8 +75,7 @@ impl GfCfRanker {
 
 impl LowPass {
     fn item(&self, item: u32) -> &[f32] {
-        let d = self.gains.len();
-        self.factors.get(item as usize * d..(item as usize + 1) * d).unwrap_or(&[])
+        self.factors.row(item as usize).unwrap_or(&[])
     }
 
     fn weight(&self, i: u32, j: u32) -> f32 {
@@ -95,7 +96,7 @@ impl LowPass {
     /// Adds the inner products of `spectrum` and every item.
     fn add_scores(&self, spectrum: &[f32], scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
         let mut products = vec![0f32; BLOCK.min(scores.len())];
-        for (factors, scores) in self.factors.chunks(BLOCK * spectrum.len()).zip(scores.chunks_mut(BLOCK)) {
+        for (factors, scores) in self.factors.view().axis_chunks_iter(Axis(0), BLOCK).zip(scores.chunks_mut(BLOCK)) {
             progress.check()?;
             let products = &mut products[..scores.len()];
             score_rows(factors, spectrum, products);
@@ -107,7 +108,7 @@ impl LowPass {
 
 impl Ranker for GfCfRanker {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
-        let mut scores = memory::filled(0f32, self.graph.items)?;
+        let mut scores = memory::filled(0f32, self.graph.items())?;
         self.score_all(query, &mut scores, progress)?;
         Ok(best((0..).zip(scores), query, k))
     }
@@ -117,20 +118,21 @@ impl Ranker for GfCfRanker {
         let known: Vec<usize> = (0..queries.len()).filter(|&q| self.has_history(&queries[q])).collect();
         for part in known.chunks(TILE_USERS) {
             let queries: Vec<Query> = part.iter().map(|&q| queries[q]).collect();
-            let mut base = memory::filled(0f32, self.graph.items * TILE_USERS)?;
+            let mut base = memory::matrix(self.graph.items(), TILE_USERS, 0f32)?;
+            let sums = flat_mut(base.view_mut());
             for (u, query) in queries.iter().enumerate() {
-                self.graph.scores(query, |item, score| base[item as usize * TILE_USERS + u] += score)?;
+                self.graph.scores(query, |item, score| sums[item as usize * TILE_USERS + u] += score)?;
             }
             let ranked = match &self.low_pass {
                 Some(low) => {
                     let spectra: Vec<_> = queries.iter().map(|q| low.spectrum(self.graph.confidences(q))).collect();
                     let spectra: Vec<&[f32]> = spectra.iter().map(Vec::as_slice).collect();
-                    let mut ranked = best_sums_of_tile(&low.factors, &spectra, &base, &queries, k);
+                    let mut ranked = best_sums_of_tile(low.factors.view(), &spectra, Some(base.view()), &queries, k);
                     ranked.iter_mut().for_each(|list| list.retain(|&(score, _)| score > 0.0));
                     ranked
                 }
                 None => {
-                    let column = |u: usize| base.iter().skip(u).step_by(TILE_USERS).copied();
+                    let column = |u: usize| base.column(u).into_iter().copied();
                     queries.iter().enumerate().map(|(u, query)| best((0..).zip(column(u)), query, k)).collect()
                 }
             };
@@ -152,9 +154,10 @@ impl Ranker for GfCfRanker {
     }
 
     /// A block of items at a time for all of them, while its factors are in the cache.
-    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
-        let items = self.graph.items.max(1);
+    fn score_tile(&self, queries: &[Query], mut scores: ArrayViewMut2<f32>) -> Result<()> {
+        let items = self.graph.items().max(1);
         scores.fill(0.0);
+        let scores = flat_mut(scores);
         for (query, scores) in queries.iter().zip(scores.chunks_exact_mut(items)) {
             self.graph.scores(query, |item, score| scores[item as usize] += score)?;
         }
@@ -162,8 +165,8 @@ impl Ranker for GfCfRanker {
         let spectrum = |query| self.has_history(query).then(|| low.spectrum(self.graph.confidences(query)));
         let spectra: Vec<Option<Vec<f32>>> = queries.iter().map(spectrum).collect();
         let mut products = [0f32; TILE_BLOCK];
-        for (block, factors) in low.factors.chunks(TILE_BLOCK * low.gains.len()).enumerate() {
-            let products = &mut products[..factors.len() / low.gains.len()];
+        for (block, factors) in low.factors.view().axis_chunks_iter(Axis(0), TILE_BLOCK).enumerate() {
+            let products = &mut products[..factors.nrows()];
             for (scores, spectrum) in scores.chunks_exact_mut(items).zip(&spectra) {
                 let Some(spectrum) = spectrum else { continue };
                 score_rows(factors, spectrum, products);
@@ -186,7 +189,7 @@ impl Ranker for GfCfRanker {
     }
 
     fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
-        let mut scores = memory::filled(0f32, self.graph.items)?;
+        let mut scores = memory::filled(0f32, self.graph.items())?;
         self.graph.row(item)?.for_each(|(other, weight)| scores[other as usize] = weight);
         if let Some(low) = &self.low_pass {
             low.add_scores(&low.spectrum([(item, 1.0)]), &mut scores, progress)?;

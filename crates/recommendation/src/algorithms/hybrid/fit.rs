@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ndarray::{Array2, s};
 use serde_json::{Value, json};
 
 use super::component::Component;
@@ -15,6 +16,7 @@ use crate::quality::Metric;
 use crate::ranker::{Query, Ranker};
 use crate::training::Training;
 use interactions::HeldOut;
+use kernels::matrix::{flat, flat_mut};
 use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::memory;
@@ -66,7 +68,7 @@ struct Candidates {
     /// Places in `items` of what was held out.
     relevant: Vec<u32>,
     /// [items, components]: scaled scores.
-    scores: Vec<f32>,
+    scores: Array2<f32>,
 }
 
 /// Trains every component on a part of the interactions, and finds the weights that serve the rest best.
@@ -124,8 +126,8 @@ fn gather(
         gathered,
         threads,
         &Counted { whole: progress, phase: "users scored", done: &done, total: validation.len() },
-        || vec![Vec::new(); count],
-        |room: &mut Vec<Vec<f32>>, chunk, all| {
+        || vec![Array2::default((0, 0)); count],
+        |room: &mut Vec<Array2<f32>>, chunk, all| {
             let validation = &validation[chunk * gathered..][..all.len()];
             let queries = validation.iter().map(|&(user, _)| {
                 let (seen, weights) = history.row(user as usize);
@@ -135,10 +137,12 @@ fn gather(
             let mut found: Vec<Vec<u32>> = validation.iter().map(|(_, held_out)| held_out.clone()).collect();
             for (ranker, scores) in rankers.iter().zip(room.iter_mut()) {
                 if scores.is_empty() {
-                    *scores = memory::filled(0.0, gathered * items)?;
+                    *scores = memory::matrix(gathered, items, 0.0)?;
                 }
-                ranker.score_tile(&queries, &mut scores[..queries.len() * items])?;
-                for ((query, found), scores) in queries.iter().zip(&mut found).zip(scores.chunks_exact_mut(items)) {
+                let mut scores = scores.slice_mut(s![..queries.len(), ..]);
+                ranker.score_tile(&queries, scores.view_mut())?;
+                let rows = flat_mut(scores).chunks_exact_mut(items);
+                for ((query, found), scores) in queries.iter().zip(&mut found).zip(rows) {
                     let factor = 1.0 / scale(scores);
                     scores.iter_mut().for_each(|score| *score *= factor);
                     found.extend(best(scores, query, most).into_iter().map(|(_, item)| item));
@@ -147,9 +151,9 @@ fn gather(
             for (place, (candidates, mut found)) in all.iter_mut().zip(found).enumerate() {
                 found.sort_unstable();
                 found.dedup();
-                memory::reserve(&mut candidates.scores, found.len() * count)?;
-                for &item in &found {
-                    candidates.scores.extend(room.iter().map(|scores| scores[place * items + item as usize]));
+                candidates.scores = memory::matrix(found.len(), count, 0.0)?;
+                for (&item, mut to) in found.iter().zip(candidates.scores.rows_mut()) {
+                    to.iter_mut().zip(&*room).for_each(|(to, scores)| *to = scores[[place, item as usize]]);
                 }
                 let relevant = validation[place].1.iter().filter_map(|item| found.binary_search(item).ok());
                 candidates.relevant = relevant.map(|place| place as u32).collect();
@@ -186,7 +190,7 @@ impl Judge<'_> {
 /// One user's metric. `blended` is room for the scores.
 fn judge_user(candidates: &Candidates, weights: &[f32], metric: Metric, k: usize, blended: &mut Vec<f32>) -> f64 {
     blended.clear();
-    let rows = candidates.scores.chunks_exact(weights.len());
+    let rows = flat(candidates.scores.view()).chunks_exact(weights.len());
     blended.extend(rows.map(|row| row.iter().zip(weights).map(|(&score, &weight)| score * weight).sum::<f32>()));
     let ranked = candidates.relevant.iter().map(|&place| place as usize).filter(|&place| blended[place] != 0.0);
     let places = ranked.map(|place| {
@@ -243,6 +247,8 @@ fn search(count: usize, mut judge: impl FnMut(&[f32]) -> Result<f64>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use ndarray::array;
+
     use super::*;
 
     #[test]
@@ -262,7 +268,7 @@ mod tests {
         let candidates = Candidates {
             items: vec![1, 4, 6, 9],
             relevant: vec![1, 3],
-            scores: vec![0.5, 0.0, 0.5, 1.0, 1.0, 0.2, 0.0, 0.0],
+            scores: array![[0.5, 0.0], [0.5, 1.0], [1.0, 0.2], [0.0, 0.0]],
         };
         let judge = |weights: &[f32], metric, k| judge_user(&candidates, weights, metric, k, &mut Vec::new());
         let ideal = 1.0 + 1.0 / 3f64.log2();

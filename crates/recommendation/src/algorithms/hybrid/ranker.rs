@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ndarray::{ArrayViewMut2, s};
 use serde_json::Value;
 
 use super::component::{Registry, prefix};
@@ -9,6 +10,7 @@ use super::graph::{LEAST_SCALE, LEAST_SHARE};
 use super::parameters::Parameters;
 use crate::ranker::{Contribution, Query, Ranker, Scored};
 use crate::top_k::TopK;
+use kernels::matrix::{flat, flat_mut};
 use onnx::stored::Files;
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -96,12 +98,12 @@ impl HybridRanker {
     }
 
     /// The same for several histories: [queries, items].
-    fn blend_tile(&self, queries: &[Query], scores: &mut [f32], own: &mut [f32]) -> Result<()> {
+    fn blend_tile(&self, queries: &[Query], mut scores: ArrayViewMut2<f32>, mut own: ArrayViewMut2<f32>) -> Result<()> {
         scores.fill(0.0);
+        let items = self.items.max(1);
         for part in &self.components {
-            part.ranker.score_tile(queries, own)?;
-            let items = self.items.max(1);
-            let rows = scores.chunks_exact_mut(items).zip(own.chunks_exact(items));
+            part.ranker.score_tile(queries, own.view_mut())?;
+            let rows = flat_mut(scores.view_mut()).chunks_exact_mut(items).zip(flat(own.view()).chunks_exact(items));
             rows.for_each(|(scores, own)| part.add(own, scores));
         }
         Ok(())
@@ -144,15 +146,14 @@ impl Ranker for HybridRanker {
 
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
         let users = (TILE_SCORES / self.items.max(1)).clamp(1, TILE_USERS.min(queries.len().max(1)));
-        let mut scores = memory::filled(0f32, users * self.items)?;
-        let mut own = memory::filled(0f32, users * self.items)?;
+        let mut scores = memory::matrix(users, self.items, 0f32)?;
+        let mut own = memory::matrix(users, self.items, 0f32)?;
         let mut lists = Vec::with_capacity(queries.len());
         for queries in queries.chunks(users) {
-            let scores = &mut scores[..queries.len() * self.items];
-            self.blend_tile(queries, scores, &mut own[..queries.len() * self.items])?;
-            lists.extend(
-                queries.iter().zip(scores.chunks_exact(self.items.max(1))).map(|(query, row)| best(row, query, k)),
-            );
+            let mut scores = scores.slice_mut(s![..queries.len(), ..]);
+            self.blend_tile(queries, scores.view_mut(), own.slice_mut(s![..queries.len(), ..]))?;
+            let rows = flat(scores.view()).chunks_exact(self.items.max(1));
+            lists.extend(queries.iter().zip(rows).map(|(query, row)| best(row, query, k)));
         }
         Ok(lists)
     }
@@ -163,9 +164,9 @@ impl Ranker for HybridRanker {
         all.min().unwrap_or(usize::MAX).min((TILE_WORK / self.items.max(1)).max(1))
     }
 
-    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
-        let mut own = memory::filled(0f32, scores.len())?;
-        self.blend_tile(queries, scores, &mut own)
+    fn score_tile(&self, queries: &[Query], scores: ArrayViewMut2<f32>) -> Result<()> {
+        let mut own = memory::matrix(scores.nrows(), scores.ncols(), 0f32)?;
+        self.blend_tile(queries, scores, own.view_mut())
     }
 
     fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {

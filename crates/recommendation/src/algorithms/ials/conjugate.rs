@@ -4,8 +4,11 @@
 //! rows together: it costs nothing, and a row's own diagonal served no better. Takács, Pilászy, Tikk: "Applications of the
 //! conjugate gradient method for implicit feedback collaborative filtering" (RecSys 2011), there without the change of basis.
 
+use ndarray::ArrayView2;
+
 use super::problem::{PREFETCH, Problem, Row};
 use kernels::dot::{axpy_of, dot_of};
+use kernels::matrix::flat;
 use kernels::vector::{Vector, dispatch};
 
 /// Vectors of scratch that [`solve_row`] needs.
@@ -137,20 +140,27 @@ unsafe fn solve_row_body<V: Vector, const TILE: usize>(
     scratch: &mut [f32],
 ) {
     let d = problem.dense.len();
-    assert!(x.len() == d && problem.typical.len() == d && scratch.len() == VECTORS * d && d.is_multiple_of(16));
+    assert!(
+        problem.factors.ncols() == d
+            && x.len() == d
+            && problem.typical.len() == d
+            && scratch.len() == VECTORS * d
+            && d.is_multiple_of(16)
+    );
     assert_eq!(row.indices.len(), row.confidences.len());
     let (r, rest) = scratch.split_at_mut(d);
     let (p, rest) = rest.split_at_mut(d);
     let (q, preconditioner) = rest.split_at_mut(d);
-    let (y, lambda) = (problem.factors.as_ptr(), row.lambda);
+    let (y, lambda) = (flat(problem.factors).as_ptr(), row.lambda);
     let confidence: f32 = row.confidences.iter().map(|c| c.abs()).sum();
 
     // Residual at the last sweep's solution.
-    if row.expected.is_empty() {
-        r.fill(0.0);
-    } else {
-        assert_eq!(row.expected.len(), d);
-        r.iter_mut().zip(row.expected).for_each(|(r, &m)| *r = lambda * m);
+    match row.expected {
+        None => r.fill(0.0),
+        Some(expected) => {
+            assert_eq!(expected.len(), d);
+            r.iter_mut().zip(expected).for_each(|(r, &m)| *r = lambda * m);
+        }
     }
     // SAFETY: the caller checked the indices; all vectors are `d` long, a multiple of 16.
     unsafe { add_terms::<V, { pass::RESIDUAL }>(y, d, row, x.as_ptr(), r.as_mut_ptr()) };
@@ -228,6 +238,11 @@ unsafe fn row_loss_body<V: Vector, const TILE: usize>(factors: &[f32], row: &Row
     unsafe { add_terms::<V, { pass::LOSS }>(factors.as_ptr(), x.len(), row, x.as_ptr(), std::ptr::null_mut()) }
 }
 dispatch! {
-    /// `Σ_i c_i (p_i − x · y_i)²` over a row's columns.
-    pub fn row_loss(factors: &[f32], row: &Row, x: &[f32]) -> f32 = row_loss_body
+    fn row_loss_of_slice(factors: &[f32], row: &Row, x: &[f32]) -> f32 = row_loss_body
+}
+
+/// `Σ_i c_i (p_i − x · y_i)²` over a row's columns.
+pub fn row_loss(factors: ArrayView2<f32>, row: &Row, x: &[f32]) -> f32 {
+    assert_eq!(factors.ncols(), x.len());
+    row_loss_of_slice(flat(factors), row, x)
 }

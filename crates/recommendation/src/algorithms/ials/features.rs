@@ -8,14 +8,15 @@
 
 use std::ops::Range;
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+
 use interactions::Features;
 use kernels::Csr;
 use kernels::dense::{add_columns, combine, multiply_in_place};
 use kernels::dot::axpy;
-use kernels::matrix::flat;
+use kernels::matrix::{flat, flat_mut, for_each_rows};
 use runtime::error::{Error, Result};
 use runtime::memory;
-use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
 /// Steps of conjugate gradients in a sweep.
@@ -31,10 +32,9 @@ pub struct FeatureMap<'a> {
     weight: Vec<f32>,
     mean_lambda: f32,
     /// [features, stride]: the attributes, the dimensions of the vectors, the constant.
-    map: Vec<f32>,
+    map: Array2<f32>,
     /// [features]: of `FᵀWF + μI`.
     diagonal: Vec<f32>,
-    stride: usize,
     /// μ
     regularization: f32,
     threads: usize,
@@ -46,35 +46,38 @@ pub fn width(features: &Features) -> usize {
 }
 
 /// `out ← Aᵀ f` for a row; 0 where nothing is known of it. `map` is [features, stride].
-fn expect(features: &Features, map: &[f32], row: usize, out: &mut [f32]) {
+fn expect(features: &Features, map: ArrayView2<f32>, row: usize, out: &mut [f32]) {
     let d = out.len();
     out.fill(0.0);
     if !features.knows(row) {
         return;
     }
+    let (first, width, learned) = (features.attributes.columns, features.width(), flat(map));
     let (columns, values) = features.attributes.row(row);
     for (&column, &value) in columns.iter().zip(values) {
-        axpy(value, &map[column as usize * d..][..d], out);
+        axpy(value, &learned[column as usize * d..][..d], out);
     }
-    let (vectors, constant) = map[features.attributes.columns * d..].split_at(features.width() * d);
-    combine(features.vector(row), vectors, out);
-    axpy(1.0, &constant[..d], out);
+    if width > 0 {
+        combine(features.vector(row), map.slice(s![first..first + width, ..]), out);
+    }
+    axpy(1.0, &learned[(first + width) * d..][..d], out);
 }
 
 /// The factors [rows, d] that `map` [features, d] expects of rows with these features.
-pub fn factors_from_features(features: &Features, map: &[f32], d: usize) -> Result<Vec<f32>> {
-    if map.len() != width(features) * d {
+pub fn factors_from_features(features: &Features, map: ArrayView2<f32>) -> Result<Array2<f32>> {
+    let (learned, d) = map.dim();
+    if learned != width(features) {
         let hint = "Encode the features as those the model was trained with.";
-        return Err(Error::invalid(format!("{} features for {} learned", width(features), map.len() / d.max(1)), hint));
+        return Err(Error::invalid(format!("{} features for {learned} learned", width(features)), hint));
     }
     let stride = d.next_multiple_of(super::problem::PAD);
-    let mut padded = memory::filled(0f32, width(features) * stride)?;
-    padded.chunks_exact_mut(stride).zip(map.chunks_exact(d)).for_each(|(to, from)| to[..d].copy_from_slice(from));
-    let mut factors = memory::filled(0f32, features.rows() * d)?;
+    let mut padded = memory::matrix(learned, stride, 0f32)?;
+    padded.slice_mut(s![.., ..d]).assign(&map);
+    let mut factors = memory::matrix(features.rows(), d, 0f32)?;
     let mut row_factors = vec![0.0; stride];
-    for (row, to) in factors.chunks_exact_mut(d).enumerate() {
-        expect(features, &padded, row, &mut row_factors);
-        to.copy_from_slice(&row_factors[..d]);
+    for (row, mut to) in factors.rows_mut().into_iter().enumerate() {
+        expect(features, padded.view(), row, &mut row_factors);
+        to.iter_mut().zip(&row_factors).for_each(|(to, &x)| *to = x);
     }
     Ok(factors)
 }
@@ -111,42 +114,43 @@ impl<'a> FeatureMap<'a> {
             by_attribute: features.attributes.transpose(progress)?,
             weight,
             mean_lambda,
-            map: memory::filled(0.0, width(features) * stride)?,
+            map: memory::matrix(width(features), stride, 0.0)?,
             diagonal: diagonal.into_iter().map(|x| x as f32).collect(),
-            stride,
             regularization,
             threads,
         })
     }
 
     /// What is expected of some rows [rows, stride].
-    pub fn expected(&self, rows: Range<usize>) -> Result<Vec<f32>> {
-        let mut out = memory::filled(0.0, rows.len() * self.stride)?;
-        for (row, out) in rows.zip(out.chunks_exact_mut(self.stride)) {
-            expect(self.features, &self.map, row, out);
+    pub fn expected(&self, rows: Range<usize>) -> Result<Array2<f32>> {
+        let d = self.map.ncols();
+        let mut out = memory::matrix(rows.len(), d, 0.0)?;
+        for (row, out) in rows.zip(flat_mut(out.view_mut()).chunks_exact_mut(d)) {
+            expect(self.features, self.map.view(), row, out);
         }
         Ok(out)
     }
 
-    pub fn rotate(&mut self, rotation: &[f32]) {
-        multiply_in_place(&mut self.map, rotation, self.stride);
+    pub fn rotate(&mut self, rotation: ArrayView2<f32>) {
+        multiply_in_place(self.map.view_mut(), rotation);
     }
 
     /// The map without padding [features, width].
-    pub fn unpadded(&self, width: usize) -> Vec<f32> {
-        self.map.chunks_exact(self.stride).flat_map(|row| &row[..width]).copied().collect()
+    pub fn unpadded(&self, width: usize) -> Result<Array2<f32>> {
+        let mut out = memory::matrix(self.map.nrows(), width, 0.0)?;
+        out.assign(&self.map.slice(s![.., ..width]));
+        Ok(out)
     }
 
     /// What the map adds to an objective that has `Σ λ ‖y‖²` in it: `Σ λ (‖y − m‖² − ‖y‖²) + λ̄ μ ‖A‖²`.
-    pub fn loss(&self, factors: &[f32], progress: &dyn Progress) -> Result<f64> {
-        let d = self.stride;
+    pub fn loss(&self, factors: ArrayView2<f32>, progress: &dyn Progress) -> Result<f64> {
         let mut total = 0.0;
-        let mut expected = vec![0.0; d];
-        for (row, y) in factors.chunks_exact(d).enumerate() {
+        let mut expected = vec![0.0; self.map.ncols()];
+        for (row, y) in flat(factors).chunks_exact(self.map.ncols()).enumerate() {
             if row % 4096 == 0 {
                 progress.check()?;
             }
-            expect(self.features, &self.map, row, &mut expected);
+            expect(self.features, self.map.view(), row, &mut expected);
             let terms = y.iter().zip(&expected).map(|(&y, &m)| f64::from(m) * (f64::from(m) - 2.0 * f64::from(y)));
             total += f64::from(self.weight[row]) * terms.sum::<f64>();
         }
@@ -155,63 +159,66 @@ impl<'a> FeatureMap<'a> {
     }
 
     /// `out ← FᵀW e` for `e` [rows, stride].
-    fn transposed(&self, e: &[f32], out: &mut [f32], progress: &dyn Progress) -> Result<()> {
-        let (d, attributes, width) = (self.stride, self.features.attributes.columns, self.features.width());
+    fn transposed(&self, e: ArrayView2<f32>, mut out: ArrayViewMut2<f32>, progress: &dyn Progress) -> Result<()> {
+        let (d, vectors) = (self.map.ncols(), self.features.vectors.view());
         out.fill(0.0);
-        let (sparse, rest) = out.split_at_mut(attributes * d);
-        let (dense, constant) = rest.split_at_mut(width * d);
-        let each = |(): &mut (), number: usize, out: &mut [f32]| {
-            for (attribute, out) in (number * CHUNK..).zip(out.chunks_exact_mut(d)) {
+        let (sparse, rest) = out.split_at(Axis(0), self.features.attributes.columns);
+        let (dense, constant) = rest.split_at(Axis(0), vectors.ncols());
+        let (rows_of_e, constant) = (flat(e), flat_mut(constant));
+        let each = |(): &mut (), number: usize, out: ArrayViewMut2<f32>| {
+            for (attribute, out) in (number * CHUNK..).zip(flat_mut(out).chunks_exact_mut(d)) {
                 let (rows, values) = self.by_attribute.row(attribute);
-                rows.iter().zip(values).for_each(|(&row, &x)| axpy(x, &e[row as usize * d..][..d], out));
+                rows.iter().zip(values).for_each(|(&row, &x)| axpy(x, &rows_of_e[row as usize * d..][..d], out));
             }
             Ok(())
         };
-        for_each_chunk(sparse, CHUNK * d, self.threads, progress, || (), each)?;
-        let each = |(): &mut (), number: usize, out: &mut [f32]| {
-            add_columns(flat(self.features.vectors.view()), width, number * 4, e, d, out);
+        for_each_rows(sparse, CHUNK, self.threads, progress, || (), each)?;
+        let each = |(): &mut (), number: usize, out: ArrayViewMut2<f32>| {
+            add_columns(vectors, number * 4, e, out);
             Ok(())
         };
-        for_each_chunk(dense, 4 * d, self.threads, progress, || (), each)?;
-        e.chunks_exact(d).enumerate().filter(|(row, _)| self.features.knows(*row)).for_each(|(_, e)| {
+        for_each_rows(dense, 4, self.threads, progress, || (), each)?;
+        rows_of_e.chunks_exact(d).enumerate().filter(|(row, _)| self.features.knows(*row)).for_each(|(_, e)| {
             axpy(1.0, e, constant);
         });
         Ok(())
     }
 
     /// Improves the map towards that which expects `factors` [rows, stride] best.
-    pub fn fit(&mut self, factors: &[f32], progress: &dyn Progress) -> Result<()> {
-        let (d, n) = (self.stride, self.map.len());
-        let mut rows = memory::filled(0f32, factors.len())?;
-        let (mut r, mut q) = (memory::filled(0f32, n)?, memory::filled(0f32, n)?);
+    pub fn fit(&mut self, factors: ArrayView2<f32>, progress: &dyn Progress) -> Result<()> {
+        let (n, d) = self.map.dim();
+        let mut rows = memory::matrix(factors.nrows(), d, 0f32)?;
+        let (mut r, mut q) = (memory::matrix(n, d, 0f32)?, memory::matrix(n, d, 0f32)?);
         // r = FᵀW (Y − F A) − μ A
-        self.weighted(&self.map, Some(factors), &mut rows, progress)?;
-        self.transposed(&rows, &mut r, progress)?;
+        self.weighted(self.map.view(), Some(factors), rows.view_mut(), progress)?;
+        self.transposed(rows.view(), r.view_mut(), progress)?;
         r.iter_mut().zip(&self.map).for_each(|(r, &a)| *r -= self.regularization * a);
-        let mut p = memory::filled(0f32, n)?;
+        let mut p = memory::matrix(n, d, 0f32)?;
         let mut before = vec![0f64; d];
         for _ in 0..STEPS {
             // z = M⁻¹ r; each column of the map is a system of its own.
             let mut energy = vec![0f64; d];
-            for (r, &m) in r.chunks_exact(d).zip(&self.diagonal) {
+            for (r, &m) in flat(r.view()).chunks_exact(d).zip(&self.diagonal) {
                 energy.iter_mut().zip(r).for_each(|(sum, &r)| *sum += f64::from(r * r / m));
             }
             let beta: Vec<f32> = energy.iter().zip(&before).map(|(&e, &b)| quotient(e, b)).collect();
-            for ((p, r), &m) in p.chunks_exact_mut(d).zip(r.chunks_exact(d)).zip(&self.diagonal) {
+            let rows_of_p = flat_mut(p.view_mut()).chunks_exact_mut(d);
+            for ((p, r), &m) in rows_of_p.zip(flat(r.view()).chunks_exact(d)).zip(&self.diagonal) {
                 p.iter_mut().zip(r).zip(&beta).for_each(|((p, &r), &beta)| *p = r / m + beta * *p);
             }
-            self.weighted(&p, None, &mut rows, progress)?;
-            self.transposed(&rows, &mut q, progress)?;
+            self.weighted(p.view(), None, rows.view_mut(), progress)?;
+            self.transposed(rows.view(), q.view_mut(), progress)?;
             let mut curvature = vec![0f64; d];
-            for (q, p) in q.chunks_exact_mut(d).zip(p.chunks_exact(d)) {
+            for (q, p) in flat_mut(q.view_mut()).chunks_exact_mut(d).zip(flat(p.view()).chunks_exact(d)) {
                 for ((q, &p), sum) in q.iter_mut().zip(p).zip(&mut curvature) {
                     *q += self.regularization * p;
                     *sum += f64::from(*q * p);
                 }
             }
             let length: Vec<f32> = energy.iter().zip(&curvature).map(|(&e, &c)| quotient(e, c)).collect();
-            let columns = self.map.chunks_exact_mut(d).zip(r.chunks_exact_mut(d));
-            for ((a, r), (p, q)) in columns.zip(p.chunks_exact(d).zip(q.chunks_exact(d))) {
+            let map = flat_mut(self.map.view_mut()).chunks_exact_mut(d);
+            let steps = flat(p.view()).chunks_exact(d).zip(flat(q.view()).chunks_exact(d));
+            for ((a, r), (p, q)) in map.zip(flat_mut(r.view_mut()).chunks_exact_mut(d)).zip(steps) {
                 for k in 0..d {
                     a[k] += length[k] * p[k];
                     r[k] -= length[k] * q[k];
@@ -223,10 +230,16 @@ impl<'a> FeatureMap<'a> {
     }
 
     /// `out ← W (Y − F A)`, or `W F A` without `factors`.
-    fn weighted(&self, map: &[f32], factors: Option<&[f32]>, out: &mut [f32], progress: &dyn Progress) -> Result<()> {
-        let d = self.stride;
-        let each = |(): &mut (), number: usize, out: &mut [f32]| {
-            for (row, out) in (number * CHUNK..).zip(out.chunks_exact_mut(d)) {
+    fn weighted(
+        &self,
+        map: ArrayView2<f32>,
+        factors: Option<ArrayView2<f32>>,
+        out: ArrayViewMut2<f32>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let (d, factors) = (self.map.ncols(), factors.map(flat));
+        let each = |(): &mut (), number: usize, out: ArrayViewMut2<f32>| {
+            for (row, out) in (number * CHUNK..).zip(flat_mut(out).chunks_exact_mut(d)) {
                 let weight = self.weight[row];
                 if weight == 0.0 {
                     out.fill(0.0);
@@ -243,7 +256,7 @@ impl<'a> FeatureMap<'a> {
             }
             Ok(())
         };
-        for_each_chunk(out, CHUNK * d, self.threads, progress, || (), each)
+        for_each_rows(out, CHUNK, self.threads, progress, || (), each)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The normal equations of [`super::solve`], without features, are solved inside the graph by conjugate gradients in a `Loop`, to convergence.
 
+use ndarray::ArrayView2;
+
 use super::parameters::Parameters;
 use crate::training::history_graph;
 use onnx::graph::{Axis, GraphBuilder, int_attribute};
@@ -11,12 +13,11 @@ use onnx::proto::data_type;
 const TOLERANCE: f32 = 1e-13;
 
 /// `item_factors` [items, d] in the eigenbasis of their Gram matrix, whose diagonal is `item_gram` [d].
-pub fn write(parameters: &Parameters, item_factors: &[f32], item_gram: &[f32]) -> GraphBuilder {
-    let d = item_gram.len();
-    let items = item_factors.len() / d;
+pub fn write(parameters: &Parameters, item_factors: ArrayView2<f32>, item_gram: &[f32]) -> GraphBuilder {
+    let (items, d) = item_factors.dim();
     let mut g = history_graph("ials", items);
     let zero = g.float("zero", 0.0);
-    let y_all = g.floats("item_factors", &[items, d], item_factors);
+    let y_all = g.matrix("item_factors", item_factors);
     let gram = g.floats("item_gram", &[d], item_gram);
 
     // An item of weight 0 in front changes nothing, and spares every operator the empty history.

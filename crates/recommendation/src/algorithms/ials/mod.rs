@@ -25,6 +25,7 @@ mod solve;
 mod sweep;
 mod training;
 
+use ndarray::Array2;
 use serde_json::{Map, Value, json};
 
 use self::parameters::Parameters;
@@ -63,16 +64,15 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
 
     let d = parameters.factors;
     let mut data = DataWriter::default();
-    let shape = [users.rows(), d];
     let user_factors = users.unpadded()?;
     drop(users);
-    data.owned("user_factors", &shape, user_factors);
-    let map = features.map_or(Vec::new(), |map| map.unpadded(d));
-    data.owned("feature_map", &[map.len() / d, d], map);
+    data.dense("user_factors", user_factors);
+    let map = features.map_or_else(|| Ok(Array2::default((0, d))), |map| map.unpadded(d))?;
+    data.dense("feature_map", map);
     let item_factors = items.unpadded()?;
     drop(items);
-    quantized::write(&mut data, "item_factors", &item_factors, d, training)?;
-    let graph = graph::write(&parameters, &item_factors, &basis.eigenvalues[..d]);
+    quantized::write(&mut data, "item_factors", item_factors.view(), training)?;
+    let graph = graph::write(&parameters, item_factors.view(), &basis.eigenvalues[..d]);
     let mut figures = Map::new();
     figures.insert("loss".into(), json!(loss));
     Ok(Parts { options, graph, data, figures, popularity: user_counts(training.interactions) })

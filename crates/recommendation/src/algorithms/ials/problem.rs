@@ -2,6 +2,10 @@
 
 use std::sync::atomic::AtomicBool;
 
+use ndarray::{ArrayView2, s};
+
+use kernels::matrix::flat;
+
 /// Floats to which factors are padded: the widest register.
 pub const PAD: usize = 16;
 /// How many rows ahead factors are asked for from memory.
@@ -22,7 +26,7 @@ pub enum Solver {
 pub struct Problem<'a> {
     pub solver: Solver,
     /// [columns, stride], in the eigenbasis of its own Gram matrix.
-    pub factors: &'a [f32],
+    pub factors: ArrayView2<'a, f32>,
     /// [stride]: α₀ Λ.
     pub dense: &'a [f32],
     /// [stride]: `y²` of a column drawn with the confidence it has in all rows together.
@@ -46,8 +50,8 @@ pub struct Rows<'a> {
     pub confidences: &'a [f32],
     /// [rows]
     pub lambda: &'a [f32],
-    /// [rows, stride]: what the rows' features lead to expect; empty where there are none.
-    pub expected: &'a [f32],
+    /// [rows, stride]: what the rows' features lead to expect.
+    pub expected: Option<ArrayView2<'a, f32>>,
 }
 
 /// One row's normal equations.
@@ -58,12 +62,12 @@ pub struct Row<'a> {
     /// What the rows after this one will read first.
     pub upcoming: &'a [u32],
     pub lambda: f32,
-    /// [stride], or empty.
-    pub expected: &'a [f32],
+    /// [stride]
+    pub expected: Option<&'a [f32]>,
 }
 
-impl Rows<'_> {
-    pub fn row(&self, row: usize, stride: usize) -> Row<'_> {
+impl<'a> Rows<'a> {
+    pub fn row(&self, row: usize) -> Row<'a> {
         let (start, end) = (self.indptr[row] as usize, self.indptr[row + 1] as usize);
         let ahead = self.indptr.last().map_or(end, |&last| last as usize).min(end + PREFETCH + 8);
         Row {
@@ -71,7 +75,7 @@ impl Rows<'_> {
             confidences: &self.confidences[start..end],
             upcoming: &self.indices[end..ahead],
             lambda: self.lambda[row],
-            expected: if self.expected.is_empty() { &[] } else { &self.expected[row * stride..][..stride] },
+            expected: self.expected.map(|expected| flat(expected.slice_move(s![row..=row, ..]))),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use serde_json::Value;
 
 use super::features::factors_from_features;
@@ -12,10 +13,11 @@ use crate::ranker::Scored;
 use crate::ranker::{Contribution, Query, Ranker};
 use crate::scan::most_similar;
 use interactions::Features;
-use kernels::decompose::cholesky_solve;
+use kernels::cholesky;
 use kernels::dense::add_gram;
 use kernels::dot::dot;
-use onnx::stored::Files;
+use kernels::matrix::{flat, flat_mut};
+use onnx::stored::{Files, MappedMatrix};
 use runtime::error::{Error, Result};
 use runtime::mapped::Mapped;
 use runtime::memory;
@@ -32,9 +34,9 @@ pub struct IalsRanker {
     /// [d]: the diagonal of that Gram matrix.
     item_gram: Mapped<f32>,
     /// [users, d]
-    user_factors: Mapped<f32>,
-    /// [features, d]: see [`super::features`]; empty where the model was trained without.
-    feature_map: Mapped<f32>,
+    user_factors: MappedMatrix<f32>,
+    /// [features, d]: see [`super::features`]; without rows where the model was trained without.
+    feature_map: MappedMatrix<f32>,
     items: usize,
 }
 
@@ -44,11 +46,13 @@ impl IalsRanker {
         let d = parameters.factors;
         let item_factors = ItemFactors::open(files, "item_factors", items, d)?;
         let (gram_shape, item_gram) = files.initializer("item_gram")?;
-        let (user_shape, user_factors) = files.tensor("user_factors")?;
+        let user_factors = files.tensor_matrix("user_factors")?;
         // Models of the first version have none.
-        let ([_, width], feature_map) =
-            if files.has_tensor("feature_map") { files.tensor("feature_map")? } else { ([0, d], Vec::new().into()) };
-        if gram_shape != [d] || user_shape != [users, d] || width != d {
+        let feature_map = match files.has_tensor("feature_map") {
+            true => files.tensor_matrix("feature_map")?,
+            false => MappedMatrix::empty(d),
+        };
+        if gram_shape != [d] || user_factors.dim() != (users, d) || feature_map.dim().1 != d {
             return Err(files.damaged("its factors do not fit its users and items"));
         }
         Ok(Self { model: files.model.into(), parameters, item_factors, item_gram, user_factors, feature_map, items })
@@ -63,11 +67,11 @@ impl IalsRanker {
     }
 
     /// The matrix of a history's normal equations (Hu 2008, eq. 4) [d, d], lower triangle: `Σ c y yᵀ + α₀ Λ + λ I`.
-    fn normal_matrix(&self, items: &[u32], weights: &[f32], progress: &dyn Progress) -> Result<Vec<f64>> {
+    fn normal_matrix(&self, items: &[u32], weights: &[f32], progress: &dyn Progress) -> Result<Array2<f64>> {
         let d = self.parameters.factors;
         let stride = d.next_multiple_of(PAD);
-        let mut gram = memory::filled(0f32, stride * stride)?;
-        let mut gathered = vec![0f32; GATHERED * stride];
+        let mut gram = memory::matrix(stride, stride, 0f32)?;
+        let mut gathered = memory::matrix(GATHERED, stride, 0f32)?;
         let mut interactions = 0;
         for (items, weights) in items.chunks(GATHERED).zip(weights.chunks(GATHERED)) {
             progress.check()?;
@@ -76,17 +80,18 @@ impl IalsRanker {
                 let c = self.confidence(weight).abs();
                 if c > 0.0 {
                     let (root, y) = (c.sqrt(), self.item_factors.row(item)?);
-                    gathered[rows * stride..].iter_mut().zip(y).for_each(|(to, &y)| *to = root * y);
+                    let to = &mut flat_mut(gathered.view_mut())[rows * stride..];
+                    to.iter_mut().zip(y).for_each(|(to, &y)| *to = root * y);
                     rows += 1;
                 }
             }
             interactions += rows;
-            add_gram(&gathered[..rows * stride], stride, &mut gram);
+            add_gram(gathered.slice(s![..rows, ..]), gram.view_mut());
         }
         let lambda = self.parameters.lambda(interactions, self.items);
-        let mut a = memory::filled(0f64, d * d)?;
-        for (k, row) in a.chunks_exact_mut(d).enumerate() {
-            (0..=k).for_each(|j| row[j] = f64::from(gram[j * stride + k]));
+        let (mut a, gram) = (memory::matrix(d, d, 0f64)?, flat(gram.view()));
+        for (k, row) in flat_mut(a.view_mut()).chunks_exact_mut(d).enumerate() {
+            row[..=k].iter_mut().zip(gram[k..].iter().step_by(stride)).for_each(|(to, &x)| *to = f64::from(x));
             row[k] += f64::from(self.parameters.unobserved_weight * self.item_gram[k] + lambda);
         }
         progress.check()?;
@@ -94,11 +99,10 @@ impl IalsRanker {
     }
 
     /// The solution of normal equations by Cholesky in `f64`.
-    fn solve(&self, mut a: Vec<f64>, b: impl Iterator<Item = f64>) -> Result<Vec<f32>> {
+    fn solve(&self, mut a: Array2<f64>, b: impl Iterator<Item = f64>) -> Result<Vec<f32>> {
         let mut b: Vec<f64> = b.collect();
-        if !cholesky_solve(&mut a, &mut b) {
-            return Err(self.damaged("a history cannot be folded into its factors"));
-        }
+        cholesky::solve(a.view_mut(), &mut b)
+            .ok_or_else(|| self.damaged("a history cannot be folded into its factors"))?;
         Ok(b.into_iter().map(|x| x as f32).collect())
     }
 
@@ -122,9 +126,7 @@ impl IalsRanker {
     }
 
     fn stored(&self, user: u32) -> Result<&[f32]> {
-        let d = self.parameters.factors;
-        let start = user as usize * d;
-        self.user_factors.get(start..start + d).ok_or_else(|| self.damaged("a user has no factors"))
+        self.user_factors.row(user as usize).ok_or_else(|| self.damaged("a user has no factors"))
     }
 }
 
@@ -164,10 +166,10 @@ impl Ranker for IalsRanker {
         Ok(())
     }
 
-    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+    fn score_tile(&self, queries: &[Query], mut scores: ArrayViewMut2<f32>) -> Result<()> {
         scores.fill(0.0);
-        let known =
-            queries.iter().zip(scores.chunks_exact_mut(self.items.max(1))).filter(|(query, _)| has_history(query));
+        let rows = flat_mut(scores).chunks_exact_mut(self.items.max(1));
+        let known = queries.iter().zip(rows).filter(|(query, _)| has_history(query));
         let (users, rows): (Vec<_>, Vec<_>) = known.map(|(query, row)| (self.user(query, &Unwatched), row)).unzip();
         let users: Vec<Cow<[f32]>> = users.into_iter().collect::<Result<_>>()?;
         let mut rows: Vec<_> = users.iter().map(|user| &**user).zip(rows).collect();
@@ -187,15 +189,15 @@ impl Ranker for IalsRanker {
         query.items.iter().zip(query.weights).map(share).collect()
     }
 
-    fn item_factors(&self) -> Option<(&[f32], usize)> {
-        Some((self.item_factors.all(), self.parameters.factors))
+    fn item_factors(&self) -> Option<ArrayView2<'_, f32>> {
+        Some(self.item_factors.all())
     }
 
-    fn item_factors_from_features(&self, features: &Features) -> Result<Option<Vec<f32>>> {
-        if self.feature_map.is_empty() {
+    fn item_factors_from_features(&self, features: &Features) -> Result<Option<Array2<f32>>> {
+        if self.feature_map.dim().0 == 0 {
             return Ok(None);
         }
-        factors_from_features(features, &self.feature_map, self.parameters.factors).map(Some)
+        factors_from_features(features, self.feature_map.view()).map(Some)
     }
 
     fn similarity(&self, one: u32, other: u32) -> Result<f32> {
@@ -204,7 +206,7 @@ impl Ranker for IalsRanker {
 
     /// By the cosine of user factors.
     fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
-        most_similar(&self.user_factors, self.stored(user)?, user, k, progress).map(Some)
+        most_similar(self.user_factors.view(), self.stored(user)?, user, k, progress).map(Some)
     }
 
     /// By the cosine of item factors.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+
 use super::conjugate::row_loss;
 use super::features::FeatureMap;
 use super::problem::{PAD, Problem, Row, Rows};
@@ -12,6 +14,7 @@ use crate::training::diverged;
 use kernels::CsrView;
 use kernels::decompose::symmetric_eigen;
 use kernels::dense::{add_gram, multiply_in_place};
+use kernels::matrix::{flat, flat_mut, split_rows};
 use runtime::draw::mix;
 use runtime::error::Result;
 use runtime::memory;
@@ -47,16 +50,15 @@ impl Confidences<'_> {
 pub struct Side<'a> {
     fixed: Fixed<'a>,
     /// [rows, stride]
-    pub factors: Vec<f32>,
+    pub factors: Array2<f32>,
     /// Columns of `factors` in use; those up to `stride` stay 0.
     pub width: usize,
-    pub stride: usize,
     /// Nothing was written to `factors` yet.
     untouched: bool,
     /// Rows in runs of about equal work.
     blocks: Vec<Range<usize>>,
-    /// [blocks, stride, stride]: each block's own Gram matrix, upper triangle.
-    grams: Vec<f32>,
+    /// Each block's own Gram matrix [stride, stride], upper triangle.
+    grams: Vec<Array2<f32>>,
 }
 
 /// What training does not change.
@@ -71,7 +73,7 @@ struct Fixed<'a> {
 /// An orthogonal change of basis to where a Gram matrix is diagonal.
 pub struct Basis {
     /// [stride, stride]: multiplies from the right.
-    pub rotation: Vec<f32>,
+    pub rotation: Array2<f32>,
     /// [stride]: the diagonal, descending.
     pub eigenvalues: Vec<f32>,
     /// [stride]: see [`Problem::typical`].
@@ -80,8 +82,10 @@ pub struct Basis {
 
 struct Block<'a> {
     rows: Range<usize>,
-    factors: &'a mut [f32],
-    gram: &'a mut [f32],
+    /// [rows, stride]
+    factors: ArrayViewMut2<'a, f32>,
+    /// [stride, stride]
+    gram: ArrayViewMut2<'a, f32>,
 }
 
 /// Tells the rows under way that the work is to stop.
@@ -110,15 +114,19 @@ impl<'a> Side<'a> {
     pub fn new(matrix: Confidences<'a>, lambda: Vec<f32>, width: usize) -> Result<Self> {
         let stride = width.next_multiple_of(PAD);
         let blocks = balanced_blocks(&matrix.indptr, (GRAM_BYTES / (4 * stride * stride)).clamp(32, 256));
-        let grams = memory::filled(0.0, blocks.len() * stride * stride)?;
-        let factors = memory::filled(0.0, matrix.rows() * stride)?;
+        let grams = blocks.iter().map(|_| memory::matrix(stride, stride, 0.0)).collect::<Result<_>>()?;
+        let factors = memory::matrix(matrix.rows(), stride, 0.0)?;
         let sums = |row| matrix.values[matrix.range(row)].iter().map(|c| c.abs()).sum();
         let weight = (0..matrix.rows()).map(sums).collect();
-        Ok(Self { fixed: Fixed { matrix, lambda, weight }, factors, width, stride, untouched: true, blocks, grams })
+        Ok(Self { fixed: Fixed { matrix, lambda, weight }, factors, width, untouched: true, blocks, grams })
     }
 
     pub fn rows(&self) -> usize {
         self.fixed.matrix.rows()
+    }
+
+    pub fn stride(&self) -> usize {
+        self.factors.ncols()
     }
 
     pub fn lambda(&self) -> &[f32] {
@@ -135,10 +143,9 @@ impl<'a> Side<'a> {
     }
 
     /// The factors without padding [rows, width].
-    pub fn unpadded(&self) -> Result<Vec<f32>> {
-        let mut out = Vec::new();
-        memory::reserve(&mut out, self.rows() * self.width)?;
-        self.factors.chunks_exact(self.stride).for_each(|row| out.extend_from_slice(&row[..self.width]));
+    pub fn unpadded(&self) -> Result<Array2<f32>> {
+        let mut out = memory::matrix(self.rows(), self.width, 0.0)?;
+        out.assign(&self.factors.slice(s![.., ..self.width]));
         Ok(out)
     }
 
@@ -149,37 +156,37 @@ impl<'a> Side<'a> {
         progress: &dyn Progress,
         work: impl Fn(&Fixed, &mut Block) -> Result<()> + Sync,
     ) -> Result<()> {
-        let (stride, fixed) = (self.stride, &self.fixed);
-        let (mut factors, mut grams) = (&mut self.factors[..], self.grams.chunks_mut(stride * stride));
-        let mut tasks = Vec::with_capacity(self.blocks.len());
-        for rows in &self.blocks {
-            let (block, rest) = std::mem::take(&mut factors).split_at_mut(rows.len() * stride);
-            factors = rest;
-            tasks.extend(grams.next().map(|gram| Block { rows: rows.clone(), factors: block, gram }));
-        }
+        let fixed = &self.fixed;
+        let parts = split_rows(self.factors.view_mut(), &self.blocks).into_iter().zip(&mut self.grams);
+        let mut tasks: Vec<Block> = self
+            .blocks
+            .iter()
+            .zip(parts)
+            .map(|(rows, (factors, gram))| Block { rows: rows.clone(), factors, gram: gram.view_mut() })
+            .collect();
         let each = |(): &mut (), _: usize, blocks: &mut [Block]| blocks.iter_mut().try_for_each(|b| work(fixed, b));
         for_each_chunk(&mut tasks, 1, threads, progress, || (), each)
     }
 
     /// Factors uniform in ± `scale`, from the seed and each one's place alone.
     pub fn randomize(&mut self, scale: f32, seed: u64, threads: usize, progress: &dyn Progress) -> Result<()> {
-        self.start(scale, seed, &[], 0, threads, progress)
+        self.start(scale, seed, None, threads, progress)
     }
 
-    /// The same, but the first columns of each row are those of `previous` [rows, `columns`] where any of them is not 0.
+    /// The same, but the first columns of each row are those of `previous` [rows, _] where any of them is not 0.
     pub fn start(
         &mut self,
         scale: f32,
         seed: u64,
-        previous: &[f32],
-        columns: usize,
+        previous: Option<ArrayView2<f32>>,
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let (width, stride) = (self.width, self.stride);
+        let (width, stride) = (self.width, self.stride());
+        let (previous, columns) = previous.map_or((&[][..], 0), |previous| (flat(previous), previous.ncols()));
         self.untouched = false;
         self.each_block(threads, progress, |fixed, block| {
-            for (row, x) in block.rows.clone().zip(block.factors.chunks_exact_mut(stride)) {
+            for (row, x) in block.rows.clone().zip(flat_mut(block.factors.view_mut()).chunks_exact_mut(stride)) {
                 if fixed.matrix.range(row).is_empty() {
                     continue;
                 }
@@ -193,7 +200,7 @@ impl<'a> Side<'a> {
                     x[width..].fill(0.0);
                 }
             }
-            block.add_gram(stride);
+            block.add_gram();
             Ok(())
         })
     }
@@ -208,7 +215,6 @@ impl<'a> Side<'a> {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let stride = self.stride;
         let untouched = std::mem::replace(&mut self.untouched, false);
         let progress = Stopping { whole: progress, stop: problem.stop };
         self.each_block(threads, &progress, |Fixed { matrix, lambda, .. }, block| {
@@ -217,55 +223,57 @@ impl<'a> Side<'a> {
                 // the shared zero page, and every later write would copy it while the other threads are interrupted.
                 block.factors.fill(0.0);
             } else {
-                multiply_in_place(block.factors, &basis.rotation, stride);
+                multiply_in_place(block.factors.view_mut(), basis.rotation.view());
             }
-            let expected = features.map_or(Ok(Vec::new()), |map| map.expected(block.rows.clone()))?;
+            let expected = features.map(|map| map.expected(block.rows.clone())).transpose()?;
             let rows = Rows {
                 indptr: &matrix.indptr[block.rows.start..=block.rows.end],
                 indices: &matrix.indices,
                 confidences: &matrix.values,
                 lambda: &lambda[block.rows.clone()],
-                expected: &expected,
+                expected: expected.as_ref().map(|expected| expected.view()),
             };
-            solve_rows(problem, &rows, block.factors);
-            block.add_gram(stride);
+            solve_rows(problem, &rows, block.factors.view_mut());
+            block.add_gram();
             Ok(())
         })
     }
 
     /// Moves `self` into the eigenbasis of its own Gram matrix, which is returned.
     pub fn diagonalize(&mut self, threads: usize, progress: &dyn Progress) -> Result<Basis> {
-        let (width, stride) = (self.width, self.stride);
+        let (width, stride) = (self.width, self.stride());
         // In the order of the blocks and in f64: the same on any number of threads.
-        let mut gram = vec![0.0f64; width * width];
-        for part in self.grams.chunks(stride * stride) {
+        let mut gram = Array2::<f64>::zeros((width, width));
+        let sums = flat_mut(gram.view_mut());
+        for part in &self.grams {
             for i in 0..width {
-                let (sums, part) = (&mut gram[i * width + i..(i + 1) * width], &part[i * stride + i..]);
+                let part = &flat(part.view())[i * stride + i..];
+                let sums = &mut sums[i * width + i..(i + 1) * width];
                 sums.iter_mut().zip(part).for_each(|(sum, &x)| *sum += f64::from(x));
             }
         }
         for i in 0..width {
             for j in 0..i {
-                gram[i * width + j] = gram[j * width + i];
+                gram[[i, j]] = gram[[j, i]];
             }
         }
-        let eigen = symmetric_eigen(&gram, width)
+        let eigen = symmetric_eigen(gram.view())
             .ok_or_else(|| diverged("Raise regularization or unobserved_weight, or use smaller weights."))?;
-        let mut rotation = vec![0.0; stride * stride];
+        let mut rotation = Array2::zeros((stride, stride));
         let mut eigenvalues = vec![0.0; stride];
         for i in 0..width {
             for j in 0..width {
-                rotation[i * stride + j] = eigen.vectors[i * width + j] as f32;
+                rotation[[i, j]] = eigen.vectors[[i, j]] as f32;
             }
             // Rounding can leave a zero eigenvalue a little below zero.
             eigenvalues[i] = eigen.values[i].max(0.0) as f32;
         }
         self.each_block(threads, progress, |fixed, block| {
-            multiply_in_place(block.factors, &rotation, stride);
+            multiply_in_place(block.factors.view_mut(), rotation.view());
             // The block's Gram matrix was used above: its place serves for the block's part of `typical`.
-            let sums = &mut block.gram[..stride];
+            let sums = &mut flat_mut(block.gram.view_mut())[..stride];
             sums.fill(0.0);
-            for (row, y) in block.rows.clone().zip(block.factors.chunks_exact(stride)) {
+            for (row, y) in block.rows.clone().zip(flat(block.factors.view()).chunks_exact(stride)) {
                 let weight = fixed.weight[row];
                 sums.iter_mut().zip(y).for_each(|(sum, &y)| *sum += weight * y * y);
             }
@@ -273,15 +281,22 @@ impl<'a> Side<'a> {
         })?;
         let total: f64 = self.fixed.weight.iter().map(|&w| f64::from(w)).sum();
         let typical = |k: usize| {
-            let sum: f64 = self.grams.chunks(stride * stride).map(|part| f64::from(part[k])).sum();
+            let sum: f64 = self.grams.iter().map(|part| f64::from(part[[0, k]])).sum();
             (sum / total.max(f64::MIN_POSITIVE)) as f32
         };
         Ok(Basis { typical: (0..stride).map(typical).collect(), rotation, eigenvalues })
     }
 
     /// `Σ_u (Σ_i c_ui (p_ui − x_u · y_i)² + Σ_k (α₀ Λ_k + λ_u) x_uk²)` given the other side's `factors` and `dense`, α₀ Λ.
-    pub fn loss(&self, factors: &[f32], dense: &[f32], threads: usize, progress: &dyn Progress) -> Result<f64> {
-        let (stride, Fixed { matrix, lambda, .. }) = (self.stride, &self.fixed);
+    pub fn loss(
+        &self,
+        factors: ArrayView2<f32>,
+        dense: &[f32],
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<f64> {
+        let (own_factors, stride) = (flat(self.factors.view()), self.stride());
+        let Fixed { matrix, lambda, .. } = &self.fixed;
         let mut sums = vec![0.0f64; self.blocks.len()];
         for_each_chunk(
             &mut sums,
@@ -292,13 +307,13 @@ impl<'a> Side<'a> {
             |(), number, sums| {
                 for (rows, sum) in self.blocks[number..].iter().zip(sums) {
                     for u in rows.clone() {
-                        let (range, x) = (matrix.range(u), &self.factors[u * stride..][..stride]);
+                        let (range, x) = (matrix.range(u), &own_factors[u * stride..][..stride]);
                         let row = Row {
                             indices: &matrix.indices[range.clone()],
                             confidences: &matrix.values[range],
                             upcoming: &[],
                             lambda: lambda[u],
-                            expected: &[],
+                            expected: None,
                         };
                         let own: f32 = x.iter().zip(dense).map(|(&x, &dense)| x * x * (dense + lambda[u])).sum();
                         *sum += f64::from(row_loss(factors, &row, x)) + f64::from(own);
@@ -312,9 +327,9 @@ impl<'a> Side<'a> {
 }
 
 impl Block<'_> {
-    fn add_gram(&mut self, stride: usize) {
+    fn add_gram(&mut self) {
         self.gram.fill(0.0);
-        add_gram(self.factors, stride, self.gram);
+        add_gram(self.factors.view(), self.gram.view_mut());
     }
 }
 

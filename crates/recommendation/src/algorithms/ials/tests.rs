@@ -100,8 +100,8 @@ fn an_item_without_interactions_is_placed_by_its_features() {
     let options = json!({"factors": 16, "iterations": 12});
     let (plain, _) = model(&training(&data), &options);
     let (m, _) = model(&Training { item_features: Some(&features), ..training(&data) }, &options);
-    let (factors, d) = m.item_factors().unwrap();
-    assert!(plain.item_factors().unwrap().0[50 * d..].iter().all(|&y| y == 0.0));
+    let factors = m.item_factors().unwrap();
+    assert!(plain.item_factors().unwrap().slice(s![50.., ..]).iter().all(|&y| y == 0.0));
     for user in 0..20u32 {
         let name = m.user_ids().get(user).unwrap();
         let group = name[1..].parse::<u64>().unwrap() % GROUPS;
@@ -111,9 +111,9 @@ fn an_item_without_interactions_is_placed_by_its_features() {
     }
     // Placed later, they get what they got in training.
     let placed = m.item_factors_from_features(&features).unwrap().unwrap();
-    assert_eq!(placed.len(), factors.len());
-    for k in 50 * d..60 * d {
-        assert!((placed[k] - factors[k]).abs() < 1e-5, "{} {}", placed[k], factors[k]);
+    assert_eq!(placed.dim(), factors.dim());
+    for (placed, trained) in placed.slice(s![50..60, ..]).iter().zip(factors.slice(s![50..60, ..])) {
+        assert!((placed - trained).abs() < 1e-5, "{placed} {trained}");
     }
     assert!(plain.item_factors_from_features(&features).unwrap().is_none());
     let fewer = Features { vectors: Array2::default((0, 0)), ..features };
@@ -129,9 +129,9 @@ fn an_item_without_features_or_interactions_stays_at_zero() {
     *features.attributes.indptr.last_mut().unwrap() = 2 * 24;
     features.vectors.slice_mut(s![24.., ..]).fill(0.0);
     let (m, _) = model(&Training { item_features: Some(&features), ..training(&data) }, &json!({"factors": 8}));
-    let (factors, d) = m.item_factors().unwrap();
-    assert!(factors[24 * d..].iter().all(|&y| y == 0.0));
-    assert!(factors[23 * d..24 * d].iter().any(|&y| y != 0.0));
+    let factors = m.item_factors().unwrap();
+    assert!(factors.row(24).iter().all(|&y| y == 0.0));
+    assert!(factors.row(23).iter().any(|&y| y != 0.0));
     assert!(factors.iter().all(|y| y.is_finite()));
 }
 
@@ -194,12 +194,11 @@ fn training_goes_on_from_an_earlier_model() {
     let data = interactions(&rows, 0);
     let (full, loss) = model(&training(&data), &options);
 
-    let (factors, width) = m.item_factors().unwrap();
-    let mut previous = Previous { item_factors: vec![0.0; data.items() * width], width };
+    let factors = m.item_factors().unwrap();
+    let mut previous = Previous { item_factors: Array2::zeros((data.items(), factors.ncols())) };
     for (item, id) in data.item_ids.iter().enumerate() {
         if let Some(old) = m.item_ids().find(id) {
-            let from = &factors[old as usize * width..][..width];
-            previous.item_factors[item * width..][..width].copy_from_slice(from);
+            previous.item_factors.row_mut(item).assign(&factors.row(old as usize));
         }
     }
     let (warm, warm_loss) = model(&Training { previous: Some(&previous), ..training(&data) }, &more);

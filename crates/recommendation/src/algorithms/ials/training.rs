@@ -65,8 +65,8 @@ impl<'a> Trained<'a> {
         let sweep = Effort { solver: parameters.solver, steps: parameters.steps, tolerance: 0.0 };
         let converged = Effort { solver: Solver::Cg, steps: 4 * users.width.max(8), tolerance: TOLERANCE };
         match training.previous {
-            Some(previous) if previous.width > 0 => {
-                items.start(scale, seed, &previous.item_factors, previous.width, threads, progress)?;
+            Some(previous) if previous.item_factors.ncols() > 0 => {
+                items.start(scale, seed, Some(previous.item_factors.view()), threads, progress)?;
                 let basis = items.diagonalize(threads, progress)?;
                 let effort = Effort { tolerance: FIRST_TOLERANCE, ..converged };
                 half_sweep(&mut users, &items, &basis, None, parameters, effort, training)?;
@@ -78,13 +78,13 @@ impl<'a> Trained<'a> {
             let last = iteration + 1 == parameters.iterations;
             progress.report("ials sweeps", iteration, parameters.iterations);
             if let Some(map) = features.as_mut().filter(|_| !items.is_untouched()) {
-                map.fit(&items.factors, progress)?;
-                map.rotate(&basis.rotation);
+                map.fit(items.factors.view(), progress)?;
+                map.rotate(basis.rotation.view());
             }
             half_sweep(&mut items, &users, &basis, features.as_ref(), parameters, sweep, training)?;
             basis = items.diagonalize(threads, progress)?;
             if let Some(map) = &mut features {
-                map.rotate(&basis.rotation);
+                map.rotate(basis.rotation.view());
             }
             let effort = if last { converged } else { sweep };
             half_sweep(&mut users, &items, &basis, None, parameters, effort, training)?;
@@ -94,12 +94,12 @@ impl<'a> Trained<'a> {
         }
         progress.report("ials sweeps", parameters.iterations, parameters.iterations);
 
-        let mut loss = users.loss(&items.factors, &dense(&basis, parameters), threads, progress)?;
-        for (y, &lambda) in items.factors.chunks_exact(items.stride).zip(items.lambda()) {
+        let mut loss = users.loss(items.factors.view(), &dense(&basis, parameters), threads, progress)?;
+        for (y, &lambda) in items.factors.rows().into_iter().zip(items.lambda()) {
             loss += f64::from(lambda * y.iter().map(|&y| y * y).sum::<f32>());
         }
         if let Some(map) = &features {
-            loss += map.loss(&items.factors, progress)?;
+            loss += map.loss(items.factors.view(), progress)?;
         }
         if !loss.is_finite() {
             return Err(diverged("Raise regularization or unobserved_weight, or use smaller weights."));
@@ -130,7 +130,7 @@ fn feature_map<'a>(
     let lambda = items.lambda().iter().zip(0..).map(|(&l, row)| if items.is_empty(row) { 0.0 } else { l });
     let lambda: Vec<f32> = lambda.collect();
     let Training { threads, progress, .. } = *training;
-    FeatureMap::new(features, &lambda, items.stride, parameters.feature_regularization, threads, progress)
+    FeatureMap::new(features, &lambda, items.stride(), parameters.feature_regularization, threads, progress)
 }
 
 /// [stride]: α₀ Λ.
@@ -150,7 +150,7 @@ fn half_sweep(
 ) -> Result<()> {
     let problem = Problem {
         solver: effort.solver,
-        factors: &other.factors,
+        factors: other.factors.view(),
         dense: &dense(basis, parameters),
         typical: &basis.typical,
         steps: effort.steps,

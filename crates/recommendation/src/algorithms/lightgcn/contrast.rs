@@ -5,7 +5,10 @@
 //! `∂ℓ/∂â = (P b̂ − b̂) / (n τ)` and `∂ℓ/∂b̂ = (Pᵀ â − â) / (n τ)`: three products of n · n · d, of blocks of rows that stay in
 //! the second-level cache, on all threads.
 
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+
 use kernels::dot::{dot, tile_product};
+use kernels::matrix::{flat, flat_mut};
 use kernels::vector::{Vector, dispatch};
 use runtime::error::Result;
 use runtime::memory;
@@ -22,28 +25,29 @@ const COLUMNS: usize = 64;
 /// Memory of [`info_nce`] between its calls.
 #[derive(Default)]
 pub struct Scratch {
-    a: Vec<f32>,
-    b: Vec<f32>,
+    a: Array2<f32>,
+    b: Array2<f32>,
     /// [d, padded]: `b` by columns.
-    packed: Vec<f32>,
-    gradient_a: Vec<f32>,
-    /// [parts, padded, d]
-    gradient_b: Vec<f32>,
+    packed: Array2<f32>,
+    gradient_a: Array2<f32>,
+    /// [parts · padded, d]
+    gradient_b: Array2<f32>,
     lengths: [Vec<f32>; 2],
 }
 
 struct Part<'a> {
     first: usize,
-    gradient_a: &'a mut [f32],
-    gradient_b: &'a mut [f32],
+    /// [rows, d]
+    gradient_a: ArrayViewMut2<'a, f32>,
+    /// [padded, d]
+    gradient_b: ArrayViewMut2<'a, f32>,
     loss: f64,
 }
 
-/// Two views of the same rows [n, width], and what their gradients are added to. `width` is a multiple of 32.
+/// Two views of the same rows, and what their gradients are added to. There are a multiple of 32 columns.
 pub struct Contrast<'a> {
-    pub views: [&'a [f32]; 2],
-    pub gradients: [&'a mut [f32]; 2],
-    pub width: usize,
+    pub views: [ArrayView2<'a, f32>; 2],
+    pub gradients: [ArrayViewMut2<'a, f32>; 2],
     pub temperature: f32,
     /// What the loss counts in the gradients.
     pub weight: f32,
@@ -51,64 +55,67 @@ pub struct Contrast<'a> {
 
 /// Adds the weighted gradients, and returns the loss (not weighted).
 pub fn info_nce(contrast: Contrast, scratch: &mut Scratch, threads: usize, progress: &dyn Progress) -> Result<f64> {
-    let Contrast { views, gradients, width: d, temperature, weight } = contrast;
-    let n = views[0].len() / d;
+    let Contrast { views, gradients, temperature, weight } = contrast;
+    let (n, d) = views[0].dim();
     if n == 0 {
         return Ok(0.0);
     }
     let padded = n.next_multiple_of(COLUMNS);
     let parts = n.div_ceil(PART);
-    for (buffer, len) in [
-        (&mut scratch.a, n * d),
-        (&mut scratch.b, n * d),
-        (&mut scratch.packed, padded * d),
-        (&mut scratch.gradient_a, n * d),
-        (&mut scratch.gradient_b, parts * padded * d),
+    for (matrix, rows, columns) in [
+        (&mut scratch.a, n, d),
+        (&mut scratch.b, n, d),
+        (&mut scratch.packed, d, padded),
+        (&mut scratch.gradient_a, n, d),
+        (&mut scratch.gradient_b, parts * padded, d),
     ] {
-        buffer.clear();
-        memory::reserve(buffer, len)?;
-        buffer.resize(len, 0.0);
+        memory::renew(matrix, rows, columns, 0.0)?;
     }
     let [length_a, length_b] = &mut scratch.lengths;
-    normalize(views[0], d, &mut scratch.a, length_a);
-    normalize(views[1], d, &mut scratch.b, length_b);
-    for (row, b) in scratch.b.chunks_exact(d).enumerate() {
-        b.iter().enumerate().for_each(|(k, &x)| scratch.packed[k * padded + row] = x);
+    normalize(views[0], scratch.a.view_mut(), length_a);
+    normalize(views[1], scratch.b.view_mut(), length_b);
+    let packed = flat_mut(scratch.packed.view_mut());
+    for (row, b) in flat(scratch.b.view()).chunks_exact(d).enumerate() {
+        b.iter().enumerate().for_each(|(k, &x)| packed[k * padded + row] = x);
     }
+    let packed = &*packed;
 
-    let (a, b, packed) = (&scratch.a, &scratch.b, &scratch.packed);
-    let parts_a = scratch.gradient_a.chunks_mut(PART * d);
-    let parts_b = scratch.gradient_b.chunks_mut(padded * d);
+    let (a, b) = (scratch.a.view(), scratch.b.view());
+    let parts_a = scratch.gradient_a.axis_chunks_iter_mut(Axis(0), PART);
+    let parts_b = scratch.gradient_b.axis_chunks_iter_mut(Axis(0), padded);
     let mut tasks: Vec<Part> = parts_a
         .zip(parts_b)
         .enumerate()
         .map(|(p, (gradient_a, gradient_b))| Part { first: p * PART, gradient_a, gradient_b, loss: 0.0 })
         .collect();
-    let work = |exponentials: &mut Vec<f32>, _: usize, tasks: &mut [Part]| {
+    let work = |exponentials: &mut Array2<f32>, _: usize, tasks: &mut [Part]| {
         for task in tasks {
-            let rows = &a[task.first * d..][..task.gradient_a.len()];
-            task.loss = part_of_views(rows, b, packed, task, exponentials, d, 1.0 / temperature);
+            let rows = flat(a.slice(s![task.first..task.first + task.gradient_a.nrows(), ..]));
+            let exponentials = flat_mut(exponentials.view_mut());
+            task.loss = part_of_views(rows, flat(b), packed, task, exponentials, d, 1.0 / temperature);
         }
         Ok(())
     };
-    for_each_chunk(&mut tasks, 1, threads, progress, || vec![0f32; BLOCK * padded], work)?;
+    for_each_chunk(&mut tasks, 1, threads, progress, || Array2::zeros((BLOCK, padded)), work)?;
     let loss: f64 = tasks.iter().map(|task| task.loss).sum();
 
     let scale = weight / (temperature * n as f32);
     let [to_a, to_b] = gradients;
-    back_through_norm(&scratch.gradient_a, a, length_a, scale, to_a, d);
-    let (sum, rest) = scratch.gradient_b.split_at_mut(padded * d);
-    for part in rest.chunks_exact(padded * d) {
+    back_through_norm(scratch.gradient_a.view(), a, length_a, scale, to_a);
+    let (sum, rest) = scratch.gradient_b.view_mut().split_at(Axis(0), padded);
+    let sum = flat_mut(sum);
+    for part in flat(rest.view()).chunks_exact(padded * d) {
         sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
     }
-    back_through_norm(sum, b, length_b, scale, to_b, d);
+    back_through_norm(scratch.gradient_b.slice(s![..n, ..]), b, length_b, scale, to_b);
     Ok(loss / n as f64)
 }
 
 /// Rows of unit length, and their lengths; rows of zeros stay zeros.
-fn normalize(view: &[f32], d: usize, unit: &mut [f32], lengths: &mut Vec<f32>) {
+fn normalize(view: ArrayView2<f32>, unit: ArrayViewMut2<f32>, lengths: &mut Vec<f32>) {
     lengths.clear();
-    for (row, unit) in view.chunks_exact(d).zip(unit.chunks_exact_mut(d)) {
+    let d = view.ncols();
+    for (row, unit) in flat(view).chunks_exact(d).zip(flat_mut(unit).chunks_exact_mut(d)) {
         let length = dot(row, row).sqrt();
         lengths.push(length);
         if length > 0.0 {
@@ -118,8 +125,15 @@ fn normalize(view: &[f32], d: usize, unit: &mut [f32], lengths: &mut Vec<f32>) {
 }
 
 /// `to += scale · (g − (g · û) û) / length`
-fn back_through_norm(gradient: &[f32], unit: &[f32], lengths: &[f32], scale: f32, to: &mut [f32], d: usize) {
-    let rows = gradient.chunks_exact(d).zip(unit.chunks_exact(d)).zip(to.chunks_exact_mut(d));
+fn back_through_norm(
+    gradient: ArrayView2<f32>,
+    unit: ArrayView2<f32>,
+    lengths: &[f32],
+    scale: f32,
+    to: ArrayViewMut2<f32>,
+) {
+    let d = gradient.ncols();
+    let rows = flat(gradient).chunks_exact(d).zip(flat(unit).chunks_exact(d)).zip(flat_mut(to).chunks_exact_mut(d));
     for (((g, u), to), &length) in rows.zip(lengths) {
         if length > 0.0 {
             let (along, scale) = (dot(g, u), scale / length);
@@ -156,7 +170,8 @@ unsafe fn part_body<V: Vector, const TILE: usize>(
     let n = b.len() / d;
     let padded = packed.len() / d;
     assert!(padded.is_multiple_of(COLUMNS) && padded >= n && exponentials.len() == BLOCK * padded);
-    assert!(d.is_multiple_of(32) && part.gradient_a.len() == rows.len() && part.gradient_b.len() == padded * d);
+    let (gradient_a, gradient_b) = (flat_mut(part.gradient_a.view_mut()), flat_mut(part.gradient_b.view_mut()));
+    assert!(d.is_multiple_of(32) && gradient_a.len() == rows.len() && gradient_b.len() == padded * d);
     let strip = TILE * V::LANES;
     let mut loss = 0.0;
     for (block, rows) in rows.chunks(BLOCK * d).enumerate() {
@@ -195,7 +210,7 @@ unsafe fn part_body<V: Vector, const TILE: usize>(
             line.iter_mut().for_each(|x| *x *= inverse);
             line[own] -= 1.0;
         }
-        let gradient_a = &mut part.gradient_a[block * BLOCK * d..][..rows.len()];
+        let gradient_a = &mut gradient_a[block * BLOCK * d..][..rows.len()];
         for group in (0..count).step_by(4) {
             // SAFETY: lines and strips lie within the block and `b`; only rows that exist are written.
             unsafe {
@@ -220,7 +235,7 @@ unsafe fn part_body<V: Vector, const TILE: usize>(
             // SAFETY: `padded` is a multiple of four; strips lie within the rows and the gradient.
             unsafe {
                 let from = exponentials.as_ptr().add(column);
-                let to = part.gradient_b.as_mut_ptr().add(column * d);
+                let to = gradient_b.as_mut_ptr().add(column * d);
                 let mut j = 0;
                 while j < d {
                     if j + strip <= d {
@@ -314,17 +329,18 @@ mod tests {
     use super::*;
     use runtime::progress::Unwatched;
 
-    fn view(n: usize, d: usize, seed: u64) -> Vec<f32> {
+    fn view(n: usize, d: usize, seed: u64) -> Array2<f32> {
         let value = |i| (runtime::draw::mix(seed << 32 | i as u64) >> 40) as f32 / (1 << 23) as f32 - 1.0;
-        (0..n * d).map(value).collect()
+        Array2::from_shape_fn((n, d), |(row, k)| value(row * d + k))
     }
 
-    fn exact(a: &[f32], b: &[f32], d: usize, temperature: f64) -> f64 {
+    fn exact(a: &Array2<f32>, b: &Array2<f32>, temperature: f64) -> f64 {
+        let (n, d) = a.dim();
+        let (a, b) = (flat(a.view()), flat(b.view()));
         let cosine = |x: &[f32], y: &[f32]| {
             let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
             dot(x, y) / (dot(x, x) * dot(y, y)).sqrt()
         };
-        let n = a.len() / d;
         let loss = a.chunks(d).zip(b.chunks(d)).map(|(x, own)| {
             let sum: f64 = b.chunks(d).map(|y| (cosine(x, y) / temperature).exp()).sum();
             sum.ln() - cosine(x, own) / temperature
@@ -345,28 +361,29 @@ mod tests {
         for (n, d) in [(1, 32), (5, 64), (70, 32), (301, 96)] {
             let (a, b) = (view(n, d, 1), view(n, d, 2));
             let run = |threads| {
-                let (mut da, mut db) = (vec![0.0; n * d], vec![0.0; n * d]);
+                let (mut da, mut db) = (Array2::zeros((n, d)), Array2::zeros((n, d)));
                 let mut scratch = Scratch::default();
-                let gradients = [&mut da[..], &mut db[..]];
-                let contrast = Contrast { views: [&a, &b], gradients, width: d, temperature: 0.2, weight: 1.0 };
+                let (views, gradients) = ([a.view(), b.view()], [da.view_mut(), db.view_mut()]);
+                let contrast = Contrast { views, gradients, temperature: 0.2, weight: 1.0 };
                 let loss = info_nce(contrast, &mut scratch, threads, &Unwatched).unwrap();
                 (loss, da, db)
             };
             let (loss, da, db) = run(1);
             assert!(run(3) == (loss, da.clone(), db.clone()));
-            assert!((loss - exact(&a, &b, d, 0.2)).abs() < 1e-4, "{loss}");
+            assert!((loss - exact(&a, &b, 0.2)).abs() < 1e-4, "{loss}");
             for at in [0, n * d / 3, n * d - 1] {
                 let h = 1e-3;
-                let shifted = |x: &[f32], by: f32| {
-                    let mut x = x.to_vec();
-                    x[at] += by;
+                let place = [at / d, at % d];
+                let shifted = |x: &Array2<f32>, by: f32| {
+                    let mut x = x.clone();
+                    x[place] += by;
                     x
                 };
                 let slope = |f: &dyn Fn(f32) -> f64| (f(h) - f(-h)) / f64::from(2.0 * h);
-                let slope_a = slope(&|by| exact(&shifted(&a, by), &b, d, 0.2));
-                let slope_b = slope(&|by| exact(&a, &shifted(&b, by), d, 0.2));
-                assert!((f64::from(da[at]) - slope_a).abs() < 1e-4, "{n} {at}: {} {slope_a}", da[at]);
-                assert!((f64::from(db[at]) - slope_b).abs() < 1e-4, "{n} {at}: {} {slope_b}", db[at]);
+                let slope_a = slope(&|by| exact(&shifted(&a, by), &b, 0.2));
+                let slope_b = slope(&|by| exact(&a, &shifted(&b, by), 0.2));
+                assert!((f64::from(da[place]) - slope_a).abs() < 1e-4, "{n} {at}: {} {slope_a}", da[place]);
+                assert!((f64::from(db[place]) - slope_b).abs() < 1e-4, "{n} {at}: {} {slope_b}", db[place]);
             }
         }
     }

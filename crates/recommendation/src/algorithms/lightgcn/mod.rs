@@ -22,6 +22,7 @@
 //! 12 epochs at the defaults reach Recall@20 0.186 and NDCG@20 0.158, where the paper has 0.183 and 0.155 after 1,000.
 
 mod contrast;
+mod convolution;
 mod noise;
 mod parameters;
 mod sample;
@@ -90,7 +91,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
     }
     progress.report("lightgcn steps", parameters.epochs * steps, parameters.epochs * steps);
     let factors = trainer.finish()?;
-    let (graph, data) = FOLD_IN.write("lightgcn", &factors);
+    let (graph, data) = FOLD_IN.write("lightgcn", factors);
     Ok(Parts { options, graph, data, figures: figures(losses), popularity: user_counts(interactions) })
 }
 

@@ -1,5 +1,8 @@
 //! Random vectors of a fixed length, in the orthant of what they are added to (Yu et al. 2022, eq. 7).
 
+use ndarray::ArrayViewMut2;
+
+use kernels::matrix::flat_mut;
 use kernels::vector::{Vector, dispatch};
 
 /// 24 random bits as a float from 0 to 1, of a row's key and a place: Wellons' `lowbias32` of a Weyl sequence.
@@ -35,27 +38,35 @@ unsafe fn add_body<V: Vector, const TILE: usize>(rows: &mut [f32], width: usize,
     }
 }
 dispatch! {
-    /// Adds to the first `d` floats of each of `rows` [keys, width] a vector of `length` with the same signs.
-    pub fn add(rows: &mut [f32], width: usize, d: usize, length: f32, keys: &[u32]) = add_body
+    fn add_to_slice(rows: &mut [f32], width: usize, d: usize, length: f32, keys: &[u32]) = add_body
+}
+
+/// Adds to the first `d` floats of each of `rows` [keys, _] a vector of `length` with the same signs.
+pub fn add(rows: ArrayViewMut2<f32>, d: usize, length: f32, keys: &[u32]) {
+    let width = rows.ncols();
+    add_to_slice(flat_mut(rows), width, d, length, keys);
 }
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Array2;
+
     use super::*;
 
     #[test]
     fn noise_has_its_length_and_the_signs_of_its_row() {
         let (width, d) = (32, 20);
-        let rows: Vec<f32> = (0..50 * width).map(|i| if i % width < d { (i % 3) as f32 - 1.0 } else { 0.0 }).collect();
+        let value = |row: usize, k: usize| if k < d { ((row * width + k) % 3) as f32 - 1.0 } else { 0.0 };
+        let rows = Array2::from_shape_fn((50, width), |(row, k)| value(row, k));
         let mut noisy = rows.clone();
         let keys: Vec<u32> = (0..50).collect();
-        add(&mut noisy, width, d, 0.3, &keys);
-        for (row, noisy) in rows.chunks(width).zip(noisy.chunks(width)) {
-            let added: Vec<f32> = noisy.iter().zip(row).map(|(n, r)| n - r).collect();
-            assert!(added.iter().zip(row).all(|(n, r)| n * r >= 0.0 && (*r != 0.0 || *n == 0.0)));
+        add(noisy.view_mut(), d, 0.3, &keys);
+        for (row, noisy) in rows.rows().into_iter().zip(noisy.rows()) {
+            let added: Vec<f32> = noisy.iter().zip(&row).map(|(n, r)| n - r).collect();
+            assert!(added.iter().zip(&row).all(|(n, r)| n * r >= 0.0 && (*r != 0.0 || *n == 0.0)));
             let length = added.iter().map(|x| x * x).sum::<f32>().sqrt();
             assert!(length < 0.3 && length > 0.15, "{length}");
         }
-        assert_ne!(noisy[..width], noisy[3 * width..4 * width]);
+        assert_ne!(noisy.row(0), noisy.row(3));
     }
 }

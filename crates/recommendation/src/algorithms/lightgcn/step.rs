@@ -6,17 +6,20 @@
 
 use std::ops::Range;
 
+use ndarray::{Array2, s};
+
 use super::contrast::{self, Contrast, info_nce};
-use super::noise;
+use super::convolution::Convolution;
 use super::parameters::Parameters;
 use super::sample::Batch;
 use crate::linear_fold_in::Factors;
 use crate::training::Training;
 use kernels::dot::dot;
-use kernels::propagate::{Adjacency, BLOCK_ROWS, PAD, Table, split_rows};
+use kernels::matrix::{flat, flat_mut, for_each_rows, split_rows};
+use kernels::propagate::{Adjacency, PAD, Table};
 use neural::adam::Step;
 use runtime::draw::mix;
-use runtime::error::Result;
+use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::parallel::for_each_chunk;
 
@@ -27,8 +30,8 @@ pub struct Trainer<'a> {
     training: Training<'a>,
     graph: Convolution,
     /// [nodes, width]: e⁰, and Adam's moments of it.
-    pub weights: Vec<f32>,
-    moments: [Vec<f32>; 2],
+    pub weights: Array2<f32>,
+    moments: [Array2<f32>; 2],
     /// e⁰ in the form in which it is propagated.
     base: Table,
     layers: [Table; 2],
@@ -38,105 +41,26 @@ pub struct Trainer<'a> {
     contrast: contrast::Scratch,
 }
 
-/// What all threads share.
-struct Convolution {
-    adjacency: Adjacency,
-    parameters: Parameters,
-    /// Floats of a row: `factors`, padded by zeros.
-    width: usize,
-    /// Those taken.
-    steps: u64,
-}
-
 /// What a step knows of its batch's nodes, by slots: [nodes, width] each.
 #[derive(Default)]
 struct Slots {
     /// Factors: the mean of layers.
-    mean: Vec<f32>,
+    mean: Array2<f32>,
     /// Embeddings at layer l*.
-    layer: Vec<f32>,
-    mean_gradient: Vec<f32>,
-    layer_gradient: Vec<f32>,
+    layer: Array2<f32>,
+    mean_gradient: Array2<f32>,
+    layer_gradient: Array2<f32>,
     /// By `e⁰` itself.
-    own_gradient: Vec<f32>,
+    own_gradient: Array2<f32>,
     /// Embeddings at the last layer.
-    last: Vec<f32>,
+    last: Array2<f32>,
 }
 
 impl Slots {
-    fn reset(&mut self, len: usize) -> Result<()> {
+    fn reset(&mut self, nodes: usize, width: usize) -> Result<()> {
         let Self { mean, layer, mean_gradient, layer_gradient, own_gradient, last } = self;
-        for buffer in [mean, layer, mean_gradient, layer_gradient, own_gradient, last] {
-            buffer.clear();
-            memory::reserve(buffer, len)?;
-            buffer.resize(len, 0.0);
-        }
-        Ok(())
-    }
-}
-
-impl Convolution {
-    /// Noise of a node at a layer in this step.
-    fn key(&self, layer: usize, node: usize) -> u32 {
-        let place = self.steps * self.parameters.layers as u64 + layer as u64;
-        mix(mix(self.parameters.seed ^ mix(place)) ^ node as u64) as u32
-    }
-
-    /// From sums over neighbours of nodes to their embeddings.
-    fn embed(&self, layer: usize, nodes: impl Iterator<Item = usize>, sums: &mut [f32], keys: &mut Vec<u32>) {
-        keys.clear();
-        for (node, row) in nodes.zip(sums.chunks_exact_mut(self.width)) {
-            let scale = self.adjacency.scale()[node];
-            row.iter_mut().for_each(|x| *x *= scale);
-            keys.push(self.key(layer, node));
-        }
-        if self.parameters.is_contrastive() && self.parameters.noise > 0.0 {
-            noise::add(sums, self.width, self.parameters.factors, self.parameters.noise, keys);
-        }
-    }
-
-    /// Runs `work` on a few nodes at a time: what their run writes to, the nodes, the first one's place in the run, the sums
-    /// over their neighbours' rows of `from`, and room for keys.
-    fn each_block<T: Send>(
-        &self,
-        from: &Table,
-        to: Vec<T>,
-        training: &Training,
-        work: impl Fn(&mut T, Range<usize>, usize, &mut [f32], &mut Vec<u32>) + Sync,
-    ) -> Result<()> {
-        let Training { threads, progress, .. } = *training;
-        let runs = self.adjacency.runs();
-        let mut tasks: Vec<(T, &Range<usize>)> = to.into_iter().zip(runs).collect();
-        let scratch = || (vec![0f32; BLOCK_ROWS * self.width], Vec::with_capacity(BLOCK_ROWS));
-        for_each_chunk(&mut tasks, 1, threads, progress, scratch, |(sums, keys), _, tasks| {
-            for (to, run) in tasks {
-                for start in run.clone().step_by(BLOCK_ROWS) {
-                    let nodes = start..run.end.min(start + BLOCK_ROWS);
-                    let sums = &mut sums[..nodes.len() * self.width];
-                    self.adjacency.sum(from, nodes.clone(), sums);
-                    work(to, nodes, start - run.start, sums, keys);
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// From sums over neighbours to the gradient by a layer.
-    fn gradient(
-        &self,
-        layer: usize,
-        nodes: Range<usize>,
-        sums: &mut [f32],
-        batch: &Batch,
-        enter: &impl Fn(usize, usize, &mut [f32]),
-    ) {
-        for (node, row) in nodes.zip(sums.chunks_exact_mut(self.width)) {
-            let scale = self.adjacency.scale()[node];
-            row.iter_mut().for_each(|x| *x *= scale);
-            if let Some(slot) = batch.slot(node) {
-                enter(layer, slot, row);
-            }
-        }
+        let mut all = [mean, layer, mean_gradient, layer_gradient, own_gradient, last].into_iter();
+        all.try_for_each(|matrix| memory::renew(matrix, nodes, width, 0.0))
     }
 }
 
@@ -153,7 +77,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let adjacency = Adjacency::new(&training.interactions.by_user, training.progress)?;
         let (nodes, width) = (adjacency.nodes(), parameters.factors.next_multiple_of(PAD));
-        let zeros = || memory::filled(0f32, nodes * width);
+        let zeros = || memory::matrix(nodes, width, 0f32);
         let mut trainer = Self {
             training: *training,
             weights: zeros()?,
@@ -174,7 +98,7 @@ impl<'a> Trainer<'a> {
         let d = self.graph.parameters.factors;
         let users = self.graph.adjacency.users;
         let items = self.graph.adjacency.nodes() - users;
-        for (node, row) in self.weights.chunks_exact_mut(self.graph.width).enumerate() {
+        for (node, row) in flat_mut(self.weights.view_mut()).chunks_exact_mut(self.graph.width).enumerate() {
             if node % (1 << 14) == 0 {
                 self.training.progress.check()?;
             }
@@ -191,7 +115,7 @@ impl<'a> Trainer<'a> {
 
     /// Writes the weights to the table in which they are propagated.
     pub fn load(&mut self) {
-        self.base.all().write(0, &self.weights, self.graph.adjacency.scale());
+        self.base.all().write(0, self.weights.view(), self.graph.adjacency.scale());
     }
 
     /// One batch: its ranking loss and its contrastive one.
@@ -214,30 +138,30 @@ impl<'a> Trainer<'a> {
 
     /// The gradients of the last [`losses`](Self::losses).
     #[cfg(test)]
-    pub fn gradients(&mut self, batch: &Batch) -> Result<Vec<f32>> {
+    pub fn gradients(&mut self, batch: &Batch) -> Result<Array2<f32>> {
         self.backward(batch, None)
     }
 
     /// The batch's factors and its embeddings at layer l*.
     fn forward(&mut self, batch: &Batch) -> Result<()> {
         let Parameters { layers, contrastive_layer, .. } = self.graph.parameters;
-        self.slots.reset(batch.nodes.len() * self.graph.width)?;
+        self.slots.reset(batch.nodes.len(), self.graph.width)?;
         if self.graph.parameters.first_layer() == 0 {
-            let rows = self.slots.mean.chunks_exact_mut(self.graph.width).zip(&batch.nodes);
-            for (mean, &node) in rows {
-                mean.copy_from_slice(&self.weights[node as usize * self.graph.width..][..self.graph.width]);
+            for (mut mean, &node) in self.slots.mean.rows_mut().into_iter().zip(&batch.nodes) {
+                mean.assign(&self.weights.row(node as usize));
             }
         }
         for layer in 1..layers {
             self.propagate(layer)?;
-            let table = &self.layers[layer % 2];
+            let (table, width) = (&self.layers[layer % 2], self.graph.width);
+            let (mean, of_layer) = (flat_mut(self.slots.mean.view_mut()), flat_mut(self.slots.layer.view_mut()));
             for (slot, &node) in batch.nodes.iter().enumerate() {
                 let scale = self.graph.adjacency.scale()[node as usize];
                 let factor = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-                let range = slot * self.graph.width..(slot + 1) * self.graph.width;
-                table.add_row(node as usize, factor, &mut self.slots.mean[range.clone()]);
+                let range = slot * width..(slot + 1) * width;
+                table.add_row(node as usize, factor, &mut mean[range.clone()]);
                 if layer == contrastive_layer {
-                    table.add_row(node as usize, factor, &mut self.slots.layer[range]);
+                    table.add_row(node as usize, factor, &mut of_layer[range]);
                 }
             }
         }
@@ -258,9 +182,9 @@ impl<'a> Trainer<'a> {
             from,
             to.split(self.graph.adjacency.runs()),
             &self.training,
-            |rows, nodes, first, sums, keys| {
-                graph.embed(layer, nodes.clone(), sums, keys);
-                rows.write(first, sums, &scale[nodes]);
+            |rows, nodes, first, mut sums, keys| {
+                graph.embed(layer, nodes.clone(), sums.view_mut(), keys);
+                rows.write(first, sums.view(), &scale[nodes]);
             },
         );
         self.layers[layer % 2] = to;
@@ -274,9 +198,10 @@ impl<'a> Trainer<'a> {
         let from = if layers == 1 { &self.base } else { &self.layers[(layers + 1) % 2] };
         let Training { threads, progress, .. } = self.training;
         let graph = &self.graph;
-        for_each_chunk(&mut last, SLOTS * graph.width, threads, progress, Vec::new, |keys, number, rows| {
-            let nodes = &batch.nodes[number * SLOTS..][..rows.len() / graph.width];
-            for (row, &node) in rows.chunks_exact_mut(graph.width).zip(nodes) {
+        for_each_rows(last.view_mut(), SLOTS, threads, progress, Vec::new, |keys, number, mut rows| {
+            let nodes = &batch.nodes[number * SLOTS..][..rows.nrows()];
+            for (slot, &node) in nodes.iter().enumerate() {
+                let row = rows.slice_mut(s![slot..=slot, ..]);
                 graph.adjacency.sum(from, node as usize..node as usize + 1, row);
             }
             graph.embed(layers, nodes.iter().map(|&node| node as usize), rows, keys);
@@ -284,7 +209,7 @@ impl<'a> Trainer<'a> {
         })?;
         self.slots.mean.iter_mut().zip(&last).for_each(|(mean, x)| *mean += x);
         if contrastive_layer == layers {
-            self.slots.layer.copy_from_slice(&last);
+            self.slots.layer.assign(&last);
         }
         self.slots.last = last;
         Ok(())
@@ -296,24 +221,27 @@ impl<'a> Trainer<'a> {
         let share = 1.0 / batch.triples.len() as f32;
         let decay = share * parameters.regularization;
         let slots = &mut self.slots;
+        let (mean, weights) = (flat(slots.mean.view()), flat(self.weights.view()));
+        let mean_gradient = flat_mut(slots.mean_gradient.view_mut());
+        let own_gradient = flat_mut(slots.own_gradient.view_mut());
         let (mut ranking, mut squares) = (0.0, 0.0);
         for (triple, &counts) in batch.triples.iter().zip(&batch.shares) {
             let at = triple.map(|slot| slot as usize * width..(slot as usize + 1) * width);
-            let [user, chosen, other] = at.clone().map(|at| &slots.mean[at]);
+            let [user, chosen, other] = at.clone().map(|at| &mean[at]);
             let margin = dot(user, chosen) - dot(user, other);
             // ln(1 + e^−m) without overflow.
             ranking += f64::from(counts * ((-margin.abs()).exp().ln_1p() + (-margin).max(0.0)));
             let pull = counts * share / (1.0 + margin.exp());
             for k in 0..width {
                 let [u, i, j] = at.clone().map(|at| at.start + k);
-                let x = slots.mean[u];
-                slots.mean_gradient[u] -= pull * (slots.mean[i] - slots.mean[j]);
-                slots.mean_gradient[i] -= pull * x;
-                slots.mean_gradient[j] += pull * x;
+                let x = mean[u];
+                mean_gradient[u] -= pull * (mean[i] - mean[j]);
+                mean_gradient[i] -= pull * x;
+                mean_gradient[j] += pull * x;
             }
             for (at, slot) in at.into_iter().zip(triple) {
-                let weights = &self.weights[batch.nodes[*slot as usize] as usize * width..][..width];
-                slots.own_gradient[at].iter_mut().zip(weights).for_each(|(g, w)| *g += decay * w);
+                let weights = &weights[batch.nodes[*slot as usize] as usize * width..][..width];
+                own_gradient[at].iter_mut().zip(weights).for_each(|(g, w)| *g += decay * w);
                 squares += f64::from(dot(weights, weights));
             }
         }
@@ -321,11 +249,10 @@ impl<'a> Trainer<'a> {
         let mut contrastive = 0.0;
         if parameters.is_contrastive() {
             for range in [0..batch.users, batch.users..batch.chosen] {
-                let range = range.start * width..range.end * width;
+                let rows = s![range, ..];
                 let contrast = Contrast {
-                    views: [&slots.mean[range.clone()], &slots.layer[range.clone()]],
-                    gradients: [&mut slots.mean_gradient[range.clone()], &mut slots.layer_gradient[range]],
-                    width,
+                    views: [slots.mean.slice(rows), slots.layer.slice(rows)],
+                    gradients: [slots.mean_gradient.slice_mut(rows), slots.layer_gradient.slice_mut(rows)],
                     temperature: parameters.temperature,
                     weight: parameters.contrastive_weight,
                 };
@@ -336,31 +263,33 @@ impl<'a> Trainer<'a> {
         Ok([ranking, f64::from(parameters.contrastive_weight) * contrastive])
     }
 
-    /// Runs the gradients back to `e⁰`, and moves it or, where there is no `step`, returns them [nodes, width].
-    fn backward(&mut self, batch: &Batch, step: Option<Step>) -> Result<Vec<f32>> {
+    /// Runs the gradients back to `e⁰`, and moves it or, where there is no `step`, returns them.
+    fn backward(&mut self, batch: &Batch, step: Option<Step>) -> Result<Array2<f32>> {
         let (width, parameters) = (self.graph.width, self.graph.parameters);
         let weight = parameters.layer_weight();
         self.slots.mean_gradient.iter_mut().for_each(|g| *g *= weight);
         // What enters at a layer, for a slot.
         let slots = std::mem::take(&mut self.slots);
+        let of = [&slots.mean_gradient, &slots.layer_gradient, &slots.own_gradient].map(|matrix| flat(matrix.view()));
         let enter = |layer: usize, slot: usize, to: &mut [f32]| {
             let mut add = |from: &[f32]| to.iter_mut().zip(&from[slot * width..]).for_each(|(to, g)| *to += g);
+            let [mean_gradient, layer_gradient, own_gradient] = of;
             if layer >= parameters.first_layer() {
-                add(&slots.mean_gradient);
+                add(mean_gradient);
             }
             if layer == parameters.contrastive_layer && parameters.is_contrastive() {
-                add(&slots.layer_gradient);
+                add(layer_gradient);
             }
             if layer == 0 {
-                add(&slots.own_gradient);
+                add(own_gradient);
             }
         };
-        let mut row = vec![0f32; width];
+        let mut row = Array2::zeros((1, width));
         for (slot, &node) in batch.nodes.iter().enumerate() {
             row.fill(0.0);
-            enter(parameters.layers, slot, &mut row);
+            enter(parameters.layers, slot, flat_mut(row.view_mut()));
             let node = node as usize;
-            self.sparse.all().write(node, &row, &self.graph.adjacency.scale()[node..node + 1]);
+            self.sparse.all().write(node, row.view(), &self.graph.adjacency.scale()[node..node + 1]);
         }
         for layer in (1..parameters.layers).rev() {
             let mut to = std::mem::take(&mut self.layers[layer % 2]);
@@ -371,16 +300,16 @@ impl<'a> Trainer<'a> {
                 from,
                 to.split(self.graph.adjacency.runs()),
                 &self.training,
-                |rows, nodes, first, sums, _| {
-                    graph.gradient(layer, nodes.clone(), sums, batch, &enter);
-                    rows.write(first, sums, &scale[nodes]);
+                |rows, nodes, first, mut sums, _| {
+                    graph.gradient(layer, nodes.clone(), sums.view_mut(), batch, &enter);
+                    rows.write(first, sums.view(), &scale[nodes]);
                 },
             )?;
             self.layers[layer % 2] = to;
         }
         let gradients = self.last_product(batch, step, &enter)?;
         for &node in &batch.nodes {
-            self.sparse.all().clear(node as usize, width);
+            self.sparse.all().clear(node as usize);
         }
         self.slots = slots;
         Ok(gradients)
@@ -391,14 +320,13 @@ impl<'a> Trainer<'a> {
         batch: &Batch,
         step: Option<Step>,
         enter: &(impl Fn(usize, usize, &mut [f32]) + Sync),
-    ) -> Result<Vec<f32>> {
-        let width = self.graph.width;
+    ) -> Result<Array2<f32>> {
         let mut base = std::mem::take(&mut self.base);
         let mut weights = std::mem::take(&mut self.weights);
         let [mut first, mut second] = std::mem::take(&mut self.moments);
         let mut gradients = match step {
-            Some(_) => Vec::new(),
-            None => memory::filled(0f32, weights.len())?,
+            Some(_) => Array2::default((0, 0)),
+            None => memory::matrix(weights.nrows(), weights.ncols(), 0f32)?,
         };
         let runs = self.graph.adjacency.runs();
         let from = if self.graph.parameters.layers == 1 { &self.sparse } else { &self.layers[1] };
@@ -406,7 +334,7 @@ impl<'a> Trainer<'a> {
         let scale = graph.adjacency.scale();
         let done = match step {
             Some(step) => {
-                let moved = [&mut weights, &mut first, &mut second].map(|all| split_rows(all, runs, width));
+                let moved = [&mut weights, &mut first, &mut second].map(|all| split_rows(all.view_mut(), runs));
                 let [weights, first, second] = moved;
                 let moved = weights.into_iter().zip(first).zip(second);
                 let to = base.split(runs).into_iter().zip(moved).collect();
@@ -414,22 +342,25 @@ impl<'a> Trainer<'a> {
                     from,
                     to,
                     &self.training,
-                    |(rows, ((weights, first), second)), nodes, start, sums, _| {
-                        graph.gradient(0, nodes.clone(), sums, batch, enter);
-                        let range = start * width..start * width + sums.len();
-                        let weights = &mut weights[range.clone()];
-                        step.update(weights, sums, &mut first[range.clone()], &mut second[range]);
-                        rows.write(start, weights, &scale[nodes]);
+                    |(rows, ((weights, first), second)), nodes, start, mut sums, _| {
+                        graph.gradient(0, nodes.clone(), sums.view_mut(), batch, enter);
+                        let own = s![start..start + nodes.len(), ..];
+                        let mut weights = weights.slice_mut(own);
+                        let moments = [first, second].map(|moment| flat_mut(moment.slice_mut(own)));
+                        let [first, second] = moments;
+                        step.update(flat_mut(weights.view_mut()), flat(sums.view()), first, second);
+                        rows.write(start, weights.view(), &scale[nodes]);
                     },
                 )
             }
             None => graph.each_block(
                 from,
-                split_rows(&mut gradients, runs, width),
+                split_rows(gradients.view_mut(), runs),
                 &self.training,
-                |to, nodes, start, sums, _| {
-                    graph.gradient(0, nodes, sums, batch, enter);
-                    to[start * width..][..sums.len()].copy_from_slice(sums);
+                |to, nodes, start, mut sums, _| {
+                    let own = s![start..start + nodes.len(), ..];
+                    graph.gradient(0, nodes, sums.view_mut(), batch, enter);
+                    to.slice_mut(own).assign(&sums);
                 },
             ),
         };
@@ -445,12 +376,12 @@ impl<'a> Trainer<'a> {
         let (nodes, users, scale) = (adjacency.nodes(), adjacency.users, adjacency.scale());
         let mut table = Table::full(nodes, width)?;
         let mut embeddings = weights;
-        let mut mean = memory::filled(0f32, nodes * width)?;
-        let mut history = memory::filled(0f32, nodes * width)?;
+        let mut mean = memory::matrix(nodes, width, 0f32)?;
+        let mut history = memory::matrix(nodes, width, 0f32)?;
         for layer in 0..=layers {
             if layer > 0 {
-                let mut tasks: Vec<_> = split_rows(&mut embeddings, adjacency.runs(), width);
-                let mut tasks: Vec<_> = tasks.drain(..).zip(adjacency.runs()).collect();
+                let parts = split_rows(embeddings.view_mut(), adjacency.runs());
+                let mut tasks: Vec<_> = parts.into_iter().zip(adjacency.runs()).collect();
                 for_each_chunk(
                     &mut tasks,
                     1,
@@ -459,8 +390,8 @@ impl<'a> Trainer<'a> {
                     || (),
                     |(), _, tasks| {
                         for (rows, run) in tasks {
-                            adjacency.sum(&table, (*run).clone(), rows);
-                            for (row, node) in rows.chunks_exact_mut(width).zip((*run).clone()) {
+                            adjacency.sum(&table, (*run).clone(), rows.view_mut());
+                            for (row, node) in flat_mut(rows.view_mut()).chunks_exact_mut(width).zip((*run).clone()) {
                                 row.iter_mut().for_each(|x| *x *= scale[node]);
                             }
                         }
@@ -469,10 +400,8 @@ impl<'a> Trainer<'a> {
                 )?;
             }
             progress.check()?;
-            for (node, row) in embeddings.chunks_exact(width).enumerate().filter(|&(node, _)| scale[node] > 0.0) {
-                let add = |to: &mut [f32], factor: f32| {
-                    to[node * width..][..width].iter_mut().zip(row).for_each(|(to, x)| *to += factor * x);
-                };
+            for (node, row) in embeddings.rows().into_iter().enumerate().filter(|&(node, _)| scale[node] > 0.0) {
+                let add = |to: &mut Array2<f32>, factor: f32| to.row_mut(node).scaled_add(factor, &row);
                 if layer >= parameters.first_layer() {
                     add(&mut mean, parameters.layer_weight());
                 }
@@ -480,11 +409,17 @@ impl<'a> Trainer<'a> {
                     add(&mut history, parameters.layer_weight() * scale[node]);
                 }
             }
-            table.all().write(0, &embeddings, scale);
+            table.all().write(0, embeddings.view(), scale);
         }
-        let unpadded = |rows: &[f32]| rows.chunks_exact(width).flat_map(|row| &row[..d]).copied().collect();
-        let (user_rows, item_rows) = mean.split_at(users * width);
-        let history = &history[users * width..];
-        Ok(Factors { d, users: unpadded(user_rows), items: unpadded(item_rows), history: unpadded(history) })
+        let unpadded = |all: &Array2<f32>, rows: Range<usize>| {
+            let mut out = memory::matrix(rows.len(), d, 0f32)?;
+            out.assign(&all.slice(s![rows, ..d]));
+            Ok::<_, Error>(out)
+        };
+        Ok(Factors {
+            users: unpadded(&mean, 0..users)?,
+            items: unpadded(&mean, users..nodes)?,
+            history: unpadded(&history, users..nodes)?,
+        })
     }
 }

@@ -3,6 +3,8 @@
 use ndarray::{Axis, aview_mut1, aview1};
 
 use crate::weighting::Weighting;
+use kernels::matrix::flat;
+use ndarray::ArrayView2;
 use neural::dense::Dense;
 use neural::network::Layer;
 
@@ -29,10 +31,10 @@ impl FoldIn {
     }
 
     /// μ [factors] of a history, whose items' rows are in `factors` [items, hidden].
-    pub fn means(&self, factors: &[f32], items: &[u32], weights: &[f32]) -> Vec<f32> {
-        let hidden = self.hidden;
+    pub fn means(&self, factors: ArrayView2<f32>, items: &[u32], weights: &[f32]) -> Vec<f32> {
         let confidences = || weights.iter().map(|&w| self.weighting.confidence(w));
         let length = confidences().map(|c| c * c).sum::<f32>().sqrt().max(LEAST_LENGTH);
+        let (hidden, factors) = (self.hidden, flat(factors));
         let mut x = vec![0f32; hidden];
         for (&item, c) in items.iter().zip(confidences()) {
             let Some(row) = factors.get(item as usize * hidden..(item as usize + 1) * hidden).filter(|_| c > 0.0)

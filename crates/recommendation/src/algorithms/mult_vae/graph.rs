@@ -10,11 +10,10 @@ use onnx::proto::data_type;
 
 pub fn write(parameters: &Parameters, trained: &Trained) -> GraphBuilder {
     let (hidden, factors) = (parameters.hidden, parameters.factors);
-    let items = trained.item_factors.len() / hidden;
-    let mut g = history_graph("mult_vae", items);
+    let mut g = history_graph("mult_vae", trained.item_factors.nrows());
     let zero = g.float("zero", 0.0);
-    let item_factors = g.floats("item_factors", &[items, hidden], &trained.item_factors);
-    let history_factors = g.floats("history_factors", &[items, hidden], &trained.history_factors);
+    let item_factors = g.matrix("item_factors", trained.item_factors.view());
+    let history_factors = g.matrix("history_factors", trained.history_factors.view());
 
     // An item of weight 0 in front changes nothing, and spares every operator the empty history.
     let no_item = g.int64s("no_item", &[1], &[0]);

@@ -65,8 +65,8 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
     }
     let graph = graph::write(&parameters, &trained);
     let mut data = DataWriter::default();
-    quantized::write(&mut data, "item_factors", &trained.item_factors, parameters.hidden, training)?;
-    data.tensor("user_factors", &[interactions.users(), parameters.factors], trained.user_factors);
+    quantized::write(&mut data, "item_factors", trained.item_factors.view(), training)?;
+    data.dense("user_factors", trained.user_factors);
     let mut figures = Map::new();
     figures.insert("loss".into(), json!(trained.loss));
     Ok(Parts { options, graph, data, figures, popularity: user_counts(interactions) })

@@ -4,10 +4,11 @@
 //! and takes exponentials against the block's own greatest score; once every user's sum is known, a second one turns them into
 //! slopes, gives the users' gradients and moves the weights.
 
+use kernels::matrix::{flat, flat_mut};
 use ndarray::{Array2, ArrayView2};
 use neural::adam::Step;
 use neural::products::matmul;
-use runtime::error::{Error, Result};
+use runtime::error::Result;
 use runtime::memory;
 use runtime::team::Team;
 
@@ -23,8 +24,8 @@ struct Block {
     /// Its first item.
     first: usize,
     /// [items, width]
-    weight: Vec<f32>,
-    moments: [Vec<f32>; 2],
+    weight: Array2<f32>,
+    moments: [Array2<f32>; 2],
     /// [users, items]: scores, exponentials, slopes.
     scores: Array2<f32>,
     /// [users]: the greatest score, the sum of the exponentials against it, and `Σ_i x_i s_i`.
@@ -46,7 +47,7 @@ pub type Targets<'a> = dyn Fn(usize) -> (&'a [u32], &'a [f32]) + Sync + 'a;
 /// Of a batch.
 pub struct Learned {
     /// [users, width]: gradient of the mean loss.
-    pub users: Vec<f32>,
+    pub users: Array2<f32>,
     /// `−Σ_u Σ_i x_ui ln π_ui`
     pub loss: f64,
 }
@@ -57,10 +58,10 @@ impl Output {
         let size = (WORK / (batch * width).max(1)).clamp(LEAST, MOST);
         let mut blocks = Vec::new();
         for first in (0..items).step_by(size) {
-            let n = (items - first).min(size) * width;
-            let mut weight = memory::filled(0f32, n)?;
+            let n = (items - first).min(size);
+            let mut weight = memory::matrix(n, width, 0f32)?;
             weight.iter_mut().enumerate().for_each(|(i, w)| *w = at(first * width + i));
-            let moments = [memory::filled(0f32, n)?, memory::filled(0f32, n)?];
+            let moments = [memory::matrix(n, width, 0f32)?, memory::matrix(n, width, 0f32)?];
             let (greatest, sums, own) = (Vec::new(), Vec::new(), Vec::new());
             memory::push(
                 &mut blocks,
@@ -79,14 +80,13 @@ impl Output {
         Ok(Self { width, blocks })
     }
 
-    /// A step against the mean loss of `n` users [n, width].
-    pub fn step(&mut self, n: usize, users: Vec<f32>, targets: &Targets, step: Step, team: &Team) -> Result<Learned> {
-        let width = self.width;
-        let users = matrix(&users, n, width)?;
+    /// A step against the mean loss of some users [users, width].
+    pub fn step(&mut self, users: ArrayView2<f32>, targets: &Targets, step: Step, team: &Team) -> Result<Learned> {
+        let n = users.nrows();
         team.fill(&mut self.blocks, 1, |_, block| {
             let block = &mut block[0];
-            let items = block.weight.len() / width;
-            block.scores = matmul(users, matrix(&block.weight, items, width)?.t())?;
+            let items = block.weight.nrows();
+            block.scores = matmul(users, block.weight.t())?;
             block.greatest.clear();
             block.sums.clear();
             block.own.clear();
@@ -118,11 +118,11 @@ impl Output {
         }
 
         let share = 1.0 / n.max(1) as f32;
-        let mut gradient = memory::filled(0f32, n * width)?;
+        let mut gradient = memory::matrix(n, self.width, 0f32)?;
         for blocks in self.blocks.chunks_mut(TOGETHER) {
             team.fill(blocks, 1, |_, block| {
                 let block = &mut block[0];
-                let items = block.weight.len() / width;
+                let items = block.weight.nrows();
                 let mut slopes = std::mem::take(&mut block.scores);
                 for (u, mut row) in slopes.rows_mut().into_iter().enumerate() {
                     let (greatest, scale) = scales[u];
@@ -130,14 +130,14 @@ impl Output {
                     row.iter_mut().for_each(|e| *e *= scale);
                     within(targets(u), block.first, items).for_each(|(i, x)| row[i] -= x * share);
                 }
-                block.users = matmul(slopes.view(), matrix(&block.weight, items, width)?)?;
-                let of_weight = matmul(slopes.t(), users)?.into_raw_vec_and_offset().0;
-                let [first, second] = &mut block.moments;
-                step.update(&mut block.weight, &of_weight, first, second);
+                block.users = matmul(slopes.view(), block.weight.view())?;
+                let of_weight = matmul(slopes.t(), users)?;
+                let [first, second] = block.moments.each_mut().map(|moment| flat_mut(moment.view_mut()));
+                step.update(flat_mut(block.weight.view_mut()), flat(of_weight.view()), first, second);
                 Ok(())
             })?;
             for block in blocks {
-                gradient.iter_mut().zip(&block.users).for_each(|(sum, g)| *sum += g);
+                gradient += &block.users;
                 block.users = Array2::default((0, 0));
             }
         }
@@ -145,17 +145,13 @@ impl Output {
     }
 
     /// [items, width]
-    pub fn into_weights(self) -> Result<Vec<f32>> {
+    pub fn into_weights(self) -> Result<Array2<f32>> {
         let mut all = Vec::new();
-        memory::reserve(&mut all, self.blocks.iter().map(|block| block.weight.len()).sum())?;
-        self.blocks.into_iter().for_each(|block| all.extend(block.weight));
-        Ok(all)
+        let items = self.blocks.iter().map(|block| block.weight.nrows()).sum();
+        memory::reserve(&mut all, items * self.width)?;
+        self.blocks.into_iter().for_each(|block| all.extend_from_slice(flat(block.weight.view())));
+        memory::shaped(items, self.width, all)
     }
-}
-
-/// `values` as a matrix [rows, columns].
-fn matrix(values: &[f32], rows: usize, columns: usize) -> Result<ArrayView2<'_, f32>> {
-    ArrayView2::from_shape((rows, columns), values).map_err(|e| Error::Internal(format!("a matrix: {e}")))
 }
 
 /// Those of a user's items that are among `items` from `first` on, counted from there.
@@ -181,7 +177,7 @@ mod tests {
         // Blocks of 16 items: the last of them has fewer.
         let (n, items, width) = (4096, 41, 600);
         let weight = |i: usize| 0.3 * uniform(1, i as u64);
-        let users: Vec<f32> = (0..n * width).map(|i| 0.3 * uniform(2, i as u64)).collect();
+        let users = Array2::from_shape_fn((n, width), |(u, k)| 0.3 * uniform(2, (u * width + k) as u64));
         let rows: Vec<(Vec<u32>, Vec<f32>)> = (0..n as u32)
             .map(|u| ((0..items as u32).filter(|i| (i * 7 + u) % 5 == 0).collect::<Vec<_>>(), u))
             .map(|(row, u)| (row.clone(), row.iter().map(|&i| 0.5 + ((i + u) % 3) as f32).collect()))
@@ -189,27 +185,26 @@ mod tests {
         let targets = |u: usize| (&rows[u].0[..], &rows[u].1[..]);
         let mut output = Output::new(items, width, n, weight).unwrap();
         assert_eq!(output.blocks.len(), 3);
-        let learned = team::run(2, &Unwatched, "test", 1, |team| {
-            output.step(n, users.clone(), &targets, Step::new(0.01, 1), team)
-        })
-        .unwrap();
+        let learned =
+            team::run(2, &Unwatched, "test", 1, |team| output.step(users.view(), &targets, Step::new(0.01, 1), team))
+                .unwrap();
         let mut loss = 0.0;
         let mut of_weight = vec![0f64; items * width];
-        for u in 0..n {
-            let x = &users[u * width..][..width];
+        for (u, row) in rows.iter().enumerate() {
+            let x = users.row(u);
             let scores: Vec<f64> = (0..items)
                 .map(|i| (0..width).map(|k| f64::from(weight(i * width + k)) * f64::from(x[k])).sum())
                 .collect();
             let sum: f64 = scores.iter().map(|s| s.exp()).sum();
-            let total: f64 = rows[u].1.iter().map(|&x| f64::from(x)).sum();
+            let total: f64 = row.1.iter().map(|&x| f64::from(x)).sum();
             let mut slopes: Vec<f64> = scores.iter().map(|s| total * s.exp() / sum / n as f64).collect();
-            for (&i, &x) in rows[u].0.iter().zip(&rows[u].1) {
+            for (&i, &x) in row.0.iter().zip(&row.1) {
                 loss -= f64::from(x) * (scores[i as usize] - sum.ln());
                 slopes[i as usize] -= f64::from(x) / n as f64;
             }
             for k in (0..width).filter(|_| u % 512 == 0) {
                 let expected: f64 = (0..items).map(|i| slopes[i] * f64::from(weight(i * width + k))).sum();
-                assert!((f64::from(learned.users[u * width + k]) - expected).abs() < 1e-6);
+                assert!((f64::from(learned.users[[u, k]]) - expected).abs() < 1e-6);
             }
             for (i, slope) in slopes.iter().enumerate() {
                 (0..width).for_each(|k| of_weight[i * width + k] += slope * f64::from(x[k]));

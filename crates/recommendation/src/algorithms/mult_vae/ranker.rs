@@ -1,5 +1,6 @@
 //! Serving Mult-VAE: a history encoded and decoded, and a scan of the last layer.
 
+use ndarray::ArrayViewMut2;
 use serde_json::Value;
 
 use super::fold_in::FoldIn;
@@ -7,18 +8,14 @@ use super::parameters::{Parameters, stored_parameters};
 use crate::item_factors::ItemFactors;
 use crate::ranker::Scored;
 use crate::ranker::{Query, Ranker};
-use crate::scan::{cosine, most_similar};
-use crate::top_k::TopK;
-use kernels::dot::dot;
+use crate::scan::most_similar;
+use kernels::cosine::cosine;
+use kernels::matrix::flat_mut;
 use neural::network::Layer;
-use onnx::stored::Files;
+use onnx::stored::{Files, MappedMatrix};
 use runtime::error::{Error, Result};
-use runtime::mapped::Mapped;
 use runtime::memory;
 use runtime::progress::Progress;
-
-/// Items compared between two looks at progress.
-const BLOCK: usize = 16_384;
 
 pub struct MultVaeRanker {
     model: String,
@@ -26,9 +23,9 @@ pub struct MultVaeRanker {
     /// [items, hidden]: Y
     item_factors: ItemFactors,
     /// [items, hidden]: H
-    history_factors: Mapped<f32>,
+    history_factors: MappedMatrix<f32>,
     /// [users, factors]: μ
-    user_factors: Mapped<f32>,
+    user_factors: MappedMatrix<f32>,
     fold_in: FoldIn,
 }
 
@@ -37,10 +34,11 @@ impl MultVaeRanker {
         let parameters = stored_parameters(options).map_err(|e| files.damaged(e.to_string()))?;
         let Parameters { hidden, factors, weighting, .. } = parameters;
         let item_factors = ItemFactors::open(files, "item_factors", items, hidden)?;
-        let (history_shape, history_factors) = files.initializer("history_factors")?;
-        let (user_shape, user_factors) = files.tensor("user_factors")?;
+        let history_factors = files.initializer_matrix("history_factors")?;
+        let user_factors = files.tensor_matrix("user_factors")?;
         let ([width], bias) = files.initializer::<f32, 1>("history_bias")?;
-        if history_shape != [items, hidden] || user_shape != [users, factors] || width != hidden {
+        let fit = history_factors.dim() == (items, hidden) && user_factors.dim() == (users, factors);
+        if !fit || width != hidden {
             return Err(files.damaged("its factors do not fit its users and items"));
         }
         let layer = |name: &str, inputs: usize, outputs: usize| -> Result<Layer> {
@@ -57,10 +55,8 @@ impl MultVaeRanker {
     }
 
     fn means(&self, user: u32) -> Result<&[f32]> {
-        let d = self.parameters.factors;
-        let start = user as usize * d;
         self.user_factors
-            .get(start..start + d)
+            .row(user as usize)
             .ok_or_else(|| Error::DamagedModel { model: self.model.clone(), reason: "a user has no factors".into() })
     }
 
@@ -71,7 +67,7 @@ impl MultVaeRanker {
         }
         let decoded = match query.user {
             Some(user) => self.fold_in.decoded(self.means(user)?),
-            None => self.fold_in.decoded(&self.fold_in.means(&self.history_factors, query.items, query.weights)),
+            None => self.fold_in.decoded(&self.fold_in.means(self.history_factors.view(), query.items, query.weights)),
         };
         Ok(Some(decoded))
     }
@@ -109,11 +105,11 @@ impl Ranker for MultVaeRanker {
         }
     }
 
-    fn score_tile(&self, queries: &[Query], scores: &mut [f32]) -> Result<()> {
+    fn score_tile(&self, queries: &[Query], mut scores: ArrayViewMut2<f32>) -> Result<()> {
         scores.fill(0.0);
-        let items = scores.len() / queries.len().max(1);
+        let items = scores.ncols();
         let users = queries.iter().map(|query| self.user(query)).collect::<Result<Vec<_>>>()?;
-        let rows = users.iter().zip(scores.chunks_exact_mut(items.max(1)));
+        let rows = users.iter().zip(flat_mut(scores).chunks_exact_mut(items.max(1)));
         let mut rows: Vec<(&[f32], &mut [f32])> =
             rows.filter_map(|(user, row)| user.as_deref().map(|user| (user, row))).collect();
         self.item_factors.score_tile(&mut rows);
@@ -122,21 +118,7 @@ impl Ranker for MultVaeRanker {
 
     /// By the cosine of the last layer's rows, the bias left out.
     fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
-        let hidden = self.parameters.hidden;
-        let query = self.direction(item)?;
-        let length = dot(query, query).sqrt();
-        let mut top = TopK::new(k);
-        for (other, row) in self.item_factors.all().chunks_exact(hidden).enumerate() {
-            if other % BLOCK == 0 {
-                progress.check()?;
-            }
-            let row = &row[..hidden - 1];
-            let product = length * dot(row, row).sqrt();
-            if product > 0.0 && other != item as usize {
-                top.push(dot(query, row) / product, other as u32);
-            }
-        }
-        Ok(top.into_sorted().into_iter().map(|(score, item)| Scored { item, score }).collect())
+        most_similar(self.item_factors.all(), self.direction(item)?, item, k, progress)
     }
 
     fn similarity(&self, one: u32, other: u32) -> Result<f32> {
@@ -145,6 +127,6 @@ impl Ranker for MultVaeRanker {
 
     /// By the cosine of the means of z.
     fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
-        most_similar(&self.user_factors, self.means(user)?, user, k, progress).map(Some)
+        most_similar(self.user_factors.view(), self.means(user)?, user, k, progress).map(Some)
     }
 }

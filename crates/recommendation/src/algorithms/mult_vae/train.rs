@@ -1,13 +1,12 @@
 //! Batches of users through encoder and decoder.
 
-use ndarray::s;
-
 use super::fold_in::{FoldIn, LEAST_LENGTH};
 use super::output::Output;
 use super::parameters::Parameters;
 use interactions::Interactions;
 use kernels::dot::axpy;
-use kernels::matrix::{flat, rows as rows_of, rows_mut};
+use kernels::matrix::{flat, flat_mut, rows as rows_of, rows_mut};
+use ndarray::{Array2, s};
 use neural::adam::Step;
 use neural::network::{Gradients, Layer, Network, Pass, Variables};
 use neural::table::{Table, Touch};
@@ -31,7 +30,7 @@ const ROWS: usize = 64;
 
 pub struct Trained {
     /// [items, hidden]: H
-    pub history_factors: Vec<f32>,
+    pub history_factors: Array2<f32>,
     /// [hidden]: a
     pub history_bias: Vec<f32>,
     /// [hidden, factors]: what gives the means.
@@ -39,9 +38,9 @@ pub struct Trained {
     /// [factors, hidden − 1]
     pub decoder: Layer,
     /// [items, hidden]: Y
-    pub item_factors: Vec<f32>,
+    pub item_factors: Array2<f32>,
     /// [users, factors]: μ; zeros where there is no history.
-    pub user_factors: Vec<f32>,
+    pub user_factors: Array2<f32>,
     pub loss: f64,
 }
 
@@ -203,11 +202,13 @@ impl<'a> Model<'a> {
             let range = matrix.indptr[user] as usize..matrix.indptr[user + 1] as usize;
             (&matrix.indices[range.clone()], &shares[range])
         };
-        let learned = self.output.step(users.len(), decoded, &targets, Step::new(learning_rate, number), team)?;
+        let decoded = memory::shaped(users.len(), hidden, decoded)?;
+        let learned = self.output.step(decoded.view(), &targets, Step::new(learning_rate, number), team)?;
+        drop(decoded);
         let pull = beta / users.len() as f32;
         let backwards = team.each(chunks.len(), |c| {
-            let rows = c * CHUNK * hidden..(c * CHUNK + chunks[c].len()) * hidden;
-            self.backward(&forwards[c], &learned.users[rows], pull)
+            let rows = c * CHUNK..c * CHUNK + chunks[c].len();
+            self.backward(&forwards[c], flat(learned.users.slice(s![rows, ..])), pull)
         })?;
         let loss = learned.loss + f64::from(beta) * forwards.iter().map(|forward| forward.divergence).sum::<f64>();
         let touches: Vec<Touch> = forwards.iter().flat_map(|forward| &forward.touches).copied().collect();
@@ -238,19 +239,21 @@ impl<'a> Model<'a> {
         let (encoder, decoder) = (only(&self.encoder, factors)?, only(&self.decoder, hidden - 1)?);
         let fold_in = FoldIn::new(weighting, self.bias.row(0), &encoder, &decoder);
         let matrix = &self.interactions.by_user;
-        let mut user_factors = memory::filled(0f32, matrix.rows() * factors)?;
-        team.fill(&mut user_factors, ROWS * factors, |number, out| {
+        let history_factors = self.history.values;
+        let history = history_factors.view();
+        let mut user_factors = memory::matrix(matrix.rows(), factors, 0f32)?;
+        team.fill(flat_mut(user_factors.view_mut()), ROWS * factors, |number, out| {
             for (user, out) in (number * ROWS..).zip(out.chunks_exact_mut(factors)) {
                 let (items, weights) = matrix.row(user);
                 if !items.is_empty() {
                     team.check()?;
-                    out.copy_from_slice(&fold_in.means(flat(self.history.values.view()), items, weights));
+                    out.copy_from_slice(&fold_in.means(history, items, weights));
                 }
             }
             Ok(())
         })?;
         Ok(Trained {
-            history_factors: self.history.values.into_raw_vec_and_offset().0,
+            history_factors,
             history_bias: self.bias.values.into_raw_vec_and_offset().0,
             encoder,
             decoder,

@@ -1,5 +1,7 @@
 //! NeuMF as an ONNX graph: folds a history in and scores every item.
 
+use ndarray::s;
+
 use super::fold_in::FoldIn;
 use super::parameters::Parameters;
 use super::trained::Trained;
@@ -11,11 +13,10 @@ use onnx::proto::data_type;
 pub fn write(parameters: &Parameters, trained: &Trained, folding: &FoldIn) -> GraphBuilder {
     let (f, h) = (parameters.factors, parameters.hidden(0));
     let d = f + h;
-    let items = trained.item_gmf.len() / f;
-    let mut g = history_graph("neumf", items);
+    let mut g = history_graph("neumf", trained.item_gmf.nrows());
     let (zero, one) = (g.float("zero", 0.0), g.float("one", 1.0));
-    let item_gmf = g.floats("item_gmf", &[items, f], &trained.item_gmf);
-    let item_mlp = g.floats("item_mlp", &[items, h], &trained.item_mlp);
+    let item_gmf = g.matrix("item_gmf", trained.item_gmf.view());
+    let item_mlp = g.matrix("item_mlp", trained.item_mlp.view());
 
     // An item of weight 0 in front changes nothing, and spares every operator the empty history.
     let no_item = g.int64s("no_item", &[1], &[0]);
@@ -34,11 +35,9 @@ pub fn write(parameters: &Parameters, trained: &Trained, folding: &FoldIn) -> Gr
     let both = g.node_with("Concat", &[&gmf, &mlp], axis(1));
     let sum = g.node("MatMul", &[&observed, &both]);
     let mean = g.node("Div", &[&sum, &n]);
-    let columns = |from: usize, to: usize| {
-        folding.weight.chunks_exact(d).flat_map(|row| &row[from..to]).copied().collect::<Vec<f32>>()
-    };
-    let fold_gmf = g.floats("fold_in_gmf", &[d, f], &columns(0, f));
-    let fold_mlp = g.floats("fold_in_mlp", &[d, h], &columns(f, d));
+    let columns = |from: usize, to: usize| folding.weight.slice(s![.., from..to]).as_standard_layout().into_owned();
+    let fold_gmf = g.matrix("fold_in_gmf", columns(0, f).view());
+    let fold_mlp = g.matrix("fold_in_mlp", columns(f, d).view());
     let bias_gmf = g.floats("fold_in_gmf_bias", &[f], &folding.bias[..f]);
     let bias_mlp = g.floats("fold_in_mlp_bias", &[h], &folding.bias[f..]);
     let user_gmf = g.node("MatMul", &[&mean, &fold_gmf]);

@@ -57,7 +57,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
     let Training { interactions, threads, progress, .. } = *training;
     let (trained, folding) = team::run(threads, progress, "neumf epochs", parameters.epochs, |team| {
         let trained = train::run(interactions, &parameters, team)?;
-        let folding = fold_in::fit(&interactions.by_user, &trained, parameters.factors, team)?;
+        let folding = fold_in::fit(&interactions.by_user, &trained, team)?;
         Ok((trained, folding))
     })?;
     if !trained.loss.is_finite() {
@@ -65,7 +65,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
     }
     let graph = graph::write(&parameters, &trained, &folding);
     let mut data = DataWriter::default();
-    data.tensor("user_factors", &[interactions.users(), parameters.state()], trained.users);
+    data.dense("user_factors", trained.users);
     let mut figures = Map::new();
     figures.insert("loss".into(), json!(trained.loss));
     Ok(Parts { options, graph, data, figures, popularity: user_counts(interactions) })

@@ -11,9 +11,11 @@ use crate::ranker::Scored;
 use crate::ranker::{Query, Ranker};
 use crate::scan::most_similar;
 use crate::top_k::TopK;
+use kernels::cosine::cosine;
 use kernels::dot::{dot, score_rows};
+use kernels::matrix::flat;
 use neural::dense::{Dense, PAD};
-use onnx::stored::Files;
+use onnx::stored::{Files, MappedMatrix};
 use runtime::error::{Error, Result};
 use runtime::mapped::Mapped;
 use runtime::progress::Progress;
@@ -27,11 +29,11 @@ pub struct NeuMfRanker {
     model: String,
     parameters: Parameters,
     /// [items, f]
-    item_gmf: Mapped<f32>,
+    item_gmf: MappedMatrix<f32>,
     /// [items, h]
-    item_mlp: Mapped<f32>,
+    item_mlp: MappedMatrix<f32>,
     /// [users, f + h]
-    users: Mapped<f32>,
+    users: MappedMatrix<f32>,
     /// The map of a history's mean to a state [f + h], in two parts.
     fold_in: [Dense; 2],
     /// After the first, without the last.
@@ -46,12 +48,11 @@ impl NeuMfRanker {
     pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<Self> {
         let parameters = stored_parameters(options).map_err(|e| files.damaged(e.to_string()))?;
         let (f, h, d) = (parameters.factors, parameters.hidden(0), parameters.state());
-        let matrix = |name: &str, rows: usize, columns: usize| -> Result<Mapped<f32>> {
-            let (shape, values) = files.initializer(name)?;
-            if shape == [rows, columns] {
-                Ok(values)
-            } else {
-                Err(files.damaged(format!("{name} has shape {shape:?}")))
+        let matrix = |name: &str, rows: usize, columns: usize| -> Result<MappedMatrix<f32>> {
+            let values = files.initializer_matrix(name)?;
+            match values.dim() {
+                found if found == (rows, columns) => Ok(values),
+                (rows, columns) => Err(files.damaged(format!("{name} has shape [{rows}, {columns}]"))),
             }
         };
         let vector = |name: &str, length: usize| -> Result<Mapped<f32>> {
@@ -61,11 +62,11 @@ impl NeuMfRanker {
         let dense = |name: &str, [weight, bias]: [&str; 2], inputs: usize, padded: usize, outputs: usize| {
             let weight = matrix(&format!("{name}{weight}"), inputs, outputs)?;
             let bias = vector(&format!("{name}{bias}"), outputs)?;
-            Ok::<_, Error>(Dense::new(padded, ArrayView2::from_shape((inputs, outputs), &weight)?, &bias))
+            Ok::<_, Error>(Dense::new(padded, weight.view(), &bias))
         };
         let (item_gmf, item_mlp) = (matrix("item_gmf", items, f)?, matrix("item_mlp", items, h)?);
-        let (user_shape, user_states) = files.tensor("user_factors")?;
-        if user_shape != [users, d] {
+        let user_states = files.tensor_matrix("user_factors")?;
+        if user_states.dim() != (users, d) {
             return Err(files.damaged("its factors do not fit its users"));
         }
         let fold_in = [dense("fold_in_gmf", ["", "_bias"], d, d, f)?, dense("fold_in_mlp", ["", "_bias"], d, d, h)?];
@@ -106,14 +107,13 @@ impl NeuMfRanker {
         }
         let d = self.parameters.state();
         if let Some(user) = query.user {
-            let start = user as usize * d;
-            let state = self.users.get(start..start + d);
+            let state = self.users.row(user as usize);
             return state.map(|state| Some(state.into())).ok_or_else(|| self.damaged("a user has no factors"));
         }
         let f = self.parameters.factors;
         let mut mean = vec![0.0; d];
         let items = query.items.iter().zip(query.weights).filter(|&(_, &w)| w > 0.0).map(|(&item, _)| item);
-        mean_of(&self.item_gmf, &self.item_mlp, f, items, &mut mean);
+        mean_of(self.item_gmf.view(), self.item_mlp.view(), items, &mut mean);
         let mut state = Vec::with_capacity(d);
         for (dense, width) in self.fold_in.iter().zip([f, d - f]) {
             let mut part = Array2::zeros((1, dense.outputs()));
@@ -134,12 +134,14 @@ impl NeuMfRanker {
         let widest = self.layers.iter().map(Dense::outputs).fold(h, usize::max);
         let (mut x, mut y) = (vec![0.0; BLOCK * widest], vec![0.0; BLOCK * widest]);
         let mut scores = [0f32; BLOCK];
-        for (b, (gmf, mlp)) in self.item_gmf.chunks(BLOCK * f).zip(self.item_mlp.chunks(BLOCK * h)).enumerate() {
+        let (gmf, mlp) = (self.item_gmf.view(), self.item_mlp.view());
+        let blocks = gmf.axis_chunks_iter(Axis(0), BLOCK).zip(mlp.axis_chunks_iter(Axis(0), BLOCK));
+        for (b, (gmf, mlp)) in blocks.enumerate() {
             if b % BLOCKS_PER_CHECK == 0 {
                 progress.check()?;
             }
-            let n = gmf.len() / f;
-            for (to, from) in x.chunks_exact_mut(h).zip(mlp.chunks_exact(h)) {
+            let n = gmf.nrows();
+            for (to, from) in x.chunks_exact_mut(h).zip(flat(mlp).chunks_exact(h)) {
                 to.iter_mut().zip(from).zip(&user[f..]).for_each(|((to, i), u)| *to = (i + u).max(0.0));
             }
             let mut width = h;
@@ -162,9 +164,7 @@ impl NeuMfRanker {
 
     /// An item's embeddings, for comparison with others.
     fn item(&self, item: u32) -> Result<&[f32]> {
-        let h = self.parameters.hidden(0);
-        let start = item as usize * h;
-        self.item_mlp.get(start..start + h).ok_or_else(|| self.damaged("an item has no factors"))
+        self.item_mlp.row(item as usize).ok_or_else(|| self.damaged("an item has no factors"))
     }
 }
 
@@ -196,19 +196,17 @@ impl Ranker for NeuMfRanker {
     }
 
     fn similarity(&self, one: u32, other: u32) -> Result<f32> {
-        Ok(crate::scan::cosine(self.item(one)?, self.item(other)?))
+        Ok(cosine(self.item(one)?, self.item(other)?))
     }
 
     /// By the cosine of what the perceptron's first layer sees of an item.
     fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
-        most_similar(&self.item_mlp, self.item(item)?, item, k, progress)
+        most_similar(self.item_mlp.view(), self.item(item)?, item, k, progress)
     }
 
     /// By the cosine of the users' states.
     fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
-        let d = self.parameters.state();
-        let start = user as usize * d;
-        let own = self.users.get(start..start + d).ok_or_else(|| self.damaged("a user has no factors"))?;
-        most_similar(&self.users, own, user, k, progress).map(Some)
+        let own = self.users.row(user as usize).ok_or_else(|| self.damaged("a user has no factors"))?;
+        most_similar(self.users.view(), own, user, k, progress).map(Some)
     }
 }

@@ -6,7 +6,7 @@ use super::parameters::Parameters;
 use super::trained::Trained;
 use interactions::Interactions;
 use kernels::Csr;
-use kernels::matrix::{flat, rows, rows_mut};
+use kernels::matrix::{flat, flat_mut, rows, rows_mut};
 use neural::adam::Step;
 use neural::dense::Dense;
 use neural::network::{Gradients, Network, Variables};
@@ -156,7 +156,7 @@ impl Model {
     }
 
     /// `rows · W` for the perceptron's embeddings of a table and their rows of the first layer, from row `first` on.
-    fn first_layer(&self, table: &Table, first: usize, bias: bool, team: &Team) -> Result<Vec<f32>> {
+    fn first_layer(&self, table: &Table, first: usize, bias: bool, team: &Team) -> Result<Array2<f32>> {
         let f = self.factors;
         let e = table.width() - f;
         let Some(layer) = self.perceptron.layers.first() else {
@@ -165,8 +165,8 @@ impl Model {
         let h = layer.outputs();
         let none = vec![0f32; h];
         let dense = Dense::new(e, layer.weight.slice(s![first..first + e, ..]), if bias { &layer.bias } else { &none });
-        let mut out = memory::filled(0f32, table.rows() * h)?;
-        team.fill(&mut out, ROWS * h, |number, out| {
+        let mut result = memory::matrix(table.rows(), h, 0f32)?;
+        team.fill(flat_mut(result.view_mut()), ROWS * h, |number, out| {
             let n = out.len() / h;
             let x = table.values.slice(s![number * ROWS..number * ROWS + n, f..]).as_standard_layout().into_owned();
             let mut y = Array2::zeros((n, dense.outputs()));
@@ -174,7 +174,7 @@ impl Model {
             out.chunks_exact_mut(h).zip(rows(y.view())).for_each(|(to, y)| to.copy_from_slice(&y[..h]));
             Ok(())
         })?;
-        Ok(out)
+        Ok(result)
     }
 
     fn finish(mut self, loss: f64, team: &Team) -> Result<Trained> {
@@ -182,14 +182,14 @@ impl Model {
         let e = self.users.width() - f;
         let item_mlp = self.first_layer(&self.items, e, false, team)?;
         let user_mlp = self.first_layer(&self.users, 0, true, team)?;
-        let h = user_mlp.len() / self.users.rows().max(1);
-        let mut item_gmf = memory::filled(0f32, self.items.rows() * f)?;
-        for (to, row) in item_gmf.chunks_exact_mut(f).zip(rows(self.items.values.view())) {
+        let h = user_mlp.ncols();
+        let mut item_gmf = memory::matrix(self.items.rows(), f, 0f32)?;
+        for (to, row) in rows_mut(item_gmf.view_mut()).zip(rows(self.items.values.view())) {
             to.copy_from_slice(&row[..f]);
         }
-        let mut users = memory::filled(0f32, self.users.rows() * (f + h))?;
-        let parts = rows(self.users.values.view()).zip(user_mlp.chunks_exact(h));
-        for (to, (row, mlp)) in users.chunks_exact_mut(f + h).zip(parts) {
+        let mut users = memory::matrix(self.users.rows(), f + h, 0f32)?;
+        let parts = rows(self.users.values.view()).zip(rows(user_mlp.view()));
+        for (to, (row, mlp)) in rows_mut(users.view_mut()).zip(parts) {
             to.iter_mut().zip(row).zip(self.gmf.row(0)).for_each(|((to, p), h)| *to = p * h);
             to[f..].copy_from_slice(mlp);
         }

@@ -9,12 +9,11 @@ use kernels::matrix::flat;
 use onnx::graph::{GraphBuilder, int_attribute};
 
 pub fn write(parameters: &Parameters, trained: &Trained) -> GraphBuilder {
-    let (d, width, hidden) = (parameters.factors, parameters.width(), parameters.hidden);
-    let items = trained.item_factors.len() / d;
-    let mut g = history_graph("two_tower", items);
+    let (width, hidden) = (parameters.width(), parameters.hidden);
+    let mut g = history_graph("two_tower", trained.item_factors.nrows());
     let (zero, one) = (g.float("zero", 0.0), g.float("one", 1.0));
-    let item_factors = g.floats("item_factors", &[items, d], &trained.item_factors);
-    let history_factors = g.floats("history_factors", &[items, width], &trained.history_factors);
+    let item_factors = g.matrix("item_factors", trained.item_factors.view());
+    let history_factors = g.matrix("history_factors", trained.history_factors.view());
 
     // An item of weight 0 in front changes nothing, and spares every operator the empty history.
     let no_item = g.int64s("no_item", &[1], &[0]);

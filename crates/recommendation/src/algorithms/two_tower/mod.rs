@@ -27,6 +27,7 @@ mod towers;
 mod train;
 
 use bytes::Bytes;
+use ndarray::Array2;
 use serde_json::{Map, Value, json};
 
 use self::parameters::{Parameters, stored_parameters};
@@ -83,7 +84,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
 
     let graph = graph::write(&parameters, &trained);
     let mut data = DataWriter::default();
-    data.tensor("user_factors", &[interactions.users(), parameters.factors], &trained.user_factors);
+    data.dense("user_factors", trained.user_factors);
     trained.item_tower.write(&mut data);
     trained.user_tower.write(&mut data);
     for (name, features) in [("item_encoder", Some(item_features)), ("user_encoder", user_features)] {
@@ -104,9 +105,9 @@ pub fn item_encoder(model: &str, onnx: Bytes, data: &Bytes) -> Result<Option<Enc
     serde_json::from_slice(&json).map(Some).map_err(|e| files.damaged(format!("its encoder cannot be read: {e}")))
 }
 
-/// Factors [rows, factors] of items that a stored model was not trained with, from their features, which its
+/// Factors, a row each, of items that a stored model was not trained with, from their features, which its
 /// [`item_encoder`] encoded. Their part in a history is the same without the last column.
-pub fn embed_items(model: &str, onnx: Bytes, data: &Bytes, features: &Features) -> Result<Vec<f32>> {
+pub fn embed_items(model: &str, onnx: Bytes, data: &Bytes, features: &Features) -> Result<Array2<f32>> {
     let files = Files::open(model, onnx, data)?;
     let options: Value = serde_json::from_str(files.metadata("pg_reco.options")?)
         .map_err(|e| files.damaged(format!("its options cannot be read: {e}")))?;
@@ -115,8 +116,8 @@ pub fn embed_items(model: &str, onnx: Bytes, data: &Bytes, features: &Features) 
     if (features.width(), features.attributes.columns) != (tower.vectors(), tower.attributes()) {
         return Err(Error::Internal("features that the model's own encoder did not encode".into()));
     }
-    let mut factors = runtime::memory::filled(0f32, features.rows() * parameters.factors)?;
-    tower.embed(features, None, 0, &mut factors);
+    let mut factors = runtime::memory::matrix(features.rows(), parameters.factors, 0f32)?;
+    tower.embed(features, None, 0, factors.view_mut());
     Ok(factors)
 }
 

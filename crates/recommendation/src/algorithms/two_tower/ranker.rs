@@ -2,18 +2,19 @@
 
 use std::borrow::Cow;
 
+use ndarray::Axis;
 use serde_json::Value;
 
 use super::parameters::{Parameters, stored_parameters};
 use super::towers::{UserTower, mean_of_history};
 use crate::ranker::Scored;
 use crate::ranker::{Query, Ranker};
-use crate::scan::{TILE_USERS, best_items, best_items_of_tile, cosine, most_similar};
+use crate::scan::{TILE_USERS, best_items, best_items_of_tile, most_similar};
+use kernels::cosine::cosine;
 use kernels::dot::score_rows;
 use neural::network::Layer;
-use onnx::stored::Files;
+use onnx::stored::{Files, MappedMatrix};
 use runtime::error::{Error, Result};
-use runtime::mapped::Mapped;
 use runtime::memory;
 use runtime::progress::Progress;
 
@@ -24,11 +25,11 @@ pub struct TwoTowerRanker {
     model: String,
     parameters: Parameters,
     /// [items, d]: `[v_i, τ β_i]`
-    item_factors: Mapped<f32>,
+    item_factors: MappedMatrix<f32>,
     /// [items, d − 1]: H_i
-    history_factors: Mapped<f32>,
+    history_factors: MappedMatrix<f32>,
     /// [users, d]: `[x_u, 1]`; zeros where nothing was known of a user.
-    user_factors: Mapped<f32>,
+    user_factors: MappedMatrix<f32>,
     /// For users of whom only a history is known.
     user_tower: UserTower,
 }
@@ -37,10 +38,11 @@ impl TwoTowerRanker {
     pub fn open(files: &Files, options: &Value, users: usize, items: usize) -> Result<Self> {
         let parameters = stored_parameters(options).map_err(|e| files.damaged(e.to_string()))?;
         let (d, width, hidden) = (parameters.factors, parameters.width(), parameters.hidden);
-        let (item_shape, item_factors) = files.initializer("item_factors")?;
-        let (history_shape, history_factors) = files.initializer("history_factors")?;
-        let (user_shape, user_factors) = files.tensor("user_factors")?;
-        if item_shape != [items, d] || history_shape != [items, width] || user_shape != [users, d] {
+        let item_factors = files.initializer_matrix("item_factors")?;
+        let history_factors = files.initializer_matrix("history_factors")?;
+        let user_factors = files.tensor_matrix("user_factors")?;
+        let fit = item_factors.dim() == (items, d) && history_factors.dim() == (items, width);
+        if !fit || user_factors.dim() != (users, d) {
             return Err(files.damaged("its factors do not fit its users and items"));
         }
         let layer = |name: &str, inputs: usize, outputs: usize| -> Result<Layer> {
@@ -60,9 +62,7 @@ impl TwoTowerRanker {
     }
 
     fn stored(&self, user: u32) -> Result<&[f32]> {
-        let d = self.parameters.factors;
-        let start = user as usize * d;
-        self.user_factors.get(start..start + d).ok_or_else(|| self.damaged("a user has no factors"))
+        self.user_factors.row(user as usize).ok_or_else(|| self.damaged("a user has no factors"))
     }
 
     /// The vector of whom a query is for; `None` where nothing is known of them.
@@ -72,7 +72,7 @@ impl TwoTowerRanker {
             return Ok(stored.iter().any(|&x| x != 0.0).then_some(stored.into()));
         }
         let mut mean = vec![0.0; self.parameters.width()];
-        if !mean_of_history(&self.history_factors, query.items, query.weights, &mut mean) {
+        if !mean_of_history(self.history_factors.view(), query.items, query.weights, &mut mean) {
             return Ok(None);
         }
         let mut user = vec![0.0; self.parameters.factors];
@@ -82,16 +82,14 @@ impl TwoTowerRanker {
 
     /// An item's vector, for comparison with others.
     fn item(&self, item: u32) -> Result<&[f32]> {
-        let width = self.parameters.width();
-        let start = item as usize * width;
-        self.history_factors.get(start..start + width).ok_or_else(|| self.damaged("an item has no factors"))
+        self.history_factors.row(item as usize).ok_or_else(|| self.damaged("an item has no factors"))
     }
 }
 
 impl Ranker for TwoTowerRanker {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
         match self.user(query)? {
-            Some(user) => best_items(&self.item_factors, &user, k, query, progress),
+            Some(user) => best_items(self.item_factors.view(), &user, k, query, progress),
             None => Ok(Vec::new()),
         }
     }
@@ -103,7 +101,7 @@ impl Ranker for TwoTowerRanker {
         for part in known.chunks(TILE_USERS) {
             let queries: Vec<Query> = part.iter().map(|&q| queries[q]).collect();
             let users: Vec<&[f32]> = part.iter().filter_map(|&q| users[q].as_deref()).collect();
-            let ranked = best_items_of_tile(&self.item_factors, &users, &queries, k);
+            let ranked = best_items_of_tile(self.item_factors.view(), &users, &queries, k);
             part.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
         }
         Ok(lists)
@@ -112,7 +110,8 @@ impl Ranker for TwoTowerRanker {
     fn score_all(&self, query: &Query, scores: &mut [f32], progress: &dyn Progress) -> Result<()> {
         scores.fill(0.0);
         if let Some(user) = self.user(query)? {
-            for (factors, scores) in self.item_factors.chunks(BLOCK * user.len()).zip(scores.chunks_mut(BLOCK)) {
+            let item_factors = self.item_factors.view();
+            for (factors, scores) in item_factors.axis_chunks_iter(Axis(0), BLOCK).zip(scores.chunks_mut(BLOCK)) {
                 progress.check()?;
                 score_rows(factors, &user, scores);
             }
@@ -126,12 +125,12 @@ impl Ranker for TwoTowerRanker {
 
     /// By the cosine of what the items are in a history: popularity does not count.
     fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
-        most_similar(&self.history_factors, self.item(item)?, item, k, progress)
+        most_similar(self.history_factors.view(), self.item(item)?, item, k, progress)
     }
 
     /// By the cosine of the users' vectors.
     fn similar_users(&self, user: u32, k: usize, progress: &dyn Progress) -> Result<Option<Vec<Scored>>> {
-        let mut found = most_similar(&self.user_factors, self.stored(user)?, user, k, progress)?;
+        let mut found = most_similar(self.user_factors.view(), self.stored(user)?, user, k, progress)?;
         // Each vector of length 1 has a 1 behind it: (x · y + 1) / 2 was compared.
         found.iter_mut().for_each(|other| other.score = 2.0 * other.score - 1.0);
         Ok(Some(found))

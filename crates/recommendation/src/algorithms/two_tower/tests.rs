@@ -76,9 +76,9 @@ fn items_can_be_embedded_later_from_what_the_model_stores() {
     let features = encoder.encode(&table, &ids).unwrap();
     let factors = embed_items("m", onnx.clone(), &stored, &features).unwrap();
     let files = Files::open("m", onnx.clone(), &stored).unwrap();
-    let ([_, d], known) = files.tensor::<f32, 2>("user_factors").unwrap();
+    let known = files.tensor_matrix::<f32>("user_factors").unwrap();
     for user in 0..57 {
-        let score = |item: usize| kernels::dot::dot(&known[user * d..][..d], &factors[item * d..][..d]);
+        let score = |item: usize| known.view().row(user).dot(&factors.row(item));
         assert!((0..3).all(|kind| kind == user % 3 || score(kind) < score(user % 3)), "{user}");
     }
     assert!(embed_items("m", onnx, &stored, &Features::default()).is_err());

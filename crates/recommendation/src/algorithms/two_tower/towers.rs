@@ -1,10 +1,10 @@
 //! Both towers after training: what serving, and whoever embeds a new item or user, computes.
 
-use ndarray::{Axis, aview_mut1, aview1};
+use ndarray::{ArrayView2, ArrayViewMut2, Axis, aview_mut1, aview1};
 
 use super::parameters::Parameters;
 use interactions::Features;
-use kernels::matrix::flat;
+use kernels::matrix::{flat, rows_mut};
 use kernels::statistics::normalize_at_least;
 use neural::dense::Dense;
 use neural::network::Layer;
@@ -112,9 +112,9 @@ impl ItemTower {
     }
 
     /// `[v_i, τ β_i]` of the items from `first` on into `factors` [rows, factors]; `ids` [items, hidden] are `e_i`.
-    pub fn embed(&self, features: &Features, ids: Option<&[f32]>, first: usize, factors: &mut [f32]) {
-        let (hidden, d) = (self.tower.hidden(), self.tower.layers[1].outputs());
-        for (item, z) in (first..).zip(factors.chunks_exact_mut(d)) {
+    pub fn embed(&self, features: &Features, ids: Option<ArrayView2<f32>>, first: usize, factors: ArrayViewMut2<f32>) {
+        let (hidden, d, ids) = (self.tower.hidden(), self.tower.layers[1].outputs(), ids.map(flat));
+        for (item, z) in (first..).zip(rows_mut(factors)) {
             let add = |to: &mut [f32]| {
                 add_attributes(features, item, &self.tower.attributes, to);
                 if let Some(ids) = ids {
@@ -179,8 +179,8 @@ pub fn confidence(weight: f32) -> f32 {
 }
 
 /// `Σ c_j H_j / Σ c_j` into `mean` [width]; false where nothing counts.
-pub fn mean_of_history(factors: &[f32], items: &[u32], weights: &[f32], mean: &mut [f32]) -> bool {
-    let width = mean.len();
+pub fn mean_of_history(factors: ArrayView2<f32>, items: &[u32], weights: &[f32], mean: &mut [f32]) -> bool {
+    let (width, factors) = (mean.len(), flat(factors));
     mean.fill(0.0);
     let mut total = 0f32;
     for (&item, &weight) in items.iter().zip(weights) {

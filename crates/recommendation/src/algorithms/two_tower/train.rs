@@ -4,7 +4,8 @@ use super::loss::{Batch, softmax};
 use super::parameters::Parameters;
 use super::towers::{ItemTower, UserTower, add_attributes, confidence, mean_of_history, normalize};
 use interactions::{Features, Interactions};
-use kernels::matrix::{flat, rows as rows_of, rows_mut};
+use kernels::matrix::{flat, flat_mut, rows as rows_of, rows_mut};
+use ndarray::{Array2, Axis, s};
 use neural::adam::Step;
 use neural::network::{Gradients, Layer, Network, Pass, Variables};
 use neural::table::{Table, Touch};
@@ -41,11 +42,11 @@ pub struct Trained {
     pub item_tower: ItemTower,
     pub user_tower: UserTower,
     /// [items, d]: `[v_i, τ β_i]`
-    pub item_factors: Vec<f32>,
+    pub item_factors: Array2<f32>,
     /// [items, d − 1]: H_i
-    pub history_factors: Vec<f32>,
+    pub history_factors: Array2<f32>,
     /// [users, d]: `[x_u, 1]`; zeros where nothing is known of a user.
-    pub user_factors: Vec<f32>,
+    pub user_factors: Array2<f32>,
     pub loss: f64,
 }
 
@@ -63,7 +64,7 @@ struct Model<'a> {
     /// [items, d − 1]: h_i
     history_ids: Table,
     /// [items, d]: `[v_i, τ β_i]` of some steps before.
-    item_factors: Vec<f32>,
+    item_factors: Array2<f32>,
 }
 
 #[derive(Clone, Copy)]
@@ -142,7 +143,7 @@ impl<'a> Model<'a> {
             users: Network::new(&[user_inputs, hidden, width], 0.1, seed(4))?,
             user_attributes: attributes(given.users, 5)?,
             history_ids: Table::new(items, width, 0.0, 0)?,
-            item_factors: memory::filled(0f32, items * d)?,
+            item_factors: memory::matrix(items, d, 0f32)?,
         })
     }
 
@@ -158,9 +159,10 @@ impl<'a> Model<'a> {
     /// Works the vectors of all items out anew.
     fn renew(&mut self, team: &Team) -> Result<()> {
         let tower = self.item_tower()?;
-        let (given, d, ids) = (self.given, self.parameters.factors, flat(self.item_ids.values.view()));
-        team.fill(&mut self.item_factors, ROWS * d, |number, out| {
-            tower.embed(given.items, Some(ids), number * ROWS, out);
+        let (given, ids) = (self.given, self.item_ids.values.view());
+        let mut blocks: Vec<_> = self.item_factors.axis_chunks_iter_mut(Axis(0), ROWS).collect();
+        team.fill(&mut blocks, 1, |number, blocks| {
+            blocks.iter_mut().for_each(|out| tower.embed(given.items, Some(ids), number * ROWS, out.view_mut()));
             Ok(())
         })
     }
@@ -201,11 +203,12 @@ impl<'a> Model<'a> {
                 touches.push(Touch { row: items[at], from: from as u32, scale });
             }
         }
+        let item_factors = flat(self.item_factors.view());
         // Without their own embeddings now and then, as items that are new later will be.
         let with_ids = chance(13) >= self.parameters.id_dropout;
         for touch in &mut touches[first..] {
             touch.scale /= total;
-            let vector = &self.item_factors[touch.row as usize * d..][..width];
+            let vector = &item_factors[touch.row as usize * d..][..width];
             mean.iter_mut().zip(vector).for_each(|(sum, v)| *sum += touch.scale * v);
             if with_ids {
                 let id = self.history_ids.row(touch.row);
@@ -310,17 +313,25 @@ impl<'a> Model<'a> {
         let forwards = team.each(chunks.len(), |c| self.forward(&item_variables, &user_variables, chunks[c]))?;
         let users: Vec<f32> = forwards.iter().flat_map(|forward| &forward.user_vectors).copied().collect();
         let items: Vec<f32> = forwards.iter().flat_map(|forward| &forward.item_vectors).copied().collect();
+        let d = self.parameters.factors;
+        let (users, items) = (memory::shaped(pairs.len(), d, users)?, memory::shaped(pairs.len(), d, items)?);
         let item_ids: Vec<u32> = pairs.iter().map(|pair| pair.item).collect();
         let log_q: Vec<f32> = item_ids.iter().map(|&item| self.log_q[item as usize]).collect();
         let known = |b: usize| self.given.interactions.by_user.row(pairs[b].user as usize).0;
         let shares: Vec<f32> = pairs.iter().map(|pair| pair.share).collect();
-        let batch =
-            Batch { users: &users, items: &items, log_q: &log_q, item_ids: &item_ids, shares: &shares, known: &known };
+        let batch = Batch {
+            users: users.view(),
+            items: items.view(),
+            log_q: &log_q,
+            item_ids: &item_ids,
+            shares: &shares,
+            known: &known,
+        };
         let gradients = softmax(&batch, team)?;
-        let d = self.parameters.factors;
         let backwards = team.each(chunks.len(), |c| {
-            let rows = c * CHUNK * d..(c * CHUNK + chunks[c].len()) * d;
-            self.backward(&forwards[c], &gradients.items[rows.clone()], &gradients.users[rows])
+            let rows = s![c * CHUNK..c * CHUNK + chunks[c].len(), ..];
+            let (of_items, of_users) = (gradients.items.slice(rows), gradients.users.slice(rows));
+            self.backward(&forwards[c], flat(of_items), flat(of_users))
         })?;
 
         let (mut of_items, mut of_users, mut means) = (Vec::new(), Vec::new(), Vec::new());
@@ -361,21 +372,21 @@ impl<'a> Model<'a> {
     fn finish(mut self, loss: f64, team: &Team) -> Result<Trained> {
         self.renew(team)?;
         let (d, width) = (self.parameters.factors, self.parameters.width());
-        let mut history_factors = memory::filled(0f32, self.history_ids.values.len())?;
-        let rows = history_factors.chunks_exact_mut(width).zip(self.item_factors.chunks_exact(d));
+        let mut history_factors = memory::matrix(self.item_factors.nrows(), width, 0f32)?;
+        let rows = rows_mut(history_factors.view_mut()).zip(rows_of(self.item_factors.view()));
         for ((to, vector), id) in rows.zip(rows_of(self.history_ids.values.view())) {
             to.iter_mut().zip(vector).zip(id).for_each(|((to, v), h)| *to = v + h);
         }
         let user_tower =
             UserTower::new(Self::layers(&self.users)?, self.user_attributes.values.clone().into_raw_vec_and_offset().0);
-        let mut user_factors = memory::filled(0f32, self.given.interactions.users() * d)?;
+        let mut user_factors = memory::matrix(self.given.interactions.users(), d, 0f32)?;
         let Given { interactions, users, .. } = *self.given;
-        team.fill(&mut user_factors, ROWS * d, |number, out| {
+        team.fill(flat_mut(user_factors.view_mut()), ROWS * d, |number, out| {
             let mut mean = vec![0f32; width];
             for (user, out) in (number * ROWS..).zip(out.chunks_exact_mut(d)) {
                 let (items, weights) = interactions.by_user.row(user);
                 let features = users.filter(|users| users.knows(user)).map(|users| (users, user));
-                if mean_of_history(&history_factors, items, weights, &mut mean) || features.is_some() {
+                if mean_of_history(history_factors.view(), items, weights, &mut mean) || features.is_some() {
                     user_tower.embed(&mean, features, out);
                 }
             }

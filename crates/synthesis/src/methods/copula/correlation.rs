@@ -9,7 +9,7 @@ use ndarray::{Array2, ArrayView2};
 
 use kernels::cholesky;
 use kernels::decompose::symmetric_eigen;
-use kernels::matrix::{flat, flat_mut};
+use kernels::matrix::flat;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
@@ -41,10 +41,11 @@ pub fn factor(r: ArrayView2<f64>, progress: &dyn Progress) -> Result<Array2<f64>
     let d = r.nrows();
     let mut near = r.to_owned();
     if d <= DECOMPOSED && !is_definite(r) {
-        let eigen = symmetric_eigen(flat(r), d).ok_or_else(|| Error::Internal("correlations are not finite".into()))?;
+        let eigen = symmetric_eigen(r).ok_or_else(|| Error::Internal("correlations are not finite".into()))?;
+        let vectors = flat(eigen.vectors.view());
         let values: Vec<f64> = eigen.values.iter().map(|x| x.max(MIN_EIGENVALUE)).collect();
         for ((i, j), near) in near.indexed_iter_mut() {
-            let (a, b) = (&eigen.vectors[i * d..][..d], &eigen.vectors[j * d..][..d]);
+            let (a, b) = (&vectors[i * d..][..d], &vectors[j * d..][..d]);
             *near = a.iter().zip(b).zip(&values).map(|((a, b), x)| a * b * x).sum();
         }
         let scale: Vec<f64> = near.diag().iter().map(|x| 1.0 / x.sqrt()).collect();
@@ -55,7 +56,7 @@ pub fn factor(r: ArrayView2<f64>, progress: &dyn Progress) -> Result<Array2<f64>
         progress.check()?;
         let mut l = near.mapv(|x| kept * x);
         l.diag_mut().fill(1.0);
-        if cholesky::factor_above(flat_mut(l.view_mut()), d, 1e-9) {
+        if cholesky::factor_above(l.view_mut(), 1e-9) {
             return Ok(l);
         }
         kept *= 0.93;
@@ -63,15 +64,15 @@ pub fn factor(r: ArrayView2<f64>, progress: &dyn Progress) -> Result<Array2<f64>
 }
 
 fn is_definite(r: ArrayView2<f64>) -> bool {
-    let mut l = r.to_owned();
-    cholesky::factor_above(flat_mut(l.view_mut()), r.nrows(), MIN_EIGENVALUE)
+    cholesky::factor_above(r.to_owned().view_mut(), MIN_EIGENVALUE)
 }
 
 #[cfg(test)]
 mod tests {
+    use ndarray::array;
+
     use super::super::margin::Margin;
     use super::*;
-    use ndarray::array;
     use runtime::draw;
     use runtime::progress::Unwatched;
 

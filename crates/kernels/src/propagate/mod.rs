@@ -6,13 +6,21 @@
 //! training, and summed in `f32`. They are stored already multiplied by `D^-½`, so that the sum needs neighbours alone and
 //! no value for each edge.
 
+mod table;
+
 use std::ops::Range;
 
-use super::vector::{Vector, dispatch};
+use ndarray::ArrayViewMut2;
+
 use crate::Csr;
+use crate::matrix::{flat, flat_mut};
+use crate::vector::{Vector, dispatch};
 use runtime::error::Result;
 use runtime::memory;
 use runtime::progress::Progress;
+
+use table::Cells;
+pub use table::{Rows, Table};
 
 /// Floats to which a row is padded: a pair of the widest registers, whose halves share words.
 pub const PAD: usize = 32;
@@ -67,15 +75,17 @@ impl Adjacency {
     }
 
     /// `sums[r] = Σ table[n]` over the neighbours `n` of node `nodes[r]`, not yet multiplied by its own scale.
-    pub fn sum(&self, table: &Table, nodes: Range<usize>, sums: &mut [f32]) {
+    pub fn sum(&self, table: &Table, nodes: Range<usize>, sums: ArrayViewMut2<f32>) {
         let indptr = &self.indptr[nodes.start..=nodes.end];
+        let width = table.width();
         assert_eq!(table.rows(), self.nodes());
-        assert!(sums.len() == nodes.len() * table.width && table.width.is_multiple_of(PAD));
+        assert!(sums.dim() == (nodes.len(), width) && width.is_multiple_of(PAD));
+        let sums = flat_mut(sums);
         // SAFETY: this holds neighbours below its number of nodes alone, as `new` saw, and the table has as many rows.
         unsafe {
-            match &table.cells {
-                Cells::Half(words) => sum_half(words, table.width, indptr, &self.neighbours, sums),
-                Cells::Full(floats) => sum_full(floats, table.width, indptr, &self.neighbours, sums),
+            match &table.0 {
+                Cells::Half(words) => sum_half(flat(words.view()), width, indptr, &self.neighbours, sums),
+                Cells::Full(floats) => sum_full(flat(floats.view()), width, indptr, &self.neighbours, sums),
             }
         }
     }
@@ -100,158 +110,6 @@ fn balanced(indptr: &[u64]) -> Vec<Range<usize>> {
         start = end;
     }
     runs
-}
-
-/// A row for each node, multiplied by the node's scale.
-#[derive(Default)]
-pub struct Table {
-    pub width: usize,
-    cells: Cells,
-}
-
-enum Cells {
-    /// [rows, width / 2]: of each 32 floats, word `k` holds float `k` in its lower half and float `16 + k` in its upper one.
-    Half(Vec<u32>),
-    /// [rows, width]
-    Full(Vec<f32>),
-}
-
-impl Default for Cells {
-    fn default() -> Self {
-        Self::Full(Vec::new())
-    }
-}
-
-/// Some consecutive rows of a [`Table`].
-pub enum Rows<'a> {
-    Half(&'a mut [u32]),
-    Full(&'a mut [f32]),
-}
-
-/// Rows of `width` in runs, to be written at the same time.
-pub fn split_rows<'a, T>(mut all: &'a mut [T], runs: &[Range<usize>], width: usize) -> Vec<&'a mut [T]> {
-    let run = |run: &Range<usize>| {
-        let (part, rest) = std::mem::take(&mut all).split_at_mut(run.len() * width);
-        all = rest;
-        part
-    };
-    runs.iter().map(run).collect()
-}
-
-impl Table {
-    /// bfloat16; `width` is a multiple of [`PAD`].
-    pub fn half(rows: usize, width: usize) -> Result<Self> {
-        assert_eq!(width % PAD, 0);
-        Ok(Self { width, cells: Cells::Half(memory::filled(0, rows * width / 2)?) })
-    }
-
-    pub fn full(rows: usize, width: usize) -> Result<Self> {
-        assert_eq!(width % PAD, 0);
-        Ok(Self { width, cells: Cells::Full(memory::filled(0.0, rows * width)?) })
-    }
-
-    fn rows(&self) -> usize {
-        match &self.cells {
-            Cells::Half(words) => 2 * words.len() / self.width.max(1),
-            Cells::Full(floats) => floats.len() / self.width.max(1),
-        }
-    }
-
-    /// See [`split_rows`].
-    pub fn split<'a>(&'a mut self, runs: &[Range<usize>]) -> Vec<Rows<'a>> {
-        let width = self.width;
-        match &mut self.cells {
-            Cells::Half(words) => split_rows(words, runs, width / 2).into_iter().map(Rows::Half).collect(),
-            Cells::Full(floats) => split_rows(floats, runs, width).into_iter().map(Rows::Full).collect(),
-        }
-    }
-
-    pub fn all(&mut self) -> Rows<'_> {
-        match &mut self.cells {
-            Cells::Half(words) => Rows::Half(words),
-            Cells::Full(floats) => Rows::Full(floats),
-        }
-    }
-
-    /// `to += factor · row`
-    pub fn add_row(&self, row: usize, factor: f32, to: &mut [f32]) {
-        let width = self.width;
-        match &self.cells {
-            Cells::Half(words) => add_half(&words[row * width / 2..][..width / 2], factor, to),
-            Cells::Full(floats) => {
-                floats[row * width..][..width].iter().zip(to).for_each(|(&x, to)| *to += factor * x);
-            }
-        }
-    }
-}
-
-impl Rows<'_> {
-    /// Writes `factors[r] · values[r]` to row `first + r`.
-    pub fn write(&mut self, first: usize, values: &[f32], factors: &[f32]) {
-        if factors.is_empty() {
-            return;
-        }
-        let width = values.len() / factors.len();
-        match self {
-            Self::Half(words) => {
-                let words = &mut words[first * width / 2..][..factors.len() * width / 2];
-                write_half(values, factors, width, words);
-            }
-            Self::Full(floats) => {
-                let floats = &mut floats[first * width..][..factors.len() * width];
-                for ((to, from), &factor) in floats.chunks_mut(width).zip(values.chunks(width)).zip(factors) {
-                    to.iter_mut().zip(from).for_each(|(to, &x)| *to = factor * x);
-                }
-            }
-        }
-    }
-
-    /// Writes zeros to a row.
-    pub fn clear(&mut self, row: usize, width: usize) {
-        match self {
-            Self::Half(words) => words[row * width / 2..][..width / 2].fill(0),
-            Self::Full(floats) => floats[row * width..][..width].fill(0.0),
-        }
-    }
-}
-
-/// The nearest bfloat16, ties to even, as the upper 16 bits; finite values only.
-#[inline(always)]
-fn rounded(x: f32) -> u32 {
-    let bits = x.to_bits();
-    bits.wrapping_add(0x7fff + (bits >> 16 & 1))
-}
-
-#[expect(clippy::extra_unused_type_parameters, reason = "the compiler chooses the registers")]
-#[inline(always)]
-unsafe fn write_half_body<V: Vector, const TILE: usize>(
-    values: &[f32],
-    factors: &[f32],
-    width: usize,
-    words: &mut [u32],
-) {
-    assert!(values.len() == factors.len() * width && 2 * words.len() == values.len());
-    for ((row, words), &factor) in values.chunks_exact(width).zip(words.chunks_exact_mut(width / 2)).zip(factors) {
-        for (group, words) in row.chunks_exact(PAD).zip(words.chunks_exact_mut(PAD / 2)) {
-            let (lower, upper) = group.split_at(PAD / 2);
-            for k in 0..PAD / 2 {
-                words[k] = rounded(factor * lower[k]) >> 16 | rounded(factor * upper[k]) & 0xffff_0000;
-            }
-        }
-    }
-}
-dispatch! {
-    fn write_half(values: &[f32], factors: &[f32], width: usize, words: &mut [u32]) = write_half_body
-}
-
-fn add_half(words: &[u32], factor: f32, to: &mut [f32]) {
-    for (words, to) in words.chunks_exact(PAD / 2).zip(to.chunks_exact_mut(PAD)) {
-        let (lower, upper) = to.split_at_mut(PAD / 2);
-        for k in 0..PAD / 2 {
-            lower[k] += factor * f32::from_bits(words[k] << 16);
-            upper[k] += factor * f32::from_bits(words[k] & 0xffff_0000);
-        }
-    }
 }
 
 /// Prefetch distance in rows: about the latency of the third-level cache.
@@ -404,8 +262,14 @@ dispatch! {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::{Array2, Axis, s};
+
     use super::*;
     use runtime::progress::Unwatched;
+
+    fn matrix(rows: usize, columns: usize) -> Array2<f32> {
+        Array2::from_shape_fn((rows, columns), |(r, c)| (((r * columns + c) * 7919 % 1009) as f32 - 504.0) / 500.0)
+    }
 
     fn graph() -> Csr {
         let (users, items) = (40usize, 23usize);
@@ -426,30 +290,29 @@ mod tests {
         let by_user = graph();
         let adjacency = Adjacency::new(&by_user, &Unwatched).unwrap();
         let n = adjacency.nodes();
-        let mut dense = vec![0f64; n * n];
+        let mut dense = Array2::<f64>::zeros((n, n));
         for u in 0..40 {
             for &i in by_user.row(u).0 {
-                dense[u * n + 40 + i as usize] = 1.0;
-                dense[(40 + i as usize) * n + u] = 1.0;
+                dense[[u, 40 + i as usize]] = 1.0;
+                dense[[40 + i as usize, u]] = 1.0;
             }
         }
-        let degree: Vec<f64> = dense.chunks(n).map(|row| row.iter().sum()).collect();
+        let degree = dense.sum_axis(Axis(1));
         for width in [32, 64, 96] {
-            let x: Vec<f32> = (0..n * width).map(|k| ((k * 7919 % 1009) as f32 - 504.0) / 500.0).collect();
+            let x = matrix(n, width);
             for (mut table, tolerance) in
                 [(Table::half(n, width).unwrap(), 8e-3), (Table::full(n, width).unwrap(), 1e-5)]
             {
-                table.all().write(0, &x, adjacency.scale());
-                let mut sums = vec![0.0; n * width];
+                table.all().write(0, x.view(), adjacency.scale());
+                let mut sums = Array2::zeros((n, width));
                 for run in adjacency.runs() {
-                    adjacency.sum(&table, run.clone(), &mut sums[run.start * width..run.end * width]);
+                    adjacency.sum(&table, run.clone(), sums.slice_mut(s![run.clone(), ..]));
                 }
                 for row in 0..n {
                     for k in 0..width {
-                        let terms = (0..n).filter(|&c| dense[row * n + c] > 0.0);
-                        let exact: f64 =
-                            terms.map(|c| f64::from(x[c * width + k]) / (degree[row] * degree[c]).sqrt()).sum();
-                        let got = f64::from(sums[row * width + k] * adjacency.scale()[row]);
+                        let terms = (0..n).filter(|&c| dense[[row, c]] > 0.0);
+                        let exact: f64 = terms.map(|c| f64::from(x[[c, k]]) / (degree[row] * degree[c]).sqrt()).sum();
+                        let got = f64::from(sums[[row, k]] * adjacency.scale()[row]);
                         assert!((got - exact).abs() < tolerance, "{width} {row} {k}: {got} {exact}");
                     }
                 }
@@ -460,16 +323,16 @@ mod tests {
     #[test]
     fn what_is_written_to_a_table_is_read_back_in_its_place() {
         let width = 64;
-        let x: Vec<f32> = (0..3 * width).map(|k| k as f32).collect();
+        let x = Array2::from_shape_fn((3, width), |(row, k)| (row * width + k) as f32);
         for mut table in [Table::half(3, width).unwrap(), Table::full(3, width).unwrap()] {
-            table.all().write(0, &x, &[1.0, 2.0, 4.0]);
+            table.all().write(0, x.view(), &[1.0, 2.0, 4.0]);
             let mut row = vec![1.0; width];
             table.add_row(2, 0.25, &mut row);
             for (k, got) in row.iter().enumerate() {
                 let exact = 1.0 + (2 * width + k) as f32;
                 assert!((got - exact).abs() < exact / 250.0, "{k}: {got}");
             }
-            table.all().clear(2, width);
+            table.all().clear(2);
             let mut row = vec![0.0; width];
             table.add_row(2, 1.0, &mut row);
             assert!(row.iter().all(|&x| x == 0.0));
@@ -481,12 +344,12 @@ mod tests {
         use crate::vector::Portable;
         let adjacency = Adjacency::new(&graph(), &Unwatched).unwrap();
         let (n, width) = (adjacency.nodes(), 96);
-        let x: Vec<f32> = (0..n * width).map(|k| ((k * 7919 % 1009) as f32 - 504.0) / 500.0).collect();
         let mut table = Table::half(n, width).unwrap();
-        table.all().write(0, &x, adjacency.scale());
-        let (mut a, mut b) = (vec![0.0; n * width], vec![0.0; n * width]);
-        adjacency.sum(&table, 0..n, &mut a);
-        let Cells::Half(words) = &table.cells else { unreachable!() };
+        table.all().write(0, matrix(n, width).view(), adjacency.scale());
+        let (mut a, mut b) = (Array2::zeros((n, width)), vec![0.0; n * width]);
+        adjacency.sum(&table, 0..n, a.view_mut());
+        let Cells::Half(words) = &table.0 else { unreachable!() };
+        let words = flat(words.view());
         // SAFETY: `Portable` needs no particular instructions.
         unsafe { sum_half_body::<Portable, 2>(words, width, &adjacency.indptr, &adjacency.neighbours, &mut b) };
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4));
