@@ -104,7 +104,7 @@ impl Network {
             let mut weight = memory::matrix(width, stride, 0f32)?;
             copy_rows(&layer.weight, &mut weight);
             let mut transposed = memory::matrix(stride, width.next_multiple_of(PAD), 0f32)?;
-            transpose(weight.view(), transposed.slice_mut(s![.., ..width]));
+            transpose(weight.view(), transposed.view_mut());
             let mut bias = memory::filled(0f32, stride)?;
             bias[..outputs].copy_from_slice(&layer.bias);
             padded.push(Padded { inputs, outputs, weight, transposed, bias });

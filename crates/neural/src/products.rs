@@ -1,7 +1,7 @@
 //! Matrix products of training, on one thread: batches of a few hundred rows times layers of a few hundred, which fit the caches. An element
 //! is always summed in the order of `k`, so that a product computed in parts gives the same bits.
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, CowArray, Ix2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, CowArray, Ix2};
 
 use super::dense::PAD;
 use kernels::matrix::{flat, flat_mut, rows_mut};
@@ -169,7 +169,7 @@ fn packed<'a>(x: &'a ArrayView2<f32>, stride: usize) -> Result<CowArray<'a, f32,
     let mut packed = memory::matrix(rows, stride, 0f32)?;
     if x.t().is_standard_layout() {
         // Columns lie one after the other.
-        transpose(x.t(), packed.slice_mut(s![.., ..columns]));
+        transpose(x.t(), packed.view_mut());
     } else {
         rows_mut(packed.view_mut())
             .zip(x.rows())
@@ -178,17 +178,17 @@ fn packed<'a>(x: &'a ArrayView2<f32>, stride: usize) -> Result<CowArray<'a, f32,
     Ok(packed.into())
 }
 
-/// `out ← xᵀ`
-pub fn transpose(x: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
+/// `out ← xᵀ`, in as many of its columns as `x` has rows: `out` may be padded.
+pub fn transpose(x: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
     const SIDE: usize = 16;
-    let (rows, columns) = x.dim();
-    assert_eq!(out.dim(), (columns, rows));
+    let ((rows, columns), stride) = (x.dim(), out.ncols());
+    assert!(out.nrows() == columns && rows <= stride);
+    let (x, out) = (flat(x), flat_mut(out));
     for i in (0..rows).step_by(SIDE) {
         for j in (0..columns).step_by(SIDE) {
             for r in i..(i + SIDE).min(rows) {
                 for c in j..(j + SIDE).min(columns) {
-                    // SAFETY: r and c are below the numbers of rows and columns.
-                    unsafe { *out.uget_mut((c, r)) = *x.uget((r, c)) };
+                    out[c * stride + r] = x[r * columns + c];
                 }
             }
         }
@@ -198,6 +198,7 @@ pub fn transpose(x: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::s;
     use runtime::draw::uniform;
 
     fn drawn(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
