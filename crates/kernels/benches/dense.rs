@@ -8,7 +8,7 @@ use compare::{Comparison, assert_close};
 use criterion::{Criterion, criterion_group, criterion_main};
 use kernels::dense::{add_gram, multiply_in_place};
 use kernels::dot::score_rows;
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
 use runtime::draw::normal;
 
 /// Rows: what a training of 4,096 users or items reads again and again.
@@ -20,6 +20,10 @@ fn matrix(seed: u64, values: usize) -> Vec<f32> {
 
 fn view(values: &[f32], d: usize) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape((values.len() / d, d), values).unwrap()
+}
+
+fn view_mut(values: &mut [f32], d: usize) -> ArrayViewMut2<'_, f32> {
+    ArrayViewMut2::from_shape((values.len() / d, d), values).unwrap()
 }
 
 /// What is above the diagonal is the upper triangle's mirror, or nothing.
@@ -44,7 +48,7 @@ fn grams(criterion: &mut Criterion) {
     }
     fn ours(rows: &[f32], d: usize) -> Vec<f32> {
         let mut gram = vec![0.0; d * d];
-        add_gram(rows, d, &mut gram);
+        add_gram(view(rows, d), view_mut(&mut gram, d));
         gram
     }
     for d in [64, 128] {
@@ -79,7 +83,7 @@ fn small_products(criterion: &mut Criterion) {
     // The product is in place: a fresh copy stands for the result that the others make.
     fn ours(rows: &[f32], small: &[f32], d: usize) -> Vec<f32> {
         let mut out = rows.to_vec();
-        multiply_in_place(&mut out, small, d);
+        multiply_in_place(view_mut(&mut out, d), view(small, d));
         out
     }
     for d in [64, 128] {
@@ -103,7 +107,7 @@ fn scores(criterion: &mut Criterion) {
     }
     fn ours(rows: &[f32], query: &[f32]) -> Vec<f32> {
         let mut scores = vec![0.0; rows.len() / query.len()];
-        score_rows(rows, query, &mut scores);
+        score_rows(view(rows, query.len()), query, &mut scores);
         scores
     }
     for (n, d) in [(ROWS, 64), (100_000, 64)] {

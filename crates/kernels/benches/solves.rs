@@ -9,10 +9,11 @@ use std::ops::{Div, Mul, Sub};
 
 use compare::{Comparison, assert_close};
 use criterion::{Criterion, criterion_group, criterion_main};
+use kernels::cholesky;
 use kernels::cholesky_f32::{cholesky_apply, cholesky_factor};
-use kernels::decompose::cholesky_solve;
-use kernels::inverse::Symmetric;
+use kernels::inverse::LowerTriangle;
 use nalgebra::{DMatrix, DVector};
+use ndarray::{Array2, ArrayViewMut2};
 use runtime::draw::normal;
 use runtime::progress::Unwatched;
 
@@ -69,15 +70,20 @@ fn naive<T: Number>(a: &[T], b: &[T]) -> Vec<T> {
     x
 }
 
+fn square<T: Copy>(values: &[T]) -> Array2<T> {
+    let d = values.len().isqrt();
+    Array2::from_shape_vec((d, d), values.to_vec()).unwrap()
+}
+
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&x| x as f32).collect()
 }
 
 fn single(criterion: &mut Criterion) {
     fn ours(a: &[f32], b: &[f32]) -> Vec<f32> {
-        let (mut a, mut x) = (a.to_vec(), b.to_vec());
-        assert!(cholesky_factor(&mut a, b.len()));
-        cholesky_apply(&a, &mut x);
+        let (mut a, mut x) = (square(a), b.to_vec());
+        assert!(cholesky_factor(a.view_mut()));
+        cholesky_apply(a.view(), &mut x);
         x
     }
     fn library(a: &DMatrix<f32>, b: &DVector<f32>) -> DVector<f32> {
@@ -99,8 +105,8 @@ fn single(criterion: &mut Criterion) {
 
 fn double(criterion: &mut Criterion) {
     fn ours(a: &[f64], b: &[f64]) -> Vec<f64> {
-        let (mut a, mut x) = (a.to_vec(), b.to_vec());
-        assert!(cholesky_solve(&mut a, &mut x));
+        let (mut a, mut x) = (square(a), b.to_vec());
+        cholesky::solve(a.view_mut(), &mut x).unwrap();
         x
     }
     fn library(a: &DMatrix<f64>, b: &DVector<f64>) -> DVector<f64> {
@@ -128,10 +134,10 @@ fn inverses(criterion: &mut Criterion) {
             row.copy_from_slice(&a[i * N..=i * N + i]);
             Ok(())
         };
-        let mut matrix = Symmetric::build(N, 1, &Unwatched, || (), fill).unwrap();
+        let mut matrix = LowerTriangle::build(N, 1, &Unwatched, || (), fill).unwrap();
         assert!(matrix.negative_inverse(1, &Unwatched).unwrap());
         let mut out = vec![0.0; N * N];
-        matrix.copy_rows(0, &mut out);
+        matrix.copy_rows(0, ArrayViewMut2::from_shape((N, N), &mut out).unwrap());
         out.iter_mut().for_each(|x| *x = -*x);
         out
     }

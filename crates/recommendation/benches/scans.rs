@@ -17,7 +17,7 @@ use compare::{Comparison, assert_close};
 use criterion::{Criterion, criterion_group, criterion_main};
 use interactions::{Id, Interactions, InteractionsBuilder};
 use kernels::dot::score_rows;
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2, Axis};
 use onnx::stored::Files;
 use recommendation::{Model, Recommendation, Request, TopK, Training, Who, algorithm, train};
 use runtime::draw::{below, uniform};
@@ -92,12 +92,12 @@ fn selected(scores: ArrayView1<f32>) -> List {
 }
 
 /// What a model without the compressed copy of its factors does: the kernel and the bounded heap, a block at a time.
-fn scanned(factors: &[f32], user: &[f32]) -> List {
+fn scanned(factors: ArrayView2<f32>, user: &[f32]) -> List {
     const BLOCK: usize = 512;
     let mut top = TopK::new(K);
     let mut scores = [0.0; BLOCK];
-    for (block, rows) in factors.chunks(BLOCK * user.len()).enumerate() {
-        let scores = &mut scores[..rows.len() / user.len()];
+    for (block, rows) in factors.axis_chunks_iter(Axis(0), BLOCK).enumerate() {
+        let scores = &mut scores[..rows.nrows()];
         score_rows(rows, user, scores);
         for (&score, item) in scores.iter().zip((block * BLOCK) as u32..) {
             if score > top.threshold() {
@@ -136,12 +136,12 @@ fn scans(criterion: &mut Criterion) {
 fn scan(criterion: &mut Criterion, name: &str, interactions: &Interactions) {
     let (graph, data) = trained(interactions);
     let model = Model::open("benchmark", graph.clone(), data.clone()).unwrap();
-    let (factors, width) = model.item_factors().unwrap();
+    let matrix = model.item_factors().unwrap();
     let files = Files::open("benchmark", graph, &data).unwrap();
     let (shape, users) = files.tensor::<f32, 2>("user_factors").unwrap();
     let items = interactions.items();
-    assert_eq!((width, factors.len(), shape), (FACTORS, items * FACTORS, [interactions.users(), FACTORS]));
-    let matrix = ArrayView2::from_shape((items, FACTORS), factors).unwrap();
+    assert_eq!((matrix.dim(), shape), ((items, FACTORS), [interactions.users(), FACTORS]));
+    let factors = matrix.to_slice().unwrap();
     let of = |some: Range<u32>| &users[some.start as usize * FACTORS..some.end as usize * FACTORS];
     let each =
         |users: Range<u32>, list: &dyn Fn(&[f32]) -> List| of(users).chunks(FACTORS).map(list).collect::<Vec<_>>();
@@ -151,7 +151,7 @@ fn scan(criterion: &mut Criterion, name: &str, interactions: &Interactions) {
     let ours = |users: Range<u32>| {
         users.map(|user| listed(model.recommend(Who::User(user), &request, &Unwatched).unwrap())).collect::<Vec<_>>()
     };
-    let plain = |users| each(users, &|user| scanned(factors, user));
+    let plain = |users| each(users, &|user| scanned(matrix, user));
     let loops = |users| each(users, &|user| naive(factors, user));
     let library = |users| each(users, &|user| selected(matrix.dot(&ArrayView1::from(user)).view()));
     let some = 0..ALONE;
