@@ -5,6 +5,7 @@
 pub mod draw;
 pub mod error;
 pub mod fixed_text;
+mod helpers;
 pub mod histogram;
 pub mod jobs;
 pub mod mapped;

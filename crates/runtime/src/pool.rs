@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
-use crate::parallel::{Finished, OnUnwind, Running, panicked, spawn_worker, with_helpers};
+use crate::helpers::{Finished, OnUnwind, Running, panicked, spawn_worker, with_helpers};
 use crate::processors::Share;
 use crate::progress::Progress;
 

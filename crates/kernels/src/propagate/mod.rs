@@ -20,10 +20,7 @@ use runtime::memory;
 use runtime::progress::Progress;
 
 use table::Cells;
-pub use table::{Rows, Table};
-
-/// Floats to which a row is padded: a pair of the widest registers, whose halves share words.
-pub const PAD: usize = 32;
+pub use table::{PAD, Rows, Table};
 
 /// Rows per block: their sums fit the first-level cache.
 pub const BLOCK_ROWS: usize = 32;

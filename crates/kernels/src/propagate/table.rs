@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
-use super::PAD;
 use crate::matrix::{flat, flat_mut, split_rows};
 use crate::vector::{Vector, dispatch};
 use runtime::error::Result;
 use runtime::memory;
+
+/// Floats to which a row is padded: a pair of the widest registers, whose halves share words.
+pub const PAD: usize = 32;
 
 /// A row for each node, multiplied by the node's scale.
 #[derive(Default)]
