@@ -16,12 +16,12 @@ import common
 # Before tokenizers is loaded.
 os.environ["RAYON_NUM_THREADS"] = str(common.THREADS)
 
-FIGURES = ["embed", "ials", "recommend", "first_call", "memory", "cancel"]
+FIGURES = ["embed", "ials", "recommend", "serving", "first_call", "memory", "cancel"]
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Results
 
 Measured by `make bench`, which needs nothing but what it installs itself. `make bench ARGS='ials cancel'` runs some of the figures
-(embed, ials, recommend, first_call, memory, cancel), `ARGS=--quick` runs small ones in a few minutes, `ARGS='--record ials'` also writes
+(embed, ials, recommend, serving, first_call, memory, cancel), `ARGS=--quick` runs small ones in a few minutes, `ARGS='--record ials'` also writes
 the figure into this file. The sides take turns within one run, so that whatever else the machine does falls on all of them; times
 are only good of an idle one. Complete Journey comes with the set-up; iALS is also measured on MovieLens 1M and Gowalla where
 `RECO_DATASETS` names a folder with `ncf/` and `gowalla/` in their authors' formats, gzipped.

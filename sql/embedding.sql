@@ -22,6 +22,12 @@ CREATE FUNCTION reco.embed_image(image bytea, model text DEFAULT NULL)
     AS 'MODULE_PATHNAME', 'embed_image_wrapper';
 COMMENT ON FUNCTION reco.embed_image IS 'embedding of a PNG, JPEG or WebP image';
 
+CREATE FUNCTION reco.embed_images(source text, model text DEFAULT NULL)
+    RETURNS TABLE (id text, embedding real[])
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'embed_images_wrapper';
+COMMENT ON FUNCTION reco.embed_images IS 'embeddings of the rows of a query with columns id and image';
+
 CREATE FUNCTION reco.cosine_similarity(a real[], b real[])
     RETURNS real LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'cosine_similarity_wrapper';

@@ -268,6 +268,13 @@ COMMENT ON FUNCTION reco.importance(reco.numbers, text, text) IS 'importance of 
 COMMENT ON FUNCTION reco.importance(reco.numbers, double precision, text) IS 'importance of the rows of a partition for learning the label';
 COMMENT ON FUNCTION reco.importance(reco.numbers, boolean, text) IS 'importance of the rows of a partition for learning the label';
 
+-- Embedding a query of images.
+CREATE FUNCTION reco.embed_images(source text, model text DEFAULT NULL)
+    RETURNS TABLE (id text, embedding real[])
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 10000
+    AS 'MODULE_PATHNAME', 'embed_images_wrapper';
+COMMENT ON FUNCTION reco.embed_images IS 'embeddings of the rows of a query with columns id and image';
+
 -- Lists of ids of every type. These are functions with changed arguments. An old function that a user's view depends on is kept under another
 -- name, no longer belongs to the extension, and calls the new one.
 CREATE FUNCTION reco_internal.retire(signature text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -221,6 +221,15 @@ def test_an_image_that_is_none(fails):
         fails(errors.InvalidBinaryRepresentation, "could not read image", "SELECT reco.embed_image(%b)", image, hint="PNG")
 
 
+def test_images_of_a_query_that_are_none(fails):
+    broken = "SELECT * FROM reco.embed_images('SELECT i AS id, ''GIF89a''::bytea AS image FROM generate_series(7, 9) i')"
+    fails(errors.InvalidBinaryRepresentation, 'could not read image: image with id "', broken, hint="PNG")
+    fails(errors.UndefinedColumn, 'no column "image"', "SELECT * FROM reco.embed_images('SELECT 1 AS id')")
+    fails(errors.DatatypeMismatch, 'column "image"', "SELECT * FROM reco.embed_images('SELECT 1 AS id, ''x''::text AS image')")
+    fails(errors.NullValueNotAllowed, 'column "id"', "SELECT * FROM reco.embed_images('SELECT NULL::int AS id, ''x''::bytea AS image')")
+    fails(errors.WrongObjectType, "all-minilm-l6-v2", "SELECT * FROM reco.embed_images('SELECT 1 AS id, ''x''::bytea AS image', 'all-minilm-l6-v2')")
+
+
 def test_vectors_that_do_not_fit(fails):
     fails(errors.lookup("2202E"), "different vector dimensions 2 and 3", "SELECT reco.cosine_similarity('{1,2}', '{1,2,3}')", hint="same model")
     fails(errors.InvalidParameterValue, 'vector "a" must not contain nulls', "SELECT reco.dot_product('{1,NULL}', '{1,2}')")

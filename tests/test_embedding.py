@@ -157,6 +157,19 @@ def test_an_image_keeps_its_vector_at_another_size(scalar):
     assert cosine(a, b) > 0.98 > cosine(a, other)
 
 
+def test_images_of_a_query_have_the_vectors_that_each_has_alone(db):
+    images = [png(gradient(size)) for size in (60, 256, 300)] * 24
+    db.execute("CREATE TEMP TABLE picture (id integer, image bytea)")
+    with db.cursor() as cursor:
+        cursor.executemany("INSERT INTO picture VALUES (%s, %b)", list(enumerate(images)))
+    db.execute("INSERT INTO picture VALUES (1000, NULL)")
+    got = db.execute("SELECT id, embedding FROM reco.embed_images('TABLE picture ORDER BY id')").fetchall()
+    assert [id for id, _ in got] == [str(i) for i in [*range(len(images)), 1000]] and got[-1][1] is None
+    for image, (_, vector) in list(zip(images, got))[:6]:
+        assert cosine(vector, db.execute("SELECT reco.embed_image(%b)", [image]).fetchone()[0]) > 0.999999
+    assert db.execute("SELECT count(*) FROM reco.embed_images('SELECT 1 AS id, NULL::bytea AS image WHERE false')").fetchone() == (0,)
+
+
 def test_embeddings_are_of_the_calls_model(scalar, db):
     assert scalar("SELECT array_length(reco.embed('wine'), 1)") == 384
     db.execute(f"SET reco.embedding_model = '{MULTILINGUAL}'")

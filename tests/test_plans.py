@@ -130,6 +130,7 @@ PROMISES = {
         "create_view(text,text,integer,text)",
         "cross_validate(text,text,jsonb,integer,integer,text[],bigint,text,text,jsonb,interval)",
         "drop_model(text,integer)",
+        "embed_images(text,text)",
         "embed_query(text,text,text)",
         "evaluate(text,text,integer,boolean,text[],text[],text,text,integer,integer,double precision,bigint)",
         "find_label_errors(text,text,text,jsonb,bigint)",

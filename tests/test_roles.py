@@ -12,7 +12,7 @@ PREDEFINED = ("reco_trainer", "reco_importer", "reco_reader", "reco_dumper")
 CLASSES = {
     # What serves, embeds and computes, what measures rows that the caller may read, and what manages the caller's own models.
     ("public", "reco_trainer", "reco_importer", "reco_reader", "reco_dumper"): """
-        compare_models cosine_similarity describe_model dot_product drop_model embed embed_image embed_query evaluate explain export_model
+        compare_models cosine_similarity describe_model dot_product drop_model embed embed_image embed_images embed_query evaluate explain export_model
         fuse grant_model importance_histogram importance_weights loss_stats mean_embedding model_name model_users predict promote_model prune_versions
         recommend recommend_all recommend_for_items revoke_model role_in role_out similar_items similar_users split stat_models
         stat_progress synthesize synthesize_related top_k unload warm""",

@@ -32,6 +32,7 @@ pub enum Kind {
     /// timestamp with or without time zone, date.
     Time,
     Text,
+    Bytes,
     /// Any type, as its output function prints it.
     Printed,
 }
@@ -179,6 +180,7 @@ impl Shape {
                 "timestamptz, timestamp or date",
             ),
             Kind::Text => (is_text(type_oid), "text"),
+            Kind::Bytes => (type_oid == pg_sys::BYTEAOID, "bytea"),
             Kind::Printed => (true, "anything"),
         };
         if !fits {
@@ -288,6 +290,11 @@ impl<'a> Row<'a> {
     /// The text in `column`, `None` for NULL.
     pub fn text(&self, column: usize) -> Result<Option<&'a str>> {
         self.optional(column)?.map(|field| field.text()).transpose()
+    }
+
+    /// The bytes in `column`, `None` for NULL.
+    pub fn bytes(&self, column: usize) -> Result<Option<&'a [u8]>> {
+        self.optional(column)?.map(|field| field.bytes()).transpose()
     }
 
     /// The value in `column` as its type prints it, `None` for NULL.
@@ -437,6 +444,17 @@ impl<'a> Field<'a> {
         // SAFETY: the text types are varlenas, and this one is not NULL. What is unpacked lasts as long as the batch.
         let bytes = unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(self.datum.cast_mut_ptr())) };
         std::str::from_utf8(bytes).or_else(|_| self.not_utf8())
+    }
+
+    /// A bytea, borrowed as a [`text`](Self::text) is.
+    pub fn bytes(&self) -> Result<&'a [u8]> {
+        match self.type_oid {
+            // SAFETY: a bytea is a varlena, and this one is not NULL. What is unpacked lasts as long as the batch.
+            pg_sys::BYTEAOID => {
+                Ok(unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(self.datum.cast_mut_ptr())) })
+            }
+            _ => self.unreadable(),
+        }
     }
 
     /// [`output`](Self::output) without trailing blanks.

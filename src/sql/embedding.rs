@@ -11,7 +11,7 @@ use super::{given, raise};
 use crate::pg::arrays::warn_of_list;
 use crate::pg::errors;
 use crate::pg::interrupts::Statement;
-use crate::pg::row::{Kind, required};
+use crate::pg::row::{Kind, Row, required};
 use crate::pg::settings;
 use crate::pg::source::Source;
 use crate::service::catalog::Task;
@@ -30,8 +30,8 @@ const WINDOW: usize = 32_768;
 /// The first window of a source is smaller, so that a client that reads only the beginning does not wait for a full one.
 const FIRST_WINDOW: usize = 1024;
 
-/// A row of a source without its vector yet: an id, and a text unless NULL.
-type Pending = (String, Option<String>);
+/// Images that are read at a time. They may have 128 MB each.
+const IMAGES: usize = 64;
 
 #[pg_extern(sql = false)]
 fn embed(text: Option<&str>, model: Option<&str>, input: Option<&str>) -> errors::Result<Option<Vec<f32>>> {
@@ -76,43 +76,54 @@ fn embed_query(
     let statement = Statement::new("embed_query", &model);
     with_text_model(&model, &statement, |_| Ok(()))?;
     let source = Source::open(source, &[required("id", Kind::Id), required("text", Kind::Text)])?;
+    let read = |row: &Row| Ok(row.text(1)?.map(str::to_owned));
+    let embed = move |texts: &[(&str, String)], progress: &dyn Progress| {
+        let texts: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
+        let vectors = with_text_model(&model, progress, |m| run(m, &texts, role, progress))?;
+        Ok(vectors.outer_iter().map(|vector| vector.to_vec()).collect())
+    };
+    Ok(embedded(source, statement, (FIRST_WINDOW, WINDOW), read, embed))
+}
+
+/// The rows of a source with their vectors, in windows of `sizes`, the first and the others, as long as the caller reads. `read` gives what a
+/// row has besides its id, `None` for NULL, which has no vector; `embed` gives a vector for each.
+fn embedded<T: 'static>(
+    source: Source,
+    statement: Statement,
+    sizes: (usize, usize),
+    read: impl Fn(&Row) -> Result<Option<T>> + 'static,
+    embed: impl Fn(&[(&str, T)], &dyn Progress) -> Result<Vec<Vec<f32>>> + 'static,
+) -> TableIterator<'static, (String, Option<Vec<f32>>)> {
     let mut ready: VecDeque<(String, Option<Vec<f32>>)> = VecDeque::new();
-    let (mut done, mut at_once) = (0, FIRST_WINDOW);
+    let (mut done, mut size) = (0, sizes.0);
     statement.report("rows embedded", done, 0);
     // Dropped at the end of the source: the caller may keep the iterator for longer.
     let mut under_way = Some((source, statement));
-    Ok(TableIterator::new(std::iter::from_fn(move || {
+    TableIterator::new(std::iter::from_fn(move || {
         while ready.is_empty() {
             let (source, statement) = under_way.as_mut()?;
-            let mut rows: Vec<Pending> = Vec::new();
-            let fetched = raise(source.fetch(at_once, |row| {
-                rows.push((row.id(0).map(Id::to_text)?, row.text(1)?.map(str::to_owned)));
+            let (mut ids, mut values) = (Vec::new(), Vec::new());
+            let fetched = raise(source.fetch(size, |row| {
+                ids.push(row.id(0).map(Id::to_text)?);
+                values.push(read(row)?);
                 Ok(())
             }));
-            at_once = WINDOW;
+            size = sizes.1;
             if fetched == 0 {
                 under_way = None;
                 return None;
             }
             let window = Part { whole: &*statement, phase: "rows embedded", before: done, total: 0 };
-            ready = raise(with_text_model(&model, &*statement, |m| embed_rows(m, rows, role, &window)));
+            let there: Vec<bool> = values.iter().map(Option::is_some).collect();
+            let present = ids.iter().zip(values).filter_map(|(id, value)| Some((id.as_str(), value?)));
+            let mut vectors = raise(embed(&present.collect::<Vec<_>>(), &window)).into_iter();
+            ready =
+                ids.into_iter().zip(there).map(|(id, there)| (id, there.then(|| vectors.next()).flatten())).collect();
             done += fetched;
             statement.report("rows embedded", done, 0);
         }
         ready.pop_front()
-    })))
-}
-
-fn embed_rows(
-    model: &RefCell<TextEmbedder>,
-    rows: Vec<Pending>,
-    role: Role,
-    progress: &dyn Progress,
-) -> Result<VecDeque<(String, Option<Vec<f32>>)>> {
-    let texts: Vec<&str> = rows.iter().filter_map(|(_, text)| text.as_deref()).collect();
-    let vectors = run(model, &texts, role, progress)?;
-    let mut vectors = vectors.outer_iter().map(|vector| vector.to_vec());
-    Ok(rows.into_iter().map(|(id, text)| (id, text.and_then(|_| vectors.next()))).collect())
+    }))
 }
 
 #[pg_extern(sql = false)]
@@ -120,12 +131,43 @@ fn embed_image(image: Option<&[u8]>, model: Option<&str>) -> errors::Result<Opti
     let Some(image) = image else { return Ok(None) };
     let name = model.map_or_else(settings::image_model, str::to_owned);
     let statement = Statement::new("embed_image", &name);
-    let ready = loaded::model(&name, &statement)?;
-    let model: &RefCell<ImageEmbedder> = match &*ready {
-        Ready::Image(model) => model,
-        other => return Err(wrong_task(&name, other, Task::ImageEmbedding).into()),
+    Ok(Some(with_image_model(&name, &statement, |model| model.borrow_mut().embed(image, &statement))?))
+}
+
+#[pg_extern(sql = false)]
+fn embed_images(
+    source: Option<&str>,
+    model: Option<&str>,
+) -> errors::Result<TableIterator<'static, (String, Option<Vec<f32>>)>> {
+    let source = given(source, "source")?;
+    let name = model.map_or_else(settings::image_model, str::to_owned);
+    let statement = Statement::new("embed_images", &name);
+    with_image_model(&name, &statement, |_| Ok(()))?;
+    let source = Source::open(source, &[required("id", Kind::Id), required("image", Kind::Bytes)])?;
+    let read = |row: &Row| row.bytes(1)?.map(copied).transpose();
+    let embed = move |images: &[(&str, Vec<u8>)], progress: &dyn Progress| {
+        let images: Vec<(&str, &[u8])> = images.iter().map(|(id, image)| (*id, image.as_slice())).collect();
+        with_image_model(&name, progress, |model| model.borrow_mut().embed_all(&images, settings::threads(), progress))
     };
-    Ok(Some(model.borrow_mut().embed(image, &statement)?))
+    Ok(embedded(source, statement, (IMAGES, IMAGES), read, embed))
+}
+
+fn copied(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    memory::extend(&mut copy, bytes)?;
+    Ok(copy)
+}
+
+fn with_image_model<T>(
+    name: &str,
+    progress: &dyn Progress,
+    body: impl FnOnce(&RefCell<ImageEmbedder>) -> Result<T>,
+) -> Result<T> {
+    let ready: Rc<Ready> = loaded::model(name, progress)?;
+    match &*ready {
+        Ready::Image(model) => body(model),
+        other => Err(wrong_task(name, other, Task::ImageEmbedding)),
+    }
 }
 
 fn model_name(model: Option<&str>) -> String {

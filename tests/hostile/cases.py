@@ -52,6 +52,10 @@ CASES = {
         "SELECT * FROM reco.embed_query('SELECT item_id AS id, title AS text FROM evil.item', 'tiny') LIMIT 1",
     ],
     "embed_image(": ["SELECT reco.embed_image(NULL, 'tiny')"],
+    "embed_images(": [
+        "SELECT * FROM reco.embed_images('SELECT item_id AS id, title::bytea AS image FROM evil.item', 'tiny')",
+        "SELECT * FROM reco.embed_images('SELECT item_id AS id, decode(title, ''escape'') AS image FROM evil.item') LIMIT 1",
+    ],
     **of_vectors("cosine_similarity({0},", "SELECT reco.cosine_similarity({0}, {0}) FROM evil.sample"),
     **of_vectors("dot_product({0},", "SELECT reco.dot_product({0}, {0}) FROM evil.sample"),
     **of_vectors("fuse({0},{0},{0},text", "SELECT reco.fuse({0}, {0}) FROM evil.sample"),

@@ -113,6 +113,7 @@ FITTING = {
     "augment_interactions": ("neighbors model", PAIRS, ["m1", "m2", "m3"]),
     "augment": ("smote smote_nc adasyn mixup jitter bootstrap", SAMPLES, []),
     "fuse": ("concatenate add", [], []),
+    "embed_images": ("", [3, 3, 10, 18], ["tiny"]),
     "embed_image": ("", [], ["tiny"]),
     "embed": ("", [3, 3, 10, 18], ["tiny"]),
     "predict": ("", [], ["linear", "linear", "m1", "m3"]),

@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
@@ -10,9 +11,12 @@ use ndarray::Array;
 
 use crate::config::ImageConfig;
 use kernels::statistics::normalize;
+use onnx::lanes::{Inputs, Lanes};
 use onnx::session::{RunMemory, Session};
+use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
-use runtime::parallel;
+use runtime::jobs::Relay;
+use runtime::parallel::{self, locked};
 use runtime::progress::{Progress, Run};
 
 /// Maximum size of a file in bytes.
@@ -42,31 +46,69 @@ impl ImageEmbedder {
     /// The vector of one PNG, JPEG or WebP file.
     pub fn embed(&mut self, file: &[u8], progress: &dyn Progress) -> Result<Vec<f32>> {
         let config = &self.config;
-        let stop = AtomicBool::new(false);
-        let request_stop = || stop.store(true, Ordering::Relaxed);
+        let stopped = AtomicBool::new(false);
+        let stop = || stopped.load(Ordering::Relaxed);
+        let request_stop = || stopped.store(true, Ordering::Relaxed);
         let pixels = parallel::watched(progress, request_stop, || pixels(&decode(file, &stop)?, config, &stop))?;
         self.embed_pixels(pixels, progress)
     }
 
+    /// The vectors of several files, in their order, decoded and run on `threads` threads. Each has an id, which errors name.
+    pub fn embed_all(
+        &mut self,
+        files: &[(&str, &[u8])],
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<f32>>> {
+        let lanes = match threads.min(files.len()) {
+            0 | 1 => None,
+            lanes => Lanes::open(&self.session, lanes, progress)?,
+        };
+        let Some(lanes) = lanes else {
+            return files.iter().map(|(id, file)| self.embed(file, progress).map_err(|e| named(e, id))).collect();
+        };
+        let relay = Relay::new(progress);
+        let stop = || relay.signal.is_stopped();
+        let begun = Instant::now();
+        let results = Mutex::new(vec![(Vec::new(), Duration::ZERO); files.len()]);
+        lanes.run(
+            files.len(),
+            &[&self.config.output],
+            &relay,
+            |number| {
+                let (id, file) = files[number];
+                let pixels = decode(file, &stop).and_then(|image| pixels(&image, &self.config, &stop));
+                let inputs = inputs(&self.config, pixels.map_err(|e| named(e, id))?)?;
+                locked(&results)[number].1 = begun.elapsed();
+                Ok(inputs)
+            },
+            |number, outputs| {
+                let vector = self.vector(outputs)?;
+                let (result, took) = &mut locked(&results)[number];
+                (*result, *took) = (vector, begun.elapsed() - *took);
+                Ok(())
+            },
+        )?;
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        results.iter().for_each(|(_, took)| self.ran(*took, progress));
+        Ok(results.into_iter().map(|(vector, _)| vector).collect())
+    }
+
     /// The vector of an image that is already decoded, cropped and scaled: `[3, crop, crop]`.
     pub fn embed_pixels(&mut self, pixels: Vec<f32>, progress: &dyn Progress) -> Result<Vec<f32>> {
-        let config = &self.config;
-        let side = config.crop as usize;
-        let input = Array::from_shape_vec((1, 3, side, side), pixels)?;
         let begun = Instant::now();
-        let outputs = self.session.run(
-            vec![(config.input.as_str(), input.into())],
-            &[&config.output],
-            RunMemory::Keep,
-            progress,
-        )?;
-        progress.ran(&Run {
-            model: &self.session.name,
-            provider: self.session.provider.name(),
-            rows: 1,
-            tokens: None,
-            took: begun.elapsed(),
-        });
+        let outputs =
+            self.session.run(inputs(&self.config, pixels)?, &[&self.config.output], RunMemory::Keep, progress)?;
+        self.ran(begun.elapsed(), progress);
+        self.vector(outputs)
+    }
+
+    fn ran(&self, took: Duration, progress: &dyn Progress) {
+        let (model, provider) = (self.session.name.as_str(), self.session.provider.name());
+        progress.ran(&Run { model, provider, rows: 1, tokens: None, took });
+    }
+
+    fn vector(&self, outputs: Vec<Tensor>) -> Result<Vec<f32>> {
         let output = outputs
             .into_iter()
             .next()
@@ -79,10 +121,30 @@ impl ImageEmbedder {
     }
 }
 
+/// Whether decoding should stop.
+type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
+fn inputs(config: &ImageConfig, pixels: Vec<f32>) -> Result<Inputs<'_>> {
+    let side = config.crop as usize;
+    let input = Array::from_shape_vec((1, 3, side, side), pixels)?;
+    Ok(vec![(config.input.as_str(), input.into())])
+}
+
+/// The error of the image of a row.
+fn named(error: Error, id: &str) -> Error {
+    match error {
+        Error::NotImage(reason) => Error::NotImage(format!("image with id \"{id}\": {reason}")),
+        Error::TooLarge { needed, limit, hint, .. } => {
+            Error::TooLarge { what: format!("image with id \"{id}\""), needed, limit, hint }
+        }
+        other => other,
+    }
+}
+
 /// A reader that fails on a cancel request.
 struct Stoppable<'a> {
     file: Cursor<&'a [u8]>,
-    stop: &'a AtomicBool,
+    stop: Stop<'a>,
 }
 
 impl Read for Stoppable<'_> {
@@ -113,11 +175,11 @@ impl Seek for Stoppable<'_> {
     }
 }
 
-fn check(stop: &AtomicBool) -> Result<()> {
-    if stop.load(Ordering::Relaxed) { Err(Error::Canceled) } else { Ok(()) }
+fn check(stop: Stop) -> Result<()> {
+    if stop() { Err(Error::Canceled) } else { Ok(()) }
 }
 
-fn decode(file: &[u8], stop: &AtomicBool) -> Result<DynamicImage> {
+fn decode(file: &[u8], stop: Stop) -> Result<DynamicImage> {
     let too_large = |needed: String, limit: String| Error::TooLarge {
         what: "image".into(),
         needed,
@@ -143,7 +205,7 @@ fn decode(file: &[u8], stop: &AtomicBool) -> Result<DynamicImage> {
 }
 
 /// Channels first, `[3, crop, crop]`, each value `(0…255 − mean) / std`.
-fn pixels(image: &DynamicImage, config: &ImageConfig, stop: &AtomicBool) -> Result<Vec<f32>> {
+fn pixels(image: &DynamicImage, config: &ImageConfig, stop: Stop) -> Result<Vec<f32>> {
     check(stop)?;
     let rgb = image.to_rgb8();
     check(stop)?;
@@ -175,7 +237,9 @@ fn centre(image: &RgbImage, config: &ImageConfig) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    static GO_ON: AtomicBool = AtomicBool::new(false);
+    fn go_on() -> bool {
+        false
+    }
 
     fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -187,7 +251,7 @@ mod tests {
     fn a_plain_image_keeps_its_colour_at_any_shape() {
         let config = ImageConfig { mean: [127.0; 3], std: [128.0; 3], ..Default::default() };
         for (width, height) in [(1, 1), (1, 500), (640, 480), (224, 224)] {
-            let values = pixels(&decode(&png(width, height, [255, 127, 0]), &GO_ON).unwrap(), &config, &GO_ON).unwrap();
+            let values = pixels(&decode(&png(width, height, [255, 127, 0]), &go_on).unwrap(), &config, &go_on).unwrap();
             assert_eq!(values.len(), 3 * 224 * 224);
             let plane = 224 * 224;
             assert!(values[..plane].iter().all(|v| *v == 1.0));
@@ -200,21 +264,21 @@ mod tests {
     fn what_is_no_image_or_is_cut_short_is_an_error() {
         let whole = png(64, 64, [1, 2, 3]);
         for bytes in [&b""[..], b"not an image", &whole[..whole.len() / 2]] {
-            assert!(matches!(decode(bytes, &GO_ON), Err(Error::NotImage(_))));
+            assert!(matches!(decode(bytes, &go_on), Err(Error::NotImage(_))));
         }
     }
 
     #[test]
     fn a_picture_of_too_many_pixels_is_refused_by_its_size() {
         let strip = png(50_001, 500, [0, 0, 0]);
-        let error = decode(&strip, &GO_ON).unwrap_err();
+        let error = decode(&strip, &go_on).unwrap_err();
         assert_eq!(error.to_string(), "image needs 50001 × 500 pixels, but the limit is 25000000 pixels");
     }
 
     #[test]
     fn decoding_stops_when_told() {
         let whole = png(3000, 3000, [1, 2, 3]);
-        let stop = AtomicBool::new(true);
+        let stop = || true;
         assert!(decode(&whole, &stop).is_err());
         assert!(matches!(pixels(&DynamicImage::new_rgb8(9, 9), &ImageConfig::default(), &stop), Err(Error::Canceled)));
     }

@@ -1,7 +1,7 @@
 //! Runs a text model on batches of texts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ndarray::{Array, Array2, Ix3};
@@ -16,6 +16,7 @@ use onnx::session::{RunMemory, Session};
 use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::memory;
+use runtime::parallel::locked;
 use runtime::progress::{Counted, Progress, Run};
 
 /// Tokens of one run, padding included. It bounds the memory of a run (about 100 MB for a BERT of width 384) and the time until it notices a
@@ -229,10 +230,6 @@ impl Vectors {
         }
         Ok(())
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `input_ids`, `attention_mask` and, where the graph has them, `token_type_ids` (all 0), `[rows, longest]`.

@@ -4,11 +4,12 @@
 //! every operator. The sessions map the same weights.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::session::{Provider, RunMemory, Session, Terminable};
 use crate::tensor::Tensor;
 use runtime::error::Result;
+use runtime::parallel::locked;
 use runtime::pool::with_pool;
 use runtime::progress::Progress;
 
@@ -72,8 +73,4 @@ impl Lanes {
         };
         with_pool(self.count, |pool| pool.run(self.count.min(runs), progress, &stop, &lane))
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

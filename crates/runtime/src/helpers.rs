@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -183,6 +183,11 @@ pub fn watched<T: Send>(
     with_helpers(&stop, run)
 }
 
+/// What a mutex guards, also after a panic on another thread: its work is discarded as a whole.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Calls its function when dropped, which happens only while unwinding: the straight path forgets it.
 pub(crate) struct OnUnwind<'a>(pub &'a dyn Fn());
 
@@ -204,7 +209,7 @@ impl Finished {
         struct Announce<'a>(&'a Finished);
         impl Drop for Announce<'_> {
             fn drop(&mut self) {
-                *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                *locked(&self.0.count) += 1;
                 self.0.changed.notify_all();
             }
         }
@@ -229,7 +234,7 @@ impl Finished {
 
     /// Whether `threads` have ended, looked at for a few milliseconds at most.
     fn have_ended(&self, threads: usize) -> bool {
-        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = locked(&self.count);
         let waited = self.changed.wait_timeout_while(count, WATCH_INTERVAL, |count| *count < threads);
         *waited.unwrap_or_else(PoisonError::into_inner).0 >= threads
     }

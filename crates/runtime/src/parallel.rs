@@ -7,12 +7,12 @@
 //! A process must not end while such a thread is running. Code that may end the process calls [`has_helpers`] first, then stops and joins
 //! the helpers.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::Result;
-pub use crate::helpers::{has_helpers, spawn, watched, with_signals_blocked};
+pub use crate::helpers::{has_helpers, locked, spawn, watched, with_signals_blocked};
 use crate::pool::{self, with_pool};
 use crate::progress::Progress;
 
@@ -48,7 +48,7 @@ pub fn for_each_chunk<T: Send, S>(
         }
         let mut state = init();
         while !stop.load(Ordering::Relaxed) {
-            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let next = locked(&queue).next();
             let Some((number, part)) = next else { break };
             work(&mut state, number, part).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
         }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
-use crate::helpers::{Finished, OnUnwind, Running, panicked, spawn_worker, with_helpers};
+use crate::helpers::{Finished, OnUnwind, Running, locked, panicked, spawn_worker, with_helpers};
 use crate::processors::Share;
 use crate::progress::Progress;
 
@@ -100,7 +100,7 @@ impl Pool {
             let _announce = finished.announce_on_drop();
             let _running = Running::new();
             let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panicked(&*panic)));
-            let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut outcome = locked(&outcome);
             if outcome.is_ok() {
                 *outcome = result;
             }

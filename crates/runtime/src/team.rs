@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::parallel::locked;
 use crate::pool::with_pool;
 use crate::progress::{Counted, Progress};
 
@@ -31,9 +32,9 @@ pub fn run<T: Send>(
     let counted = Counted { whole: progress, phase, done: &done, total };
     let (work, result) = (Mutex::new(Some(work)), Mutex::new(None));
     let job = || {
-        let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let work = locked(&work).take();
         let made = work.map(|work| work(&Team { stop: &stop, done: &done })).transpose()?;
-        *result.lock().unwrap_or_else(PoisonError::into_inner) = made;
+        *locked(&result) = made;
         Ok(())
     };
     with_pool(threads, |pool| pool.run_whole(threads, &counted, &|| stop.store(true, Ordering::Relaxed), &job))?;
