@@ -1,12 +1,10 @@
 """What one call may take: memory, threads, and how large its inputs may be. Each bound is an error that names it."""
 
-import io
-import struct
 import threading
 import time
-import zlib
 
 import pytest
+import tiny
 from psycopg import errors
 
 MANY = "SELECT i % 100000 AS user_id, i % 9973 AS item_id FROM generate_series(1, 5000000) i"
@@ -84,27 +82,13 @@ def test_threads_are_no_more_than_their_ceiling(connect):
 # -------------------------------------------------------------------------------------------------------------- inputs
 
 
-def picture(width, height):
-    """A PNG of one colour, of which a thousand pixels take a byte."""
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    out, packer = io.BytesIO(), zlib.compressobj()
-    for _ in range(height):
-        out.write(packer.compress(b"\0" * (width + 1)))
-    out.write(packer.flush())
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", out.getvalue()) + chunk(b"IEND", b"")
-
-
 def test_a_picture_of_too_many_pixels_is_refused_by_its_size(db):
     db.execute("SELECT reco.warm('efficientnet-lite0')")
     start = time.monotonic()
     with pytest.raises(errors.ProgramLimitExceeded, match="image needs 32768 × 5000 pixels, but the limit is 25000000 pixels"):
-        db.execute("SELECT reco.embed_image(%b)", [picture(32768, 5000)])
+        db.execute("SELECT reco.embed_image(%b)", [tiny.picture(32768, 5000)])
     assert time.monotonic() - start < 2
-    assert db.execute("SELECT array_length(reco.embed_image(%b), 1)", [picture(5000, 4000)]).fetchone()[0] > 100
+    assert db.execute("SELECT array_length(reco.embed_image(%b), 1)", [tiny.picture(5000, 4000)]).fetchone()[0] > 100
 
 
 def test_a_text_without_tokens_is_refused_by_what_was_read_of_it(db):

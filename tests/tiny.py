@@ -1,6 +1,9 @@
 """Models small enough to be imported in milliseconds, and a shop small enough to be trained on as fast."""
 
+import io
 import json
+import struct
+import zlib
 
 import numpy
 
@@ -72,6 +75,31 @@ def import_kept(connection, name):
         "SELECT reco.import_model(%s, %b, %s, %b, %s::jsonb)",
         [name, (files / "model.onnx").read_bytes(), config["task"], tokens, json.dumps(config["config"])],
     )
+
+
+def import_image(connection, name="picture"):
+    """Imports an image model: the mean of each channel of 8 × 8 pixels."""
+    model = model_bytes(
+        [helper.make_node("GlobalAveragePool", ["pixels"], ["means"]), helper.make_node("Flatten", ["means"], ["vector"])],
+        [port("pixels", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [port("vector", TensorProto.FLOAT, ["batch", 3])],
+    )
+    config = {"input": "pixels", "output": "vector", "dimension": 3, "resize": 8, "crop": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    connection.execute("SELECT reco.import_model(%s, %b, 'image_embedding', NULL, %s)", [name, model, json.dumps(config)])
+
+
+def picture(width, height):
+    """A PNG of one colour, of which a thousand pixels take a byte."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    out, packer = io.BytesIO(), zlib.compressobj()
+    for _ in range(height):
+        out.write(packer.compress(b"\0" * (width + 1)))
+    out.write(packer.flush())
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", out.getvalue()) + chunk(b"IEND", b"")
 
 
 def linear_model(weight=2.0):

@@ -21,6 +21,7 @@ WORK = {
     "embed": "SELECT count(*) FROM reco.embed((SELECT array_agg(repeat('word ', 250) || i) FROM generate_series(1, 2000) i))",
     "embed a query": "SELECT count(*) FROM reco.embed_query('SELECT i AS id, repeat(''word '', 250) || i AS text FROM generate_series(1, 5000) i')",
     "embed one by one": "SELECT count(reco.embed('word ' || i)) FROM generate_series(1, 100000) i",
+    "embed images": "SELECT count(*) FROM reco.embed_images('SELECT i AS id, image FROM large_picture, generate_series(1, 500) i', 'picture')",
     "embed a long text": "SELECT length(reco.embed(repeat('word ', 30000000))::text)",
     "train": f"SELECT reco.train('slow', '{WIDE}', 'ials', '{{\"factors\": 256, \"iterations\": 1000}}')",
     "train by neighbours": f"SELECT reco.train('slow', '{WIDE}', 'item_knn')",
@@ -47,6 +48,8 @@ def cluster():
         with made.connect() as connection:
             tiny.prepare(connection)
             tiny.import_kept(connection, MINILM)
+            tiny.import_image(connection)
+            connection.execute("CREATE TABLE large_picture AS SELECT %b::bytea AS image", [tiny.picture(5000, 4000)])
             tiny.train(connection, "wide", source=WIDE, options={"factors": 16, "iterations": 1})
         yield made
 
@@ -90,7 +93,7 @@ def interrupt(connection, statement, after, act):
 
 def at_rest(connection):
     """Threads after a first run: ONNX Runtime keeps a pool for each loaded model."""
-    connection.execute("SELECT reco.unload(name) FROM (VALUES ('all-minilm-l6-v2'), ('large'), ('linear'), ('tiny')) m(name)")
+    connection.execute("SELECT reco.unload(name) FROM (VALUES ('all-minilm-l6-v2'), ('picture'), ('large'), ('linear'), ('tiny')) m(name)")
     return threads(connection.info.backend_pid)
 
 

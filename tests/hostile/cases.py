@@ -40,6 +40,9 @@ TEXT, NUMBER, UUID = "'3'::pg_catalog.varchar", "3::bigint", "'00000000-0000-000
 TEXTS, NUMBERS_OF, UUIDS = "'{3,4}'::pg_catalog.text[]", "'{3,4}'::bigint[]", f"ARRAY[{UUID}]"
 REPORTED = "('SELECT x, y, colour, label FROM evil.sample', 'SELECT x, y, colour, label FROM evil.sample', label => 'label')"
 
+# One pixel.
+IMAGE = "''\\x89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8dfc0000004010180c52a185d0000000049454e44ae426082''::pg_catalog.bytea"
+
 CASES = {
     # Roles as rows name them.
     "role_in(cstring": ["SELECT reco.role_in('attacker')", "SELECT reco.role_in('public')"],
@@ -53,8 +56,8 @@ CASES = {
     ],
     "embed_image(": ["SELECT reco.embed_image(NULL, 'tiny')"],
     "embed_images(": [
-        "SELECT * FROM reco.embed_images('SELECT item_id AS id, title::bytea AS image FROM evil.item', 'tiny')",
-        "SELECT * FROM reco.embed_images('SELECT item_id AS id, decode(title, ''escape'') AS image FROM evil.item') LIMIT 1",
+        f"SELECT * FROM reco.embed_images('SELECT item_id AS id, {IMAGE} AS image FROM evil.item', 'picture')",
+        f"SELECT * FROM reco.embed_images('SELECT item_id AS id, {IMAGE} AS image FROM evil.item', 'picture') LIMIT 1",
     ],
     **of_vectors("cosine_similarity({0},", "SELECT reco.cosine_similarity({0}, {0}) FROM evil.sample"),
     **of_vectors("dot_product({0},", "SELECT reco.dot_product({0}, {0}) FROM evil.sample"),

@@ -43,8 +43,9 @@ def stage(cluster):
         if admin.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'dblink'").fetchone():
             admin.execute("CREATE EXTENSION dblink")
         tiny.import_text(admin)
+        tiny.import_image(admin)
         admin.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
-        admin.execute("SELECT reco.grant_model('tiny', 'public'), reco.grant_model('linear', 'public')")
+        admin.execute("SELECT reco.grant_model(name, 'public') FROM (VALUES ('tiny'), ('picture'), ('linear')) m(name)")
         admin.execute("CREATE TABLE made.graph (onnx bytea); GRANT SELECT ON made.graph TO PUBLIC")
         admin.execute("INSERT INTO made.graph VALUES (%b)", [tiny.linear_model(3)])
     with cluster.connect(dbname="hostile", user="attacker") as connection:

@@ -173,8 +173,9 @@ def prepare(cluster):
         for (role,) in admin.execute("SELECT rolname FROM pg_roles WHERE rolname IN ('reco_trainer', 'reco_importer')").fetchall():
             admin.execute(f"GRANT {role} TO two, plain")
         tiny.import_text(admin)
+        tiny.import_image(admin)
         admin.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
-        admin.execute("SELECT reco.grant_model('tiny', 'public'), reco.grant_model('linear', 'public')")
+        admin.execute("SELECT reco.grant_model(name, 'public') FROM (VALUES ('tiny'), ('picture'), ('linear')) m(name)")
         functions = admin.execute(FUNCTIONS).fetchall()
     with cluster.connect(dbname="fuzz", user="two") as owner:
         owner.execute(

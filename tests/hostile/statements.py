@@ -47,7 +47,7 @@ MODELS = {
     "m4": "SELECT reco.train_synthesizer('m4', 'SELECT id, x, y, kind, label, ok FROM fz.r')",
     "m5": "SELECT reco.train('m5', 'SELECT ''u'' || user_id AS user_id, ''i'' || item_id AS item_id, fz.trick() AS weight FROM fz.t', 'item_knn')",
 }
-NAMES = [*MODELS, "tiny", "linear", "m6", "nobody", "", "ü 名字 '\"", "x" * 300, "fz.t"]
+NAMES = [*MODELS, "tiny", "picture", "linear", "m6", "nobody", "", "ü 名字 '\"", "x" * 300, "fz.t"]
 QUERIES = [
     "TABLE fz.t",
     "TABLE fz.v",
@@ -88,6 +88,8 @@ QUERIES = [
     "price < 5",
     "kind",
     "kind = 'a' OR fz.f(1) = 1",
+    r"SELECT id, CASE WHEN id % 9 > 0 THEN '\x89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8dfc0000004010180c52a185d0000000049454e44ae426082'::bytea END AS image FROM fz.r",
+    "SELECT id, text::bytea AS image FROM fz.d",
 ]
 METHODS = """by_time leave_one_out random loss el2n grad_norm tracin influence knn_shapley forgetting auto aum self_confidence data_oob
     leave_self_out cart gaussian_copula tvae ctgan aim bootstrap independent smote smote_nc adasyn mixup jitter mixed swap delete insert synonym
@@ -113,7 +115,7 @@ FITTING = {
     "augment_interactions": ("neighbors model", PAIRS, ["m1", "m2", "m3"]),
     "augment": ("smote smote_nc adasyn mixup jitter bootstrap", SAMPLES, []),
     "fuse": ("concatenate add", [], []),
-    "embed_images": ("", [3, 3, 10, 18], ["tiny"]),
+    "embed_images": ("", [3, 39, 39, 39, 40], ["picture", "picture", "tiny"]),
     "embed_image": ("", [], ["tiny"]),
     "embed": ("", [3, 3, 10, 18], ["tiny"]),
     "predict": ("", [], ["linear", "linear", "m1", "m3"]),

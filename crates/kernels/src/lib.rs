@@ -1,8 +1,8 @@
 //! Dense `f32` kernels on the widest vectors the processor has, and the small decompositions the trainers need.
 //!
-//! Matrices are `ndarray`'s, rows one after the other ([`matrix`]); kernels read them as slices. A kernel is written once over [`vector::Vector`] and compiled for AVX-512, AVX2 with
-//! FMA, and the baseline of the target (NEON on aarch64, SSE2 on x86-64); the choice is made at run time, per call,
-//! so a kernel should do at least a few hundred nanoseconds of work.
+//! Matrices are `ndarray`'s, rows one after the other ([`matrix`]); kernels read them as slices. A kernel is written once over
+//! [`vector::Vector`] and compiled for AVX-512, AVX2 with FMA, and the baseline of the target (NEON on aarch64, SSE2 on x86-64); the choice is
+//! made at run time, per call, so a kernel should do at least a few hundred nanoseconds of work.
 
 pub mod bytes;
 pub mod cholesky;
