@@ -29,7 +29,7 @@ def measure(context):
     household = f"\\set household random(1, {households})\n"
     recommend = f"SELECT * FROM reco.recommend('{CATALOGUE_MODEL}', :household::bigint, k => 10, history => '{{}}');\n"
     scripts = {
-        "`embed`, one short text": f"\\set n random(1, 1000000000)\nSELECT reco.embed('{TEXT.format(':n')}', '{MODEL}');\n",
+        "`embed`, one short text": f"\\set n random(1, 1000000000)\nSELECT reco.embed(format('{TEXT.format('%s')}', :n::bigint), '{MODEL}');\n",
         "`recommend`, trained history": household + recommend.format("trained"),
         "`recommend`, live history": household + recommend.format("live"),
         "the live history's own query": household + f"SELECT * FROM ({CATALOGUE_SOURCE}) s WHERE user_id = :household;\n",
@@ -43,7 +43,7 @@ def measure(context):
     lines = [[name, *map(summary, found)] for name, found in rates.items()]
     return "\n\n".join(
         [
-            f"pgbench over the Unix socket, prepared statements, {context.size(10, 2)} s for each number of clients, {context.rounds} rounds in "
+            f"pgbench over the Unix socket, prepared statements, {context.size(10, 4)} s for each number of clients, {context.rounds} rounds in "
             "turn; medians of calls a second and, in brackets, of the 99th percentile of their milliseconds. Each client has its own connection, "
             f"which has made a call before. `embed_query` makes {rate:,.0f} vectors a second of the same texts in one connection. Two of the "
             "machine's processors serve pgbench as well.",
@@ -76,17 +76,19 @@ def pgbench(context, script, clients):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "call.sql"
         file.write_text(script)
-        seconds = context.size(10, 2)
+        seconds = context.size(10, 4)
         # Connections load the model before their first call, which is counted.
         command = [program, "--no-vacuum", "--protocol=prepared", f"--client={clients}", f"--jobs={min(clients, THREADS)}"]
         command += [f"--time={seconds}", f"--file={file}", "--log", f"--log-prefix={folder}/log", *connection_options(context)]
         environment = {**os.environ, "PGOPTIONS": f"-c reco.threads={THREADS} -c reco.execution_provider=cpu -c reco.preload_models={MODEL}"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
-            raise Unavailable(done.stderr.strip().splitlines()[-1])
+            raise Unavailable("; ".join(done.stderr.strip().splitlines()[-3:]))
         took = [int(line.split()[2]) / 1000 for log in Path(folder).glob("log*") for line in log.read_text().splitlines()]
-    rate = float(re.search(r"tps = ([\d.]+) \(without initial", done.stdout).group(1))
-    return rate, sorted(took)[int(len(took) * 0.99)]
+    rate = re.search(r"tps = ([\d.]+) \(without initial", done.stdout)
+    if not rate:
+        raise Unavailable(f"{clients} clients made no call in {seconds} s: {done.stdout.strip()}")
+    return float(rate.group(1)), sorted(took)[int(len(took) * 0.99)]
 
 
 def connection_options(context):
