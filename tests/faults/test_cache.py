@@ -171,6 +171,16 @@ def test_a_cache_deleted_under_those_who_use_it_is_made_again(cluster, expected)
             assert ask(fresh) == expected
 
 
+def test_many_texts_are_embedded_by_who_has_the_model_though_its_files_are_gone(cluster):
+    """Many texts run in lanes, which load the graph again."""
+    words = "regexp_replace(regexp_replace(i::bit(14)::text, '0', 'red ', 'g'), '1', 'tea ', 'g')"
+    query = f"SELECT sum(embedding[1]) FROM reco.embed_query($$SELECT i AS id, {words} AS text FROM generate_series(1, 2000) i$$, 'tiny')"
+    with surviving.nobody_hurt(cluster), cluster.connect() as holder:
+        before = holder.execute(query).fetchone()
+        shutil.rmtree(cluster.data / "pg_reco")
+        assert holder.execute(query).fetchone()[0] == pytest.approx(before[0], rel=1e-4)
+
+
 def test_a_file_where_the_cache_should_be_is_an_error_that_names_it(cluster, expected):
     root = cluster.data / "pg_reco"
     shutil.rmtree(root, ignore_errors=True)

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::session::{Provider, RunMemory, Session, Terminable};
 use crate::tensor::Tensor;
-use runtime::error::Result;
+use runtime::error::{Error, Result};
 use runtime::parallel::locked;
 use runtime::pool::with_pool;
 use runtime::progress::Progress;
@@ -22,13 +22,17 @@ pub struct Lanes {
 pub type Inputs<'a> = Vec<(&'a str, Tensor)>;
 
 impl Lanes {
-    /// `count` lanes for the graph of `session`; `None` where it does not run on the CPU.
+    /// `count` lanes for the graph of `session`; `None` where it does not run on the CPU, or where there is no memory for them, or the
+    /// prepared graph was removed: `session` itself goes on.
     pub fn open(session: &Session, count: usize, progress: &dyn Progress) -> Result<Option<Self>> {
         if session.provider != Provider::Cpu {
             return Ok(None);
         }
-        let idle = (0..count).map(|_| session.beside(progress)).collect::<Result<Vec<_>>>()?;
-        Ok(Some(Self { idle: Mutex::new(idle), count }))
+        match (0..count).map(|_| session.beside(progress)).collect() {
+            Ok(idle) => Ok(Some(Self { idle: Mutex::new(idle), count })),
+            Err(Error::Canceled) => Err(Error::Canceled),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Runs the graph `runs` times. `inputs` gives the inputs of a run, and `take` gets its outputs in `wanted`, in that order; both are

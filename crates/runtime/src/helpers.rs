@@ -95,7 +95,7 @@ fn touch_thread_locals() {
     TOUCHED.with(|_| ());
 }
 
-/// Helper threads that are working in this process, for [`stop_helpers`].
+/// Helper threads that are working in this process, for [`stop`].
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) struct Running;
