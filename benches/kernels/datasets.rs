@@ -1,12 +1,11 @@
 //! Public data sets in their authors' formats, gzipped, where they are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The text of `file` in the folder that `RECO_DATASETS` names, or in `shared/data` beside the checkout; `None` where it is not there.
+/// The text of `file` in the folder that `RECO_DATASETS` names; `None` where it is not there.
 pub fn read(file: &str) -> Option<String> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let path = std::env::var_os("RECO_DATASETS").map_or_else(beside, PathBuf::from).join(file);
+    let path = PathBuf::from(std::env::var_os("RECO_DATASETS")?).join(file);
     if !path.exists() {
         println!("{file} is not in $RECO_DATASETS");
         return None;

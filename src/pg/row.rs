@@ -448,13 +448,11 @@ impl<'a> Field<'a> {
 
     /// A bytea, borrowed as a [`text`](Self::text) is.
     pub fn bytes(&self) -> Result<&'a [u8]> {
-        match self.type_oid {
-            // SAFETY: a bytea is a varlena, and this one is not NULL. What is unpacked lasts as long as the batch.
-            pg_sys::BYTEAOID => {
-                Ok(unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(self.datum.cast_mut_ptr())) })
-            }
-            _ => self.unreadable(),
+        if self.type_oid != pg_sys::BYTEAOID {
+            return self.unreadable();
         }
+        // SAFETY: a bytea is a varlena, and this one is not NULL. What is unpacked lasts as long as the batch.
+        Ok(unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(self.datum.cast_mut_ptr())) })
     }
 
     /// [`output`](Self::output) without trailing blanks.
