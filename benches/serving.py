@@ -43,10 +43,10 @@ def measure(context):
     lines = [[name, *map(summary, found)] for name, found in rates.items()]
     return "\n\n".join(
         [
-            f"pgbench over the Unix socket, prepared statements, {context.size(10, 4)} s for each number of clients, {context.rounds} rounds in "
-            "turn; medians of calls a second and, in brackets, of the 99th percentile of their milliseconds. Each client has its own connection, "
-            f"which has made a call before. `embed_query` makes {rate:,.0f} vectors a second of the same texts in one connection. Two of the "
-            "machine's processors serve pgbench as well.",
+            f"pgbench over the Unix socket, prepared statements, {context.size(10, 4)} s for each number of clients, in turn, rounds: {context.rounds}"
+            "; medians of calls a second and, in brackets, of the 99th percentile of their milliseconds. Each client has its own connection, "
+            f"which loads {MODEL} before its first call. `embed_query` makes {rate:,.0f} vectors a second of the same texts in one connection. pgbench "
+            "takes its part of the same processors.",
             table(["", *(f"{clients} client{'s' if clients > 1 else ''}" for clients in CLIENTS)], lines),
             machine(context, "psycopg"),
         ]
