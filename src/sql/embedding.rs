@@ -104,6 +104,8 @@ fn embedded<T: 'static>(
             let (source, statement) = under_way.as_mut()?;
             let (mut ids, mut values) = (Vec::new(), Vec::new());
             let fetched = raise(source.fetch(size, |row| {
+                // A row may be an image of many megabytes.
+                statement.check()?;
                 ids.push(row.id(0).map(Id::to_text)?);
                 values.push(read(row)?);
                 Ok(())

@@ -26,6 +26,8 @@ const MAX_BYTES: usize = 128 << 20;
 const MAX_PIXELS: u64 = 25_000_000;
 /// Maximum memory for pixels while decoding: 16 bits for each of four channels, twice.
 const MAX_DECODED: u64 = 400_000_000;
+/// Opening a lane takes as long as running an image or two.
+const MIN_FILES_PER_LANE: usize = 8;
 /// Bytes of a file between two checks for cancel requests; they may contain a thousand times as many pixels.
 const READ_AT_ONCE: usize = 1024;
 
@@ -53,14 +55,14 @@ impl ImageEmbedder {
         self.embed_pixels(pixels, progress)
     }
 
-    /// The vectors of several files, in their order, decoded and run on `threads` threads. Each has an id, which errors name.
+    /// The vectors of several files, in their order, decoded and run on up to `threads` threads. Each has an id, which errors name.
     pub fn embed_all(
         &mut self,
         files: &[(&str, &[u8])],
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<f32>>> {
-        let lanes = match threads.min(files.len()) {
+        let lanes = match threads.min(files.len() / MIN_FILES_PER_LANE) {
             0 | 1 => None,
             lanes => Lanes::open(&self.session, lanes, progress)?,
         };

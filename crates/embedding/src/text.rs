@@ -23,8 +23,8 @@ use runtime::progress::{Counted, Progress, Run};
 /// cancel request.
 const MAX_TOKENS_PER_RUN: usize = 4096;
 
-/// A call with fewer tokens runs its batches one after the other: opening lanes takes some tens of milliseconds.
-const MIN_TOKENS_FOR_LANES: usize = 16_384;
+/// A call with fewer tokens for each lane runs its batches one after the other: opening a lane takes some tens of milliseconds.
+const MIN_TOKENS_PER_LANE: usize = 8192;
 
 /// Lanes share the tokens of a run, but not for ever: a run of few texts takes more time for each.
 const MAX_SPLIT: usize = 4;
@@ -77,7 +77,7 @@ impl TextEmbedder {
         let same_tokens: Vec<&[usize]> = order.chunk_by(|&a, &b| tokens[a] == tokens[b]).collect();
 
         let total: usize = same_tokens.iter().map(|texts| tokens[texts[0]].len()).sum();
-        let lanes = match threads > 1 && total >= MIN_TOKENS_FOR_LANES {
+        let lanes = match threads > 1 && total >= threads.saturating_mul(MIN_TOKENS_PER_LANE) {
             true => Lanes::open(&self.session, threads, progress)?,
             false => None,
         };
