@@ -53,11 +53,11 @@ impl Ready {
     /// The provider, as in `reco.stat_models`.
     pub fn provider(&self) -> &'static str {
         match self {
-            Self::Text(model) => model.borrow().session().provider.name(),
-            Self::Image(model) => model.borrow().session().provider.name(),
+            Self::Text(model) => model.borrow().runner().provider().name(),
+            Self::Image(model) => model.borrow().runner().provider().name(),
             Self::Recommender(_) => SCAN,
-            Self::Synthesizer(model) => model.session.as_ref().map_or(SCAN, |s| s.borrow().provider.name()),
-            Self::Graph(graph) => graph.borrow().session.provider.name(),
+            Self::Synthesizer(model) => model.runner.as_ref().map_or(SCAN, |s| s.borrow().provider().name()),
+            Self::Graph(graph) => graph.borrow().runner.provider().name(),
         }
     }
 }

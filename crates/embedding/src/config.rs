@@ -1,6 +1,6 @@
 //! The `config` of an imported model: how inputs are passed to its graph and outputs read.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use onnx::inspect::Signature;
@@ -8,7 +8,7 @@ use onnx::proto::data_type;
 use runtime::error::{Error, Result};
 
 /// How token ids are passed to the graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// `input_ids`, `attention_mask` and perhaps `token_type_ids`, int64 `[batch, length]`, padded to the longest text.
@@ -18,7 +18,7 @@ pub enum Layout {
 }
 
 /// How the vectors of a text's tokens are pooled into one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// The mean over the text's tokens.

@@ -2,8 +2,7 @@
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
@@ -11,12 +10,12 @@ use ndarray::Array;
 
 use crate::config::ImageConfig;
 use kernels::statistics::normalize;
-use onnx::lanes::{Inputs, Lanes};
-use onnx::session::{RunMemory, Session};
+use onnx::runner::{Inputs, Runner};
+use onnx::session::RunMemory;
 use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::jobs::Relay;
-use runtime::parallel::{self, locked};
+use runtime::parallel;
 use runtime::progress::{Progress, Run};
 
 /// Maximum size of a file in bytes.
@@ -26,23 +25,23 @@ const MAX_BYTES: usize = 128 << 20;
 const MAX_PIXELS: u64 = 25_000_000;
 /// Maximum memory for pixels while decoding: 16 bits for each of four channels, twice.
 const MAX_DECODED: u64 = 400_000_000;
-/// Opening a lane takes as long as running an image or two.
-const MIN_FILES_PER_LANE: usize = 8;
+/// Files whose pixels are held at a time, some megabytes each.
+const FILES_AT_ONCE: usize = 64;
 /// Bytes of a file between two checks for cancel requests; they may contain a thousand times as many pixels.
 const READ_AT_ONCE: usize = 1024;
 
 pub struct ImageEmbedder {
-    session: Session,
+    runner: Box<dyn Runner>,
     pub config: ImageConfig,
 }
 
 impl ImageEmbedder {
-    pub fn new(session: Session, config: ImageConfig) -> Self {
-        Self { session, config }
+    pub fn new(runner: Box<dyn Runner>, config: ImageConfig) -> Self {
+        Self { runner, config }
     }
 
-    pub fn session(&self) -> &Session {
-        &self.session
+    pub fn runner(&self) -> &dyn Runner {
+        &*self.runner
     }
 
     /// The vector of one PNG, JPEG or WebP file.
@@ -62,51 +61,28 @@ impl ImageEmbedder {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<f32>>> {
-        let lanes = match threads.min(files.len() / MIN_FILES_PER_LANE) {
-            0 | 1 => None,
-            lanes => Lanes::open(&self.session, lanes, progress)?,
-        };
-        let Some(lanes) = lanes else {
-            return files.iter().map(|(id, file)| self.embed(file, progress).map_err(|e| named(e, id))).collect();
-        };
-        let relay = Relay::new(progress);
-        let stop = || relay.signal.is_stopped();
-        let begun = Instant::now();
-        let results = Mutex::new(vec![(Vec::new(), Duration::ZERO); files.len()]);
-        lanes.run(
-            files.len(),
-            &[&self.config.output],
-            &relay,
-            |number| {
-                let (id, file) = files[number];
-                let pixels = decode(file, &stop).and_then(|image| pixels(&image, &self.config, &stop));
-                let inputs = inputs(&self.config, pixels.map_err(|e| named(e, id))?)?;
-                locked(&results)[number].1 = begun.elapsed();
-                Ok(inputs)
-            },
-            |number, outputs| {
-                let vector = self.vector(outputs)?;
-                let (result, took) = &mut locked(&results)[number];
-                (*result, *took) = (vector, begun.elapsed() - *took);
-                Ok(())
-            },
-        )?;
-        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        results.iter().for_each(|(_, took)| self.ran(*took, progress));
-        Ok(results.into_iter().map(|(vector, _)| vector).collect())
+        let mut vectors = Vec::new();
+        for part in files.chunks(FILES_AT_ONCE) {
+            let runs = all_pixels(&self.config, part, threads, progress)?;
+            let runs = runs.into_iter().map(|pixels| inputs(&self.config, pixels)).collect::<Result<_>>()?;
+            for (outputs, took) in self.runner.run_each(runs, &[&self.config.output], threads, progress)? {
+                self.ran(took, progress);
+                vectors.push(self.vector(outputs)?);
+            }
+        }
+        Ok(vectors)
     }
 
     /// The vector of an image that is already decoded, cropped and scaled: `[3, crop, crop]`.
     pub fn embed_pixels(&mut self, pixels: Vec<f32>, progress: &dyn Progress) -> Result<Vec<f32>> {
-        let begun = Instant::now();
-        let outputs =
-            self.session.run(inputs(&self.config, pixels)?, &[&self.config.output], RunMemory::Keep, progress)?;
-        self.ran(begun.elapsed(), progress);
+        let inputs = inputs(&self.config, pixels)?;
+        let (outputs, took) = self.runner.run(inputs, &[&self.config.output], RunMemory::Keep, progress)?;
+        self.ran(took, progress);
         self.vector(outputs)
     }
 
     fn ran(&self, took: Duration, progress: &dyn Progress) {
-        let (model, provider) = (self.session.name.as_str(), self.session.provider.name());
+        let (model, provider) = (self.runner.model(), self.runner.provider().name());
         progress.ran(&Run { model, provider, rows: 1, tokens: None, took });
     }
 
@@ -125,6 +101,26 @@ impl ImageEmbedder {
 
 /// Whether decoding should stop.
 type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// The pixels of several files, decoded on up to `threads` threads.
+fn all_pixels(
+    config: &ImageConfig,
+    files: &[(&str, &[u8])],
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Vec<f32>>> {
+    let relay = Relay::new(progress);
+    let stop = || relay.signal.is_stopped();
+    let mut decoded = vec![Vec::new(); files.len()];
+    let none = || ();
+    parallel::for_each_chunk(&mut decoded, 1, threads, &relay, none, |(), number, part| {
+        let (id, file) = files[number];
+        let pixels = decode(file, &stop).and_then(|image| pixels(&image, config, &stop));
+        part[0] = pixels.map_err(|e| named(e, id))?;
+        Ok(())
+    })?;
+    Ok(decoded)
+}
 
 fn inputs(config: &ImageConfig, pixels: Vec<f32>) -> Result<Inputs<'_>> {
     let side = config.crop as usize;

@@ -6,10 +6,12 @@
 pub mod config;
 pub mod image;
 pub mod text;
+pub mod text_graph;
 pub mod tokenizer;
 pub mod vector;
 
 pub use config::{ImageConfig, TextConfig};
 pub use image::ImageEmbedder;
 pub use text::TextEmbedder;
+pub use text_graph::TextGraph;
 pub use tokenizer::TextTokenizer;

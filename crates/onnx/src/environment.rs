@@ -19,6 +19,21 @@ pub struct EnvironmentOptions {
     pub run_memory_limit: Option<usize>,
 }
 
+/// ONNX Runtime's library of CUDA, which it loads from the folder of its own.
+const CUDA_LIBRARY: &str = "libonnxruntime_providers_cuda.so";
+
+impl EnvironmentOptions {
+    pub(crate) fn check_library(&self) -> Result<()> {
+        if self.library.is_file() { Ok(()) } else { Err(missing(&self.library, "no such file".into())) }
+    }
+
+    /// Whether this build of ONNX Runtime includes CUDA. Loads nothing.
+    pub fn knows_cuda(&self) -> bool {
+        let library = self.library.canonicalize();
+        library.is_ok_and(|library| library.with_file_name(CUDA_LIBRARY).is_file())
+    }
+}
+
 static ENVIRONMENT: OnceCell<Environment> = OnceCell::new();
 
 /// Memory that must be available, since ONNX Runtime crashes without memory at start: its library takes 30 MB, its setup 10 MB, and its
@@ -28,7 +43,7 @@ const NEEDED_TO_START: usize = 128 << 20;
 /// Must be called on the main thread before any thread calls [`environment`].
 pub fn prepare(options: &EnvironmentOptions) -> Result<()> {
     if ENVIRONMENT.get().is_none() {
-        check_library(&options.library)?;
+        options.check_library()?;
         memory::require(NEEDED_TO_START)?;
         // Microsoft's builds keep a database of what they were used for under the home directory, and a thread that uploads
         // it. Switching that off through the API comes too late: both are there by then.
@@ -95,10 +110,6 @@ pub fn environment(options: &EnvironmentOptions) -> Result<&'static Environment>
             .map_err(|e| missing(library, SPOILT.get_or_init(|| e.to_string()).clone()))?;
         Ok(environment)
     })
-}
-
-fn check_library(library: &Path) -> Result<()> {
-    if library.is_file() { Ok(()) } else { Err(missing(library, "no such file".into())) }
 }
 
 fn missing(library: &Path, reason: String) -> Error {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::proto::{
-    AttributeProto, DimensionValue, EXTERNAL, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
-    ValueInfoProto,
+    AttributeProto, DimensionValue, EXTERNAL, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto,
+    TensorProto, ValueInfoProto,
 };
 use runtime::error::{Error, Result};
 
@@ -41,7 +41,7 @@ pub enum Dimension {
 }
 
 /// The interface of a graph: inputs, outputs, and metadata.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Signature {
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
@@ -50,7 +50,13 @@ pub struct Signature {
     pub opset: i64,
     pub producer: String,
     pub metadata: Vec<(String, String)>,
+    /// Whether activations are quantized by the range of a whole tensor, so that a row's result depends on the others of its run.
+    pub depends_on_batch: bool,
 }
+
+/// Operators that quantize a whole tensor of activations.
+const QUANTIZE_A_TENSOR: [&str; 4] =
+    ["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "DynamicQuantizeGRU"];
 
 impl Signature {
     /// Decodes and checks `onnx`. Rejects invalid files, references to other files, and custom operators.
@@ -83,6 +89,8 @@ impl Signature {
             parameters: graph.initializer.iter().map(|t| t.dims.iter().product::<i64>().max(0) as u64).sum(),
             opset,
             producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
+            depends_on_batch: nodes_of(graph, &model.functions)
+                .any(|node| QUANTIZE_A_TENSOR.contains(&node.op_type.as_str())),
             metadata: model.metadata_props.into_iter().map(|p| (p.key, p.value)).collect(),
         })
     }
@@ -119,6 +127,11 @@ impl Port {
                 Dimension::Named(_) => true,
             })
     }
+}
+
+/// The nodes of the graph and of its functions, without those of subgraphs.
+fn nodes_of<'a>(graph: &'a GraphProto, functions: &'a [FunctionProto]) -> impl Iterator<Item = &'a NodeProto> {
+    graph.node.iter().chain(functions.iter().flat_map(|function| &function.node))
 }
 
 fn port(value: &ValueInfoProto) -> Port {

@@ -4,8 +4,10 @@
 //! every operator. The sessions map the same weights.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::runner::{Inputs, Ran};
 use crate::session::{Provider, RunMemory, Session, Terminable};
 use crate::tensor::Tensor;
 use runtime::error::{Error, Result};
@@ -17,9 +19,6 @@ pub struct Lanes {
     idle: Mutex<Vec<Session>>,
     count: usize,
 }
-
-/// The inputs of a run, by name.
-pub type Inputs<'a> = Vec<(&'a str, Tensor)>;
 
 impl Lanes {
     /// `count` lanes for the graph of `session`; `None` where it does not run on the CPU, or where there is no memory for them, or the
@@ -76,5 +75,28 @@ impl Lanes {
             outcome
         };
         with_pool(self.count, |pool| pool.run(self.count.min(runs), progress, &stop, &lane))
+    }
+
+    /// Runs the graph on each of `runs`.
+    pub fn run_each(&self, runs: Vec<Inputs>, wanted: &[&str], progress: &dyn Progress) -> Result<Vec<Ran>> {
+        let began = Instant::now();
+        let mut results = Vec::new();
+        results.resize_with(runs.len(), || (Vec::new(), Duration::ZERO));
+        let (inputs, results) = (Mutex::new(runs), Mutex::new(results));
+        self.run(
+            locked(&inputs).len(),
+            wanted,
+            progress,
+            |number| {
+                locked(&results)[number].1 = began.elapsed();
+                Ok(std::mem::take(&mut locked(&inputs)[number]))
+            },
+            |number, outputs| {
+                let (taken, took) = &mut locked(&results)[number];
+                (*taken, *took) = (outputs, began.elapsed() - *took);
+                Ok(())
+            },
+        )?;
+        Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod lanes;
 pub mod prepared;
 pub mod proto;
+pub mod runner;
 pub mod session;
 pub mod stored;
 pub mod tensor;

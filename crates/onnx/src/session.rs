@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::ArrayD;
-use ort::ep::{CUDA, ExecutionProvider};
+use ort::ep::{CUDA, ExecutionProvider as _};
 use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, ValueType};
@@ -17,6 +17,7 @@ use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, ValueT
 use crate::environment;
 use crate::environment::{EnvironmentOptions, environment};
 use crate::prepared;
+use crate::runner::Inputs;
 use crate::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -63,6 +64,48 @@ pub struct SessionOptions {
     pub threads: usize,
 }
 
+impl SessionOptions {
+    pub(crate) fn tools(&self) -> prepared::Tools<'_> {
+        prepared::Tools { preparer: &self.preparer, library: &self.environment.library }
+    }
+
+    /// What `on_cuda` or `on_cpu` makes, as `execution` says, and why it is not on CUDA where that is for the machine to say.
+    pub fn choose<T>(
+        &self,
+        on_cuda: impl FnOnce() -> Result<T>,
+        on_cpu: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, Option<NotOnCuda>)> {
+        let not_on_cuda = match self.execution {
+            Execution::Cpu => None,
+            Execution::Cuda => return Ok((on_cuda()?, None)),
+            // A build of ONNX Runtime for the CPU alone is not reported as missing CUDA.
+            Execution::Auto if !self.environment.knows_cuda() => None,
+            Execution::Auto => match on_cuda() {
+                Ok(made) => return Ok((made, None)),
+                Err(Error::CudaMissing(reason)) => Some(NotOnCuda::Missing(reason)),
+                Err(Error::RefusedOnnx { reason, .. } | Error::ModelRun { reason, .. }) => {
+                    Some(NotOnCuda::Refused(reason))
+                }
+                Err(other) => return Err(other),
+            },
+        };
+        Ok((on_cpu()?, not_on_cuda))
+    }
+}
+
+/// Prepares the graph in the file `source` for this processor, unless that has been done, and returns the folder with it, which is stored
+/// beside `source`.
+pub fn prepare(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<PathBuf> {
+    options.environment.check_library()?;
+    prepared::folder(name, source, &options.tools(), progress)
+}
+
+/// Runs the graph in the file `source` on CUDA in a separate process, unless that has been done.
+pub fn try_on_cuda(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<()> {
+    options.environment.check_library()?;
+    prepared::try_on_cuda(name, source, options.device_id, &options.tools(), progress)
+}
+
 /// Minimum memory for loading a graph, in addition to its files.
 const NEEDED_TO_LOAD: usize = 32 << 20;
 
@@ -75,7 +118,7 @@ pub enum RunMemory {
     GiveBack,
 }
 
-/// A loaded graph.
+/// A graph loaded into this process.
 pub struct Session {
     inner: ort::session::Session,
     /// The name of the model.
@@ -85,8 +128,8 @@ pub struct Session {
     pub bytes: u64,
     /// Why `Execution::Auto` does not use CUDA.
     pub not_on_cuda: Option<NotOnCuda>,
-    /// The folder of the prepared graph, and how it was loaded: for sessions beside this one.
-    prepared: PathBuf,
+    /// The folder of the prepared graph or, on CUDA, the file of the graph, and how it was loaded: for sessions beside this one.
+    loaded_from: PathBuf,
     options: SessionOptions,
 }
 
@@ -103,75 +146,67 @@ impl Session {
     /// Loads the graph in the file `source`. `name` is the name of the model, for messages. The graph prepared for this processor is stored beside
     /// `source`. Only graphs that ran in a trial in a separate process are loaded.
     pub fn load(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
-        let tools = prepared::Tools { preparer: &options.preparer, library: &options.environment.library };
-        environment::prepare(&options.environment)?;
-        let prepared = prepared::folder(name, source, &tools, progress)?;
-        memory::require(NEEDED_TO_LOAD + sealed::size(&prepared) as usize)?;
-        let loader = Loader { name, options, canceled: AtomicBool::new(false), canceler: Mutex::new(None) };
-        let watched = |load: &(dyn Fn() -> Result<ort::session::Session> + Sync)| {
-            parallel::watched(progress, || loader.cancel(), load)
-        };
-        // CUDA runs the graph as it was given, which the process that prepared it has not: it is tried there by itself first.
-        let on_cuda = || {
-            parallel::watched(progress, || (), || loader.cuda_builder().map(drop))?;
-            prepared::try_on_cuda(name, source, options.device_id, &tools, progress)?;
-            watched(&|| loader.cuda(source))
-        };
-        let (inner, not_on_cuda) = match options.execution {
-            Execution::Cpu => (None, None),
-            Execution::Cuda => (Some(on_cuda()?), None),
-            Execution::Auto if !loader.knows_cuda()? => (None, None),
-            Execution::Auto => match on_cuda() {
-                Ok(session) => (Some(session), None),
-                Err(Error::CudaMissing(reason)) => (None, Some(NotOnCuda::Missing(reason))),
-                Err(Error::RefusedOnnx { reason, .. } | Error::ModelRun { reason, .. }) => {
-                    (None, Some(NotOnCuda::Refused(reason)))
-                }
-                Err(other) => return Err(other),
+        let (mut session, not_on_cuda) = options.choose(
+            || Self::on_cuda(name, source, options, progress),
+            || {
+                let prepared = prepare(name, source, options, progress)?;
+                Self::on_cpu(name, &prepared, options, progress)
             },
-        };
-        let (inner, provider, bytes) = match inner {
-            Some(session) => (session, Provider::Cuda, fs::metadata(source).map_or(0, |m| m.len())),
-            None => (watched(&|| loader.cpu(&prepared))?, Provider::Cpu, sealed::size(&prepared)),
-        };
-        Ok(Self { inner, name: name.to_owned(), provider, bytes, not_on_cuda, prepared, options: options.clone() })
+        )?;
+        session.not_on_cuda = not_on_cuda;
+        Ok(session)
+    }
+
+    /// Loads the graph that [`prepare`] has put into the folder `prepared`, to run on the CPU.
+    pub fn on_cpu(name: &str, prepared: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
+        environment::prepare(&options.environment)?;
+        let bytes = sealed::size(prepared);
+        memory::require(NEEDED_TO_LOAD + bytes as usize)?;
+        let loader = Loader::new(name, options);
+        let inner = parallel::watched(progress, || loader.cancel(), || loader.cpu(prepared))?;
+        Ok(Self::new(inner, name, Provider::Cpu, bytes, prepared, options))
+    }
+
+    /// Loads the graph in the file `source` to run on CUDA. It runs as it was given, so it is tried there in a separate process first, unless
+    /// that has been done.
+    pub fn on_cuda(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
+        environment::prepare(&options.environment)?;
+        let loader = Loader::new(name, options);
+        parallel::watched(progress, || (), || loader.cuda_builder().map(drop))?;
+        prepared::try_on_cuda(name, source, options.device_id, &options.tools(), progress)?;
+        Self::tried_on_cuda(name, source, options, progress)
+    }
+
+    /// [`on_cuda`](Self::on_cuda) for a graph that has been tried there.
+    pub fn tried_on_cuda(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
+        environment::prepare(&options.environment)?;
+        memory::require(NEEDED_TO_LOAD)?;
+        let loader = Loader::new(name, options);
+        let inner = parallel::watched(progress, || loader.cancel(), || loader.cuda(source))?;
+        let bytes = fs::metadata(source).map_or(0, |m| m.len());
+        Ok(Self::new(inner, name, Provider::Cuda, bytes, source, options))
+    }
+
+    fn new(
+        inner: ort::session::Session,
+        name: &str,
+        provider: Provider,
+        bytes: u64,
+        loaded_from: &Path,
+        options: &SessionOptions,
+    ) -> Self {
+        let (name, loaded_from) = (name.to_owned(), loaded_from.to_owned());
+        Self { inner, name, provider, bytes, not_on_cuda: None, loaded_from, options: options.clone() }
     }
 
     /// Another session of the same prepared graph, which runs on the CPU, on the thread that calls it. Both map the same weights.
     pub(crate) fn beside(&self, progress: &dyn Progress) -> Result<Self> {
         let options = SessionOptions { threads: 1, execution: Execution::Cpu, ..self.options.clone() };
-        let loader = Loader {
-            name: &self.name,
-            options: &options,
-            canceled: AtomicBool::new(false),
-            canceler: Mutex::new(None),
-        };
-        let inner = parallel::watched(progress, || loader.cancel(), || loader.cpu(&self.prepared))?;
-        Ok(Self {
-            inner,
-            name: self.name.clone(),
-            provider: Provider::Cpu,
-            bytes: self.bytes,
-            not_on_cuda: None,
-            prepared: self.prepared.clone(),
-            options,
-        })
-    }
-
-    /// Runs the graph on `inputs` and returns the outputs in `wanted`, in that order.
-    pub fn run(
-        &mut self,
-        inputs: Vec<(&str, Tensor)>,
-        wanted: &[&str],
-        memory: RunMemory,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Tensor>> {
-        let run = self.begin(wanted, memory)?;
-        parallel::watched(progress, || run.end(), || self.run_here(inputs, wanted, &run))
+        Self::on_cpu(&self.name, &self.loaded_from, &options, progress)
     }
 
     /// A run that another thread can end.
-    pub(crate) fn begin(&self, wanted: &[&str], memory: RunMemory) -> Result<Terminable> {
+    pub fn begin(&self, wanted: &[&str], memory: RunMemory) -> Result<Terminable> {
         let failed = |reason: String| Error::ModelRun { model: self.name.clone(), reason };
         let mut selector = OutputSelector::no_default();
         for output in wanted {
@@ -184,13 +219,9 @@ impl Session {
         Ok(Terminable(options))
     }
 
-    /// [`run`](Self::run) on the calling thread, which does not look for cancel requests.
-    pub(crate) fn run_here(
-        &mut self,
-        inputs: Vec<(&str, Tensor)>,
-        wanted: &[&str],
-        run: &Terminable,
-    ) -> Result<Vec<Tensor>> {
+    /// Runs the graph on `inputs` on the calling thread, which does not look for cancel requests, and returns the outputs in `wanted`, in that
+    /// order.
+    pub fn run_here(&mut self, inputs: Inputs, wanted: &[&str], run: &Terminable) -> Result<Vec<Tensor>> {
         let failed = |reason: String| Error::ModelRun { model: self.name.clone(), reason };
         let inputs = inputs
             .into_iter()
@@ -215,7 +246,11 @@ struct Loader<'a> {
     canceler: Mutex<Option<LoadCanceler>>,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn new(name: &'a str, options: &'a SessionOptions) -> Self {
+        Self { name, options, canceled: AtomicBool::new(false), canceler: Mutex::new(None) }
+    }
+
     fn cancel(&self) {
         self.canceled.store(true, Ordering::SeqCst);
         if let Ok(guard) = self.canceler.lock()
@@ -236,12 +271,6 @@ impl Loader<'_> {
 
     fn failed(&self, reason: String) -> Error {
         Error::ModelRun { model: self.name.to_owned(), reason }
-    }
-
-    /// Whether this build of ONNX Runtime includes CUDA. A CPU-only build is not reported as missing CUDA.
-    fn knows_cuda(&self) -> Result<bool> {
-        environment(&self.options.environment)?;
-        Ok(CUDA::is_available().unwrap_or(true))
     }
 
     fn cuda(&self, source: &Path) -> Result<ort::session::Session> {
@@ -285,14 +314,14 @@ impl Loader<'_> {
 
 /// ONNX Runtime documents `RunOptionsSetTerminate` as callable from any thread while the options are in use by a run;
 /// `ort` leaves `Sync` off options that select outputs only because preallocated outputs might not be.
-pub(crate) struct Terminable(RunOptions<HasSelectedOutputs>);
+pub struct Terminable(RunOptions<HasSelectedOutputs>);
 
 // SAFETY: no output is preallocated here, and the only use from a second thread is `terminate`.
 unsafe impl Sync for Terminable {}
 
 impl Terminable {
     /// Makes the run return soon, with an error.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         // A run that has just ended needs no terminating; nothing else can fail here.
         drop(self.0.terminate());
     }

@@ -125,7 +125,7 @@ thread_local! {
 }
 
 /// Runs `body`, which starts threads that `stop` ends, and joins them before it returns or unwinds.
-pub(crate) fn with_helpers<T>(stop: &dyn Fn(), body: impl FnOnce() -> T) -> T {
+pub fn with_helpers<T>(stop: &dyn Fn(), body: impl FnOnce() -> T) -> T {
     struct Leave(*const Helpers<'static>);
     impl Drop for Leave {
         fn drop(&mut self) {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::error::Result;
-pub use crate::helpers::{has_helpers, locked, spawn, watched, with_signals_blocked};
+pub use crate::helpers::{has_helpers, locked, spawn, watched, with_helpers, with_signals_blocked};
 use crate::pool::{self, with_pool};
 use crate::progress::Progress;
 

@@ -1,0 +1,570 @@
+//! The threads of a worker, which run what waits, and what they share with its main thread.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ndarray::{Array2, s};
+
+use crate::graphs::Graphs;
+pub use crate::graphs::{Open, Opened, Width};
+use crate::queue::{Batch, BatchId, Ended, Part, Queue, Results, Ticket};
+use crate::request::{Failure, Reply, Request, TextWork, Work};
+use onnx::runner::Inputs;
+use onnx::session::{RunMemory, Session, Terminable};
+use onnx::tensor::Tensor;
+use runtime::error::Result;
+use runtime::parallel::{locked, spawn, with_helpers};
+
+/// A session that a lane runs, on the thread that calls it.
+pub trait Lane: Send {
+    /// Runs the graph. `running` gets a handle that ends the run.
+    fn run(
+        &mut self,
+        inputs: Inputs,
+        wanted: &[&str],
+        memory: RunMemory,
+        running: &dyn Fn(Arc<dyn End>),
+    ) -> Result<Vec<Tensor>>;
+}
+
+/// A run that another thread can end.
+pub trait End: Send + Sync {
+    fn end(&self);
+}
+
+impl End for Terminable {
+    fn end(&self) {
+        Terminable::end(self);
+    }
+}
+
+impl Lane for Session {
+    fn run(
+        &mut self,
+        inputs: Inputs,
+        wanted: &[&str],
+        memory: RunMemory,
+        running: &dyn Fn(Arc<dyn End>),
+    ) -> Result<Vec<Tensor>> {
+        let run = Arc::new(self.begin(wanted, memory)?);
+        running(run.clone());
+        self.run_here(inputs, wanted, &run)
+    }
+}
+
+/// What has been done, for statistics.
+#[derive(Default)]
+pub struct Counts {
+    pub runs: AtomicU64,
+    /// Texts, images or other rows of those runs.
+    pub rows: AtomicU64,
+    pub max_batch: AtomicU64,
+    /// Nanoseconds of all lanes.
+    pub busy: AtomicU64,
+    /// Nanoseconds that requests waited for a lane.
+    pub waited: AtomicU64,
+    pub requests: AtomicU64,
+    pub failed: AtomicU64,
+    pub withdrawn: AtomicU64,
+}
+
+/// The outcome of a request.
+pub type Outcome = (Ticket, Reply);
+
+/// The runs of all lanes, and the batches that nobody waits for any more.
+#[derive(Default)]
+struct Running {
+    runs: Vec<(BatchId, Arc<dyn End>)>,
+    ended: Vec<BatchId>,
+}
+
+/// Shared by the main thread and the lanes.
+pub struct Crew<'a> {
+    queue: Mutex<Queue>,
+    /// Something waits, or a lane has become free.
+    changed: Condvar,
+    stopped: AtomicBool,
+    running: Mutex<Running>,
+    graphs: Mutex<Graphs>,
+    budget: AtomicU64,
+    finished: Mutex<Vec<Outcome>>,
+    pub counts: Counts,
+    open: &'a Open<'a>,
+    /// Wakes the main thread.
+    wake: &'a (dyn Fn() + Sync),
+    /// Called where a lane begins and ends a run.
+    works: &'a (dyn Fn(bool) + Sync),
+}
+
+/// Runs `body` with a crew of `lanes` lanes, which are stopped and joined before it returns or unwinds.
+pub fn with_crew<T>(
+    lanes: usize,
+    open: &Open,
+    wake: &(dyn Fn() + Sync),
+    works: &(dyn Fn(bool) + Sync),
+    body: impl FnOnce(&Crew) -> Result<T>,
+) -> Result<T> {
+    let crew = Crew {
+        queue: Mutex::new(Queue::new(lanes)),
+        changed: Condvar::new(),
+        stopped: AtomicBool::new(false),
+        running: Mutex::default(),
+        graphs: Mutex::default(),
+        budget: AtomicU64::new(u64::MAX),
+        finished: Mutex::default(),
+        counts: Counts::default(),
+        open,
+        wake,
+        works,
+    };
+    struct StopOnDrop<'a, 'b>(&'a Crew<'b>);
+    impl Drop for StopOnDrop<'_, '_> {
+        fn drop(&mut self) {
+            self.0.stop();
+        }
+    }
+    let run = || {
+        std::thread::scope(|scope| {
+            let _stop = StopOnDrop(&crew);
+            // Lanes for small requests, for large ones, and for small ones that turn out to be slow.
+            for _ in 0..lanes.max(1) * 3 {
+                spawn(scope, || crew.work())?;
+            }
+            body(&crew)
+        })
+    };
+    with_helpers(&|| crew.stop(), run)
+}
+
+impl Crew<'_> {
+    fn stop(&self) {
+        self.stopped.store(true, SeqCst);
+        locked(&self.running).runs.iter().for_each(|(_, run)| run.end());
+        // Whoever looked at the flag before waits by now.
+        drop(locked(&self.queue));
+        self.changed.notify_all();
+    }
+
+    pub fn submit(&self, ticket: Ticket, request: Request) {
+        self.counts.requests.fetch_add(1, Relaxed);
+        locked(&self.queue).push(ticket, request, Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// Forgets a request. Its run ends if no other request is in it.
+    pub fn withdraw(&self, ticket: Ticket) {
+        self.counts.withdrawn.fetch_add(1, Relaxed);
+        let idle = locked(&self.queue).withdraw(ticket);
+        let mut running = locked(&self.running);
+        running.runs.iter().filter(|(batch, _)| idle.contains(batch)).for_each(|(_, run)| run.end());
+        running.ended.extend(idle);
+    }
+
+    /// The outcomes since the last call.
+    pub fn finished(&self) -> Vec<Outcome> {
+        std::mem::take(&mut locked(&self.finished))
+    }
+
+    /// To be called about every tenth of a second while something runs, and now and then while nothing does. `budget` is the bytes of graphs to
+    /// keep.
+    pub fn tend(&self, budget: u64) {
+        self.budget.store(budget, Relaxed);
+        if locked(&self.queue).demote_slow(Instant::now()) {
+            self.changed.notify_one();
+        }
+        let unloaded = locked(&self.graphs).unload(budget);
+        drop(unloaded);
+    }
+
+    /// Requests without an answer, and how many of them wait for a lane.
+    pub fn load(&self) -> (usize, usize) {
+        let queue = locked(&self.queue);
+        (queue.len(), queue.waiting())
+    }
+
+    /// The number of loaded graphs, and their bytes.
+    pub fn loaded(&self) -> (usize, u64) {
+        let graphs = locked(&self.graphs);
+        (graphs.len(), graphs.total_bytes())
+    }
+
+    fn work(&self) {
+        while let Some(batch) = self.next() {
+            let began = Instant::now();
+            (self.works)(true);
+            let results = catch_unwind(AssertUnwindSafe(|| self.run(&batch)))
+                .unwrap_or_else(|panic| all_failed(&batch, panicked(&*panic)));
+            (self.works)(false);
+            self.counts.busy.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+            let id = batch.id;
+            let mut queue = locked(&self.queue);
+            let done = queue.finish(batch, results);
+            self.counts.waited.store(queue.waits.time.as_nanos() as u64, Relaxed);
+            drop(queue);
+            locked(&self.running).ended.retain(|ended| *ended != id);
+            // Its place is free for what another lane may not take yet.
+            self.changed.notify_one();
+            if !done.is_empty() {
+                let failed = done.iter().filter(|(_, outcome)| outcome.is_err()).count();
+                self.counts.failed.fetch_add(failed as u64, Relaxed);
+                locked(&self.finished).extend(done);
+                (self.wake)();
+            }
+        }
+    }
+
+    /// Waits for something to run; `None` once the crew is stopped.
+    fn next(&self) -> Option<Batch> {
+        let mut queue = locked(&self.queue);
+        loop {
+            if self.stopped.load(SeqCst) {
+                return None;
+            }
+            if let Some(batch) = queue.take(Instant::now()) {
+                // There may be more.
+                self.changed.notify_one();
+                return Some(batch);
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn run(&self, batch: &Batch) -> Vec<Ended> {
+        if let [Part { work: Work::Open, .. }] = batch.parts.as_slice() {
+            return vec![self.open_graph(&batch.graph).map(|bytes| (Results::Opened(bytes), Duration::ZERO))];
+        }
+        let width = if batch.wide { Width::All } else { Width::One };
+        self.with_lane(&batch.graph, width, |lane| self.run_on(lane, batch))
+            .unwrap_or_else(|failure| all_failed(batch, failure))
+    }
+
+    /// Loads a graph unless it is, and returns its bytes.
+    fn open_graph(&self, graph: &Path) -> std::result::Result<u64, Failure> {
+        let bytes = || locked(&self.graphs).bytes(graph);
+        match bytes() {
+            Some(bytes) => Ok(bytes),
+            None => self.with_lane(graph, Width::One, |_| bytes().unwrap_or_default()),
+        }
+    }
+
+    /// Calls `body` with a session of the graph, loaded unless one is idle.
+    fn with_lane<T>(
+        &self,
+        graph: &Path,
+        width: Width,
+        body: impl FnOnce(&mut dyn Lane) -> T,
+    ) -> std::result::Result<T, Failure> {
+        struct GiveBack<'a, 'b>(&'a Crew<'b>, &'a Path, Width, Option<Box<dyn Lane>>);
+        impl Drop for GiveBack<'_, '_> {
+            fn drop(&mut self) {
+                let mut graphs = locked(&self.0.graphs);
+                graphs.give_back(self.1, self.2, self.3.take());
+                let unloaded = graphs.unload(self.0.budget.load(Relaxed));
+                drop(graphs);
+                drop(unloaded);
+            }
+        }
+        let idle = locked(&self.graphs).take(graph, width);
+        let mut taken = GiveBack(self, graph, width, idle);
+        if taken.3.is_none() {
+            let opened = (self.open)(graph, width)?;
+            locked(&self.graphs).opened(graph, opened.bytes);
+            taken.3 = Some(opened.lane);
+        }
+        match taken.3.as_deref_mut() {
+            Some(lane) => Ok(body(lane)),
+            None => Err(Failure::Internal("a lane has no session".into())),
+        }
+    }
+
+    fn run_on(&self, lane: &mut dyn Lane, batch: &Batch) -> Vec<Ended> {
+        let began = Instant::now();
+        match self.run_texts(lane, batch.id, &batch.parts) {
+            Some(Ok(vectors)) => {
+                let rows = vectors.nrows().max(1);
+                let took = began.elapsed();
+                let mut first = 0;
+                let parts = batch.parts.iter().map(|part| {
+                    let end = first + part.units.len();
+                    let found = vectors.slice(s![first..end, ..]).to_owned();
+                    first = end;
+                    Ok((Results::Vectors(found), took.mul_f64(part.units.len() as f64 / rows as f64)))
+                });
+                parts.collect()
+            }
+            // One of several may be to blame: each runs by itself.
+            Some(Err(_)) if batch.parts.len() > 1 && !self.stopped.load(SeqCst) => {
+                let parts = batch.parts.iter().map(|part| {
+                    let began = Instant::now();
+                    let vectors = self.run_texts(lane, batch.id, std::slice::from_ref(part));
+                    let vectors = vectors.unwrap_or_else(|| Err(Failure::Internal("no texts".into())))?;
+                    Ok((Results::Vectors(vectors), began.elapsed()))
+                });
+                parts.collect()
+            }
+            Some(Err(failure)) => all_failed(batch, failure),
+            None => batch.parts.iter().map(|part| self.run_part(lane, batch.id, part)).collect(),
+        }
+    }
+
+    /// The vectors of all parts; `None` where they are no texts.
+    fn run_texts(
+        &self,
+        lane: &mut dyn Lane,
+        batch: BatchId,
+        parts: &[Part],
+    ) -> Option<std::result::Result<Array2<f32>, Failure>> {
+        let works: Option<Vec<&TextWork>> = parts
+            .iter()
+            .map(|part| match &part.work {
+                Work::Texts(work) => Some(&**work),
+                _ => None,
+            })
+            .collect();
+        let works = works?;
+        let graph = &works.first()?.graph;
+        let texts = works.iter().zip(parts).flat_map(|(work, part)| part.units.clone().map(|text| work.text(text)));
+        let texts: Vec<&[u32]> = texts.collect();
+        let mut run = || {
+            let outputs =
+                self.once(lane, batch, texts.len(), graph.inputs(&texts)?, &[&graph.output], RunMemory::Keep)?;
+            graph.vectors(&texts, outputs)
+        };
+        Some(run().map_err(Failure::from))
+    }
+
+    fn run_part(&self, lane: &mut dyn Lane, batch: BatchId, part: &Part) -> Ended {
+        let began = Instant::now();
+        let results = match &part.work {
+            Work::Open | Work::Texts(_) => return Err(Failure::Internal("a batch of several kinds".into())),
+            Work::Runs(work) => {
+                let wanted: Vec<&str> = work.wanted.iter().map(String::as_str).collect();
+                let memory = if work.give_back { RunMemory::GiveBack } else { RunMemory::Keep };
+                let run = |run: &crate::request::NamedInputs| {
+                    let inputs = run.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+                    let rows = run.first().and_then(|(_, tensor)| tensor.shape().first().copied()).unwrap_or(1);
+                    self.once(lane, batch, rows, inputs, &wanted, memory)
+                };
+                Results::Runs(work.runs[part.units.clone()].iter().map(run).collect::<Result<_>>()?)
+            }
+        };
+        Ok((results, began.elapsed()))
+    }
+
+    fn once(
+        &self,
+        lane: &mut dyn Lane,
+        batch: BatchId,
+        rows: usize,
+        inputs: Inputs,
+        wanted: &[&str],
+        memory: RunMemory,
+    ) -> Result<Vec<Tensor>> {
+        struct Forget<'a, 'b>(&'a Crew<'b>, BatchId);
+        impl Drop for Forget<'_, '_> {
+            fn drop(&mut self) {
+                locked(&self.0.running).runs.retain(|(batch, _)| *batch != self.1);
+            }
+        }
+        self.counts.runs.fetch_add(1, Relaxed);
+        self.counts.rows.fetch_add(rows as u64, Relaxed);
+        self.counts.max_batch.fetch_max(rows as u64, Relaxed);
+        let _forget = Forget(self, batch);
+        lane.run(inputs, wanted, memory, &|run| {
+            let mut running = locked(&self.running);
+            running.runs.push((batch, run.clone()));
+            // Whoever ends it sees the run in the list, or is seen here.
+            if self.stopped.load(SeqCst) || running.ended.contains(&batch) {
+                run.end();
+            }
+        })
+    }
+}
+
+fn all_failed(batch: &Batch, failure: Failure) -> Vec<Ended> {
+    batch.parts.iter().map(|_| Err(failure.clone())).collect()
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let said = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+    Failure::Internal(format!("a lane failed: {}", said.unwrap_or_default()))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::request::Answer;
+    use crate::request::tests::{run, runs, texts};
+
+    /// Returns, for each text, its first token; waits for as many milliseconds as token 9 says. Token 13 is an error, token 14 a panic.
+    #[derive(Default)]
+    pub struct Echo {
+        pub runs: Arc<Mutex<Vec<usize>>>,
+    }
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl End for Flag {
+        fn end(&self) {
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    impl Lane for Echo {
+        fn run(
+            &mut self,
+            inputs: Inputs,
+            _: &[&str],
+            _: RunMemory,
+            running: &dyn Fn(Arc<dyn End>),
+        ) -> Result<Vec<Tensor>> {
+            let flag = Arc::new(Flag::default());
+            running(flag.clone());
+            let failed = |reason: &str| Err(onnx_error(reason));
+            let Some((_, Tensor::I64(ids))) = inputs.into_iter().next() else { return failed("no ids") };
+            locked(&self.runs).push(ids.shape()[0]);
+            if ids.iter().any(|&id| id == 13) {
+                return failed("an unlucky number");
+            }
+            assert!(ids.iter().all(|&id| id != 14), "a panic");
+            while ids.iter().any(|&id| id == 9) {
+                if flag.0.load(SeqCst) {
+                    return failed("ended");
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let first = ids.outer_iter().map(|row| row[[0]] as f32).collect::<Vec<_>>();
+            Ok(vec![Array2::from_shape_vec((first.len(), 1), first).unwrap().into()])
+        }
+    }
+
+    fn onnx_error(reason: &str) -> runtime::error::Error {
+        runtime::error::Error::ModelRun { model: String::new(), reason: reason.into() }
+    }
+
+    fn ticket(slot: usize) -> Ticket {
+        Ticket { slot, number: 5 }
+    }
+
+    fn of(graph: &Path, tokens: &[u32]) -> Request {
+        Request { graph: graph.to_owned(), work: texts(&[tokens]), threads: 1 }
+    }
+
+    /// Runs `body` with a crew of one lane, a file that stands for a graph, and the sizes of the runs.
+    fn with_echo(body: impl FnOnce(&Crew, &Path, &Mutex<Vec<usize>>, &dyn Fn(usize) -> Vec<Outcome>) -> Result<()>) {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("pg_reco-crew-{}-{}", std::process::id(), NUMBER.fetch_add(1, SeqCst));
+        let graph = std::env::temp_dir().join(name);
+        std::fs::write(&graph, "").unwrap();
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let open = |path: &Path, _: Width| match path.exists() {
+            true => Ok(Opened { lane: Box::new(Echo { runs: sizes.clone() }), bytes: 7 }),
+            false => Err(Failure::Gone),
+        };
+        with_crew(1, &open, &|| (), &|_| (), |crew| {
+            let wait_for = |count: usize| {
+                let mut outcomes = Vec::new();
+                while outcomes.len() < count {
+                    outcomes.extend(crew.finished());
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                outcomes
+            };
+            body(crew, &graph, &sizes, &wait_for)
+        })
+        .unwrap();
+        std::fs::remove_file(&graph).unwrap();
+    }
+
+    #[test]
+    fn an_error_of_one_in_a_batch_reaches_it_alone() {
+        with_echo(|crew, graph, sizes, wait_for| {
+            // It holds the lane until all others wait.
+            crew.submit(ticket(0), of(graph, &[9, 1]));
+            while locked(sizes).is_empty() {
+                std::thread::yield_now();
+            }
+            for (slot, token) in [(1, 21), (2, 13), (3, 23)] {
+                crew.submit(ticket(slot), of(graph, &[token, 1]));
+            }
+            crew.withdraw(ticket(0));
+            let mut outcomes = wait_for(3);
+            outcomes.sort_by_key(|(ticket, _)| ticket.slot);
+            for ((_, outcome), expected) in outcomes.iter().zip([Some(21.0), None, Some(23.0)]) {
+                match (outcome, expected) {
+                    (Ok(Answer::Vectors(vectors, _)), Some(value)) => assert_eq!(vectors[[0, 0]], value),
+                    (Err(Failure::Run(reason)), None) => assert!(reason.contains("unlucky")),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(*locked(sizes), [1, 3, 1, 1, 1]);
+            assert_eq!(crew.load(), (0, 0));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_panic_is_its_requests_error_and_the_lane_goes_on() {
+        with_echo(|crew, graph, _, wait_for| {
+            crew.submit(ticket(0), of(graph, &[14]));
+            assert!(
+                matches!(wait_for(1).as_slice(), [(_, Err(Failure::Internal(reason)))] if reason.contains("a panic"))
+            );
+            crew.submit(ticket(0), of(graph, &[3]));
+            assert!(matches!(wait_for(1).as_slice(), [(_, Ok(_))]));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn graphs_are_loaded_once_and_a_missing_one_is_told() {
+        with_echo(|crew, graph, _, wait_for| {
+            let open = |path: &Path| Request { graph: path.to_owned(), work: Work::Open, threads: 1 };
+            crew.submit(ticket(0), open(Path::new("/none")));
+            assert_eq!(wait_for(1), [(ticket(0), Err(Failure::Gone))]);
+            for _ in 0..2 {
+                crew.submit(ticket(0), open(graph));
+                assert_eq!(wait_for(1), [(ticket(0), Ok(Answer::Opened(7)))]);
+            }
+            assert_eq!(crew.loaded(), (1, 7));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn runs_of_a_request_come_back_in_their_order() {
+        with_echo(|crew, graph, _, wait_for| {
+            let ids = |id: i64| vec![("ids".to_owned(), ndarray::array![[id]].into())];
+            let work = runs((20..30).map(ids).collect());
+            crew.submit(ticket(0), Request { graph: graph.to_owned(), work, threads: 4 });
+            let outcomes = wait_for(1);
+            let [(_, Ok(Answer::Runs(found)))] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+            let values: Vec<Tensor> = found.iter().map(|(outputs, _)| outputs[0].clone()).collect();
+            let expected: Vec<Tensor> = (20..30).map(|id| ndarray::array![[id as f32]].into()).collect();
+            assert_eq!(values, expected);
+            crew.submit(ticket(1), Request { graph: graph.to_owned(), work: runs(vec![run(&[1.0])]), threads: 1 });
+            assert!(matches!(wait_for(1).as_slice(), [(_, Err(Failure::Run(_)))]));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_crew_that_stops_ends_what_runs() {
+        let began = Instant::now();
+        with_echo(|crew, graph, sizes, _| {
+            crew.submit(ticket(0), of(graph, &[9]));
+            while locked(sizes).is_empty() {
+                std::thread::yield_now();
+            }
+            Ok(())
+        });
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+}

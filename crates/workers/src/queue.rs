@@ -1,0 +1,548 @@
+//! What waits for a lane, and what a lane that is free takes.
+//!
+//! Small requests go before large ones: each kind has as many lanes as there are processors, so that a long one never makes a short one wait.
+//! Texts of several small requests run together where they have one model, one party and about one length. Large ones are run in parts, in
+//! turn. A small run that turns out to take long ([`Queue::demote_slow`]) makes room for another.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ndarray::Array2;
+
+use crate::request::{Answer, Failure, Reply, Request, RunsWork, TextWork, Work};
+use embedding::text_graph::{MAX_SPLIT, MAX_TOKENS_PER_RUN};
+use onnx::runner::Ran;
+use onnx::tensor::Tensor;
+use runtime::error::Error;
+use runtime::memory;
+
+/// A request of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub slot: usize,
+    /// Differs for each request of the slot.
+    pub number: u64,
+}
+
+/// Texts with more tokens, padding included, are not small.
+const MAX_SMALL_TOKENS: usize = 512;
+/// Nor is a run with more values.
+const MAX_SMALL_VALUES: usize = 4096;
+
+/// Small requests run together if at least this share of the tokens is no padding.
+const MIN_USED: f64 = 0.7;
+
+/// A small run that takes longer does not count as one.
+pub const SLOW: Duration = Duration::from_millis(200);
+
+struct Job {
+    graph: Arc<PathBuf>,
+    work: Work,
+    threads: usize,
+    arrived: Instant,
+    /// Whether no other small request was there when it came.
+    found_idle: bool,
+    /// Texts or runs that were not taken yet begin here.
+    next: usize,
+    /// Texts or runs without a result.
+    unfinished: usize,
+    /// Lanes that work on it.
+    running: usize,
+    /// The size of the graph, for a request that loads it.
+    bytes: u64,
+    vectors: Array2<f32>,
+    took: Duration,
+    runs: Vec<Ran>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Small,
+    Large,
+    /// Was small.
+    Slow,
+}
+
+/// The number of a batch.
+pub type BatchId = u64;
+
+/// What a lane runs at a time.
+pub struct Batch {
+    pub id: BatchId,
+    pub graph: Arc<PathBuf>,
+    /// Use all processors.
+    pub wide: bool,
+    pub parts: Vec<Part>,
+}
+
+/// Texts or runs of one request, by number.
+#[derive(Clone)]
+pub struct Part {
+    pub ticket: Ticket,
+    pub work: Work,
+    pub units: Range<usize>,
+}
+
+/// The results of a part.
+pub enum Results {
+    Opened(u64),
+    Vectors(Array2<f32>),
+    Runs(Vec<Vec<Tensor>>),
+}
+
+/// How a part of a batch ended: its results, and how long they took.
+pub type Ended = Result<(Results, Duration), Failure>;
+
+struct Running {
+    class: Class,
+    tickets: Vec<Ticket>,
+    since: Instant,
+}
+
+/// How long a request waited for a lane, for statistics.
+#[derive(Default)]
+pub struct Waits {
+    pub requests: u64,
+    pub time: Duration,
+}
+
+pub struct Queue {
+    /// Lanes of each kind.
+    lanes: usize,
+    jobs: HashMap<Ticket, Job>,
+    small: VecDeque<Ticket>,
+    large: VecDeque<Ticket>,
+    running: HashMap<BatchId, Running>,
+    batches: BatchId,
+    pub waits: Waits,
+}
+
+impl Queue {
+    pub fn new(lanes: usize) -> Self {
+        Self {
+            lanes: lanes.max(1),
+            jobs: HashMap::new(),
+            small: VecDeque::new(),
+            large: VecDeque::new(),
+            running: HashMap::new(),
+            batches: 0,
+            waits: Waits::default(),
+        }
+    }
+
+    /// Requests that have no answer yet.
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Requests of which nothing runs yet.
+    pub fn waiting(&self) -> usize {
+        self.jobs.values().filter(|job| job.running == 0).count()
+    }
+
+    pub fn push(&mut self, ticket: Ticket, request: Request, now: Instant) {
+        let units = units_of(&request.work);
+        let is_small = is_small(&request.work);
+        let small_running = self.busy(Class::Small) > 0;
+        let runs = match &request.work {
+            Work::Runs(_) => vec![(Vec::new(), Duration::ZERO); units],
+            _ => Vec::new(),
+        };
+        let job = Job {
+            graph: Arc::new(request.graph),
+            work: request.work,
+            threads: request.threads.max(1),
+            arrived: now,
+            found_idle: self.small.is_empty() && !small_running,
+            next: 0,
+            unfinished: units,
+            running: 0,
+            bytes: 0,
+            vectors: Array2::default((0, 0)),
+            took: Duration::ZERO,
+            runs,
+        };
+        self.jobs.insert(ticket, job);
+        if is_small { &mut self.small } else { &mut self.large }.push_back(ticket);
+    }
+
+    fn busy(&self, class: Class) -> usize {
+        self.running.values().filter(|running| running.class == class).count()
+    }
+
+    /// What a free lane should run now.
+    pub fn take(&mut self, now: Instant) -> Option<Batch> {
+        let small_busy = self.busy(Class::Small);
+        if small_busy < self.lanes && !self.small.is_empty() {
+            return self.take_small(self.lanes - small_busy, now);
+        }
+        if self.busy(Class::Large) < self.lanes { self.take_large(now) } else { None }
+    }
+
+    /// `free` lanes share what waits.
+    fn take_small(&mut self, free: usize, now: Instant) -> Option<Batch> {
+        let oldest = *self.small.front()?;
+        let job = &self.jobs[&oldest];
+        let graph = job.graph.clone();
+        let tickets = match &job.work {
+            Work::Texts(work) if !work.graph.depends_on_batch => self.together_with(oldest, &graph, work, free),
+            _ => vec![oldest],
+        };
+        let alone = self.running.is_empty() && self.jobs.len() == 1;
+        let wide = alone && job.found_idle && job.threads > 1 && !matches!(job.work, Work::Open);
+        self.small.retain(|ticket| !tickets.contains(ticket));
+        let parts = tickets.iter().filter_map(|&ticket| self.part(ticket, usize::MAX, now)).collect();
+        Some(self.batch(Class::Small, graph, wide, parts, now))
+    }
+
+    /// Small requests to run with the oldest one, itself included: those nearest in length.
+    fn together_with(&self, oldest: Ticket, graph: &Path, work: &TextWork, free: usize) -> Vec<Ticket> {
+        let alike = |ticket: Ticket| match &self.jobs[&ticket] {
+            Job { graph: other, work: Work::Texts(texts), .. }
+                if other.as_path() == graph && texts.graph == work.graph && texts.party == work.party =>
+            {
+                Some((texts.longest(), ticket, texts.clone()))
+            }
+            _ => None,
+        };
+        let mut alike: Vec<(usize, Ticket, Arc<TextWork>)> = self.small.iter().copied().filter_map(alike).collect();
+        alike.sort_by_key(|(longest, ..)| *longest);
+        let Some(place) = alike.iter().position(|(_, ticket, _)| *ticket == oldest) else { return vec![oldest] };
+        let share = alike.len().div_ceil(free.max(1));
+        let max_tokens = MAX_TOKENS_PER_RUN / self.lanes.min(MAX_SPLIT);
+        let tokens = |texts: &TextWork| (0..texts.len()).map(|i| texts.text(i).len()).sum::<usize>();
+        let (mut first, mut end) = (place, place + 1);
+        let (mut rows, mut used, mut max_batch) = (work.len(), tokens(work), work.max_batch);
+        while end - first < share {
+            let length = alike[place].0;
+            let shorter = first.checked_sub(1).map(|i| (length - alike[i].0, i));
+            let longer = alike.get(end).map(|(longest, ..)| (longest - length, end));
+            let Some((_, next)) = shorter.into_iter().chain(longer).min() else { break };
+            let (longest, _, texts) = &alike[next];
+            let padded = (rows + texts.len()) * (*longest).max(alike[end - 1].0);
+            let (more, batch) = (used + tokens(texts), max_batch.min(texts.max_batch));
+            if rows + texts.len() > batch || padded > max_tokens || (more as f64) < MIN_USED * padded as f64 {
+                break;
+            }
+            (rows, used, max_batch) = (rows + texts.len(), more, batch);
+            (first, end) = (first.min(next), end.max(next + 1));
+        }
+        alike[first..end].iter().map(|(_, ticket, _)| *ticket).collect()
+    }
+
+    fn take_large(&mut self, now: Instant) -> Option<Batch> {
+        let place = self.large.iter().position(|ticket| self.jobs[ticket].running < self.jobs[ticket].threads)?;
+        let ticket = self.large.remove(place)?;
+        let job = &self.jobs[&ticket];
+        let (graph, next) = (job.graph.clone(), job.next);
+        let alone = self.running.is_empty() && self.jobs.len() == 1;
+        let (units, wide) = match &job.work {
+            Work::Open => (1, false),
+            Work::Runs(work) => (1, alone && work.runs.len() == 1 && job.threads > 1),
+            Work::Texts(work) => {
+                (fitting(work, next, MAX_TOKENS_PER_RUN / self.lanes.min(job.threads).min(MAX_SPLIT)), false)
+            }
+        };
+        let part = self.part(ticket, units, now)?;
+        if part.units.end < units_of(&part.work) {
+            // In turn with others.
+            self.large.push_back(ticket);
+        }
+        Some(self.batch(Class::Large, graph, wide, vec![part], now))
+    }
+
+    /// The next `units` of a request. Every ticket that waits has its job.
+    fn part(&mut self, ticket: Ticket, units: usize, now: Instant) -> Option<Part> {
+        let waits = &mut self.waits;
+        let job = self.jobs.get_mut(&ticket)?;
+        if job.next == 0 {
+            waits.requests += 1;
+            waits.time += now - job.arrived;
+        }
+        let first = job.next;
+        job.next = first.saturating_add(units).min(units_of(&job.work));
+        job.running += 1;
+        Some(Part { ticket, work: job.work.clone(), units: first..job.next })
+    }
+
+    fn batch(&mut self, class: Class, graph: Arc<PathBuf>, wide: bool, parts: Vec<Part>, now: Instant) -> Batch {
+        self.batches += 1;
+        let tickets = parts.iter().map(|part| part.ticket).collect();
+        self.running.insert(self.batches, Running { class, tickets, since: now });
+        Batch { id: self.batches, graph, wide, parts }
+    }
+
+    /// Takes in the results of a batch, for each of its parts, and returns the outcomes of the requests that are done.
+    pub fn finish(&mut self, batch: Batch, results: Vec<Ended>) -> Vec<(Ticket, Reply)> {
+        self.running.remove(&batch.id);
+        let mut done = Vec::new();
+        for (part, result) in batch.parts.into_iter().zip(results) {
+            // Withdrawn, or failed in another part.
+            let Some(job) = self.jobs.get_mut(&part.ticket) else { continue };
+            job.running -= 1;
+            let outcome = match result.and_then(|(results, took)| job.add(&part.units, results, took)) {
+                Ok(()) if job.unfinished > 0 => continue,
+                outcome => outcome,
+            };
+            let job = self.remove(part.ticket);
+            done.extend(job.map(|job| (part.ticket, outcome.and_then(|()| job.answer()))));
+        }
+        done
+    }
+
+    /// Forgets a request. Returns the batches that ran for it alone: they may end.
+    pub fn withdraw(&mut self, ticket: Ticket) -> Vec<BatchId> {
+        self.remove(ticket);
+        let is_idle = |running: &Running| running.tickets.iter().all(|ticket| !self.jobs.contains_key(ticket));
+        let concerned = self.running.iter().filter(|(_, running)| running.tickets.contains(&ticket));
+        concerned.filter(|(_, running)| is_idle(running)).map(|(&id, _)| id).collect()
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Job> {
+        self.small.retain(|other| *other != ticket);
+        self.large.retain(|other| *other != ticket);
+        self.jobs.remove(&ticket)
+    }
+
+    /// Makes room for other small requests where one takes long. Returns whether there is such room now.
+    pub fn demote_slow(&mut self, now: Instant) -> bool {
+        let slow = self.busy(Class::Slow);
+        let small = self.running.values_mut().filter(|running| running.class == Class::Small);
+        let demoted = small.filter(|running| now - running.since > SLOW).take(self.lanes.saturating_sub(slow));
+        demoted.map(|running| running.class = Class::Slow).count() > 0
+    }
+}
+
+impl Job {
+    fn add(&mut self, units: &Range<usize>, results: Results, took: Duration) -> Result<(), Failure> {
+        match results {
+            Results::Opened(bytes) => self.bytes = bytes,
+            Results::Vectors(vectors) => {
+                if self.vectors.is_empty() {
+                    self.vectors = memory::matrix(units_of(&self.work), vectors.ncols(), 0f32)?;
+                }
+                if self.vectors.ncols() != vectors.ncols() {
+                    return Err(Error::Dimensions { left: self.vectors.ncols(), right: vectors.ncols() }.into());
+                }
+                self.vectors.slice_mut(ndarray::s![units.clone(), ..]).assign(&vectors);
+                self.took += took;
+            }
+            Results::Runs(outputs) => {
+                for (run, outputs) in self.runs[units.clone()].iter_mut().zip(outputs) {
+                    *run = (outputs, took);
+                }
+            }
+        }
+        self.unfinished -= units.len();
+        Ok(())
+    }
+
+    fn answer(self) -> Reply {
+        Ok(match self.work {
+            Work::Open => Answer::Opened(self.bytes),
+            Work::Texts(_) => Answer::Vectors(self.vectors, self.took),
+            Work::Runs(_) => Answer::Runs(self.runs),
+        })
+    }
+}
+
+fn units_of(work: &Work) -> usize {
+    match work {
+        Work::Open => 1,
+        Work::Texts(work) => work.len(),
+        Work::Runs(work) => work.runs.len(),
+    }
+}
+
+fn is_small(work: &Work) -> bool {
+    match work {
+        Work::Open => true,
+        Work::Texts(work) => work.len() * work.longest() <= MAX_SMALL_TOKENS && work.len() <= work.max_batch,
+        Work::Runs(work) => {
+            let values = |work: &RunsWork| work.runs.iter().flatten().map(|(_, tensor)| tensor.len()).sum::<usize>();
+            work.runs.len() == 1 && values(work) <= MAX_SMALL_VALUES
+        }
+    }
+}
+
+/// The texts of a run that begins with number `first`: as many as fit, padding included.
+fn fitting(work: &TextWork, first: usize, max_tokens: usize) -> usize {
+    let rest = work.len() - first;
+    let fits = |n: usize| n * work.text(first + n - 1).len() <= max_tokens;
+    (1..=rest.min(work.max_batch.max(1))).take_while(|&n| n == 1 || fits(n)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::tests::{run, runs, text_graph, texts};
+
+    fn request(work: Work) -> Request {
+        Request { graph: "/g".into(), work, threads: 8 }
+    }
+
+    fn of_length(length: usize) -> Work {
+        texts(&[&vec![7; length]])
+    }
+
+    fn ticket(slot: usize) -> Ticket {
+        Ticket { slot, number: 1 }
+    }
+
+    /// A queue with these requests, in this order, of slots 0 and on.
+    fn queue(lanes: usize, works: Vec<Work>) -> Queue {
+        let mut queue = Queue::new(lanes);
+        works.into_iter().enumerate().for_each(|(slot, work)| queue.push(ticket(slot), request(work), Instant::now()));
+        queue
+    }
+
+    fn slots(batch: &Batch) -> Vec<usize> {
+        let mut slots: Vec<usize> = batch.parts.iter().map(|part| part.ticket.slot).collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    fn vectors(batch: &Batch) -> Vec<Ended> {
+        let results = batch.parts.iter().map(|part| {
+            let values = Array2::from_shape_fn((part.units.len(), 2), |(row, _)| (part.units.start + row) as f32);
+            Ok((Results::Vectors(values), Duration::from_millis(1)))
+        });
+        results.collect()
+    }
+
+    fn take(queue: &mut Queue) -> Batch {
+        queue.take(Instant::now()).expect("something waits")
+    }
+
+    #[test]
+    fn lanes_share_what_waits_and_each_gets_texts_of_one_length() {
+        let lengths = [10, 100, 11, 101, 12, 102, 10, 100];
+        let mut queue = queue(2, lengths.into_iter().map(of_length).collect());
+        let first = take(&mut queue);
+        assert_eq!(slots(&first), [0, 2, 4, 6], "the oldest and those nearest in length");
+        let second = take(&mut queue);
+        assert_eq!(slots(&second), [1, 3, 5, 7]);
+        assert!(!first.wide && !second.wide && queue.take(Instant::now()).is_none());
+        let results = vectors(&first);
+        assert_eq!(queue.finish(first, results).len(), 4);
+        assert_eq!((queue.len(), queue.waits.requests), (4, 8));
+    }
+
+    #[test]
+    fn one_that_finds_the_worker_idle_runs_on_all_processors_and_one_that_waited_does_not() {
+        let mut queue = queue(2, vec![of_length(5)]);
+        let first = take(&mut queue);
+        assert!(first.wide);
+        queue.push(ticket(1), request(of_length(5)), Instant::now());
+        let results = vectors(&first);
+        queue.finish(first, results);
+        assert!(!take(&mut queue).wide);
+    }
+
+    #[test]
+    fn other_parties_models_and_batch_dependent_graphs_do_not_run_together() {
+        let other = |change: &dyn Fn(&mut TextWork)| {
+            let mut work = TextWork::new(text_graph(), 32, 1, &[&[1, 2]]).unwrap();
+            change(&mut work);
+            Work::Texts(Arc::new(work))
+        };
+        let mut queue = queue(
+            1,
+            vec![of_length(2), other(&|work| work.party = 2), other(&|work| work.graph.output = "other".into())],
+        );
+        let elsewhere = Request { graph: "/other".into(), ..request(of_length(2)) };
+        queue.push(ticket(3), elsewhere, Instant::now());
+        for slot in 0..4 {
+            let batch = take(&mut queue);
+            assert_eq!(slots(&batch), [slot]);
+            let results = vectors(&batch);
+            queue.finish(batch, results);
+        }
+        let dependent = || other(&|work| work.graph.depends_on_batch = true);
+        (0..2).for_each(|slot| queue.push(ticket(slot), request(dependent()), Instant::now()));
+        assert_eq!(slots(&take(&mut queue)), [0]);
+    }
+
+    #[test]
+    fn small_requests_do_not_wait_for_large_ones_and_large_ones_take_turns() {
+        let tokens = vec![7u32; 100];
+        let large = || texts(&vec![&tokens[..]; 100]);
+        let mut queue = queue(1, vec![large(), large(), of_length(3)]);
+        assert_eq!(slots(&take(&mut queue)), [2], "the small one first");
+        let first = take(&mut queue);
+        assert_eq!((slots(&first), first.parts[0].units.clone()), (vec![0], 0..32));
+        assert!(queue.take(Instant::now()).is_none(), "as many large ones as lanes");
+        let results = vectors(&first);
+        assert!(queue.finish(first, results).is_empty());
+        let mut order = Vec::new();
+        let mut done = Vec::new();
+        while let Some(batch) = queue.take(Instant::now()) {
+            order.extend(slots(&batch));
+            let results = vectors(&batch);
+            done.extend(queue.finish(batch, results));
+        }
+        assert_eq!(order, [1, 0, 1, 0, 1, 0, 1]);
+        for (_, outcome) in done {
+            let Ok(Answer::Vectors(found, _)) = outcome else { panic!("vectors were expected") };
+            assert!(found.column(0).iter().enumerate().all(|(row, &x)| x == row as f32), "each row in its place");
+        }
+    }
+
+    #[test]
+    fn a_caller_gets_no_more_lanes_than_it_may_have() {
+        let tokens = vec![7u32; 100];
+        let mut queue = Queue::new(4);
+        let large = Request { threads: 2, ..request(texts(&vec![&tokens[..]; 500])) };
+        queue.push(ticket(0), large, Instant::now());
+        let batches: Vec<Batch> = std::iter::from_fn(|| queue.take(Instant::now())).collect();
+        assert_eq!(batches.len(), 2);
+    }
+
+    #[test]
+    fn a_failure_is_its_requests_own_and_what_comes_after_is_dropped() {
+        let mut queue = queue(2, vec![runs(vec![run(&[1.0]), run(&[2.0]), run(&[3.0])]), of_length(4)]);
+        let small = take(&mut queue);
+        let (first, second) = (take(&mut queue), take(&mut queue));
+        let failed = queue.finish(first, vec![Err(Failure::Run("bad".into()))]);
+        assert_eq!(failed, [(ticket(0), Err(Failure::Run("bad".into())))]);
+        let late = vec![Ok((Results::Runs(vec![vec![]]), Duration::ZERO))];
+        assert!(queue.finish(second, late).is_empty() && queue.take(Instant::now()).is_none());
+        let results = vectors(&small);
+        assert!(matches!(queue.finish(small, results).as_slice(), [(_, Ok(Answer::Vectors(..)))]));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn who_withdraws_is_forgotten_and_a_batch_that_ran_for_it_alone_may_end() {
+        let mut queue = queue(1, vec![of_length(4), of_length(4), of_length(400)]);
+        let both = take(&mut queue);
+        assert_eq!(slots(&both), [0, 1]);
+        assert!(queue.withdraw(ticket(0)).is_empty(), "it runs for another as well");
+        assert_eq!(queue.withdraw(ticket(1)), [both.id]);
+        assert!(queue.withdraw(ticket(2)).is_empty() && queue.is_empty(), "it was waiting");
+        let results = vectors(&both);
+        assert!(queue.finish(both, results).is_empty());
+    }
+
+    #[test]
+    fn a_small_run_that_takes_long_makes_room_for_another() {
+        let mut queue = queue(1, vec![runs(vec![run(&[1.0])]), of_length(3)]);
+        let start = Instant::now();
+        let slow = queue.take(start).unwrap();
+        assert!(queue.take(start).is_none() && !queue.demote_slow(start));
+        let later = start + SLOW * 2;
+        assert!(queue.demote_slow(later));
+        assert_eq!(slots(&queue.take(later).unwrap()), [1]);
+        queue.push(ticket(2), request(of_length(3)), later);
+        assert!(!queue.demote_slow(later + SLOW * 2), "one slow run a lane");
+        queue.finish(slow, vec![Err(Failure::Gone)]);
+        assert!(queue.demote_slow(later + SLOW * 2));
+    }
+}
