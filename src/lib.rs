@@ -29,5 +29,6 @@ mod extension {
         crate::pg::foreign::register();
         crate::service::preload::register();
         crate::pg::shared::register();
+        crate::service::worker::register();
     }
 }

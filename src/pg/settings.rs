@@ -31,11 +31,16 @@ static MAX_MODEL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
 static PRELOAD_MODELS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MODEL_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(-1);
+static WORKER_THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(32);
 static KEEP_VERSIONS: GucSetting<i32> = GucSetting::<i32>::new(10);
 static EMBEDDING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"all-minilm-l6-v2"));
 static IMAGE_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"efficientnet-lite0"));
 pub static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
+
+/// More processors of one kind than a machine has.
+const MAX_WORKERS: i32 = 33;
 
 /// Defines the settings. Called once, when the library is loaded.
 pub fn register() {
@@ -146,6 +151,26 @@ pub fn register() {
         flags,
     );
     GucRegistry::define_int_guc(
+        c"reco.model_workers",
+        c"Sets the number of background workers that run models for all sessions.",
+        c"-1 means one for the CPU and one for each CUDA device, in this order. 0 means that each session runs its models itself.",
+        &MODEL_WORKERS,
+        -1,
+        MAX_WORKERS,
+        GucContext::Postmaster,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.worker_threads",
+        c"Sets the number of lanes of the model worker for the CPU, each of one thread.",
+        c"0 means the number of processors.",
+        &WORKER_THREADS,
+        0,
+        1024,
+        GucContext::Postmaster,
+        flags,
+    );
+    GucRegistry::define_int_guc(
         c"reco.max_batch",
         c"Sets the maximum number of texts in one run of a model.",
         c"Long texts are run in smaller batches to limit memory.",
@@ -244,6 +269,24 @@ pub fn threads() -> usize {
 /// Bytes.
 pub fn training_memory() -> Option<usize> {
     limit(&TRAINING_MEMORY)
+}
+
+/// One for the CPU and one for each CUDA device by default.
+pub fn model_workers() -> usize {
+    match MODEL_WORKERS.get() {
+        -1 => {
+            let is_device = |n: &i32| Path::new(&format!("/dev/nvidia{n}")).exists();
+            1 + (0..MAX_WORKERS - 1).take_while(is_device).count()
+        }
+        n => n.clamp(0, MAX_WORKERS) as usize,
+    }
+}
+
+pub fn worker_threads() -> usize {
+    match WORKER_THREADS.get() {
+        0 => parallel::available_threads(),
+        n => n.max(1) as usize,
+    }
 }
 
 /// 0 for all.

@@ -18,11 +18,13 @@ use crate::pg::shared::models;
 use crate::service::cache;
 use crate::service::catalog;
 use crate::service::catalog::{DATA_FILE, Entry, ONNX_FILE, Privilege, Stamp, TOKENIZER_FILE, Task};
+use crate::service::remote::Remote;
+use embedding::text_graph::TextRunner;
 use embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
 use interactions::Signals;
 use onnx::environment;
 use onnx::inspect::Signature;
-use onnx::session::{Execution, NotOnCuda, RunMemory, Session, SessionOptions};
+use onnx::session::{self, Execution, NotOnCuda, RunMemory, Session, SessionOptions};
 use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::progress::{Progress, Run, SCAN};
@@ -72,7 +74,7 @@ pub struct Recommender {
 pub struct Synthesizer {
     pub model: synthesis::model::Model,
     /// For methods that generate rows with their graph.
-    session: Option<RefCell<Session>>,
+    runner: Option<RefCell<Box<dyn TextRunner>>>,
 }
 
 impl Synthesizer {
@@ -80,12 +82,10 @@ impl Synthesizer {
     pub fn run<T>(&self, progress: &dyn Progress, body: impl FnOnce(&mut RunGraph) -> Result<T>) -> Result<T> {
         let mut run = |inputs: Vec<(&'static str, Tensor)>, wanted: &[&str]| {
             let none = || Error::Internal("synthesizer has no graph to run".into());
-            let session = &mut *self.session.as_ref().ok_or_else(none)?.borrow_mut();
-            let began = Instant::now();
+            let runner = &mut *self.runner.as_ref().ok_or_else(none)?.borrow_mut();
             let rows = inputs.first().map_or(0, |(_, tensor)| tensor.shape().first().copied().unwrap_or(0));
-            let outputs = session.run(inputs, wanted, RunMemory::Keep, progress)?;
-            let (model, provider) = (session.name.as_str(), session.provider.name());
-            progress.ran(&Run { model, provider, rows, tokens: None, took: began.elapsed() });
+            let (outputs, took) = runner.run(inputs, wanted, RunMemory::Keep, progress)?;
+            progress.ran(&Run { model: runner.model(), provider: runner.provider().name(), rows, tokens: None, took });
             Ok(outputs)
         };
         body(&mut run)
@@ -93,7 +93,7 @@ impl Synthesizer {
 }
 
 pub struct Graph {
-    pub session: Session,
+    pub runner: Box<dyn TextRunner>,
     pub signature: Signature,
 }
 
@@ -183,7 +183,7 @@ fn slot(
     models::loaded(name, ready.provider(), began.elapsed(), bytes);
     let keeps_options = match &ready {
         Ready::Recommender(_) => false,
-        Ready::Synthesizer(model) => model.session.is_some(),
+        Ready::Synthesizer(model) => model.runner.is_some(),
         Ready::Text(_) | Ready::Image(_) | Ready::Graph(_) => true,
     };
     let ready = Rc::new(ready);
@@ -249,34 +249,34 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
         }
         Task::Synthesis => {
             let model = synthesis::model::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?, progress)?;
-            let session = match model.method.runs_graph() {
-                true => Some(RefCell::new(session(entry, &source, options, progress)?)),
+            let runner = match model.method.runs_graph() {
+                true => Some(RefCell::new(runner(entry, &source, options, progress)?)),
                 false => None,
             };
-            let bytes = sealed::size(folder) + session.as_ref().map_or(0, |session| session.borrow().bytes);
-            Ok((Ready::Synthesizer(Box::new(Synthesizer { model, session })), bytes))
+            let bytes = sealed::size(folder) + runner.as_ref().map_or(0, |runner| runner.borrow().bytes());
+            Ok((Ready::Synthesizer(Box::new(Synthesizer { model, runner })), bytes))
         }
         Task::TextEmbedding => {
             let signature = Signature::read(onnx)?;
             let config = TextConfig::read(&entry.config, &signature)?;
-            let session = session(entry, &source, options, progress)?;
+            let runner = runner(entry, &source, options, progress)?;
             let tokenizer = prepared_tokenizer(folder, progress)?;
-            let bytes = session.bytes + sealed::size(&tokenizer);
+            let bytes = runner.bytes() + sealed::size(&tokenizer);
             let tokenizer = TextTokenizer::open(&tokenizer, config.max_length)?;
-            let model = TextEmbedder::new(tokenizer, session, config, &signature);
+            let model = TextEmbedder::new(tokenizer, runner, config, &signature);
             Ok((Ready::Text(Box::new(RefCell::new(model))), bytes))
         }
         Task::ImageEmbedding => {
             let config = ImageConfig::read(&entry.config, &Signature::read(onnx)?)?;
-            let session = session(entry, &source, options, progress)?;
-            let bytes = session.bytes;
-            Ok((Ready::Image(RefCell::new(ImageEmbedder::new(session, config))), bytes))
+            let runner = runner(entry, &source, options, progress)?;
+            let bytes = runner.bytes();
+            Ok((Ready::Image(RefCell::new(ImageEmbedder::new(runner, config))), bytes))
         }
         Task::Predict => {
             let signature = Signature::read(onnx)?;
-            let session = session(entry, &source, options, progress)?;
-            let bytes = session.bytes;
-            Ok((Ready::Graph(RefCell::new(Graph { session, signature })), bytes))
+            let runner = runner(entry, &source, options, progress)?;
+            let bytes = runner.bytes();
+            Ok((Ready::Graph(RefCell::new(Graph { runner, signature })), bytes))
         }
     }
 }
@@ -292,7 +292,13 @@ fn prepared_tokenizer(folder: &Path, progress: &dyn Progress) -> Result<PathBuf>
     Ok(prepared)
 }
 
-fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Session> {
+/// What runs the graph: a model worker or, where there is none for it, a session of this process.
+fn runner(
+    entry: &Entry,
+    source: &Path,
+    options: &SessionOptions,
+    progress: &dyn Progress,
+) -> Result<Box<dyn TextRunner>> {
     thread_local! {
         /// Whether CUDA was found missing and this was reported: it is not tried again.
         static CUDA_MISSING: RefCell<bool> = const { RefCell::new(false) };
@@ -301,9 +307,22 @@ fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dy
     if options.execution == Execution::Auto && CUDA_MISSING.with_borrow(|m| *m) {
         options.execution = Execution::Cpu;
     }
-    let session = Session::load(&entry.name, source, &options, progress)?;
-    let message = match &session.not_on_cuda {
-        None => return Ok(session),
+    let name = &entry.name;
+    let (runner, not_on_cuda) = options.choose::<Box<dyn TextRunner>>(
+        || match Remote::on_cuda(entry, source, &options, progress)? {
+            Some(remote) => Ok(Box::new(remote)),
+            None => Ok(Box::new(Session::on_cuda(name, source, &options, progress)?)),
+        },
+        || match Remote::on_cpu(entry, source, &options, progress)? {
+            Some(remote) => Ok(Box::new(remote)),
+            None => {
+                let prepared = session::prepare(name, source, &options, progress)?;
+                Ok(Box::new(Session::on_cpu(name, &prepared, &options, progress)?))
+            }
+        },
+    )?;
+    let message = match not_on_cuda {
+        None => return Ok(runner),
         Some(NotOnCuda::Missing(reason)) => {
             CUDA_MISSING.set(true);
             format!(
@@ -313,13 +332,13 @@ fn session(entry: &Entry, source: &Path, options: &SessionOptions, progress: &dy
         }
         Some(NotOnCuda::Refused(reason)) => {
             let reason = reason.lines().next().unwrap_or_default();
-            format!("running model \"{}\" on the CPU because it does not run on CUDA: {reason}", entry.name)
+            format!("running model \"{name}\" on the CPU because it does not run on CUDA: {reason}")
         }
     };
     ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "pg_reco")
         .set_hint("Set reco.execution_provider to cpu to suppress this message.")
         .report(PgLogLevel::NOTICE);
-    Ok(session)
+    Ok(runner)
 }
 
 /// Maps a file of the cache. Pages are shared with all processes that map it.

@@ -1,4 +1,4 @@
-//! Services for the SQL functions: the model catalog, its cache on disk, loaded models, histories, selections, datasets.
+//! Services for the SQL functions: the model catalog, its cache on disk, loaded models, model workers, histories, selections, datasets.
 
 pub mod cache;
 pub mod cache_folder;
@@ -7,6 +7,8 @@ pub mod dataset;
 pub mod history;
 pub mod loaded;
 pub mod preload;
+pub mod remote;
 pub mod samples;
 pub mod selection;
 pub mod synthesis_source;
+pub mod worker;

@@ -18,6 +18,7 @@ use crate::service::catalog::Task;
 use crate::service::loaded;
 use crate::service::loaded::Ready;
 use embedding::text::Role;
+use embedding::text_graph::Limits;
 use embedding::{ImageEmbedder, TextEmbedder};
 use interactions::Id;
 use kernels::matrix::flat;
@@ -206,7 +207,8 @@ fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, progress: &dyn
     for window in texts.chunks(WINDOW) {
         let part = Part { whole: progress, phase: "texts embedded", before: done, total: texts.len() };
         let mut model = model.borrow_mut();
-        let vectors = model.embed(window, role, settings::max_batch(), settings::threads(), &part)?;
+        let limits = Limits { max_batch: settings::max_batch(), threads: settings::threads() };
+        let vectors = model.embed(window, role, limits, &part)?;
         if window.len() == texts.len() {
             return Ok(vectors);
         }

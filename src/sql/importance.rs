@@ -1,7 +1,5 @@
 //! Which training rows matter, and which mislead.
 
-use std::time::Instant;
-
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -213,11 +211,10 @@ fn scores_of_model(
     for first in (0..inputs.rows()).step_by(BATCH) {
         let last = inputs.rows().min(first + BATCH);
         let memory = if last == inputs.rows() { RunMemory::GiveBack } else { RunMemory::Keep };
-        let began = Instant::now();
         let tensors = inputs.tensors(first..last)?;
-        let given = graph.session.run(tensors, &outputs.names(), memory, statement)?;
-        let (name, provider) = (&graph.session.name, graph.session.provider.name());
-        statement.ran(&Run { model: name, provider, rows: last - first, tokens: None, took: began.elapsed() });
+        let (given, took) = graph.runner.run(tensors, &outputs.names(), memory, statement)?;
+        let (name, provider) = (graph.runner.model(), graph.runner.provider().name());
+        statement.ran(&Run { model: name, provider, rows: last - first, tokens: None, took });
         outputs.score(methods, &given, &labels, first, &mut scores)?;
         statement.check()?;
         statement.report("rows run through the model", last, inputs.rows());

@@ -1,7 +1,5 @@
 //! Models as objects: import, export, describe, promote, drop, grant, load, run.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -20,6 +18,7 @@ use crate::service::catalog::{Entry, NewVersion, ONNX_FILE, Privilege, TOKENIZER
 use crate::service::loaded;
 use crate::service::loaded::{Graph, Ready};
 use embedding::text::Role;
+use embedding::text_graph::Limits;
 use onnx::inspect::Signature;
 use onnx::proto::data_type;
 use onnx::session::RunMemory;
@@ -95,7 +94,9 @@ fn import_model(
 /// Loads the model and, if its inputs are known, runs it once.
 fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
     match loaded::load(entry, &settings::session_options(), progress)?.0 {
-        Ready::Text(model) => model.borrow_mut().embed(&["a"], Role::Passage, 1, 1, progress).map(drop),
+        Ready::Text(model) => {
+            model.borrow_mut().embed(&["a"], Role::Passage, Limits { max_batch: 1, threads: 1 }, progress).map(drop)
+        }
         Ready::Image(model) => {
             let mut model = model.borrow_mut();
             let side = model.config.crop as usize;
@@ -263,14 +264,13 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
         graph.signature.outputs.iter().filter(|o| shown.contains(&o.element_type)).map(|o| o.name.as_str()).collect();
     // The first dimension of an input is that of its rows.
     let rows = tensors.first().and_then(|(_, tensor)| tensor.shape().first()).map_or(1, |&rows| rows);
-    let began = Instant::now();
-    let outputs = graph.session.run(tensors, &wanted, RunMemory::GiveBack, progress)?;
+    let (outputs, took) = graph.runner.run(tensors, &wanted, RunMemory::GiveBack, progress)?;
     progress.ran(&Run {
-        model: &graph.session.name,
-        provider: graph.session.provider.name(),
+        model: graph.runner.model(),
+        provider: graph.runner.provider().name(),
         rows,
         tokens: None,
-        took: began.elapsed(),
+        took,
     });
     let mut shown = Map::new();
     for (&name, tensor) in wanted.iter().zip(outputs) {

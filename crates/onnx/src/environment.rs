@@ -1,6 +1,7 @@
 //! ONNX Runtime's library and its process-wide state. A process loads it on first use, never before a fork.
 
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use once_cell::sync::OnceCell;
 use ort::AsPointer;
@@ -11,7 +12,7 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 
 /// Options of the process. The first session sets them for all later ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EnvironmentOptions {
     /// Path of `libonnxruntime.so`.
     pub library: PathBuf,
@@ -45,14 +46,24 @@ pub fn prepare(options: &EnvironmentOptions) -> Result<()> {
     if ENVIRONMENT.get().is_none() {
         options.check_library()?;
         memory::require(NEEDED_TO_START)?;
-        // Microsoft's builds keep a database of what they were used for under the home directory, and a thread that uploads
-        // it. Switching that off through the API comes too late: both are there by then.
-        // SAFETY: no other thread of ours runs, and none of ONNX Runtime's before its environment is made.
-        unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-        give_memory_back();
-        load_unwinder();
+        prepare_process();
     }
     Ok(())
+}
+
+/// The part of [`prepare`] that threads must not run: a process that starts threads first calls it before.
+pub fn prepare_process() {
+    static PREPARED: Once = Once::new();
+    PREPARED.call_once(set_process_up);
+}
+
+fn set_process_up() {
+    // Microsoft's builds keep a database of what they were used for under the home directory, and a thread that uploads it. Switching that off
+    // through the API comes too late: both are there by then.
+    // SAFETY: no other thread of ours runs, and none of ONNX Runtime's before its environment is made.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+    give_memory_back();
+    load_unwinder();
 }
 
 /// Makes the C library return freed memory to the system. By default it raises these thresholds to tens of megabytes after a large block was

@@ -126,8 +126,6 @@ pub struct Session {
     pub provider: Provider,
     /// The size of the graph and its weights.
     pub bytes: u64,
-    /// Why `Execution::Auto` does not use CUDA.
-    pub not_on_cuda: Option<NotOnCuda>,
     /// The folder of the prepared graph or, on CUDA, the file of the graph, and how it was loaded: for sessions beside this one.
     loaded_from: PathBuf,
     options: SessionOptions,
@@ -143,20 +141,6 @@ pub enum NotOnCuda {
 }
 
 impl Session {
-    /// Loads the graph in the file `source`. `name` is the name of the model, for messages. The graph prepared for this processor is stored beside
-    /// `source`. Only graphs that ran in a trial in a separate process are loaded.
-    pub fn load(name: &str, source: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
-        let (mut session, not_on_cuda) = options.choose(
-            || Self::on_cuda(name, source, options, progress),
-            || {
-                let prepared = prepare(name, source, options, progress)?;
-                Self::on_cpu(name, &prepared, options, progress)
-            },
-        )?;
-        session.not_on_cuda = not_on_cuda;
-        Ok(session)
-    }
-
     /// Loads the graph that [`prepare`] has put into the folder `prepared`, to run on the CPU.
     pub fn on_cpu(name: &str, prepared: &Path, options: &SessionOptions, progress: &dyn Progress) -> Result<Self> {
         environment::prepare(&options.environment)?;
@@ -196,7 +180,7 @@ impl Session {
         options: &SessionOptions,
     ) -> Self {
         let (name, loaded_from) = (name.to_owned(), loaded_from.to_owned());
-        Self { inner, name, provider, bytes, not_on_cuda: None, loaded_from, options: options.clone() }
+        Self { inner, name, provider, bytes, loaded_from, options: options.clone() }
     }
 
     /// Another session of the same prepared graph, which runs on the CPU, on the thread that calls it. Both map the same weights.

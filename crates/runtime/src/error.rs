@@ -54,6 +54,10 @@ pub enum Error {
     #[error("model \"{0}\" does not exist")]
     UnknownModel(String),
 
+    /// A process ended while it ran the model, and so did the one after it.
+    #[error("model worker ended twice while it ran model \"{0}\"")]
+    WorkerEnded(String),
+
     #[error("model \"{0}\" was dropped or replaced concurrently")]
     ModelGone(String),
 
@@ -197,6 +201,7 @@ impl Error {
             Self::RuntimeMissing { .. } => "58P01",
             Self::CudaMissing(_) | Self::VersionMismatch { .. } | Self::NotPreloaded(_) => "55000",
             Self::Resources(_) => "53000",
+            Self::WorkerEnded(_) => "58000",
             Self::File { source, .. } if source.kind() == ErrorKind::StorageFull => "53100",
             Self::File { .. } => "58030",
             Self::Internal(_) => "XX000",
@@ -287,6 +292,7 @@ impl Error {
             Self::Resources(_) => {
                 "Reduce reco.threads or reco.max_batch, or try again when the server is less busy.".into()
             }
+            Self::WorkerEnded(_) => "The server log says why it ended. Run the statement again.".into(),
             Self::File { .. } => "Check free space and permissions of the data directory.".into(),
         };
         Some(hint)

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, s};
@@ -85,9 +86,11 @@ struct Running {
 /// Shared by the main thread and the lanes.
 pub struct Crew<'a> {
     queue: Mutex<Queue>,
-    /// Something waits, or a lane has become free.
-    changed: Condvar,
+    /// The lanes that wait, the last one to have run last. It is the first to run again: its processor still knows it.
+    idle: Mutex<Vec<Thread>>,
     stopped: AtomicBool,
+    /// The CUDA device is of no use to this process any more.
+    broken: AtomicBool,
     running: Mutex<Running>,
     graphs: Mutex<Graphs>,
     budget: AtomicU64,
@@ -110,8 +113,9 @@ pub fn with_crew<T>(
 ) -> Result<T> {
     let crew = Crew {
         queue: Mutex::new(Queue::new(lanes)),
-        changed: Condvar::new(),
+        idle: Mutex::default(),
         stopped: AtomicBool::new(false),
+        broken: AtomicBool::new(false),
         running: Mutex::default(),
         graphs: Mutex::default(),
         budget: AtomicU64::new(u64::MAX),
@@ -144,15 +148,24 @@ impl Crew<'_> {
     fn stop(&self) {
         self.stopped.store(true, SeqCst);
         locked(&self.running).runs.iter().for_each(|(_, run)| run.end());
-        // Whoever looked at the flag before waits by now.
-        drop(locked(&self.queue));
-        self.changed.notify_all();
+        locked(&self.idle).drain(..).for_each(|lane| lane.unpark());
+    }
+
+    /// Something waits, or a lane may take what it could not before.
+    fn call_a_lane(&self) {
+        let lane = locked(&self.idle).pop();
+        lane.inspect(Thread::unpark);
+    }
+
+    /// Whether this process must end: no later run on its device can succeed.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
     }
 
     pub fn submit(&self, ticket: Ticket, request: Request) {
         self.counts.requests.fetch_add(1, Relaxed);
         locked(&self.queue).push(ticket, request, Instant::now());
-        self.changed.notify_one();
+        self.call_a_lane();
     }
 
     /// Forgets a request. Its run ends if no other request is in it.
@@ -174,7 +187,7 @@ impl Crew<'_> {
     pub fn tend(&self, budget: u64) {
         self.budget.store(budget, Relaxed);
         if locked(&self.queue).demote_slow(Instant::now()) {
-            self.changed.notify_one();
+            self.call_a_lane();
         }
         let unloaded = locked(&self.graphs).unload(budget);
         drop(unloaded);
@@ -200,6 +213,11 @@ impl Crew<'_> {
                 .unwrap_or_else(|panic| all_failed(&batch, panicked(&*panic)));
             (self.works)(false);
             self.counts.busy.fetch_add(began.elapsed().as_nanos() as u64, Relaxed);
+            if results.iter().any(|ended| matches!(ended, Err(Failure::Run(reason)) if is_sticky(reason))) {
+                // The process ends, and who waits asks the next one.
+                self.broken.store(true, Relaxed);
+                return (self.wake)();
+            }
             let id = batch.id;
             let mut queue = locked(&self.queue);
             let done = queue.finish(batch, results);
@@ -207,7 +225,7 @@ impl Crew<'_> {
             drop(queue);
             locked(&self.running).ended.retain(|ended| *ended != id);
             // Its place is free for what another lane may not take yet.
-            self.changed.notify_one();
+            self.call_a_lane();
             if !done.is_empty() {
                 let failed = done.iter().filter(|(_, outcome)| outcome.is_err()).count();
                 self.counts.failed.fetch_add(failed as u64, Relaxed);
@@ -219,17 +237,23 @@ impl Crew<'_> {
 
     /// Waits for something to run; `None` once the crew is stopped.
     fn next(&self) -> Option<Batch> {
-        let mut queue = locked(&self.queue);
+        let this = std::thread::current();
         loop {
+            // In the list first: whoever changes something after the look below wakes it.
+            locked(&self.idle).push(this.clone());
+            let batch = if self.stopped.load(SeqCst) { None } else { locked(&self.queue).take(Instant::now()) };
+            if batch.is_none() && !self.stopped.load(SeqCst) {
+                std::thread::park();
+            }
+            locked(&self.idle).retain(|lane| lane.id() != this.id());
             if self.stopped.load(SeqCst) {
                 return None;
             }
-            if let Some(batch) = queue.take(Instant::now()) {
+            if batch.is_some() {
                 // There may be more.
-                self.changed.notify_one();
-                return Some(batch);
+                self.call_a_lane();
+                return batch;
             }
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -383,6 +407,20 @@ impl Crew<'_> {
             }
         })
     }
+}
+
+/// Whether an error of ONNX Runtime is one of those after which every call of CUDA fails.
+fn is_sticky(reason: &str) -> bool {
+    const ERRORS: [&str; 7] = [
+        "illegal memory access",
+        "misaligned address",
+        "illegal instruction",
+        "invalid program counter",
+        "unspecified launch failure",
+        "device-side assert",
+        "uncorrectable ECC error",
+    ];
+    reason.contains("CUDA") && ERRORS.iter().any(|error| reason.contains(error))
 }
 
 fn all_failed(batch: &Batch, failure: Failure) -> Vec<Ended> {

@@ -1,4 +1,4 @@
-//! Shared memory: counters of models, the progress of long calls, and the processors in use.
+//! Shared memory: counters of models, the progress of long calls, the processors in use, and what is asked of model workers.
 //!
 //! Shared memory is allocated at server start, only if the library is in `shared_preload_libraries`. Without it nothing is counted, and reading
 //! the statistics is an error.
@@ -7,6 +7,7 @@ pub mod models;
 pub mod processors;
 pub mod progress;
 mod region;
+pub mod workers;
 
 use std::sync::OnceLock;
 
@@ -14,6 +15,8 @@ use pgrx::pg_sys;
 #[cfg(not(any(feature = "pg13", feature = "pg14")))]
 use pgrx::pg_sys::submodules::ffi::pg_guard_ffi_boundary as guarded;
 use pgrx::prelude::*;
+
+use crate::pg::settings;
 
 type Hook = Option<unsafe extern "C-unwind" fn()>;
 
@@ -31,6 +34,8 @@ pub fn register() {
             models::TABLE.start();
             progress::TABLE.start();
             processors::start();
+            workers::WORKERS.start();
+            workers::SLOTS.start();
         }
     }
 
@@ -71,6 +76,8 @@ unsafe fn request() {
     unsafe {
         models::TABLE.request(models::ROWS);
         processors::TABLE.request(1);
+        workers::WORKERS.request(settings::model_workers());
+        workers::SLOTS.request(workers::slots());
         // A row for each process that can run SQL.
         progress::TABLE.request((pg_sys::MaxConnections + pg_sys::max_worker_processes).max(1) as usize);
     }

@@ -56,8 +56,18 @@ fn give_back(got: usize) {
     }
 }
 
+/// A lane of this process begins or ends a run, on any thread. It waits for no processor: it was asked to.
+pub fn lane_runs(begins: bool) {
+    if let Some([usage]) = TABLE.unlocked() {
+        match begins {
+            true => (TAKEN.fetch_add(1, Relaxed), usage.taken.fetch_add(1, Relaxed)),
+            false => (TAKEN.fetch_sub(1, Relaxed), usage.taken.fetch_sub(1, Relaxed)),
+        };
+    }
+}
+
 /// Registers a callback that gives back what this process has taken: a terminated backend does not unwind.
-fn free_on_exit() {
+pub fn free_on_exit() {
     static REGISTERED: Once = Once::new();
 
     #[pg_guard]
