@@ -14,7 +14,7 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-kernels bench-recommend bench-importance bench-synthesis docs clean
+.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-kernels bench-recommend bench-importance bench-synthesis bench-serving docs clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench-recommend          the recommenders beside their peers; with TORCH=1 beside PyTorch too"
 	@echo "make bench-importance         importance scores beside Python's"
 	@echo "make bench-synthesis          synthetic rows beside Python's; with TORCH=1 beside SDV's networks too"
+	@echo "make bench-serving            calls a second as clients are added, beside a Python server that batches"
 	@echo "make docs                     the documentation as a site, in .build/docs"
 	@echo "make clean                    takes away all that was made here"
 
@@ -104,6 +105,11 @@ bench-importance:
 bench-synthesis:
 	@$(SETUP) all python-bench python-bench-synthesis python-bench-dpmm $(if $(TORCH),python-bench-torch) demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/synthesis.py $(ARGS)
+
+# Half an hour. The load of the Python server comes from wrk, which Debian has; without it that part is left out.
+bench-serving:
+	@$(SETUP) all python-bench python-bench-serving demo-data
+	@$(SETUP) run .build/venv-bench/bin/python benches/run.py $(ARGS) serving
 
 # Strict: a link to nowhere fails.
 docs:

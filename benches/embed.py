@@ -1,23 +1,26 @@
 """`reco.embed_query` against Python's ONNX Runtime and tokenizers: the same model, threads and batch size."""
 
 import json
+import multiprocessing
+import os
 
 import numpy
 
-from common import ROOT, THREADS, Side, Unavailable, alternate, machine, peer, ratio, seconds, table
+from common import ROOT, THREADS, Side, Unavailable, alternate, machine, model_workers, peer, ratio, seconds, table
 from data import load, product_texts
 
 TITLE = "Embedding 20,000 product texts"
 MODEL = "all-minilm-l6-v2"
 BATCH = 32
 CLOSEST = 0.99999
+OWN = "pg_reco"
 STATEMENT = f"CREATE TEMP TABLE vectors AS SELECT id, embedding FROM reco.embed_query('TABLE {{table}}', '{MODEL}')"
 
 
 class PythonModel:
     """The model as a Python service would run it."""
 
-    def __init__(self):
+    def __init__(self, threads=THREADS):
         onnxruntime, tokenizers = peer("onnxruntime"), peer("tokenizers")
         folder = ROOT / ".build" / "models" / MODEL
         if not (folder / "model.onnx").exists():
@@ -26,7 +29,7 @@ class PythonModel:
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(self.config["max_length"])
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS
+        options.intra_op_num_threads = threads
         model = str(folder / "model.onnx")
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
@@ -68,40 +71,82 @@ class PythonModel:
         return self.sorted_by_length(list(numbers))[[numbers[text] for text in texts]]
 
 
+class PythonProcesses:
+    """The model in processes of one thread each. Each gets its part of the texts and sends the vectors back."""
+
+    def __init__(self, number):
+        spawning = multiprocessing.get_context("spawn")
+        self.pipes, self.processes = [], []
+        for _ in range(number):
+            pipe, end = spawning.Pipe()
+            process = spawning.Process(target=serve_parts, args=[end], daemon=True)
+            process.start()
+            end.close()
+            self.pipes.append(pipe)
+            self.processes.append(process)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.terminate()
+            process.join()
+
+    @property
+    def pids(self):
+        return [process.pid for process in self.processes]
+
+    def sorted_by_length(self, texts):
+        number = len(self.pipes)
+        for place, pipe in enumerate(self.pipes):
+            pipe.send(texts[place::number])
+        vectors = None
+        for place, pipe in enumerate(self.pipes):
+            part = pipe.recv()
+            if vectors is None:
+                vectors = numpy.empty((len(texts), part.shape[1]), numpy.float32)
+            vectors[place::number] = part
+        return vectors
+
+
+def serve_parts(pipe):
+    """What a process of PythonProcesses does until it is ended."""
+    # Before tokenizers is loaded.
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    python = PythonModel(threads=1)
+    while True:
+        pipe.send(python.sorted_by_length(pipe.recv()))
+
+
 def measure(context):
     python = PythonModel()
     count = context.size(20_000, 600)
-    products = product_texts()
-    seen = set()
-    distinct = [(i, text) for i, text in products if not (text in seen or seen.add(text))]
     sections = []
     with context.connect() as connection:
-        connection.execute(f"SELECT reco.warm('{MODEL}')")
-        for kind, rows in (("distinct", distinct[:count]), ("as they come", products[:count])):
+        for kind, rows in (("distinct", distinct_texts()[:count]), ("as they come", product_texts()[:count])):
             sections.append(compare(context, connection, python, kind, rows))
     return "\n\n".join(
         [
             f"all-MiniLM-L6-v2 (384 dimensions), {THREADS} threads, at most {BATCH} texts a run, models loaded and warm. The texts are "
             f"the products' type, category, brand, size and department. `pg_reco` is `{STATEMENT.format(table='…')}`: reading the "
             "rows and writing the vectors into a table are in its time. Python has the texts in a list and leaves the vectors in a "
-            "NumPy array. CPU seconds are of all threads; Python's ONNX Runtime keeps its default of spinning while idle.",
+            "NumPy array. CPU seconds are of all threads, those of the model worker included; Python's ONNX Runtime keeps its default of spinning while idle.",
             *sections,
             machine(context, "onnxruntime", "tokenizers", "numpy"),
         ]
     )
 
 
+def distinct_texts():
+    """(id, text) of the first product of each text."""
+    seen = set()
+    return [(i, text) for i, text in product_texts() if not (text in seen or seen.add(text))]
+
+
 def compare(context, connection, python, kind, rows):
-    ids, texts = map(list, zip(*rows))
-    load(connection, "product_text", {"id": ids, "text": texts})
-    connection.execute("SELECT count(*) FROM reco.embed_query('SELECT * FROM product_text LIMIT 100')")
-
-    def embed_query():
-        connection.execute("DROP TABLE IF EXISTS vectors")
-        connection.execute(STATEMENT.format(table="product_text"))
-
+    texts = [text for _, text in rows]
     sides = {
-        "pg_reco": Side(embed_query, connection.info.backend_pid),
         "Python, in order of arrival": Side(lambda: python.in_order(texts)),
         "Python, sorted by length": Side(lambda: python.sorted_by_length(texts)),
     }
@@ -109,28 +154,46 @@ def compare(context, connection, python, kind, rows):
     if different < len(texts):
         sides["Python, distinct texts only, sorted by length"] = Side(lambda: python.distinct_sorted(texts))
     python.in_order(texts[:100])
-    timings = alternate(sides, context.rounds)
+    timings, least = take_turns(context, connection, rows, sides)
+    return (
+        f"{len(texts):,} texts, {kind}: {different:,} of them distinct. Median of {context.rounds} rounds, in turn; least cosine "
+        f"between the sides {least:.7f}.\n\n{timing_table(timings, len(texts))}"
+    )
 
-    least = least_cosine(connection, ids, timings["Python, sorted by length"].results[-1])
+
+def take_turns(context, connection, rows, peers):
+    """`pg_reco` and its peers in turn: {name: Timing}, and the least cosine between its vectors and those of each peer."""
+    ids, texts = map(list, zip(*rows))
+    load(connection, "product_text", {"id": ids, "text": texts})
+    connection.execute(f"SELECT reco.warm('{MODEL}')")
+    connection.execute(f"SELECT count(*) FROM reco.embed_query('SELECT * FROM product_text LIMIT 100', '{MODEL}')")
+
+    def embed_query():
+        connection.execute("DROP TABLE IF EXISTS vectors")
+        connection.execute(STATEMENT.format(table="product_text"))
+
+    own = Side(embed_query, connection.info.backend_pid, model_workers(connection))
+    timings = alternate({OWN: own, **peers}, context.rounds)
+    least = min(least_cosine(connection, ids, timings[name].results[-1]) for name in peers)
     if least < CLOSEST:
         raise Unavailable(f"the vectors differ: the least cosine is {least}, and it should be {CLOSEST} at least")
-    own = timings["pg_reco"]
-    lines = [
+    return timings, least
+
+
+def timing_table(timings, count):
+    own = timings[OWN]
+    rows = [
         [
             name,
             seconds(timing.wall_median),
-            f"{len(texts) / timing.wall_median:,.0f}",
+            f"{count / timing.wall_median:,.0f}",
             seconds(timing.cpu_median),
             "" if timing is own else ratio(timing.wall_median, own.wall_median),
             "" if timing is own else ratio(timing.cpu_median, own.cpu_median),
         ]
         for name, timing in timings.items()
     ]
-    return (
-        f"{len(texts):,} texts, {kind}: {different:,} of them distinct. Median of {context.rounds} rounds, in turn; least cosine "
-        f"between the sides {least:.7f}.\n\n"
-        + table(["", "seconds", "texts/s", "CPU seconds", "pg_reco faster by", "by CPU"], lines)
-    )
+    return table(["", "seconds", "texts/s", "CPU seconds", "pg_reco faster by", "by CPU"], rows)
 
 
 def least_cosine(connection, ids, expected):

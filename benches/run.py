@@ -16,12 +16,14 @@ import common
 # Before tokenizers is loaded.
 os.environ["RAYON_NUM_THREADS"] = str(common.THREADS)
 
-FIGURES = ["embed", "ials", "recommend", "serving", "first_call", "memory", "cancel"]
+FIGURES = ["embed", "ials", "recommend", "first_call", "memory", "cancel"]
+# Measured where it is named: `make bench-serving` names it, and installs its peer.
+NAMED = ["serving"]
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Results
 
 Measured by `make bench`, which needs nothing but what it installs itself. `make bench ARGS='ials cancel'` runs some of the figures
-(embed, ials, recommend, serving, first_call, memory, cancel), `ARGS=--quick` runs small ones in a few minutes, `ARGS='--record ials'` also writes
+(embed, ials, recommend, first_call, memory, cancel), `ARGS=--quick` runs small ones in a few minutes, `ARGS='--record ials'` also writes
 the figure into this file. The sides take turns within one run, so that whatever else the machine does falls on all of them; times
 are only good of an idle one. Complete Journey comes with the set-up; iALS is also measured on MovieLens 1M and Gowalla where
 `RECO_DATASETS` names a folder with `ncf/` and `gowalla/` in their authors' formats, gzipped.
@@ -36,20 +38,23 @@ writes down. Adult is read from `RECO_DATASETS`, too.
 The figures whose titles speak of synthetic rows are measured by `make bench-synthesis`, SDV's networks with `TORCH=1` only;
 `ARGS='--only quality,speed,balance,privacy,interactions,cancel --record'` chooses and writes down. Adult is read from `RECO_DATASETS` here as well.
 
+Calls a second as clients are added are measured by `make bench-serving`, `ARGS=--record` writes them down. Debian's package wrk sends the requests to the
+Python server; without it that side is left out.
+
 The kernels' figures are measured by `cargo bench`, which needs neither a server nor Python; see [README.md](README.md).
 """
 
 
 def main():
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"{', '.join(FIGURES)}; all of them by default")
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"{', '.join(FIGURES)}: all of these by default; {', '.join(NAMED)}")
     parser.add_argument("--quick", action="store_true", help="small sizes: to see that it works, not how fast it is")
     parser.add_argument("--rounds", type=int, help="turns that each side takes; 3 by default")
     parser.add_argument("--record", action="store_true", help=f"write the figures into {RESULTS.name} as well")
     arguments = parser.parse_args()
-    unknown = set(arguments.figures) - set(FIGURES)
+    unknown = set(arguments.figures) - {*FIGURES, *NAMED}
     if unknown:
-        parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
+        parser.error(f"there is no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES + NAMED)}")
     if arguments.quick and arguments.record:
         parser.error("--quick figures are none to record")
     rounds = arguments.rounds or (2 if arguments.quick else 3)

@@ -1,6 +1,6 @@
 """How fast synthetic rows are fitted and made, beside Python's libraries."""
 
-from common import Side, Unavailable, alternate, machine, ratio, seconds, table
+from common import Side, Unavailable, alternate, machine, model_workers, ratio, seconds, table
 from synthesis_own import PEERS, UNTRAINED, own, sides
 from synthesis_peers import MANY
 
@@ -18,7 +18,7 @@ def measure(context):
         if not mine:
             continue
         query = f"SELECT count(made) FROM ({extension.streamed(method, many)}) s"
-        side = Side(lambda: extension.connection.execute(query).fetchone(), extension.pid)
+        side = Side(lambda: extension.connection.execute(query).fetchone(), extension.pid, model_workers(extension.connection))
         timing = alternate({method: side}, context.rounds)[method]
         if timing.results[-1] != (many,):
             raise Unavailable(f"{method} made {timing.results[-1][0]:,} rows of {many:,}")

@@ -26,7 +26,7 @@ LISTED = re.compile(r"(?<=<!-- functions -->\n).*?(?=<!-- end of functions -->)"
 LINE = 100
 
 # Not for users: a type's input and output, and the functions that views of the reference read.
-NOT_CALLED = {"role_in", "role_out", "stat_models", "stat_progress", "cache_folders"}
+NOT_CALLED = {"role_in", "role_out", "stat_models", "stat_progress", "stat_workers", "cache_folders"}
 
 FUNCTIONS = """
     SELECT p.oid, p.proname, p.prokind, p.proisstrict, p.proargnames, p.proargmodes::text[],

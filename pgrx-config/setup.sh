@@ -276,6 +276,12 @@ step_python-bench-dpmm() {
     install_locked "$BUILD/venv-bench-dpmm" benches/requirements-dpmm.txt
 }
 
+# The Python server that is measured beside serving.
+step_python-bench-serving() {
+    make_venv "$BUILD/venv-bench-serving"
+    install_locked "$BUILD/venv-bench-serving" benches/requirements-serving.txt
+}
+
 # ------------------------------------------------------------------------------------------------------- ONNX Runtime
 
 # The folder of the variant that is asked for: the library and, for CUDA, everything that it loads.
@@ -427,7 +433,7 @@ do_steps() {
         case $step in
             all) do_steps system cargo-pgrx python onnxruntime models postgres extension cluster database ;;
             system | cargo-pgrx | python | python-tests | python-docs | python-bench | python-bench-torch | python-bench-pydvl | \
-                python-bench-synthesis | python-bench-dpmm | onnxruntime | models | demo-data | \
+                python-bench-synthesis | python-bench-dpmm | python-bench-serving | onnxruntime | models | demo-data | \
                 postgres | extension | cluster | database | stop | clean | install) "step_$step" ;;
             *) die "there is no step '$step'; see the head of pgrx-config/setup.sh" ;;
         esac

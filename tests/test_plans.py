@@ -115,6 +115,7 @@ PROMISES = {
         "reset_stat_models(text)",
         "stat_models()",
         "stat_progress()",
+        "stat_workers()",
     ],
     ("v", "u"): [
         "alignment_weights(text,text,text,jsonb,bigint)",

@@ -15,7 +15,7 @@ CLASSES = {
         compare_models cosine_similarity describe_model dot_product drop_model embed embed_image embed_images embed_query evaluate explain export_model
         fuse grant_model importance_histogram importance_weights loss_stats mean_embedding model_name model_users predict promote_model prune_versions
         recommend recommend_all recommend_for_items revoke_model role_in role_out similar_items similar_users split stat_models
-        stat_progress synthesize synthesize_related top_k unload warm""",
+        stat_progress stat_workers synthesize synthesize_related top_k unload warm""",
     # What trains, refreshes or creates.
     ("reco_trainer",): """
         alignment_weights augment augment_interactions augment_text compare_training create_function create_view cross_validate

@@ -412,6 +412,7 @@ def unshared():
     [
         ("SELECT * FROM reco.stat_models", "reco.stat_models"),
         ("SELECT * FROM reco.stat_progress", "reco.stat_progress"),
+        ("SELECT * FROM reco.stat_workers", "reco.stat_workers"),
         ("SELECT reco.reset_stat_models()", "reco.reset_stat_models"),
     ],
 )

@@ -151,26 +151,6 @@ pub fn register() {
         flags,
     );
     GucRegistry::define_int_guc(
-        c"reco.model_workers",
-        c"Sets the number of background workers that run models for all sessions.",
-        c"-1 means one for the CPU and one for each CUDA device, in this order. 0 means that each session runs its models itself.",
-        &MODEL_WORKERS,
-        -1,
-        MAX_WORKERS,
-        GucContext::Postmaster,
-        flags,
-    );
-    GucRegistry::define_int_guc(
-        c"reco.worker_threads",
-        c"Sets the number of lanes of the model worker for the CPU, each of one thread.",
-        c"0 means the number of processors.",
-        &WORKER_THREADS,
-        0,
-        1024,
-        GucContext::Postmaster,
-        flags,
-    );
-    GucRegistry::define_int_guc(
         c"reco.max_batch",
         c"Sets the maximum number of texts in one run of a model.",
         c"Long texts are run in smaller batches to limit memory.",
@@ -216,11 +196,39 @@ pub fn register() {
         GucContext::Userset,
         flags,
     );
+    // SAFETY: a plain read. PostgreSQL has such settings only where the library is preloaded, and there would be no workers otherwise.
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        register_workers();
+    }
     #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
     // SAFETY: the prefix is a C string constant.
     unsafe {
         pg_sys::MarkGUCPrefixReserved(c"reco".as_ptr());
     }
+}
+
+fn register_workers() {
+    let flags = GucFlags::default();
+    GucRegistry::define_int_guc(
+        c"reco.model_workers",
+        c"Sets the number of background workers that run models for all sessions.",
+        c"-1 means one for the CPU and one for each CUDA device, in this order. 0 means that each session runs its models itself.",
+        &MODEL_WORKERS,
+        -1,
+        MAX_WORKERS,
+        GucContext::Postmaster,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"reco.worker_threads",
+        c"Sets the number of lanes of the model worker for the CPU, each of one thread.",
+        c"0 means the number of processors.",
+        &WORKER_THREADS,
+        0,
+        1024,
+        GucContext::Postmaster,
+        flags,
+    );
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> String {

@@ -289,3 +289,62 @@ def all_graphs():
     """Name → bytes of each graph."""
     made = {f.__name__: f() for f in (convolution, shapes, subgraphs, quantised, recurrent, transformer, classical, elementwise, of_a_kept_model)}
     return {**made, "linear": tiny.linear_model(), "text": tiny.text_model()}
+
+
+# Text models whose runs depend on the tokens, and on the other texts of a run. The vectors of other texts are those of `tiny.text_model()`.
+
+
+def token(word):
+    """The id that `tiny.tokenizer()` gives to a word."""
+    return 2 + tiny.WORDS.index(word)
+
+
+def fails_for_light():
+    """The token of "light" is beyond the table of embeddings."""
+    model = onnx.ModelProto.FromString(tiny.text_model())
+    table = next(tensor for tensor in model.graph.initializer if tensor.name == "table")
+    table.CopyFrom(constant("table", onnx.numpy_helper.to_array(table)[: token("light")]))
+    return model.SerializeToString()
+
+
+def endless_for_dark():
+    """Runs without end for a text with "dark", and for some ten milliseconds for one with "dry"."""
+    model = onnx.ModelProto.FromString(tiny.text_model())
+    turns = numpy.zeros(len(tiny.WORDS) + 3, numpy.int64)
+    turns[token("dry")], turns[token("dark")] = 30_000, 2**62
+    body = helper.make_graph(
+        [node("Cos", ["state"], ["next"]), node("Identity", ["going"], ["go_on"])],
+        "body", [port("turn", I64, []), port("going", BOOL, []), port("state", F, [1])],
+        [port("go_on", BOOL, []), port("next", F, [1])],
+    )  # fmt: skip
+    model.graph.node[-1].output[0] = "pooled"
+    model.graph.node.extend([
+        node("Gather", ["turns", "input_ids"], ["turns_of_tokens"]),
+        node("ReduceMax", ["turns_of_tokens"], ["all_turns"], keepdims=0),
+        node("Loop", ["all_turns", "yes", "zero"], ["looped"], body=body),
+        node("Mul", ["looped", "zero"], ["nothing"]),
+        node("Add", ["pooled", "nothing"], ["tokens"]),
+    ])  # fmt: skip
+    model.graph.initializer.extend([
+        constant("turns", turns), constant("yes", numpy.array(True)), constant("zero", numpy.zeros(1, numpy.float32)),
+    ])  # fmt: skip
+    return model.SerializeToString()
+
+
+def sees_its_run():
+    """The vector of a text of one word: its token, the smallest and the largest of the run, and the number of texts in it."""
+    return model_bytes(
+        [
+            node("ReduceMax", ["input_ids"], ["own_id"], axes=[1], keepdims=1),
+            node("Cast", ["own_id"], ["own"], to=F),
+            node("ReduceMin", ["own"], ["least"], axes=[0], keepdims=1),
+            node("ReduceMax", ["own"], ["largest"], axes=[0], keepdims=1),
+            node("ReduceMax", ["attention_mask"], ["one_id"], axes=[1], keepdims=1),
+            node("Cast", ["one_id"], ["one"], to=F),
+            node("ReduceSum", ["one"], ["count"], keepdims=1),
+            *(node("Mul", ["one", name], [f"{name}_each"]) for name in ("least", "largest", "count")),
+            node("Concat", ["own", "least_each", "largest_each", "count_each"], ["vectors"], axis=1),
+        ],
+        [port("input_ids", I64, ["batch", "length"]), port("attention_mask", I64, ["batch", "length"])],
+        [port("vectors", F, ["batch", 4])],
+    )

@@ -178,6 +178,7 @@ CASES = {
     # Statistics.
     "stat_models(": ["SELECT * FROM reco.stat_models()", "TABLE reco.stat_models"],
     "reset_stat_models(": ["SELECT reco.reset_stat_models('evil shop')", "SELECT reco.reset_stat_models()"],
+    "stat_workers(": ["SELECT * FROM reco.stat_workers()", "TABLE reco.stat_workers"],
     "stat_progress(": ["SELECT * FROM reco.stat_progress()", "TABLE reco.stat_progress"],
     # Synthetic rows.
     "train_synthesizer(": [

@@ -79,12 +79,12 @@ impl Lanes {
 
     /// Runs the graph on each of `runs`.
     pub fn run_each(&self, runs: Vec<Inputs>, wanted: &[&str], progress: &dyn Progress) -> Result<Vec<Ran>> {
-        let began = Instant::now();
+        let (began, count) = (Instant::now(), runs.len());
         let mut results = Vec::new();
-        results.resize_with(runs.len(), || (Vec::new(), Duration::ZERO));
+        results.resize_with(count, || (Vec::new(), Duration::ZERO));
         let (inputs, results) = (Mutex::new(runs), Mutex::new(results));
         self.run(
-            locked(&inputs).len(),
+            count,
             wanted,
             progress,
             |number| {

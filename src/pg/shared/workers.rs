@@ -7,6 +7,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
+use std::time::Duration;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -337,4 +338,55 @@ fn withdraw(slot: &Slot) -> bool {
         }
         std::thread::yield_now();
     }
+}
+
+/// A row of `reco.stat_workers`.
+pub struct Statistics {
+    pub worker: usize,
+    /// 0 while it does not run.
+    pub pid: i32,
+    pub starts: u64,
+    /// Microseconds since 2000.
+    pub started: i64,
+    pub lanes: u32,
+    pub models: u64,
+    pub bytes: u64,
+    pub requests: u64,
+    pub failed: u64,
+    pub withdrawn: u64,
+    pub waiting: u64,
+    pub running: u64,
+    pub runs: u64,
+    pub rows: u64,
+    pub max_batch: u64,
+    pub waited: Duration,
+    pub busy: Duration,
+}
+
+/// What each worker has done since its start.
+pub fn statistics() -> Result<Vec<Statistics>> {
+    let workers = WORKERS.unlocked().ok_or(Error::NotPreloaded("reco.stat_workers"))?;
+    let rows = workers.iter().enumerate().map(|(number, worker)| {
+        let Worker { starts, pid, started, lanes, counts, .. } = worker;
+        Statistics {
+            worker: number,
+            pid: pid.load(Relaxed),
+            starts: starts.load(Relaxed),
+            started: started.load(Relaxed),
+            lanes: lanes.load(Relaxed),
+            models: counts.models.load(Relaxed),
+            bytes: counts.bytes.load(Relaxed),
+            requests: counts.requests.load(Relaxed),
+            failed: counts.failed.load(Relaxed),
+            withdrawn: counts.withdrawn.load(Relaxed),
+            waiting: counts.waiting.load(Relaxed),
+            running: counts.running.load(Relaxed),
+            runs: counts.runs.load(Relaxed),
+            rows: counts.rows.load(Relaxed),
+            max_batch: counts.max_batch.load(Relaxed),
+            waited: Duration::from_nanos(counts.waited.load(Relaxed)),
+            busy: Duration::from_nanos(counts.busy.load(Relaxed)),
+        }
+    });
+    Ok(rows.collect())
 }
