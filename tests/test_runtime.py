@@ -60,7 +60,8 @@ def mapped(connection):
 def test_a_connection_keeps_to_its_budget_and_lets_the_least_recently_used_go(models, connect):
     names = [models(f"wide {n}", wide_model(n)) for n in range(1, 5)]
     connection = connect()
-    connection.execute("SET reco.execution_provider = 'cpu'")
+    # With another limit than the model worker's, a session runs its models itself.
+    connection.execute("SET reco.execution_provider = 'cpu'; SET reco.run_memory_limit = '999MB'")
     held = []
     for name in names:
         assert connection.execute(PROBE, [name]).fetchone()[0] == pytest.approx(1 + int(name[-1]), rel=1e-3)
@@ -199,13 +200,15 @@ def test_models_named_in_a_setting_are_loaded_when_a_connection_begins(connect, 
 
 
 def test_onnx_runtime_reports_to_nobody(connect):
-    connection = connect()
-    connection.execute("SET reco.execution_provider = 'cpu'; SET reco.threads = 1")
-    before = threads(connection)
-    connection.execute("SELECT reco.embed('x')")
-    opened = [os.readlink(fd) for fd in Path(f"/proc/{connection.info.backend_pid}/fd").iterdir() if fd.is_symlink()]
-    assert not [path for path in opened if "onnxruntime.db" in path]
-    assert threads(connection) == before, "no thread but the backend's own"
+    by_itself, asking = connect(), connect()
+    by_itself.execute("SET reco.execution_provider = 'cpu'; SET reco.threads = 1; SET reco.run_memory_limit = '999MB'")
+    before = threads(by_itself)
+    (worker,) = asking.execute("SELECT pid FROM reco.stat_workers WHERE worker = 0").fetchone()
+    for connection, process in [(by_itself, by_itself.info.backend_pid), (asking, worker)]:
+        connection.execute("SELECT reco.embed('x')")
+        opened = [os.readlink(fd) for fd in Path(f"/proc/{process}/fd").iterdir() if fd.is_symlink()]
+        assert not [path for path in opened if "onnxruntime.db" in path]
+    assert threads(by_itself) == before, "no thread but the backend's own"
 
 
 def threads(connection):

@@ -64,10 +64,10 @@ def test_texts_get_the_vectors_that_the_connection_would_compute(connect, own, m
 
 
 def test_a_window_of_many_texts_comes_back_in_order(connect, own):
-    source = "SELECT i AS id, repeat('word ' || i % 700 || ' ', 1 + i % 30) AS text FROM generate_series(1, 6000) i"
+    source = "SELECT i AS id, i || repeat(' word', i % 5) AS text FROM generate_series(1, 4400) i"
     query = "SELECT id, embedding FROM reco.embed_query(%s, %s) WHERE id::int %% 100 = 0"
     asked, computed = (dict(connection.execute(query, [source, "use-multilingual-v3"])) for connection in (connect(), own))
-    assert asked.keys() == computed.keys() and len(asked) == 60
+    assert asked.keys() == computed.keys() and len(asked) == 44
     assert all(numpy.allclose(asked[i], computed[i], atol=1e-5) for i in asked)
 
 
@@ -129,14 +129,13 @@ def test_callers_share_runs_and_each_gets_its_own_vector(db, connect):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert not wrong
-    after = worker(db)
-    requests, runs = (after[name] - before[name] for name in ("requests", "runs"))
-    assert requests >= 180 and runs < requests, "calls that wait at the same time run together"
+    requests = counted(db, "requests", before["requests"] + 179) - before["requests"]
+    assert worker(db)["runs"] - before["runs"] < requests, "calls that wait at the same time run together"
 
 
 def test_the_wait_is_shown_in_pg_stat_activity(db, connect):
     connection = connect()
-    source = "SELECT i AS id, repeat('many words ' || i, 40) AS text FROM generate_series(1, 400) i"
+    source = "SELECT i AS id, repeat('many words ' || i, 40) AS text FROM generate_series(1, 40) i"
     thread = threading.Thread(target=lambda: connection.execute("SELECT count(*) FROM reco.embed_query(%s, %s)", [source, MODEL]))
     thread.start()
     seen = set()

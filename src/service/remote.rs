@@ -26,8 +26,9 @@ const TRIES: usize = 2;
 /// How often files that disappear are recreated.
 const REMAKES: usize = 5;
 
-/// How long a session waits for a worker that is being started again.
+/// How long a session waits for a worker that is being started again, and for the first start of one.
 const MAX_START: Duration = Duration::from_secs(30);
+const MAX_FIRST_START: Duration = Duration::from_secs(5);
 /// How long it sleeps where nothing would wake it.
 const INTERVAL: Duration = Duration::from_millis(10);
 /// How long it sleeps otherwise.
@@ -58,11 +59,14 @@ pub fn settings_hash(options: &EnvironmentOptions) -> u64 {
 }
 
 /// Whether worker `number` runs models as `options` say.
-fn is_there(number: usize, options: &SessionOptions) -> bool {
-    use std::sync::atomic::Ordering::SeqCst;
-    worker(number).is_some_and(|worker| {
-        worker.starts.load(SeqCst) > 0 && worker.settings.load(SeqCst) == settings_hash(&options.environment)
-    })
+fn is_there(number: usize, options: &SessionOptions, progress: &dyn Progress) -> Result<bool> {
+    let Some(worker) = worker(number) else { return Ok(false) };
+    let most = if worker.has_started() { MAX_START } else { MAX_FIRST_START };
+    if !worker.is_running() && !worker.is_missing() && !wait_for_start(number, most, progress)? {
+        // PostgreSQL has no process for it. The other sessions need not wait.
+        worker.set_missing();
+    }
+    Ok(worker.has_started() && worker.settings() == settings_hash(&options.environment))
 }
 
 impl Remote {
@@ -73,7 +77,7 @@ impl Remote {
         options: &SessionOptions,
         progress: &dyn Progress,
     ) -> Result<Option<Self>> {
-        if !is_there(CPU, options) {
+        if !is_there(CPU, options, progress)? {
             return Ok(None);
         }
         Self::open(CPU, entry, source, options, progress).map(Some)
@@ -87,7 +91,7 @@ impl Remote {
         progress: &dyn Progress,
     ) -> Result<Option<Self>> {
         let number = CPU + 1 + options.device_id.max(0) as usize;
-        if !is_there(number, options) {
+        if !is_there(number, options, progress)? {
             return Ok(None);
         }
         Self::open(number, entry, source, options, progress).map(Some)
@@ -274,7 +278,7 @@ fn unexpected() -> Error {
 
 /// Posts a request to worker `number` and waits for the reply. `None` if the worker ended.
 fn exchange(number: usize, request: &[u8], room: usize, progress: &dyn Progress) -> Result<Option<Vec<u8>>> {
-    if !wait_for_start(number, progress)? {
+    if !wait_for_start(number, MAX_START, progress)? {
         return Ok(None);
     }
     let slot = loop {
@@ -323,11 +327,11 @@ fn exchange(number: usize, request: &[u8], room: usize, progress: &dyn Progress)
     }
 }
 
-/// Waits for a worker that is being started again. Returns whether it runs.
-fn wait_for_start(number: usize, progress: &dyn Progress) -> Result<bool> {
+/// Waits for a worker that is being started. Returns whether it runs.
+fn wait_for_start(number: usize, most: Duration, progress: &dyn Progress) -> Result<bool> {
     let began = Instant::now();
     while !worker(number).is_some_and(Worker::is_running) {
-        if began.elapsed() > MAX_START {
+        if began.elapsed() > most {
             return Ok(false);
         }
         rest(INTERVAL, progress)?;

@@ -23,13 +23,11 @@ use onnx::session::{Execution, Session, SessionOptions};
 use runtime::error::{Error, Result};
 use runtime::progress::Unwatched;
 use workers::crew::{Crew, Opened, Width, with_crew};
-use workers::queue::Ticket;
+use workers::queue::{Capacity, Ticket};
 use workers::request::{Failure, Reply, Request, reply_to_bytes};
 
 /// Threads of a run that has all processors to itself. More do not help texts of a sentence.
 const MAX_WIDTH: usize = 8;
-/// Runs of a CUDA device at a time: one copies while another computes.
-const CUDA_LANES: usize = 2;
 
 /// How long the main thread sleeps while something runs, and while nothing does.
 const BUSY_INTERVAL: Duration = Duration::from_millis(100);
@@ -102,14 +100,18 @@ fn serve(number: usize) -> Result<Ended> {
     environment::prepare_process();
     processors::free_on_exit();
     let options = options(number);
-    let lanes = if number == CPU { settings::worker_threads() } else { CUDA_LANES };
+    let capacity = match number {
+        CPU => Capacity::of_processors(settings::worker_threads()),
+        _ => Capacity::of_device(),
+    };
+    let lanes = capacity.lanes;
     let bell = Bell::new()?;
     let runs = |begins| {
         if number == CPU {
             processors::lane_runs(begins);
         }
     };
-    with_crew(lanes, &|graph, width| open(graph, width, lanes, &options), &|| bell.ring(), &runs, |crew| {
+    with_crew(capacity, &|graph, width| open(graph, width, lanes, &options), &|| bell.ring(), &runs, |crew| {
         worker.begin(number, lanes, settings_hash(&options.environment));
         let mut desk = Desk {
             number,

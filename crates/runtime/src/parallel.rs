@@ -7,8 +7,8 @@
 //! A process must not end while such a thread is running. Code that may end the process calls [`has_helpers`] first, then stops and joins
 //! the helpers.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::error::Result;
@@ -16,9 +16,10 @@ pub use crate::helpers::{has_helpers, locked, spawn, watched, with_helpers, with
 use crate::pool::{self, with_pool};
 use crate::progress::Progress;
 
-/// The default number of threads: one for each processor.
+/// The default number of threads: one for each processor that the process may use, as found at the first call, since finding out reads files.
 pub fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get())
+    static FOUND: OnceLock<usize> = OnceLock::new();
+    *FOUND.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
 }
 
 /// Splits `output` into chunks of `chunk` elements and fills them on `threads` threads.

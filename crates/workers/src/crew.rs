@@ -12,7 +12,7 @@ use ndarray::{Array2, s};
 
 use crate::graphs::Graphs;
 pub use crate::graphs::{Open, Opened, Width};
-use crate::queue::{Batch, BatchId, Ended, Part, Queue, Results, Ticket};
+use crate::queue::{Batch, BatchId, Capacity, Ended, Part, Queue, Results, Ticket};
 use crate::request::{Failure, Reply, Request, TextWork, Work};
 use onnx::runner::Inputs;
 use onnx::session::{RunMemory, Session, Terminable};
@@ -103,16 +103,16 @@ pub struct Crew<'a> {
     works: &'a (dyn Fn(bool) + Sync),
 }
 
-/// Runs `body` with a crew of `lanes` lanes, which are stopped and joined before it returns or unwinds.
+/// Runs `body` with a crew, whose lanes are stopped and joined before it returns or unwinds.
 pub fn with_crew<T>(
-    lanes: usize,
+    capacity: Capacity,
     open: &Open,
     wake: &(dyn Fn() + Sync),
     works: &(dyn Fn(bool) + Sync),
     body: impl FnOnce(&Crew) -> Result<T>,
 ) -> Result<T> {
     let crew = Crew {
-        queue: Mutex::new(Queue::new(lanes)),
+        queue: Mutex::new(Queue::new(capacity)),
         idle: Mutex::default(),
         stopped: AtomicBool::new(false),
         broken: AtomicBool::new(false),
@@ -135,7 +135,7 @@ pub fn with_crew<T>(
         std::thread::scope(|scope| {
             let _stop = StopOnDrop(&crew);
             // Lanes for small requests, for large ones, and for small ones that turn out to be slow.
-            for _ in 0..lanes.max(1) * 3 {
+            for _ in 0..capacity.lanes * 3 {
                 spawn(scope, || crew.work())?;
             }
             body(&crew)
@@ -506,7 +506,7 @@ pub mod tests {
             true => Ok(Opened { lane: Box::new(Echo { runs: sizes.clone() }), bytes: 7 }),
             false => Err(Failure::Gone),
         };
-        with_crew(1, &open, &|| (), &|_| (), |crew| {
+        with_crew(Capacity::of_processors(1), &open, &|| (), &|_| (), |crew| {
             let wait_for = |count: usize| {
                 let mut outcomes = Vec::new();
                 while outcomes.len() < count {

@@ -109,9 +109,32 @@ pub struct Waits {
     pub time: Duration,
 }
 
-pub struct Queue {
+/// What a worker runs at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
     /// Lanes of each kind.
-    lanes: usize,
+    pub lanes: usize,
+    /// Tokens of a run, padding included.
+    pub max_tokens: usize,
+    /// Texts of a run that are allowed even where callers allow fewer.
+    pub min_batch: usize,
+}
+
+impl Capacity {
+    /// A lane for each of `lanes` processors. Lanes share the tokens of a run, but not for ever: a run of few texts takes more time for each.
+    pub fn of_processors(lanes: usize) -> Self {
+        let lanes = lanes.max(1);
+        Self { lanes, max_tokens: MAX_TOKENS_PER_RUN / lanes.min(MAX_SPLIT), min_batch: 1 }
+    }
+
+    /// A device that is fast only with many texts at a time. Two lanes: one copies while another computes.
+    pub fn of_device() -> Self {
+        Self { lanes: 2, max_tokens: 16 * MAX_TOKENS_PER_RUN, min_batch: 1024 }
+    }
+}
+
+pub struct Queue {
+    capacity: Capacity,
     jobs: HashMap<Ticket, Job>,
     small: VecDeque<Ticket>,
     large: VecDeque<Ticket>,
@@ -121,9 +144,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub fn new(lanes: usize) -> Self {
+    pub fn new(capacity: Capacity) -> Self {
         Self {
-            lanes: lanes.max(1),
+            capacity,
             jobs: HashMap::new(),
             small: VecDeque::new(),
             large: VecDeque::new(),
@@ -180,10 +203,10 @@ impl Queue {
     /// What a free lane should run now.
     pub fn take(&mut self, now: Instant) -> Option<Batch> {
         let small_busy = self.busy(Class::Small);
-        if small_busy < self.lanes && !self.small.is_empty() {
-            return self.take_small(self.lanes - small_busy, now);
+        if small_busy < self.capacity.lanes && !self.small.is_empty() {
+            return self.take_small(self.capacity.lanes - small_busy, now);
         }
-        if self.busy(Class::Large) < self.lanes { self.take_large(now) } else { None }
+        if self.busy(Class::Large) < self.capacity.lanes { self.take_large(now) } else { None }
     }
 
     /// `free` lanes share what waits.
@@ -216,7 +239,6 @@ impl Queue {
         alike.sort_by_key(|(longest, ..)| *longest);
         let Some(place) = alike.iter().position(|(_, ticket, _)| *ticket == oldest) else { return vec![oldest] };
         let share = alike.len().div_ceil(free.max(1));
-        let max_tokens = MAX_TOKENS_PER_RUN / self.lanes.min(MAX_SPLIT);
         let tokens = |texts: &TextWork| (0..texts.len()).map(|i| texts.text(i).len()).sum::<usize>();
         let (mut first, mut end) = (place, place + 1);
         let (mut rows, mut used, mut max_batch) = (work.len(), tokens(work), work.max_batch);
@@ -228,7 +250,10 @@ impl Queue {
             let (longest, _, texts) = &alike[next];
             let padded = (rows + texts.len()) * (*longest).max(alike[end - 1].0);
             let (more, batch) = (used + tokens(texts), max_batch.min(texts.max_batch));
-            if rows + texts.len() > batch || padded > max_tokens || (more as f64) < MIN_USED * padded as f64 {
+            if rows + texts.len() > batch.max(self.capacity.min_batch)
+                || padded > self.capacity.max_tokens
+                || (more as f64) < MIN_USED * padded as f64
+            {
                 break;
             }
             (rows, used, max_batch) = (rows + texts.len(), more, batch);
@@ -247,7 +272,9 @@ impl Queue {
             Work::Open => (1, false),
             Work::Runs(work) => (1, alone && work.runs.len() == 1 && job.threads > 1),
             Work::Texts(work) => {
-                (fitting(work, next, MAX_TOKENS_PER_RUN / self.lanes.min(job.threads).min(MAX_SPLIT)), false)
+                // A caller that may have one lane alone gets longer runs.
+                let share = self.capacity.lanes.min(MAX_SPLIT) / self.capacity.lanes.min(job.threads).min(MAX_SPLIT);
+                (self.fitting(work, next, self.capacity.max_tokens * share.max(1)), false)
             }
         };
         let part = self.part(ticket, units, now)?;
@@ -256,6 +283,14 @@ impl Queue {
             self.large.push_back(ticket);
         }
         Some(self.batch(Class::Large, graph, wide, vec![part], now))
+    }
+
+    /// The texts of a run that begins with number `first`: as many as fit, padding included.
+    fn fitting(&self, work: &TextWork, first: usize, max_tokens: usize) -> usize {
+        let rest = work.len() - first;
+        let fits = |n: usize| n * work.text(first + n - 1).len() <= max_tokens;
+        let most = work.max_batch.max(self.capacity.min_batch).max(1);
+        (1..=rest.min(most)).take_while(|&n| n == 1 || fits(n)).count()
     }
 
     /// The next `units` of a request. Every ticket that waits has its job.
@@ -315,7 +350,7 @@ impl Queue {
     pub fn demote_slow(&mut self, now: Instant) -> bool {
         let slow = self.busy(Class::Slow);
         let small = self.running.values_mut().filter(|running| running.class == Class::Small);
-        let demoted = small.filter(|running| now - running.since > SLOW).take(self.lanes.saturating_sub(slow));
+        let demoted = small.filter(|running| now - running.since > SLOW).take(self.capacity.lanes.saturating_sub(slow));
         demoted.map(|running| running.class = Class::Slow).count() > 0
     }
 }
@@ -372,13 +407,6 @@ fn is_small(work: &Work) -> bool {
     }
 }
 
-/// The texts of a run that begins with number `first`: as many as fit, padding included.
-fn fitting(work: &TextWork, first: usize, max_tokens: usize) -> usize {
-    let rest = work.len() - first;
-    let fits = |n: usize| n * work.text(first + n - 1).len() <= max_tokens;
-    (1..=rest.min(work.max_batch.max(1))).take_while(|&n| n == 1 || fits(n)).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,7 +426,7 @@ mod tests {
 
     /// A queue with these requests, in this order, of slots 0 and on.
     fn queue(lanes: usize, works: Vec<Work>) -> Queue {
-        let mut queue = Queue::new(lanes);
+        let mut queue = Queue::new(Capacity::of_processors(lanes));
         works.into_iter().enumerate().for_each(|(slot, work)| queue.push(ticket(slot), request(work), Instant::now()));
         queue
     }
@@ -433,6 +461,17 @@ mod tests {
         let results = vectors(&first);
         assert_eq!(queue.finish(first, results).len(), 4);
         assert_eq!((queue.len(), queue.waits.requests), (4, 8));
+    }
+
+    #[test]
+    fn a_device_takes_more_texts_at_a_time_than_a_processor() {
+        let text = [7u32; 4];
+        let many = || texts(&vec![&text[..]; 3000]);
+        for (capacity, batch) in [(Capacity::of_processors(1), 32), (Capacity::of_device(), 1024)] {
+            let mut queue = Queue::new(capacity);
+            queue.push(ticket(0), request(many()), Instant::now());
+            assert_eq!(take(&mut queue).parts[0].units, 0..batch);
+        }
     }
 
     #[test]
@@ -498,7 +537,7 @@ mod tests {
     #[test]
     fn a_caller_gets_no_more_lanes_than_it_may_have() {
         let tokens = vec![7u32; 100];
-        let mut queue = Queue::new(4);
+        let mut queue = Queue::new(Capacity::of_processors(4));
         let large = Request { threads: 2, ..request(texts(&vec![&tokens[..]; 500])) };
         queue.push(ticket(0), large, Instant::now());
         let batches: Vec<Batch> = std::iter::from_fn(|| queue.take(Instant::now())).collect();

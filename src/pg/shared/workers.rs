@@ -28,15 +28,17 @@ pub const MESSAGE: usize = 16 << 10;
 #[repr(C)]
 pub struct Worker {
     /// Counts its starts; 0 before the first one.
-    pub starts: AtomicU64,
+    starts: AtomicU64,
+    /// 1 if it was waited for in vain, until it starts.
+    missing: AtomicU32,
     /// 0 while it does not run.
-    pub pid: AtomicI32,
+    pid: AtomicI32,
     latch: AtomicUsize,
     /// The hash of its settings that a session may have changed for itself.
-    pub settings: AtomicU64,
-    pub lanes: AtomicU32,
+    settings: AtomicU64,
+    lanes: AtomicU32,
     /// Microseconds since 2000.
-    pub started: AtomicI64,
+    started: AtomicI64,
     pub counts: Counts,
 }
 
@@ -173,6 +175,23 @@ impl Slot {
 }
 
 impl Worker {
+    pub fn has_started(&self) -> bool {
+        self.starts.load(SeqCst) > 0
+    }
+
+    pub fn is_missing(&self) -> bool {
+        self.missing.load(Relaxed) != 0
+    }
+
+    pub fn set_missing(&self) {
+        self.missing.store(1, Relaxed);
+    }
+
+    /// The hash that it began with.
+    pub fn settings(&self) -> u64 {
+        self.settings.load(SeqCst)
+    }
+
     pub fn is_running(&self) -> bool {
         self.pid.load(SeqCst) != 0
     }
@@ -214,6 +233,7 @@ impl Worker {
             pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0));
             self.started.store(pg_sys::GetCurrentTimestamp(), Relaxed);
             self.latch.store(pg_sys::MyLatch as usize, SeqCst);
+            self.missing.store(0, Relaxed);
             self.starts.fetch_add(1, SeqCst);
             self.pid.store(pg_sys::MyProcPid, SeqCst);
         }

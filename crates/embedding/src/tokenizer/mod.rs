@@ -34,6 +34,9 @@ use runtime::progress::Progress;
 /// Texts given to one thread at a time: a few hundred microseconds of work.
 const CHUNK: usize = 32;
 
+/// Texts of no more bytes are tokenized on the calling thread: it takes about a millisecond, and starting another one a tenth of that.
+const MAX_INLINE: usize = 8 << 10;
+
 /// Bytes of a text, at most, that are read to fill a model of no more tokens than they surely hold: a tenth of a second.
 const MAX_READ: usize = 128 << 10;
 
@@ -112,6 +115,10 @@ impl TextTokenizer {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<u32>>> {
+        if texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_INLINE {
+            progress.check()?;
+            return texts.iter().map(|text| self.one(text, prefix)).collect();
+        }
         let mut tokens = vec![Vec::new(); texts.len()];
         let relay = Relay::new(progress);
         parallel::for_each_chunk(
