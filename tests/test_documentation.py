@@ -203,7 +203,7 @@ def test_every_setting_is_in_the_reference_with_its_default(db, rows):
     shown = {row[0]: row[1:3] for row in cells((REFERENCE / "settings.md").read_text()) if row[0].startswith("reco.")}
     assert shown.keys() == {name for name, *_ in known}
     for name, default, unit, context in known:
-        assert shown[name] == [in_words(default, unit), {"user": "anyone", "superuser": "superuser"}[context]], name
+        assert shown[name] == [in_words(default, unit), {"user": "anyone", "superuser": "superuser", "postmaster": "server start"}[context]], name
 
 
 def test_every_role_is_in_the_reference(rows):

@@ -336,8 +336,8 @@ def test_a_client_that_goes_away_leaves_nothing(db, connect):
 
 def test_of_calls_inside_each_other_the_last_to_report_is_shown_and_none_stays(db, connect):
     connection = connect()
-    # A run for each text, so that the inner calls, of two texts, report too.
-    connection.execute("SET reco.max_batch = 1")
+    # A run for each text, in this process, so that the inner calls, of two texts, report too.
+    connection.execute("SET reco.max_batch = 1; SET reco.run_memory_limit = '999MB'")
     nested = """SELECT count(*) FROM reco.embed_query(
                     'SELECT i AS id, i || repeat('' word'', 250) || (SELECT count(*) FROM reco.embed(ARRAY[i::text, ''b''])) AS text
                        FROM generate_series(1, 500) i')"""
@@ -370,7 +370,8 @@ def test_the_postmaster_preloads_the_extension_and_not_the_runtime(db, scalar):
     db.execute("SELECT reco.embed('a')")
     maps = Path("/proc", postmaster, "maps").read_text()
     assert "pg_reco" in maps and "libonnxruntime" not in maps
-    assert "libonnxruntime" in Path("/proc", str(db.info.backend_pid), "maps").read_text()
+    worker = scalar("SELECT pid FROM reco.stat_workers WHERE worker = 0")
+    assert "libonnxruntime" in Path("/proc", str(worker), "maps").read_text()
 
 
 @pytest.fixture(scope="module")

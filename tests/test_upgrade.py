@@ -116,7 +116,7 @@ def test_an_update_gives_the_objects_of_a_fresh_install(fresh, db, version):
 CALLABLE = "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace IN (SELECT oid FROM pg_namespace WHERE nspname IN ('reco', 'reco_internal')) AND has_function_privilege('public', oid, 'execute')"
 
 
-@pytest.mark.parametrize("version", PUBLISHED)
+@pytest.mark.parametrize("version", [version for version in PUBLISHED if version < "0.4.0"])
 def test_an_update_lets_everybody_call_what_it_could_and_says_so(fresh, db, version):
     connection = fresh()
     warnings = []

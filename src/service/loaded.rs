@@ -85,7 +85,14 @@ impl Synthesizer {
             let runner = &mut *self.runner.as_ref().ok_or_else(none)?.borrow_mut();
             let rows = inputs.first().map_or(0, |(_, tensor)| tensor.shape().first().copied().unwrap_or(0));
             let (outputs, took) = runner.run(inputs, wanted, RunMemory::Keep, progress)?;
-            progress.ran(&Run { model: runner.model(), provider: runner.provider().name(), rows, tokens: None, took });
+            progress.ran(&Run {
+                runs: 1,
+                model: runner.model(),
+                provider: runner.provider().name(),
+                rows,
+                tokens: None,
+                took,
+            });
             Ok(outputs)
         };
         body(&mut run)

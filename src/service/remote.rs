@@ -18,8 +18,8 @@ use onnx::environment::EnvironmentOptions;
 use onnx::runner::{Inputs, Ran, Runner};
 use onnx::session::{self, Provider, RunMemory, SessionOptions};
 use runtime::error::{Error, Result};
-use runtime::progress::Progress;
-use workers::request::{Answer, Failure, Reply, Request, RunsWork, TextWork, Work, reply_from_bytes};
+use runtime::progress::{Part, Progress};
+use workers::request::{Answer, Failure, Reply, Request, RunsWork, TextWork, Vectors, Work, reply_from_bytes};
 
 /// How often a request is posted if workers end while they run it.
 const TRIES: usize = 2;
@@ -31,6 +31,8 @@ const MAX_START: Duration = Duration::from_secs(30);
 const MAX_FIRST_START: Duration = Duration::from_secs(5);
 /// How long it sleeps where nothing would wake it.
 const INTERVAL: Duration = Duration::from_millis(10);
+/// How long it sleeps before it looks how far a large request is.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long it sleeps otherwise.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 
@@ -191,7 +193,7 @@ impl Remote {
         let named = |run: Inputs| run.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
         let wanted = wanted.iter().map(|&output| output.to_owned()).collect();
         let work = RunsWork { runs: runs.into_iter().map(named).collect(), wanted, give_back };
-        match self.ask(Work::Runs(Arc::new(work)), 0, progress)? {
+        match self.ask(Work::Runs(Arc::new(work)), 0, &Silent(progress))? {
             Answer::Runs(runs) if runs.len() == count => Ok(runs),
             _ => Err(unexpected()),
         }
@@ -251,14 +253,14 @@ impl TextRunner for Remote {
                 tokens <= MAX_TOKENS
             };
             let count = texts.tokens[first..].iter().take(MAX_TEXTS).take_while(fits).count().max(1);
-            let part = &texts.tokens[first..first + count];
-            let work = TextWork::new(graph.clone(), limits.max_batch, party, part)?;
+            let work = TextWork::new(graph.clone(), limits.max_batch, party, &texts.tokens[first..first + count])?;
+            let part = Part { whole: progress, phase: "texts embedded", before: done, total: all };
             // What is besides the vectors takes some numbers.
             let room = count * self.dimensions * size_of::<f32>() + 64;
-            match self.ask(Work::Texts(Arc::new(work)), room, progress)? {
-                Answer::Vectors(vectors, took) if vectors.nrows() == count => {
-                    self.dimensions = vectors.ncols();
-                    take(Embedded { first, vectors, took })?;
+            match self.ask(Work::Texts(Arc::new(work)), room, &part)? {
+                Answer::Vectors(Vectors { values, runs, took }) if values.nrows() == count => {
+                    self.dimensions = values.ncols();
+                    take(Embedded { first, vectors: values, runs, took })?;
                 }
                 _ => return Err(unexpected()),
             }
@@ -269,6 +271,15 @@ impl TextRunner for Remote {
             }
         }
         Ok(())
+    }
+}
+
+/// Reports nothing: what runs within a call is no unit of the call's own.
+struct Silent<'a>(&'a dyn Progress);
+
+impl Progress for Silent<'_> {
+    fn check(&self) -> Result<()> {
+        self.0.check()
     }
 }
 
@@ -298,6 +309,7 @@ fn exchange(number: usize, request: &[u8], room: usize, progress: &dyn Progress)
         slot.write(request);
     }
     let posted = Posted::new(slot, number)?;
+    let mut reported = 0;
     loop {
         let (number, phase) = slot.state();
         if number != posted.number {
@@ -323,7 +335,12 @@ fn exchange(number: usize, request: &[u8], room: usize, progress: &dyn Progress)
             _ if posted.is_lost() => return Ok(None),
             _ => {}
         }
-        rest(MAX_SLEEP, progress)?;
+        let done = slot.done();
+        if done > reported {
+            reported = done;
+            progress.report("units done", done, 0);
+        }
+        rest(if segment.is_some() { LOOK } else { MAX_SLEEP }, progress)?;
     }
 }
 

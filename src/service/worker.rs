@@ -213,6 +213,9 @@ impl Desk<'_, '_> {
         }
         if self.tended.elapsed() >= BUSY_INTERVAL {
             (self.tended, self.changed) = (Instant::now(), false);
+            for (&slot, taken) in &self.taken {
+                slots[slot].set_done(self.crew.done(Ticket { slot, number: taken.number }));
+            }
             self.crew.tend(settings::cache_size());
             self.count();
         }

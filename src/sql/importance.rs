@@ -214,7 +214,7 @@ fn scores_of_model(
         let tensors = inputs.tensors(first..last)?;
         let (given, took) = graph.runner.run(tensors, &outputs.names(), memory, statement)?;
         let (name, provider) = (graph.runner.model(), graph.runner.provider().name());
-        statement.ran(&Run { model: name, provider, rows: last - first, tokens: None, took });
+        statement.ran(&Run { runs: 1, model: name, provider, rows: last - first, tokens: None, took });
         outputs.score(methods, &given, &labels, first, &mut scores)?;
         statement.check()?;
         statement.report("rows run through the model", last, inputs.rows());

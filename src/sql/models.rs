@@ -266,6 +266,7 @@ fn run_graph(model: &str, graph: &mut Graph, inputs: &Value, progress: &dyn Prog
     let rows = tensors.first().and_then(|(_, tensor)| tensor.shape().first()).map_or(1, |&rows| rows);
     let (outputs, took) = graph.runner.run(tensors, &wanted, RunMemory::GiveBack, progress)?;
     progress.ran(&Run {
+        runs: 1,
         model: graph.runner.model(),
         provider: graph.runner.provider().name(),
         rows,

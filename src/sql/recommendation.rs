@@ -433,7 +433,7 @@ fn served<T>(
 
 /// A run that made lists for `rows` users, baskets or items.
 fn scan(recommender: &Recommender, rows: usize, took: Duration) -> Run<'_> {
-    Run { model: &recommender.entry.name, provider: SCAN, rows, tokens: None, took }
+    Run { runs: 1, model: &recommender.entry.name, provider: SCAN, rows, tokens: None, took }
 }
 
 fn places(recommender: &Recommender, list: &[Recommendation]) -> Result<Vec<Place>> {

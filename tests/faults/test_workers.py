@@ -11,11 +11,12 @@ import time
 
 import graphs
 import numpy
+import onnx
 import psycopg
 import pytest
 import surviving
 import tiny
-from cluster import Cluster
+from cluster import Cluster, own
 from psycopg import errors
 from psycopg.rows import dict_row
 
@@ -37,6 +38,9 @@ EMBED = "SELECT reco.embed(%s, %s)"
 MANY = """SELECT array_agg(e.embedding ORDER BY e.id) FROM reco.embed_query(
             $$SELECT i AS id, regexp_replace(regexp_replace(i::bit(11)::text, '0', 'red ', 'g'), '1', 'tea ', 'g') AS text
                 FROM generate_series(0, 1999) i$$, %s) e"""
+IMAGES = """SELECT array_agg(e.embedding ORDER BY e.id) FROM reco.embed_images(
+              $$SELECT i AS id, image FROM picture, generate_series(1, 9) i$$, 'picture') e"""
+PREDICT = """SELECT (reco.predict('linear', '{"x": [[1, 2]]}')->'y'->0->>1)::real"""
 ENDLESS = "SELECT reco.embed('dark', 'slow')"
 ENDLESS_RUN = f"""SELECT reco.predict('slow', '{{"input_ids": [[{graphs.token("dark")}]], "attention_mask": [[1]]}}')"""
 OUT_OF_TABLE = "indices element out of data bounds"
@@ -77,6 +81,12 @@ def at_rest(connection):
     return worker(connection)
 
 
+def run_models_themselves(connection):
+    """Processes of connections that have loaded ONNX Runtime."""
+    pids = connection.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'").fetchall()
+    return [pid for (pid,) in pids if "libonnxruntime" in open(f"/proc/{pid}/maps").read()]
+
+
 @contextlib.contextmanager
 def by_itself(cluster, **settings):
     """A connection that runs its models itself."""
@@ -93,6 +103,9 @@ def cluster():
             wait_for_worker(connection)
             tiny.import_text(connection)
             tiny.import_kept(connection, MINILM)
+            tiny.import_image(connection)
+            connection.execute("CREATE TABLE picture AS SELECT %b::bytea AS image", [tiny.picture(20, 10)])
+            connection.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
             import_text(connection, "fragile", graphs.fails_for_light())
             import_text(connection, "slow", graphs.endless_for_dark())
         yield made
@@ -104,11 +117,18 @@ def questions_of(connection, model="tiny", texts=TEXTS):
 
 
 @pytest.fixture(scope="module")
-def questions(cluster):
+def texts(cluster):
     """What clients ask, and the answers of a session that asks no worker."""
     with by_itself(cluster) as connection:
-        asked = questions_of(connection)
-        return [*asked, (MANY, ["tiny"], connection.execute(MANY, ["tiny"]).fetchone()[0])]
+        return questions_of(connection)
+
+
+@pytest.fixture(scope="module")
+def questions(cluster, texts):
+    """Among them some of other kinds; the last one is large."""
+    others = [(PREDICT, None), (IMAGES, None), (MANY, ["tiny"])]
+    with by_itself(cluster) as connection:
+        return [*texts, *((statement, given, connection.execute(statement, given).fetchone()[0]) for statement, given in others)]
 
 
 @pytest.fixture
@@ -117,6 +137,11 @@ def there(cluster):
     with cluster.wait_ready() as connection:
         wait_for_worker(connection)
         yield connection
+
+
+def asked_of(model, questions):
+    """The same questions to a model that gives the same answers."""
+    return [(EMBED, [text, model], answer) for _, (text, _), answer in questions]
 
 
 def equals(got, answer):
@@ -203,33 +228,36 @@ def test_one_worker_serves_all_connections_from_one_graph(cluster, there):
         clients = [stack.enter_context(cluster.connect()) for _ in range(8)]
         answers = [client.execute(EMBED, [text, "shared"]).fetchone() for client in clients for text in ("red", "red wine")]
         assert answers == answers[:2] * 8 and answers[0] != answers[1]
-        loaded = [client for client in clients if "libonnxruntime" in open(f"/proc/{client.info.backend_pid}/maps").read()]
-        assert loaded == [], "a connection has ONNX Runtime for itself"
+        assert run_models_themselves(there) == []
         after = at_rest(there)
     # Each opens the model once.
     assert after["requests"] - before["requests"] == 8 * 3
     assert after["runs"] - before["runs"] == 8 * 2
     assert (after["models"], after["bytes"], after["pid"]) == (before["models"], before["bytes"], before["pid"])
     assert "libonnxruntime" in open(f"/proc/{after['pid']}/maps").read()
+    there.execute("SELECT reco.drop_model('shared')")
+    there.execute(EMBED, ["red", "tiny"])
+    wait_for_worker(there, lambda row: row["models"] == before["models"] - 1, "that what was dropped is unloaded", seconds=5)
 
 
 @pytest.mark.parametrize("model", ["tiny", MINILM])
 def test_texts_of_many_connections_run_together_and_each_gets_its_own_vector(cluster, there, model):
+    tries = 10 if model == MINILM else 40
     with by_itself(cluster) as connection:
-        asked = questions_of(connection, model)
+        asked = questions_of(connection, model, TEXTS[:28])
     before = at_rest(there)
     with surviving.nobody_hurt(cluster), Clients(cluster, 16, asked) as clients:
-        clients.advance(40)
+        clients.advance(tries)
     clients.assert_right()
     after = at_rest(there)
-    assert after["rows"] - before["rows"] >= 16 * 40
+    assert after["rows"] - before["rows"] >= 16 * tries
     # Each call has one text.
     assert after["rows"] - before["rows"] > after["runs"] - before["runs"]
     assert after["max_batch"] > 1 and after["failed"] == before["failed"]
 
 
-def test_a_text_that_fails_in_a_shared_run_is_its_callers_failure_alone(cluster, there, questions):
-    asked = [(EMBED, [text, "fragile"], answer) for _, (text, _), answer in questions[:-1]]
+def test_a_text_that_fails_in_a_shared_run_is_its_callers_failure_alone(cluster, there, texts):
+    asked = asked_of("fragile", texts)
     failing = [(EMBED, ["light", "fragile"], OUT_OF_TABLE), (EMBED, ["red and light", "fragile"], OUT_OF_TABLE)]
     before = at_rest(there)
     with surviving.nobody_hurt(cluster), Clients(cluster, 12, asked) as right, Clients(cluster, 4, failing) as wrong:
@@ -378,7 +406,7 @@ def test_a_caller_that_is_interrupted_leaves_at_once_and_the_worker_goes_on(clus
     other = cluster.connect()
     answers_soon(other, questions)
     before = at_rest(there)
-    timeout = 1.5 if how == "statement_timeout" else 0
+    timeout = 1.0 if how == "statement_timeout" else 0
     with surviving.nobody_hurt(cluster), other, cluster.connect() as caller:
         caller.execute(EMBED, ["red", "slow"])
         caller.execute(f"SET statement_timeout = {int(1000 * timeout)}")
@@ -393,7 +421,7 @@ def test_a_caller_that_is_interrupted_leaves_at_once_and_the_worker_goes_on(clus
             surviving.wait_until(lambda: ended, timeout + 10, "the end of the call")
             took = time.monotonic() - start - timeout
         assert ended[0].sqlstate == sqlstate, ended
-        after = wait_for_worker(there, lambda row: row["withdrawn"] == before["withdrawn"] + 1 and row["running"] == 0, "the end of the run")
+        after = wait_for_worker(there, lambda row: row["withdrawn"] == before["withdrawn"] + 1 and row["running"] == 0, "the end of the run", seconds=5)
         assert (after["pid"], after["failed"]) == (before["pid"], before["failed"])
         answers_soon(other, questions)
         assert took < LATEST
@@ -426,6 +454,29 @@ def test_runs_that_were_withdrawn_leave_their_lanes(cluster, there, questions):
             caller.execute("RESET statement_timeout")
         answers_soon(caller, questions)
     assert at_rest(there)["withdrawn"] - before["withdrawn"] == times
+
+
+class Impatient(Clients):
+    """They cancel some of their calls."""
+
+    def ask(self, connection, statement, parameters, answer):
+        try:
+            connection.execute(f"SET statement_timeout = {random.choice([0, 1, 2, 4, 8, 16])}")
+            super().ask(connection, statement, parameters, answer)
+        except errors.QueryCanceled as error:
+            self.refused.append(error)
+
+
+def test_calls_canceled_at_random_moments_spoil_no_later_answer(cluster, there, questions):
+    before = at_rest(there)
+    # The large ones are more often in the middle of something.
+    asked = questions + questions[-1:] * 20
+    with surviving.nobody_hurt(cluster), Impatient(cluster, 12, asked) as clients:
+        clients.advance(60)
+    clients.assert_right()
+    assert 0 < len(clients.refused) < sum(clients.tries)
+    after = at_rest(there)
+    assert after["pid"] == before["pid"] and after["withdrawn"] > before["withdrawn"]
 
 
 def mapped(pid):
@@ -469,8 +520,52 @@ def test_the_cache_may_be_deleted_under_load(cluster, there, questions):
     assert surviving.half_made(cluster) == []
 
 
+def prepared_file(cluster, connection, model, part):
+    """The file of a model's prepared graph that has these bytes, and where."""
+    (folder,) = connection.execute("SELECT DISTINCT folder FROM reco.cache WHERE model = %s", [model]).fetchone()
+    for path in (cluster.data / "pg_reco" / folder).glob("prepared-*/*"):
+        if (at := path.read_bytes().find(part)) >= 0:
+            return path, at
+    raise AssertionError("no file has them")
+
+
+def delete(path, _):
+    path.unlink()
+
+
+def alter(path, at):
+    """In a new file under the old name: whoever has it mapped keeps the old one."""
+    bytes_ = bytearray(path.read_bytes())
+    bytes_[at : at + 320] = bytes(320)
+    aside = path.with_suffix(".new")
+    aside.write_bytes(bytes_)
+    own(aside)
+    aside.rename(path)
+
+
+@pytest.mark.parametrize("damage", [delete, alter])
+def test_a_worker_that_starts_again_does_not_trust_a_damaged_cache(cluster, there, damage):
+    graph = onnx.ModelProto.FromString(tiny.text_model(11)).graph
+    (table,) = (onnx.numpy_helper.to_array(tensor).tobytes() for tensor in graph.initializer if tensor.name == "table")
+    tiny.import_text(there, "damaged", seed=11)
+    with by_itself(cluster) as connection:
+        ((*asked, answer),) = questions_of(connection, "damaged", TEXTS[-1:])
+    try:
+        with cluster.connect() as holder:
+            assert equals(holder.execute(*asked).fetchone()[0], answer)
+            damage(*prepared_file(cluster, there, "damaged", table))
+            row = worker(there)
+            os.kill(row["pid"], signal.SIGTERM)
+            wait_for_worker(there, lambda now: now["pid"] and now["restarts"] > row["restarts"])
+            for connection in (holder, cluster.connect(), cluster.connect()):
+                with connection:
+                    assert equals(connection.execute(*asked).fetchone()[0], answer)
+    finally:
+        there.execute("SELECT reco.drop_model('damaged')")
+
+
 RELOADED = [
-    ("cache_size", ["'1MB'", "'1GB'"], False),
+    ("cache_size", ["'1kB'", "'1GB'"], False),
     ("execution_provider", ["'auto'", "'cpu'"], False),
     ("max_batch", ["1", "7"], False),
     ("threads", ["1", "2"], False),
@@ -479,8 +574,8 @@ RELOADED = [
 
 
 @pytest.mark.parametrize("setting, values, restarts", RELOADED, ids=[name for name, *_ in RELOADED])
-def test_a_setting_may_be_changed_under_load(cluster, there, questions, setting, values, restarts):
-    asked = [*questions, *((statement, [text, "fragile"], answer) for statement, (text, *_), answer in questions[:-1])]
+def test_a_setting_may_be_changed_under_load(cluster, there, texts, questions, setting, values, restarts):
+    asked = [*questions, *asked_of("fragile", texts)]
     before = at_rest(there)
     try:
         with surviving.nobody_hurt(cluster), Clients(cluster, 12, asked) as clients:
@@ -506,7 +601,25 @@ def test_a_setting_may_be_changed_under_load(cluster, there, questions, setting,
         wait_for_worker(there)
 
 
-def test_a_model_may_be_dropped_and_imported_anew_under_load(cluster, there, questions):
+def test_who_called_while_the_memory_limit_changed_asks_the_worker_again(cluster, there, texts):
+    restarts = worker(there)["restarts"]
+    try:
+        with surviving.nobody_hurt(cluster), Clients(cluster, 16, texts) as clients:
+            for number, limit in enumerate(("850MB", "900MB"), 1):
+                there.execute(f"ALTER SYSTEM SET reco.run_memory_limit = '{limit}'")
+                there.execute("SELECT pg_reload_conf()")
+                wait_for_worker(there, lambda row, number=number: row["pid"] and row["restarts"] == restarts + number)
+                clients.advance()
+                assert run_models_themselves(there) == []
+        assert clients.wrong == [] and clients.lost == []
+    finally:
+        there.execute("ALTER SYSTEM RESET reco.run_memory_limit")
+        there.execute("SELECT pg_reload_conf()")
+        time.sleep(0.5)
+        wait_for_worker(there)
+
+
+def test_a_model_may_be_dropped_and_imported_anew_under_load(cluster, there):
     moving, answers = "moving", []
     with by_itself(cluster) as connection:
         for seed in (5, 6):
@@ -585,41 +698,39 @@ def roles(cluster):
         connection.execute("SELECT reco.grant_model('trusted', 'public')")
 
 
-class Onlookers:
+class Onlookers(Clients):
     """Connections of a role that embed some words of their own, with a graph that tells what else was in its run."""
 
-    def __init__(self, cluster, user, model, words, count=8):
+    def __init__(self, cluster, user, model, words):
+        super().__init__(cluster, 8, [(EMBED, [word, model], graphs.token(word)) for word in words], user=user)
         self.seen = set()
-        self.clients = Clients(cluster, count, [(EMBED, [word, model], None) for word in words], user=user)
-        self.clients.ask = self.ask
 
-    def ask(self, connection, statement, parameters, _):
-        own, least, largest, count = connection.execute(statement, parameters).fetchone()[0]
-        assert own == graphs.token(parameters[0])
-        self.seen.add((least, largest, count))
-
-    def tokens(self):
-        return {token for least, largest, _ in self.seen for token in (least, largest)}
+    def ask(self, connection, statement, parameters, token):
+        own, least, largest, _ = connection.execute(statement, parameters).fetchone()[0]
+        if own != token:
+            self.wrong.append((parameters, own))
+        self.seen.add((int(least), int(largest)))
 
 
 @pytest.mark.parametrize("model, mixes", [("curious", False), ("trusted", True)])
 def test_texts_of_two_roles_run_together_only_for_a_superusers_model(cluster, there, roles, model, mixes):
     words = ("red", "white"), ("tea", "bread")
+    of_first, of_second = ({graphs.token(word) for word in mine} for mine in words)
     first, second = (Onlookers(cluster, user, model, mine) for user, mine in zip(("worker_first", "worker_second"), words))
-    with surviving.nobody_hurt(cluster), first.clients, second.clients:
-        deadline = time.monotonic() + 20
-        while True:
-            first.clients.advance(40)
-            second.clients.advance(40)
-            mixed = any(least in map(graphs.token, words[0]) and largest in map(graphs.token, words[1]) for least, largest, _ in first.seen)
-            if mixed or not mixes or time.monotonic() > deadline:
-                break
-    for onlookers, mine in zip((first, second), words):
-        onlookers.clients.assert_right()
-        assert any(least != largest for least, largest, _ in onlookers.seen), "calls of one role run together"
-        if not mixes:
-            assert onlookers.tokens() == {graphs.token(word) for word in mine}
-    assert mixed == mixes
+    # The tokens of the first role are smaller.
+    is_mixed = lambda: any(least in of_first and largest in of_second for least, largest in first.seen | second.seen)  # noqa: E731
+    deadline = time.monotonic() + 20
+    with surviving.nobody_hurt(cluster), first, second:
+        first.advance(60)
+        second.advance(60)
+        while mixes and not is_mixed() and time.monotonic() < deadline:
+            first.advance(10)
+    first.assert_right()
+    second.assert_right()
+    assert is_mixed() == mixes
+    for role, mine in ((first, of_first), (second, of_second)):
+        assert any(least != largest for least, largest in role.seen), "calls of one role run together"
+        assert mixes or {token for seen in role.seen for token in seen} == mine
 
 
 # -------------------------------------------------------------------------------------------------------- without the worker
@@ -632,7 +743,7 @@ def test_a_session_of_another_memory_limit_runs_models_itself(cluster, there, qu
         for statement, parameters, answer in questions:
             assert equals(connection.execute(statement, parameters).fetchone()[0], answer)
         assert at_rest(there)["requests"] == before
-        assert "libonnxruntime" in open(f"/proc/{connection.info.backend_pid}/maps").read()
+        assert run_models_themselves(there) == [connection.info.backend_pid]
     with cluster.connect() as connection:
         connection.execute(*questions[0][:2])
         assert at_rest(there)["requests"] == before + 2
@@ -657,9 +768,9 @@ def test_without_model_workers_every_session_runs_models_itself(cluster, questio
     assert worker_processes(cluster) == []
     with cluster.connect() as connection:
         assert connection.execute("TABLE reco.stat_workers").fetchall() == []
-        assert "libonnxruntime" not in open(f"/proc/{connection.info.backend_pid}/maps").read()
-    with Clients(cluster, 8, questions) as clients:
-        clients.advance()
+        with Clients(cluster, 8, questions) as clients:
+            clients.advance()
+            assert len(run_models_themselves(connection)) == 8
     clients.assert_right()
 
 
@@ -707,7 +818,7 @@ def test_one_lane_serves_small_calls_beside_a_slow_one(cluster, questions, resta
 # ----------------------------------------------------------------------------------------------------------------- a standby
 
 
-def test_a_standby_has_a_worker_of_its_own_before_and_after_its_promotion(questions):
+def test_a_standby_has_a_worker_of_its_own_before_and_after_its_promotion(texts):
     replicated = SETTINGS + "wal_level = replica\nmax_wal_senders = 5\nhot_standby = on\nfull_page_writes = on\n"
     with Cluster(replicated) as primary, Cluster(replicated, create=False) as standby:
         primary.start()
@@ -723,7 +834,7 @@ def test_a_standby_has_a_worker_of_its_own_before_and_after_its_promotion(questi
         with standby.wait_ready() as here:
             assert here.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
             pid = wait_for_worker(here)["pid"]
-            with Clients(standby, 12, questions) as clients:
+            with Clients(standby, 12, texts) as clients:
                 clients.advance(10)
                 assert wait_for_worker(here, lambda row: row["requests"], "requests")["requests"] > 0
                 primary.stop("immediate")

@@ -83,7 +83,7 @@ impl ImageEmbedder {
 
     fn ran(&self, took: Duration, progress: &dyn Progress) {
         let (model, provider) = (self.runner.model(), self.runner.provider().name());
-        progress.ran(&Run { model, provider, rows: 1, tokens: None, took });
+        progress.ran(&Run { runs: 1, model, provider, rows: 1, tokens: None, took });
     }
 
     fn vector(&self, outputs: Vec<Tensor>) -> Result<Vec<f32>> {

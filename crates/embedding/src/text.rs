@@ -71,14 +71,15 @@ impl TextEmbedder {
             if vectors.ncols() != found.ncols() {
                 return Err(Error::Dimensions { left: vectors.ncols(), right: found.ncols() });
             }
-            runs.push((first..first + found.nrows(), embedded.took));
+            runs.push((first..first + found.nrows(), embedded.runs, embedded.took));
             for (places, vector) in places[first..].iter().zip(found.rows()) {
                 places.iter().for_each(|&place| vectors.row_mut(place).assign(&vector));
             }
             Ok(())
         });
-        for (texts, took) in runs {
+        for (texts, runs, took) in runs {
             progress.ran(&Run {
+                runs,
                 model: self.runner.model(),
                 provider: self.runner.provider().name(),
                 rows: distinct.counts[texts.clone()].iter().sum(),

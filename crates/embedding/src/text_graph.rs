@@ -123,10 +123,11 @@ pub struct Limits {
     pub threads: usize,
 }
 
-/// The vectors of the texts from number `first`, and how long their run took.
+/// The vectors of the texts from number `first`, and how many runs made them, and how long those took.
 pub struct Embedded {
     pub first: usize,
     pub vectors: Array2<f32>,
+    pub runs: usize,
     pub took: Duration,
 }
 
@@ -170,7 +171,7 @@ impl TextRunner for Session {
                     let last = number + 1 == batches.len();
                     let memory = if last && total > MAX_TOKENS_KEPT { RunMemory::GiveBack } else { RunMemory::Keep };
                     let (outputs, took) = self.run(graph.inputs(tokens)?, &[&graph.output], memory, progress)?;
-                    take(Embedded { first: batch.start, vectors: graph.vectors(tokens, outputs)?, took })?;
+                    take(Embedded { first: batch.start, vectors: graph.vectors(tokens, outputs)?, runs: 1, took })?;
                     done += count(batch);
                     if !last {
                         progress.report("texts embedded", done, all);
@@ -196,7 +197,7 @@ impl TextRunner for Session {
                         let vectors = graph.vectors(&texts.tokens[batch.clone()], outputs)?;
                         let took = began.elapsed() - locked(&took)[number];
                         done.fetch_add(count(batch), Ordering::Relaxed);
-                        (*locked(&take))(Embedded { first: batch.start, vectors, took })
+                        (*locked(&take))(Embedded { first: batch.start, vectors, runs: 1, took })
                     },
                 )
             }

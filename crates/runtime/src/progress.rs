@@ -22,9 +22,10 @@ pub trait Progress {
 /// The provider of recommenders, which run without ONNX Runtime.
 pub const SCAN: &str = "scan";
 
-/// One run of a model, for statistics.
+/// One run of a model, or several that are told at once, for statistics.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
+    pub runs: usize,
     pub model: &'a str,
     /// What it ran on: `cpu` and `cuda` are ONNX Runtime's, [`SCAN`] is this project's own search of a recommender.
     pub provider: &'a str,
@@ -124,7 +125,7 @@ mod tests {
         }
     }
 
-    const RUN: Run = Run { model: "m", provider: "cpu", rows: 3, tokens: None, took: Duration::ZERO };
+    const RUN: Run = Run { runs: 1, model: "m", provider: "cpu", rows: 3, tokens: None, took: Duration::ZERO };
 
     #[test]
     fn a_part_counts_on_from_what_was_done_before() {

@@ -193,6 +193,11 @@ impl Crew<'_> {
         drop(unloaded);
     }
 
+    /// How many texts or runs of a request have their result.
+    pub fn done(&self, ticket: Ticket) -> usize {
+        locked(&self.queue).done(ticket)
+    }
+
     /// Requests without an answer, and how many of them wait for a lane.
     pub fn load(&self) -> (usize, usize) {
         let queue = locked(&self.queue);
@@ -537,7 +542,7 @@ pub mod tests {
             outcomes.sort_by_key(|(ticket, _)| ticket.slot);
             for ((_, outcome), expected) in outcomes.iter().zip([Some(21.0), None, Some(23.0)]) {
                 match (outcome, expected) {
-                    (Ok(Answer::Vectors(vectors, _)), Some(value)) => assert_eq!(vectors[[0, 0]], value),
+                    (Ok(Answer::Vectors(vectors)), Some(value)) => assert_eq!(vectors.values[[0, 0]], value),
                     (Err(Failure::Run(reason)), None) => assert!(reason.contains("unlucky")),
                     other => panic!("{other:?}"),
                 }

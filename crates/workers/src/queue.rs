@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array2;
 
-use crate::request::{Answer, Failure, Reply, Request, RunsWork, TextWork, Work};
+use crate::request::{Answer, Failure, Reply, Request, RunsWork, TextWork, Vectors, Work};
 use embedding::text_graph::{MAX_SPLIT, MAX_TOKENS_PER_RUN};
 use onnx::runner::Ran;
 use onnx::tensor::Tensor;
@@ -53,8 +53,7 @@ struct Job {
     running: usize,
     /// The size of the graph, for a request that loads it.
     bytes: u64,
-    vectors: Array2<f32>,
-    took: Duration,
+    vectors: Vectors,
     runs: Vec<Ran>,
 }
 
@@ -165,6 +164,11 @@ impl Queue {
         self.jobs.is_empty()
     }
 
+    /// How many texts or runs of a request have their result.
+    pub fn done(&self, ticket: Ticket) -> usize {
+        self.jobs.get(&ticket).map_or(0, |job| units_of(&job.work) - job.unfinished)
+    }
+
     /// Requests of which nothing runs yet.
     pub fn waiting(&self) -> usize {
         self.jobs.values().filter(|job| job.running == 0).count()
@@ -188,8 +192,7 @@ impl Queue {
             unfinished: units,
             running: 0,
             bytes: 0,
-            vectors: Array2::default((0, 0)),
-            took: Duration::ZERO,
+            vectors: Vectors::default(),
             runs,
         };
         self.jobs.insert(ticket, job);
@@ -360,14 +363,16 @@ impl Job {
         match results {
             Results::Opened(bytes) => self.bytes = bytes,
             Results::Vectors(vectors) => {
-                if self.vectors.is_empty() {
-                    self.vectors = memory::matrix(units_of(&self.work), vectors.ncols(), 0f32)?;
+                let all = &mut self.vectors;
+                if all.values.is_empty() {
+                    all.values = memory::matrix(units_of(&self.work), vectors.ncols(), 0f32)?;
                 }
-                if self.vectors.ncols() != vectors.ncols() {
-                    return Err(Error::Dimensions { left: self.vectors.ncols(), right: vectors.ncols() }.into());
+                if all.values.ncols() != vectors.ncols() {
+                    return Err(Error::Dimensions { left: all.values.ncols(), right: vectors.ncols() }.into());
                 }
-                self.vectors.slice_mut(ndarray::s![units.clone(), ..]).assign(&vectors);
-                self.took += took;
+                all.values.slice_mut(ndarray::s![units.clone(), ..]).assign(&vectors);
+                all.runs += 1;
+                all.took += took;
             }
             Results::Runs(outputs) => {
                 for (run, outputs) in self.runs[units.clone()].iter_mut().zip(outputs) {
@@ -382,7 +387,7 @@ impl Job {
     fn answer(self) -> Reply {
         Ok(match self.work {
             Work::Open => Answer::Opened(self.bytes),
-            Work::Texts(_) => Answer::Vectors(self.vectors, self.took),
+            Work::Texts(_) => Answer::Vectors(self.vectors),
             Work::Runs(_) => Answer::Runs(self.runs),
         })
     }
@@ -529,7 +534,7 @@ mod tests {
         }
         assert_eq!(order, [1, 0, 1, 0, 1, 0, 1]);
         for (_, outcome) in done {
-            let Ok(Answer::Vectors(found, _)) = outcome else { panic!("vectors were expected") };
+            let Ok(Answer::Vectors(Vectors { values: found, .. })) = outcome else { panic!("vectors were expected") };
             assert!(found.column(0).iter().enumerate().all(|(row, &x)| x == row as f32), "each row in its place");
         }
     }

@@ -91,9 +91,19 @@ pub struct RunsWork {
 pub enum Answer {
     /// The size of the graph and its weights.
     Opened(u64),
-    /// A vector for each text, and how long their runs took.
-    Vectors(Array2<f32>, Duration),
+    /// A vector for each text.
+    Vectors(Vectors),
     Runs(Vec<Ran>),
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vectors {
+    /// [texts, dimensions]
+    pub values: Array2<f32>,
+    /// How many runs made them, with texts of others perhaps.
+    pub runs: usize,
+    /// How long those took: this request's share of them.
+    pub took: Duration,
 }
 
 /// Why there is no answer.
@@ -200,14 +210,15 @@ pub fn reply_to_bytes(reply: &Reply) -> Result<Vec<u8>> {
             writer.number(0)?;
             writer.number(*bytes as usize)?;
         }
-        Ok(Answer::Vectors(vectors, took)) => {
+        Ok(Answer::Vectors(Vectors { values, runs, took })) => {
             writer.number(1)?;
+            writer.number(*runs)?;
             time(&mut writer, *took)?;
-            writer.number(vectors.nrows())?;
-            writer.number(vectors.ncols())?;
-            match vectors.as_slice() {
+            writer.number(values.nrows())?;
+            writer.number(values.ncols())?;
+            match values.as_slice() {
                 Some(values) => writer.array(values)?,
-                None => writer.array(&vectors.iter().copied().collect::<Vec<_>>())?,
+                None => writer.array(&values.iter().copied().collect::<Vec<_>>())?,
             }
         }
         Ok(Answer::Runs(runs)) => {
@@ -242,9 +253,9 @@ pub fn reply_from_bytes(bytes: &[u8]) -> Result<Reply> {
     Ok(Ok(match reader.number()? {
         0 => Answer::Opened(reader.number()? as u64),
         1 => {
-            let took = time(&mut reader)?;
+            let (runs, took) = (reader.number()?, time(&mut reader)?);
             let (rows, columns) = (reader.number()?, reader.number()?);
-            Answer::Vectors(memory::shaped(rows, columns, reader.array()?)?, took)
+            Answer::Vectors(Vectors { values: memory::shaped(rows, columns, reader.array()?)?, runs, took })
         }
         2 => {
             let run = |reader: &mut Reader| {
@@ -303,7 +314,7 @@ pub mod tests {
         let took = Duration::from_micros(12);
         for outcome in [
             Ok(Answer::Opened(1 << 40)),
-            Ok(Answer::Vectors(ndarray::array![[1f32, 2.0], [3.0, 4.0]], took)),
+            Ok(Answer::Vectors(Vectors { values: ndarray::array![[1f32, 2.0], [3.0, 4.0]], runs: 3, took })),
             Ok(Answer::Runs(vec![(vec![ndarray::array![1i64].into()], took), (vec![], took)])),
             Err(Failure::Run("bad".into())),
             Err(Failure::Gone),

@@ -70,11 +70,12 @@ impl Entry {
     }
 
     fn ran(&self, run: &Run) {
-        self.runs.fetch_add(1, Relaxed);
+        let runs = run.runs.max(1);
+        self.runs.fetch_add(runs as u64, Relaxed);
         self.rows.fetch_add(run.rows as u64, Relaxed);
         self.tokens.fetch_add(run.tokens.unwrap_or(0) as u64, Relaxed);
         self.run_nanoseconds.fetch_add(nanoseconds(run.took), Relaxed);
-        self.histogram[histogram::bucket(run.took)].fetch_add(1, Relaxed);
+        self.histogram[histogram::bucket(run.took / runs as u32)].fetch_add(runs as u64, Relaxed);
     }
 
     /// Resets the counters. The bytes are kept, since models stay loaded.

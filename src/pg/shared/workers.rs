@@ -75,6 +75,8 @@ pub struct Slot {
     segment: AtomicU32,
     /// Bytes of the message.
     size: AtomicU64,
+    /// Parts of the request that are done.
+    done: AtomicU64,
     message: UnsafeCell<[u8; MESSAGE]>,
 }
 
@@ -166,6 +168,15 @@ impl Slot {
         // SAFETY: the other side neither reads nor writes in this phase.
         unsafe { std::ptr::copy_nonoverlapping(message.as_ptr(), self.message.get().cast(), size) };
         self.set_message(0, size);
+    }
+
+    /// How many parts of the request are done. The worker says so now and then.
+    pub fn done(&self) -> usize {
+        self.done.load(Relaxed) as usize
+    }
+
+    pub fn set_done(&self, done: usize) {
+        self.done.store(done as u64, Relaxed);
     }
 
     /// Wakes the session.
@@ -321,6 +332,7 @@ impl Posted {
         let worker = worker(number).ok_or_else(|| Error::Internal(format!("there is no model worker {number}")))?;
         let (before, _) = slot.state();
         slot.worker.store(number as u32, Relaxed);
+        slot.set_done(0);
         let start = worker.starts.load(SeqCst);
         slot.state.store(state(before + 1, Phase::Posted), SeqCst);
         worker.wake();
