@@ -81,10 +81,15 @@ def at_rest(connection):
     return worker(connection)
 
 
-def run_models_themselves(connection):
-    """Processes of connections that have loaded ONNX Runtime."""
-    pids = connection.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'").fetchall()
-    return [pid for (pid,) in pids if "libonnxruntime" in open(f"/proc/{pid}/maps").read()]
+def maps(pid, what):
+    """How often a process has such a file mapped."""
+    with open(f"/proc/{pid}/maps") as mapped:
+        return sum(what in line for line in mapped)
+
+
+def run_themselves(connections):
+    """How many connections have loaded ONNX Runtime."""
+    return sum(maps(connection.info.backend_pid, "libonnxruntime") > 0 for connection in connections)
 
 
 @contextlib.contextmanager
@@ -160,7 +165,7 @@ class Clients:
     def __init__(self, cluster, count, questions, reconnect=False, **settings):
         self.cluster, self.questions, self.reconnect, self.settings = cluster, questions, reconnect, settings
         self.stopped = threading.Event()
-        self.tries = [0] * count
+        self.tries, self.connections = [0] * count, [None] * count
         # Answers that were wrong, errors that were not asked for, errors that were, and connections that were lost.
         self.wrong, self.errors, self.refused, self.lost = [], [], [], []
         self.threads = [threading.Thread(target=self.run, args=[number], daemon=True) for number in range(count)]
@@ -189,7 +194,7 @@ class Clients:
         while not self.stopped.is_set():
             try:
                 if connection is None or connection.closed:
-                    connection = self.cluster.connect(**self.settings)
+                    connection = self.connections[number] = self.cluster.connect(**self.settings)
                 self.ask(connection, *chance.choice(self.questions))
             except psycopg.Error as error:
                 if connection is None or connection.closed:
@@ -228,13 +233,13 @@ def test_one_worker_serves_all_connections_from_one_graph(cluster, there):
         clients = [stack.enter_context(cluster.connect()) for _ in range(8)]
         answers = [client.execute(EMBED, [text, "shared"]).fetchone() for client in clients for text in ("red", "red wine")]
         assert answers == answers[:2] * 8 and answers[0] != answers[1]
-        assert run_models_themselves(there) == []
+        assert run_themselves(clients) == 0
         after = at_rest(there)
     # Each opens the model once.
     assert after["requests"] - before["requests"] == 8 * 3
     assert after["runs"] - before["runs"] == 8 * 2
     assert (after["models"], after["bytes"], after["pid"]) == (before["models"], before["bytes"], before["pid"])
-    assert "libonnxruntime" in open(f"/proc/{after['pid']}/maps").read()
+    assert maps(after["pid"], "libonnxruntime")
     there.execute("SELECT reco.drop_model('shared')")
     there.execute(EMBED, ["red", "tiny"])
     wait_for_worker(there, lambda row: row["models"] == before["models"] - 1, "that what was dropped is unloaded", seconds=5)
@@ -295,7 +300,7 @@ def end_by_function(there, pid):
 def test_an_ended_worker_is_started_again_and_what_it_had_is_repeated(cluster, there, questions, count, end):
     before = worker(there)
     with surviving.nobody_hurt(cluster), Clients(cluster, count, questions) as clients:
-        for number in range(1, 4):
+        for number in range(1, 3):
             end(there, worker(there)["pid"])
             wait_for_worker(there, lambda row, number=number: row["restarts"] == before["restarts"] + number and row["pid"], f"start {number}")
             clients.advance(3)
@@ -479,19 +484,13 @@ def test_calls_canceled_at_random_moments_spoil_no_later_answer(cluster, there, 
     assert after["pid"] == before["pid"] and after["withdrawn"] > before["withdrawn"]
 
 
-def mapped(pid):
-    """Segments of dynamic shared memory that a process has mapped."""
-    with open(f"/proc/{pid}/maps") as maps:
-        return sum("pg_dynshmem" in line for line in maps)
-
-
 def test_no_shared_memory_is_left_of_calls_that_end_at_random_moments(cluster, there, questions):
     chance = random.Random(5)
     segments = lambda: len(list((cluster.data / "pg_dynshmem").iterdir()))  # noqa: E731
     with cluster.connect() as connection:
         connection.execute(MANY, ["tiny"])
     row, before = at_rest(there), segments()
-    mapped_before = mapped(row["pid"])
+    mapped = maps(row["pid"], "pg_dynshmem")
     with surviving.nobody_hurt(cluster):
         for number in range(24):
             with cluster.connect() as caller:
@@ -500,7 +499,7 @@ def test_no_shared_memory_is_left_of_calls_that_end_at_random_moments(cluster, t
                     time.sleep(chance.uniform(0, 0.08))
                     if number % 2:
                         there.execute("SELECT pg_terminate_backend(%s, 5000)", [caller.info.backend_pid])
-    assert mapped(at_rest(there)["pid"]) == mapped_before
+    assert maps(at_rest(there)["pid"], "pg_dynshmem") == mapped
     # PostgreSQL's own statistics may have grown by one.
     assert segments() <= before + 1
     assert equals(there.execute(MANY, ["tiny"]).fetchone()[0], questions[-1][2])
@@ -610,7 +609,7 @@ def test_who_called_while_the_memory_limit_changed_asks_the_worker_again(cluster
                 there.execute("SELECT pg_reload_conf()")
                 wait_for_worker(there, lambda row, number=number: row["pid"] and row["restarts"] == restarts + number)
                 clients.advance()
-                assert run_models_themselves(there) == []
+                assert run_themselves(clients.connections) == 0
         assert clients.wrong == [] and clients.lost == []
     finally:
         there.execute("ALTER SYSTEM RESET reco.run_memory_limit")
@@ -743,7 +742,7 @@ def test_a_session_of_another_memory_limit_runs_models_itself(cluster, there, qu
         for statement, parameters, answer in questions:
             assert equals(connection.execute(statement, parameters).fetchone()[0], answer)
         assert at_rest(there)["requests"] == before
-        assert run_models_themselves(there) == [connection.info.backend_pid]
+        assert run_themselves([connection]) == 1
     with cluster.connect() as connection:
         connection.execute(*questions[0][:2])
         assert at_rest(there)["requests"] == before + 2
@@ -770,7 +769,7 @@ def test_without_model_workers_every_session_runs_models_itself(cluster, questio
         assert connection.execute("TABLE reco.stat_workers").fetchall() == []
         with Clients(cluster, 8, questions) as clients:
             clients.advance()
-            assert len(run_models_themselves(connection)) == 8
+            assert run_themselves(clients.connections) == 8
     clients.assert_right()
 
 

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::runner::{Inputs, Ran};
-use crate::session::{Provider, RunMemory, Session, Terminable};
+use crate::session::{Inputs, Provider, Ran, RunMemory, Session, Terminable};
 use crate::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::parallel::locked;

@@ -1,22 +1,16 @@
 //! What runs a graph: a session of this process, or one of another process.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::lanes::Lanes;
+pub use crate::session::{Inputs, Ran};
 use crate::session::{Provider, RunMemory, Session};
-use crate::tensor::Tensor;
 use runtime::error::Result;
 use runtime::parallel;
 use runtime::progress::Progress;
 
 /// Opening a lane takes as long as a run or two of a small model.
 const MIN_RUNS_PER_LANE: usize = 8;
-
-/// The inputs of a run, by name.
-pub type Inputs<'a> = Vec<(&'a str, Tensor)>;
-
-/// The outputs of a run, and how long it took, without waiting for others.
-pub type Ran = (Vec<Tensor>, Duration);
 
 /// Runs one graph.
 pub trait Runner {

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ndarray::ArrayD;
 use ort::ep::{CUDA, ExecutionProvider as _};
@@ -17,7 +18,6 @@ use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, ValueT
 use crate::environment;
 use crate::environment::{EnvironmentOptions, environment};
 use crate::prepared;
-use crate::runner::Inputs;
 use crate::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::memory;
@@ -108,6 +108,12 @@ pub fn try_on_cuda(name: &str, source: &Path, options: &SessionOptions, progress
 
 /// Minimum memory for loading a graph, in addition to its files.
 const NEEDED_TO_LOAD: usize = 32 << 20;
+
+/// The inputs of a run, by name.
+pub type Inputs<'a> = Vec<(&'a str, Tensor)>;
+
+/// The outputs of a run, and how long it took, without waiting for others.
+pub type Ran = (Vec<Tensor>, Duration);
 
 /// What to do with the memory of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,50 +12,14 @@ use ndarray::{Array2, s};
 
 use crate::graphs::Graphs;
 pub use crate::graphs::{Open, Opened, Width};
+pub use crate::lane::{End, Lane};
 use crate::queue::{Batch, BatchId, Capacity, Ended, Part, Queue, Results, Ticket};
 use crate::request::{Failure, Reply, Request, TextWork, Work};
 use onnx::runner::Inputs;
-use onnx::session::{RunMemory, Session, Terminable};
+use onnx::session::RunMemory;
 use onnx::tensor::Tensor;
 use runtime::error::Result;
 use runtime::parallel::{locked, spawn, with_helpers};
-
-/// A session that a lane runs, on the thread that calls it.
-pub trait Lane: Send {
-    /// Runs the graph. `running` gets a handle that ends the run.
-    fn run(
-        &mut self,
-        inputs: Inputs,
-        wanted: &[&str],
-        memory: RunMemory,
-        running: &dyn Fn(Arc<dyn End>),
-    ) -> Result<Vec<Tensor>>;
-}
-
-/// A run that another thread can end.
-pub trait End: Send + Sync {
-    fn end(&self);
-}
-
-impl End for Terminable {
-    fn end(&self) {
-        Terminable::end(self);
-    }
-}
-
-impl Lane for Session {
-    fn run(
-        &mut self,
-        inputs: Inputs,
-        wanted: &[&str],
-        memory: RunMemory,
-        running: &dyn Fn(Arc<dyn End>),
-    ) -> Result<Vec<Tensor>> {
-        let run = Arc::new(self.begin(wanted, memory)?);
-        running(run.clone());
-        self.run_here(inputs, wanted, &run)
-    }
-}
 
 /// What has been done, for statistics.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::crew::Lane;
+use crate::lane::Lane;
 use crate::request::Failure;
 
 /// A session of a graph on one processor, or on all.

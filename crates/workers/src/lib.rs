@@ -7,5 +7,6 @@
 pub mod bytes;
 pub mod crew;
 mod graphs;
+mod lane;
 pub mod queue;
 pub mod request;

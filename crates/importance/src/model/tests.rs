@@ -15,7 +15,7 @@ fn port(name: &str, element_type: i32, width: i64) -> Port {
 }
 
 fn signature(inputs: Vec<Port>, outputs: Vec<Port>) -> Signature {
-    Signature { inputs, outputs, parameters: 1, opset: 17, producer: String::new(), metadata: Vec::new() }
+    Signature { inputs, outputs, parameters: 1, opset: 17, ..Signature::default() }
 }
 
 fn classes(codes: &[u32], names: &[&str]) -> Labels {
