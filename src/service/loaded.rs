@@ -18,7 +18,7 @@ use crate::pg::shared::models;
 use crate::service::cache;
 use crate::service::catalog;
 use crate::service::catalog::{DATA_FILE, Entry, ONNX_FILE, Privilege, Stamp, TOKENIZER_FILE, Task};
-use crate::service::remote::Remote;
+use crate::service::remote::{self, Remote};
 use embedding::text_graph::TextRunner;
 use embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
 use interactions::Signals;
@@ -108,6 +108,8 @@ struct Slot {
     stamp: Stamp,
     /// The settings of its session, which is recreated when they change; `None` without a session.
     options: Option<SessionOptions>,
+    /// Whether there was a model worker for those settings when it was loaded.
+    with_worker: bool,
     ready: Rc<Ready>,
     /// The size of its files.
     bytes: u64,
@@ -128,7 +130,8 @@ struct Slots {
 impl Slots {
     fn find(&mut self, key: &str, stamp: &Stamp, options: &SessionOptions) -> Option<Rc<Ready>> {
         let slot = self.by_key.get_mut(key)?;
-        if slot.stamp != *stamp || slot.options.as_ref().is_some_and(|o| o != options) {
+        let is_outdated = |o| o != options || !slot.with_worker && remote::is_available(options);
+        if slot.stamp != *stamp || slot.options.as_ref().is_some_and(is_outdated) {
             return None;
         }
         self.uses += 1;
@@ -194,7 +197,9 @@ fn slot(
         Ready::Text(_) | Ready::Image(_) | Ready::Graph(_) => true,
     };
     let ready = Rc::new(ready);
-    let slot = Slot { stamp, options: keeps_options.then_some(options), ready: ready.clone(), bytes, used: 0 };
+    let with_worker = remote::is_available(&options);
+    let slot =
+        Slot { with_worker, stamp, options: keeps_options.then_some(options), ready: ready.clone(), bytes, used: 0 };
     SLOTS.with_borrow_mut(|slots| {
         slots.insert(key, slot);
         slots.keep_to(settings::cache_size());

@@ -60,7 +60,12 @@ pub fn settings_hash(options: &EnvironmentOptions) -> u64 {
     hash.finish()
 }
 
-/// Whether worker `number` runs models as `options` say.
+/// Whether the worker for the CPU runs at the moment, as `options` say: a session that runs models itself may ask it instead.
+pub fn is_available(options: &SessionOptions) -> bool {
+    worker(CPU).is_some_and(|worker| worker.is_running() && worker.settings() == settings_hash(&options.environment))
+}
+
+/// Whether worker `number` runs models as `options` say, or will soon.
 fn is_there(number: usize, options: &SessionOptions, progress: &dyn Progress) -> Result<bool> {
     let Some(worker) = worker(number) else { return Ok(false) };
     let most = if worker.has_started() { MAX_START } else { MAX_FIRST_START };
@@ -135,13 +140,22 @@ impl Remote {
                 // Another session has removed the files, as reco.drop_model does: they are created again.
                 Err(Failure::Gone) if remakes < REMAKES => {
                     remakes += 1;
-                    let source = cache::folder(&self.entry, progress)?.join(ONNX_FILE);
-                    self.graph = self.ready(&source, progress)?;
+                    match self.remake(progress) {
+                        // They were removed while they were made.
+                        Err(Error::File { .. } | Error::ModelRun { .. }) if remakes < REMAKES => {}
+                        remade => remade?,
+                    }
                     request.graph = self.graph.clone();
                 }
                 Err(failure) => return Err(self.error(failure)),
             }
         }
+    }
+
+    fn remake(&mut self, progress: &dyn Progress) -> Result<()> {
+        let source = cache::folder(&self.entry, progress)?.join(ONNX_FILE);
+        self.graph = self.ready(&source, progress)?;
+        Ok(())
     }
 
     fn reply(&self, request: &[u8], room: usize, progress: &dyn Progress) -> Result<Reply> {

@@ -18,10 +18,11 @@ use crate::pg::segment::Segment;
 use crate::pg::shared::processors;
 use crate::pg::shared::workers::{self as shared, CPU, MESSAGE, Phase, SLOTS, Slot, Worker};
 use crate::pg::{latch, memory, settings};
-use onnx::environment;
+use onnx::environment::{self, EnvironmentOptions};
 use onnx::session::{Execution, Session, SessionOptions};
 use runtime::error::{Error, Result};
 use runtime::progress::Unwatched;
+use runtime::sealed;
 use workers::crew::{Crew, Opened, Width, with_crew};
 use workers::queue::{Capacity, Ticket};
 use workers::request::{Failure, Reply, Request, reply_to_bytes};
@@ -94,6 +95,12 @@ fn options(number: usize) -> SessionOptions {
     }
 }
 
+/// Those of them that a process cannot change once it has run a model.
+fn process_settings(options: &SessionOptions) -> (&EnvironmentOptions, Option<usize>) {
+    let gpu_memory_limit = options.gpu_memory_limit.filter(|_| options.execution == Execution::Cuda);
+    (&options.environment, gpu_memory_limit)
+}
+
 fn serve(number: usize) -> Result<Ended> {
     let worker = shared::worker(number).ok_or_else(|| Error::Internal(format!("there is no model worker {number}")))?;
     memory::prepare();
@@ -134,7 +141,7 @@ fn serve(number: usize) -> Result<Ended> {
             if BackgroundWorker::sighup_received() {
                 // SAFETY: between two requests, on the main thread.
                 unsafe { pg_sys::ProcessConfigFile(GucContext::Sighup as pg_sys::GucContext::Type) };
-                if self::options(number) != options {
+                if process_settings(&self::options(number)) != process_settings(&options) {
                     return Ok(Ended::Told);
                 }
             }
@@ -149,6 +156,12 @@ fn serve(number: usize) -> Result<Ended> {
 
 /// Loads a graph. Runs on a lane.
 fn open(graph: &Path, width: Width, lanes: usize, options: &SessionOptions) -> std::result::Result<Opened, Failure> {
+    // A session has made sure of it when it loaded the model, which may have been long ago.
+    let folder = if graph.is_dir() { graph } else { graph.parent().unwrap_or(graph) };
+    let is_whole = || matches!(sealed::is_whole(folder, &Unwatched), Ok(true)) && graph.exists();
+    if !is_whole() {
+        return Err(Failure::Gone);
+    }
     let threads = if width == Width::All { lanes.min(MAX_WIDTH) } else { 1 };
     let options = SessionOptions { threads, ..options.clone() };
     // The connection that asks knows the name of the model.
@@ -159,7 +172,7 @@ fn open(graph: &Path, width: Width, lanes: usize, options: &SessionOptions) -> s
     environment::trim_memory();
     match opened {
         Ok(session) => Ok(Opened { bytes: session.bytes, lane: Box::new(session) }),
-        Err(_) if !graph.exists() => Err(Failure::Gone),
+        Err(_) if !is_whole() => Err(Failure::Gone),
         Err(error) => Err(error.into()),
     }
 }
@@ -222,6 +235,7 @@ impl Desk<'_, '_> {
     }
 
     fn withdrawn(&mut self, place: usize) {
+        self.changed = true;
         if let Some(Taken { number, .. }) = self.taken.remove(&place) {
             self.crew.withdraw(Ticket { slot: place, number });
         }
@@ -248,6 +262,7 @@ impl Desk<'_, '_> {
     }
 
     fn answer(&mut self, ticket: Ticket, reply: Reply) {
+        self.changed = true;
         let bytes = reply_to_bytes(&reply).or_else(|error| reply_to_bytes(&Err(error.into())));
         match bytes {
             Ok(bytes) => self.write(ticket, Phase::Taken, bytes),

@@ -78,6 +78,11 @@ pub fn ensure(
     made
 }
 
+/// Whether `folder` exists and is intact, for a process that only reads it.
+pub fn is_whole(folder: &Path, progress: &dyn Progress) -> Result<bool> {
+    is_intact(folder, None, progress)
+}
+
 /// Removes a folder if it exists, atomically. Processes that have its files mapped keep the mapping.
 pub fn remove(folder: &Path) -> Result<()> {
     let gone = beside(folder, ".removed");

@@ -13,13 +13,17 @@ use ndarray::{Array2, s};
 use crate::graphs::Graphs;
 pub use crate::graphs::{Open, Opened, Width};
 pub use crate::lane::{End, Lane};
-use crate::queue::{Batch, BatchId, Capacity, Ended, Part, Queue, Results, Ticket};
+use crate::queue::{Batch, BatchId, Capacity, Ended, MAX_SLOW, Part, Queue, Results, Ticket};
 use crate::request::{Failure, Reply, Request, TextWork, Work};
 use onnx::runner::Inputs;
 use onnx::session::RunMemory;
 use onnx::tensor::Tensor;
 use runtime::error::Result;
+use runtime::memory;
 use runtime::parallel::{locked, spawn, with_helpers};
+
+/// Memory that must be available for a run: ONNX Runtime may crash where it gets none.
+const NEEDED_TO_RUN: usize = 64 << 20;
 
 /// What has been done, for statistics.
 #[derive(Default)]
@@ -98,8 +102,8 @@ pub fn with_crew<T>(
     let run = || {
         std::thread::scope(|scope| {
             let _stop = StopOnDrop(&crew);
-            // Lanes for small requests, for large ones, and for small ones that turn out to be slow.
-            for _ in 0..capacity.lanes * 3 {
+            // Lanes for small requests, for large ones, and for those that turn out to be slow.
+            for _ in 0..capacity.lanes * 2 + MAX_SLOW {
                 spawn(scope, || crew.work())?;
             }
             body(&crew)
@@ -366,6 +370,7 @@ impl Crew<'_> {
         self.counts.runs.fetch_add(1, Relaxed);
         self.counts.rows.fetch_add(rows as u64, Relaxed);
         self.counts.max_batch.fetch_max(rows as u64, Relaxed);
+        memory::require(NEEDED_TO_RUN)?;
         let _forget = Forget(self, batch);
         lane.run(inputs, wanted, memory, &|run| {
             let mut running = locked(&self.running);

@@ -35,8 +35,12 @@ const MAX_SMALL_VALUES: usize = 4096;
 /// Small requests run together if at least this share of the tokens is no padding.
 const MIN_USED: f64 = 0.7;
 
-/// A small run that takes longer does not count as one.
-pub const SLOW: Duration = Duration::from_millis(200);
+/// A small run that takes longer does not count as one, nor a large one: others get its place.
+const SLOW_SMALL: Duration = Duration::from_millis(200);
+const SLOW_LARGE: Duration = Duration::from_secs(2);
+
+/// So many of those. Who holds more connections than this can keep others waiting.
+pub const MAX_SLOW: usize = 64;
 
 struct Job {
     graph: Arc<PathBuf>,
@@ -61,7 +65,7 @@ struct Job {
 enum Class {
     Small,
     Large,
-    /// Was small.
+    /// Was one of these.
     Slow,
 }
 
@@ -349,11 +353,15 @@ impl Queue {
         self.jobs.remove(&ticket)
     }
 
-    /// Makes room for other small requests where one takes long. Returns whether there is such room now.
+    /// Makes room for others where a run takes long. Returns whether there is such room now.
     pub fn demote_slow(&mut self, now: Instant) -> bool {
         let slow = self.busy(Class::Slow);
-        let small = self.running.values_mut().filter(|running| running.class == Class::Small);
-        let demoted = small.filter(|running| now - running.since > SLOW).take(self.capacity.lanes.saturating_sub(slow));
+        let is_slow = |running: &&mut Running| match running.class {
+            Class::Small => now - running.since > SLOW_SMALL,
+            Class::Large => now - running.since > SLOW_LARGE,
+            Class::Slow => false,
+        };
+        let demoted = self.running.values_mut().filter(is_slow).take(MAX_SLOW.saturating_sub(slow));
         demoted.map(|running| running.class = Class::Slow).count() > 0
     }
 }
@@ -576,17 +584,31 @@ mod tests {
     }
 
     #[test]
-    fn a_small_run_that_takes_long_makes_room_for_another() {
-        let mut queue = queue(1, vec![runs(vec![run(&[1.0])]), of_length(3)]);
-        let start = Instant::now();
-        let slow = queue.take(start).unwrap();
-        assert!(queue.take(start).is_none() && !queue.demote_slow(start));
-        let later = start + SLOW * 2;
-        assert!(queue.demote_slow(later));
-        assert_eq!(slots(&queue.take(later).unwrap()), [1]);
-        queue.push(ticket(2), request(of_length(3)), later);
-        assert!(!queue.demote_slow(later + SLOW * 2), "one slow run a lane");
-        queue.finish(slow, vec![Err(Failure::Gone)]);
-        assert!(queue.demote_slow(later + SLOW * 2));
+    fn a_run_that_takes_long_makes_room_for_another_of_its_kind() {
+        let large = || runs(vec![run(&[1.0; 9000])]);
+        for (work, limit) in [(of_length(3), SLOW_SMALL), (large(), SLOW_LARGE)] {
+            let start = Instant::now();
+            let mut queue = queue(1, vec![work.clone(), work]);
+            let slow = queue.take(start).unwrap();
+            queue.push(ticket(2), request(Work::Open), start);
+            let (first, second) = (slots(&slow), queue.take(start).map(|batch| slots(&batch)));
+            assert!(first == [0, 1] || first == [0] && second == Some(vec![2]), "{first:?} {second:?}");
+            assert!(queue.take(start).is_none() && !queue.demote_slow(start));
+            assert!(queue.demote_slow(start + limit * 2));
+            assert!(queue.take(start + limit * 2).is_some());
+        }
+    }
+
+    #[test]
+    fn there_is_an_end_to_slow_runs() {
+        let mut queue = queue(1, (0..MAX_SLOW + 9).map(|_| runs(vec![run(&[1.0])])).collect());
+        let mut now = Instant::now();
+        let mut taken = 0;
+        while queue.take(now).is_some() {
+            taken += 1;
+            now += SLOW_SMALL * 2;
+            queue.demote_slow(now);
+        }
+        assert_eq!(taken, MAX_SLOW + 1);
     }
 }

