@@ -13,7 +13,7 @@ import first_call
 import memory
 from common import THREADS, Side, Unavailable, machine, milliseconds, model_workers, quantile, ratio, scalar, table
 from data import CATALOGUE_MODEL, CATALOGUE_SOURCE, catalogue
-from serving_load import MODEL, NUMBERS, TEXT, Load, pgbench, seconds_of, server, texts_a_second, wrk
+from serving_load import CONNECTIONS_A_SECOND, MODEL, NUMBERS, TEXT, Load, pgbench, seconds_of, server, texts_a_second, wrk
 
 TITLE = "Calls a second as clients are added"
 CLIENTS = [1, 4, 16, 64, 256]
@@ -83,13 +83,14 @@ def calls(context, connection):
                     turn(connection, sides[name], clients)
     rate = statistics.median(rates)
     paragraphs = [
-        f"pgbench over the Unix socket, prepared statements, {seconds_of(context)} s for each number of clients, the sides in turn, rounds: "
-        f"{context.rounds}; medians of calls a second and, in brackets, of the median and the 99th percentile of their milliseconds. Each client has "
-        f"its own connection, which loads {MODEL} before its first call. pgbench takes its part of the same processors. {cap}",
+        f"pgbench over the Unix socket, prepared statements, {seconds_of(context)} s for each number of clients and a second for each {CONNECTIONS_A_SECOND} of them, in "
+        f"which it connects, the sides in turn, rounds: {context.rounds}; medians of calls a second and, in brackets, of the median and the 99th percentile of "
+        f"their milliseconds. Each client has its own connection, which loads {MODEL} before its first call. pgbench and wrk take their part of the same processors.",
+        cap,
         versions,
         table(["", *(f"{n} client{'s' if n > 1 else ''}" for n in counts)], [[name, *side.cells(counts)] for name, side in sides.items()]),
-        f"`embed_query` makes {rate:,.0f} vectors a second of such texts in one connection. {wait(sides[EMBED], counts, rate)} Ratios of rates, and the texts "
-        "of a run:",
+        f"`embed_query` makes {rate:,.0f} vectors a second of such texts in one connection. {wait(sides[EMBED], counts, rate)} The table has ratios of rates, and "
+        "the texts of a run:",
         table(["", "target", *map(str, counts)], ratios(sides, list(peers), counts, rate)),
     ]
     return "\n\n".join(filter(None, paragraphs))
@@ -158,9 +159,10 @@ def worker_counts(connection):
 def wait(side, counts, rate):
     """A sentence on the 99th percentile with many clients, beside the time that as many texts take in `embed_query`."""
     clients = MANY if MANY in counts else counts[-1]
+    target, own = (2500 * clients / calls for calls in (rate, side.rate(clients)))
     return (
-        f"The 99th percentile of `embed` with {clients} clients is {side.load(clients).p99:,.1f} ms; 2.5 × {clients} / {rate:,.0f} s "
-        f"would be {2.5e3 * clients / rate:,.1f} ms, 2.5 × {clients} / {side.rate(clients):,.0f} s, by its own rate, {2.5e3 * clients / side.rate(clients):,.1f} ms."
+        f"The 99th percentile of `embed` with {clients} clients is {side.load(clients).p99:,.1f} ms (target: 2.5 × {clients} divided by that rate, {target:,.1f} ms; "
+        f"divided by the rate of `embed`, it would be {own:,.1f} ms)."
     )
 
 

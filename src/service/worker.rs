@@ -128,6 +128,7 @@ fn serve(number: usize) -> Result<Ended> {
             taken: HashMap::new(),
             tended: Instant::now(),
             changed: true,
+            exhausted: false,
         };
         loop {
             let interval = if desk.is_idle() { IDLE_INTERVAL } else { BUSY_INTERVAL };
@@ -150,6 +151,9 @@ fn serve(number: usize) -> Result<Ended> {
                 return Ok(Ended::Told);
             }
             desk.tend();
+            if desk.exhausted {
+                return Err(Error::Resources("out of memory".into()));
+            }
         }
     })
 }
@@ -188,6 +192,8 @@ struct Desk<'a, 'b> {
     /// When the crew was last tended, and whether something has happened since.
     tended: Instant,
     changed: bool,
+    /// Whether an answer could not be given: the worker ends, and who waits asks the next one.
+    exhausted: bool,
 }
 
 struct Taken {
@@ -266,8 +272,8 @@ impl Desk<'_, '_> {
         let bytes = reply_to_bytes(&reply).or_else(|error| reply_to_bytes(&Err(error.into())));
         match bytes {
             Ok(bytes) => self.write(ticket, Phase::Taken, bytes),
-            // There is no memory for a few bytes either: the worker ends with this, and the session asks again.
-            Err(_) => self.withdrawn(ticket.slot),
+            // There is no memory for a few bytes either.
+            Err(_) => self.exhausted = true,
         }
     }
 

@@ -26,7 +26,7 @@ const MAX_PIXELS: u64 = 25_000_000;
 /// Maximum memory for pixels while decoding: 16 bits for each of four channels, twice.
 const MAX_DECODED: u64 = 400_000_000;
 /// Files whose pixels are held at a time, some megabytes each.
-const FILES_AT_ONCE: usize = 64;
+const FILES_AT_ONCE: usize = 32;
 /// Bytes of a file between two checks for cancel requests; they may contain a thousand times as many pixels.
 const READ_AT_ONCE: usize = 1024;
 
