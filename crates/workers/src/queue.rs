@@ -33,7 +33,7 @@ const MAX_SMALL_TOKENS: usize = 512;
 const MAX_SMALL_VALUES: usize = 4096;
 
 /// Small requests run together if at least this share of the tokens is no padding.
-const MIN_USED: f64 = 0.7;
+const MIN_USED: f64 = 0.95;
 
 /// A small run that takes longer does not count as one, nor a large one: others get its place.
 const SLOW_SMALL: Duration = Duration::from_millis(200);
@@ -119,6 +119,8 @@ pub struct Capacity {
     pub lanes: usize,
     /// Tokens of a run, padding included.
     pub max_tokens: usize,
+    /// Tokens of a run of several small requests. A processor is as fast with some hundred as with more, and the callers wait for less.
+    pub max_shared_tokens: usize,
     /// Texts of a run that are allowed even where callers allow fewer.
     pub min_batch: usize,
 }
@@ -127,12 +129,13 @@ impl Capacity {
     /// A lane for each of `lanes` processors. Lanes share the tokens of a run, but not for ever: a run of few texts takes more time for each.
     pub fn of_processors(lanes: usize) -> Self {
         let lanes = lanes.max(1);
-        Self { lanes, max_tokens: MAX_TOKENS_PER_RUN / lanes.min(MAX_SPLIT), min_batch: 1 }
+        Self { lanes, max_tokens: MAX_TOKENS_PER_RUN / lanes.min(MAX_SPLIT), max_shared_tokens: 256, min_batch: 1 }
     }
 
     /// A device that is fast only with many texts at a time. Two lanes: one copies while another computes.
     pub fn of_device() -> Self {
-        Self { lanes: 2, max_tokens: 16 * MAX_TOKENS_PER_RUN, min_batch: 1024 }
+        let max_tokens = 16 * MAX_TOKENS_PER_RUN;
+        Self { lanes: 2, max_tokens, max_shared_tokens: max_tokens, min_batch: 1024 }
     }
 }
 
@@ -258,7 +261,7 @@ impl Queue {
             let padded = (rows + texts.len()) * (*longest).max(alike[end - 1].0);
             let (more, batch) = (used + tokens(texts), max_batch.min(texts.max_batch));
             if rows + texts.len() > batch.max(self.capacity.min_batch)
-                || padded > self.capacity.max_tokens
+                || padded > self.capacity.max_shared_tokens
                 || (more as f64) < MIN_USED * padded as f64
             {
                 break;
@@ -464,7 +467,7 @@ mod tests {
 
     #[test]
     fn lanes_share_what_waits_and_each_gets_texts_of_one_length() {
-        let lengths = [10, 100, 11, 101, 12, 102, 10, 100];
+        let lengths = [40, 60, 41, 61, 41, 62, 40, 60];
         let mut queue = queue(2, lengths.into_iter().map(of_length).collect());
         let first = take(&mut queue);
         assert_eq!(slots(&first), [0, 2, 4, 6], "the oldest and those nearest in length");
