@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 for name in models/requirements tests/requirements docs/requirements benches/requirements benches/requirements-torch benches/requirements-pydvl \
-    benches/requirements-synthesis benches/requirements-dpmm; do
+    benches/requirements-synthesis benches/requirements-dpmm benches/requirements-serving; do
     overrides=$(cat pgrx-config/python-overrides.in)
     # SDV's networks need PyTorch, which is in a lock file of its own.
     [ "$name" != benches/requirements-synthesis ] || overrides+=$'\ntorch ; python_version < "0"'
