@@ -281,10 +281,13 @@ impl Queue {
         let (units, wide) = match &job.work {
             Work::Open => (1, false),
             Work::Runs(work) => (1, alone && work.runs.len() == 1 && job.threads > 1),
+            Work::Texts(work) if work.len() == 1 => (1, alone && job.threads > 1),
             Work::Texts(work) => {
-                // A caller that may have one lane alone gets longer runs.
-                let share = self.capacity.lanes.min(MAX_SPLIT) / self.capacity.lanes.min(job.threads).min(MAX_SPLIT);
-                (self.fitting(work, next, self.capacity.max_tokens * share.max(1)), false)
+                // A caller that may have one lane alone gets longer runs; the last texts are shared by the lanes that are free.
+                let longer = self.capacity.lanes.min(MAX_SPLIT) / self.capacity.lanes.min(job.threads).min(MAX_SPLIT);
+                let free = (self.capacity.lanes - self.busy(Class::Large)).min(job.threads - job.running);
+                let share = work.tokens_from(next).div_ceil(free.max(1));
+                (self.fitting(work, next, share.min(self.capacity.max_tokens * longer.max(1))), false)
             }
         };
         let part = self.part(ticket, units, now)?;
@@ -548,6 +551,23 @@ mod tests {
             let Ok(Answer::Vectors(Vectors { values: found, .. })) = outcome else { panic!("vectors were expected") };
             assert!(found.column(0).iter().enumerate().all(|(row, &x)| x == row as f32), "each row in its place");
         }
+    }
+
+    #[test]
+    fn lanes_share_the_texts_of_one_caller_and_one_long_text_has_all_processors() {
+        let tokens = vec![7u32; 20];
+        let mut queue = queue(2, vec![texts(&vec![&tokens[..]; 30])]);
+        let both = [take(&mut queue), take(&mut queue)];
+        assert_eq!(
+            both.each_ref().map(|batch| (batch.parts[0].units.clone(), batch.wide)),
+            [(0..15, false), (15..30, false)]
+        );
+        for batch in both {
+            let results = vectors(&batch);
+            queue.finish(batch, results);
+        }
+        queue.push(ticket(1), request(of_length(2000)), Instant::now());
+        assert!(take(&mut queue).wide);
     }
 
     #[test]

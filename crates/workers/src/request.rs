@@ -71,6 +71,12 @@ impl TextWork {
         &self.ids[first..end(number)]
     }
 
+    /// The number of tokens of the texts from number `first`.
+    pub fn tokens_from(&self, first: usize) -> usize {
+        let before = first.checked_sub(1).map_or(0, |last| self.ends[last] as usize);
+        self.ids.len() - before
+    }
+
     /// The number of tokens of the longest text.
     pub fn longest(&self) -> usize {
         self.len().checked_sub(1).map_or(0, |last| self.text(last).len())
