@@ -555,7 +555,7 @@ mod tests {
 
     #[test]
     fn lanes_share_the_texts_of_one_caller_and_one_long_text_has_all_processors() {
-        let tokens = vec![7u32; 20];
+        let tokens = [7u32; 20];
         let mut queue = queue(2, vec![texts(&vec![&tokens[..]; 30])]);
         let both = [take(&mut queue), take(&mut queue)];
         assert_eq!(
