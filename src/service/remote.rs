@@ -62,10 +62,14 @@ pub fn settings_hash(options: &EnvironmentOptions) -> u64 {
 
 /// Whether the worker for the CPU runs at the moment, as `options` say: a session that runs models itself may ask it instead.
 pub fn is_available(options: &SessionOptions) -> bool {
-    worker(CPU).is_some_and(|worker| worker.is_running() && worker.settings() == settings_hash(&options.environment))
+    worker(CPU).is_some_and(|worker| is_running_as(worker, options))
 }
 
-/// Whether worker `number` runs models as `options` say, or will soon.
+fn is_running_as(worker: &Worker, options: &SessionOptions) -> bool {
+    worker.is_running() && worker.settings() == settings_hash(&options.environment)
+}
+
+/// Whether worker `number` runs models as `options` say. Waits for one that is being started.
 fn is_there(number: usize, options: &SessionOptions, progress: &dyn Progress) -> Result<bool> {
     let Some(worker) = worker(number) else { return Ok(false) };
     let most = if worker.has_started() { MAX_START } else { MAX_FIRST_START };
@@ -73,7 +77,7 @@ fn is_there(number: usize, options: &SessionOptions, progress: &dyn Progress) ->
         // PostgreSQL has no process for it. The other sessions need not wait.
         worker.set_missing();
     }
-    Ok(worker.has_started() && worker.settings() == settings_hash(&options.environment))
+    Ok(is_running_as(worker, options))
 }
 
 impl Remote {
