@@ -7,7 +7,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
 
 use onnx::environment::EnvironmentOptions;
-use onnx::session::{Execution, SessionOptions};
+use onnx::session::{Execution, Precision, SessionOptions};
 use runtime::parallel;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -18,10 +18,18 @@ pub enum ExecutionProvider {
     cuda,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+#[allow(non_camel_case_types)]
+pub enum CudaPrecision {
+    auto,
+    float32,
+}
+
 static ONNXRUNTIME_LIBRARY: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"$libdir/pg_reco/libonnxruntime.so"));
 static EXECUTION_PROVIDER: GucSetting<ExecutionProvider> =
     GucSetting::<ExecutionProvider>::new(ExecutionProvider::auto);
+static CUDA_PRECISION: GucSetting<CudaPrecision> = GucSetting::<CudaPrecision>::new(CudaPrecision::auto);
 static DEVICE_ID: GucSetting<i32> = GucSetting::<i32>::new(0);
 static GPU_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RUN_MEMORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
@@ -69,6 +77,14 @@ pub fn register() {
         &DEVICE_ID,
         0,
         1023,
+        GucContext::Userset,
+        flags,
+    );
+    GucRegistry::define_enum_guc(
+        c"reco.cuda_precision",
+        c"Selects the precision of embedding models on CUDA.",
+        c"auto uses half precision if a trial shows that it does not change the vectors of the model. float32 never does.",
+        &CUDA_PRECISION,
         GucContext::Userset,
         flags,
     );
@@ -322,6 +338,10 @@ pub fn session_options() -> SessionOptions {
             ExecutionProvider::cuda => Execution::Cuda,
         },
         device_id: DEVICE_ID.get(),
+        precision: match CUDA_PRECISION.get() {
+            CudaPrecision::auto => Precision::Auto,
+            CudaPrecision::float32 => Precision::Float32,
+        },
         gpu_memory_limit: limit(&GPU_MEMORY_LIMIT),
         threads: threads(),
     }

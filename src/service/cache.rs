@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use memmap2::Mmap;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use super::cache_folder::{data_directory, folders, name, path, this_database};
@@ -55,9 +57,18 @@ pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
 }
 
 /// Removes a folder that is being filled when the transaction aborts: an error or the end of the process in a query leaves it half made.
-fn discard_at_abort(aside: &Path) {
+pub fn discard_at_abort(aside: &Path) {
     let aside = aside.to_owned();
     transaction::at_abort(move || drop(sealed::delete(&aside)));
+}
+
+/// Maps a file of the cache. Pages are shared with all processes that map it.
+pub fn map(path: &Path) -> Result<Bytes> {
+    let failed = failed("map", path);
+    let file = File::open(path).map_err(&failed)?;
+    // SAFETY: files of the cache are renamed into place whole and never written again.
+    let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+    Ok(Bytes::from_owner(map))
 }
 
 /// Records that this database needs the folder `name`.

@@ -2,14 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
-use memmap2::Mmap;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
@@ -18,13 +16,17 @@ use crate::pg::shared::models;
 use crate::service::cache;
 use crate::service::catalog;
 use crate::service::catalog::{DATA_FILE, Entry, ONNX_FILE, Privilege, Stamp, TOKENIZER_FILE, Task};
-use crate::service::remote::{self, Remote};
-use embedding::text_graph::TextRunner;
+use crate::service::graph_file::{GraphFile, GraphKind};
+use crate::service::precision::{self, Vectors};
+use crate::service::{remote, runners};
+use embedding::text_graph::{Limits, TextRunner};
+use embedding::trial::{image_vectors, text_vectors};
 use embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
 use interactions::Signals;
 use onnx::environment;
 use onnx::inspect::Signature;
-use onnx::session::{self, Execution, NotOnCuda, RunMemory, Session, SessionOptions};
+use onnx::runner::Runner;
+use onnx::session::{Execution, NotOnCuda, Provider, RunMemory, SessionOptions};
 use onnx::tensor::Tensor;
 use runtime::error::{Error, Result};
 use runtime::progress::{Progress, Run, SCAN};
@@ -69,6 +71,41 @@ pub struct Recommender {
     pub model: recommendation::Model,
     /// How a history is read.
     pub signals: Signals,
+    /// What makes lists on CUDA, and the settings that it was opened with.
+    device: RefCell<Option<(SessionOptions, Box<dyn TextRunner>)>>,
+}
+
+impl Recommender {
+    /// Whether lists are made on CUDA: where it was chosen, and scores are inner products. On the CPU they are exact and fast, so `auto` is not
+    /// such a choice.
+    fn is_on_cuda(&self) -> bool {
+        settings::session_options().execution == Execution::Cuda && self.model.has_product()
+    }
+
+    /// What lists are made by, as in `reco.stat_models`.
+    pub fn provider(&self) -> &'static str {
+        if self.is_on_cuda() { Provider::Cuda.name() } else { SCAN }
+    }
+
+    /// Calls `body` with what makes lists on CUDA, if they are made there.
+    pub fn with_device<T>(
+        &self,
+        progress: &dyn Progress,
+        body: impl FnOnce(Option<&mut dyn Runner>) -> Result<T>,
+    ) -> Result<T> {
+        if !self.is_on_cuda() {
+            return body(None);
+        }
+        let options = settings::session_options();
+        let mut device = self.device.borrow_mut();
+        if device.as_ref().is_none_or(|(opened, _)| *opened != options) {
+            *device = None;
+            let graph = GraphFile::new(&self.entry, GraphKind::Product);
+            let file = graph.find(progress)?.ok_or_else(|| Error::Internal("a model has no product".into()))?;
+            *device = Some((options.clone(), runners::on_cuda(&graph, &file, &options, progress)?));
+        }
+        body(device.as_mut().map(|(_, runner)| &mut **runner as &mut dyn Runner))
+    }
 }
 
 pub struct Synthesizer {
@@ -247,22 +284,28 @@ fn identity(folder: &Path) -> Option<(u64, Option<SystemTime>)> {
 
 fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &dyn Progress) -> Result<(Ready, u64)> {
     let source = folder.join(ONNX_FILE);
-    let onnx = map(&source)?;
+    let onnx = cache::map(&source)?;
     match entry.task {
         Task::Recommendation => {
-            let model = recommendation::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?)?;
+            let model = recommendation::Model::open(&entry.name, onnx, cache::map(&folder.join(DATA_FILE))?)?;
             let signals = match &entry.config["signals"] {
                 serde_json::Value::Null => Signals::default(),
                 stored => serde_json::from_value(stored.clone())
                     .map_err(|e| catalog::damaged(entry, format!("invalid signals: {e}")))?,
             };
-            let ready = Ready::Recommender(Box::new(Recommender { entry: entry.clone(), model, signals }));
+            let ready = Ready::Recommender(Box::new(Recommender {
+                entry: entry.clone(),
+                model,
+                signals,
+                device: RefCell::default(),
+            }));
             Ok((ready, sealed::size(folder)))
         }
         Task::Synthesis => {
-            let model = synthesis::model::Model::open(&entry.name, onnx, map(&folder.join(DATA_FILE))?, progress)?;
+            let model =
+                synthesis::model::Model::open(&entry.name, onnx, cache::map(&folder.join(DATA_FILE))?, progress)?;
             let runner = match model.method.runs_graph() {
-                true => Some(RefCell::new(runner(entry, &source, options, progress)?)),
+                true => Some(RefCell::new(runner(entry, &source, None, options, progress)?)),
                 false => None,
             };
             let bytes = sealed::size(folder) + runner.as_ref().map_or(0, |runner| runner.borrow().bytes());
@@ -271,22 +314,31 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
         Task::TextEmbedding => {
             let signature = Signature::read(onnx)?;
             let config = TextConfig::read(&entry.config, &signature)?;
-            let runner = runner(entry, &source, options, progress)?;
             let tokenizer = prepared_tokenizer(folder, progress)?;
-            let bytes = runner.bytes() + sealed::size(&tokenizer);
-            let tokenizer = TextTokenizer::open(&tokenizer, config.max_length)?;
-            let model = TextEmbedder::new(tokenizer, runner, config, &signature);
+            let model = |runner| -> Result<TextEmbedder> {
+                let tokenizer = TextTokenizer::open(&tokenizer, config.max_length)?;
+                Ok(TextEmbedder::new(tokenizer, runner, config.clone(), &signature))
+            };
+            let limits = Limits { max_batch: settings::max_batch(), threads: options.threads };
+            let vectors = |runner: Box<dyn TextRunner>, progress: &dyn Progress| {
+                text_vectors(&mut model(runner)?, limits, progress)
+            };
+            let model = model(runner(entry, &source, Some(&vectors), options, progress)?)?;
+            let bytes = model.runner().bytes() + sealed::size(&tokenizer);
             Ok((Ready::Text(Box::new(RefCell::new(model))), bytes))
         }
         Task::ImageEmbedding => {
             let config = ImageConfig::read(&entry.config, &Signature::read(onnx)?)?;
-            let runner = runner(entry, &source, options, progress)?;
+            let vectors = |runner: Box<dyn TextRunner>, progress: &dyn Progress| {
+                image_vectors(&mut ImageEmbedder::new(runner, config.clone()), progress)
+            };
+            let runner = runner(entry, &source, Some(&vectors), options, progress)?;
             let bytes = runner.bytes();
             Ok((Ready::Image(RefCell::new(ImageEmbedder::new(runner, config))), bytes))
         }
         Task::Predict => {
             let signature = Signature::read(onnx)?;
-            let runner = runner(entry, &source, options, progress)?;
+            let runner = runner(entry, &source, None, options, progress)?;
             let bytes = runner.bytes();
             Ok((Ready::Graph(RefCell::new(Graph { runner, signature })), bytes))
         }
@@ -304,10 +356,11 @@ fn prepared_tokenizer(folder: &Path, progress: &dyn Progress) -> Result<PathBuf>
     Ok(prepared)
 }
 
-/// What runs the graph: a model worker or, where there is none for it, a session of this process.
+/// What runs the graph of `entry`. `vectors` is there for models whose outputs are vectors.
 fn runner(
     entry: &Entry,
     source: &Path,
+    vectors: Option<&Vectors>,
     options: &SessionOptions,
     progress: &dyn Progress,
 ) -> Result<Box<dyn TextRunner>> {
@@ -320,18 +373,13 @@ fn runner(
         options.execution = Execution::Cpu;
     }
     let name = &entry.name;
-    let (runner, not_on_cuda) = options.choose::<Box<dyn TextRunner>>(
-        || match Remote::on_cuda(entry, source, &options, progress)? {
-            Some(remote) => Ok(Box::new(remote)),
-            None => Ok(Box::new(Session::on_cuda(name, source, &options, progress)?)),
+    let stored = GraphFile::new(entry, GraphKind::Stored);
+    let (runner, not_on_cuda) = options.choose(
+        || {
+            let (graph, file) = precision::choose(&stored, source, vectors, &options, progress)?;
+            runners::on_cuda(&graph, &file, &options, progress)
         },
-        || match Remote::on_cpu(entry, source, &options, progress)? {
-            Some(remote) => Ok(Box::new(remote)),
-            None => {
-                let prepared = session::prepare(name, source, &options, progress)?;
-                Ok(Box::new(Session::on_cpu(name, &prepared, &options, progress)?))
-            }
-        },
+        || runners::on_cpu(&stored, source, &options, progress),
     )?;
     let message = match not_on_cuda {
         None => return Ok(runner),
@@ -351,13 +399,4 @@ fn runner(
         .set_hint("Set reco.execution_provider to cpu to suppress this message.")
         .report(PgLogLevel::NOTICE);
     Ok(runner)
-}
-
-/// Maps a file of the cache. Pages are shared with all processes that map it.
-fn map(path: &Path) -> Result<Bytes> {
-    let failed = sealed::failed("map", path);
-    let file = File::open(path).map_err(&failed)?;
-    // SAFETY: files of the cache are renamed into place whole and never written again.
-    let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-    Ok(Bytes::from_owner(map))
 }

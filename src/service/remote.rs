@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use super::cache;
-use super::catalog::{Entry, ONNX_FILE};
+use super::graph_file::GraphFile;
 use crate::pg::latch;
 use crate::pg::segment::Segment;
 use crate::pg::shared::workers::{CPU, MESSAGE, Phase, Posted, Worker, own_slot, worker};
@@ -44,7 +43,7 @@ const MAX_TOKENS: usize = 1 << 18;
 pub struct Remote {
     /// The number of the worker.
     worker: usize,
-    entry: Entry,
+    file: GraphFile,
     options: SessionOptions,
     /// Where the worker loads the graph from.
     graph: PathBuf,
@@ -81,9 +80,9 @@ fn is_there(number: usize, options: &SessionOptions, progress: &dyn Progress) ->
 }
 
 impl Remote {
-    /// The graph of `entry`, whose file in the cache is `source`, loaded by the worker for the CPU; `None` if there is none.
+    /// A graph, whose file in the cache is `source`, loaded by the worker for the CPU; `None` if there is none.
     pub fn on_cpu(
-        entry: &Entry,
+        file: &GraphFile,
         source: &Path,
         options: &SessionOptions,
         progress: &dyn Progress,
@@ -91,12 +90,12 @@ impl Remote {
         if !is_there(CPU, options, progress)? {
             return Ok(None);
         }
-        Self::open(CPU, entry, source, options, progress).map(Some)
+        Self::open(CPU, file, source, options, progress).map(Some)
     }
 
     /// [`on_cpu`](Self::on_cpu) for the worker of the CUDA device.
     pub fn on_cuda(
-        entry: &Entry,
+        file: &GraphFile,
         source: &Path,
         options: &SessionOptions,
         progress: &dyn Progress,
@@ -105,18 +104,18 @@ impl Remote {
         if !is_there(number, options, progress)? {
             return Ok(None);
         }
-        Self::open(number, entry, source, options, progress).map(Some)
+        Self::open(number, file, source, options, progress).map(Some)
     }
 
     fn open(
         worker: usize,
-        entry: &Entry,
+        file: &GraphFile,
         source: &Path,
         options: &SessionOptions,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let (entry, options) = (entry.clone(), options.clone());
-        let mut remote = Self { worker, entry, options, graph: PathBuf::new(), bytes: 0, dimensions: 0 };
+        let (file, options) = (file.clone(), options.clone());
+        let mut remote = Self { worker, file, options, graph: PathBuf::new(), bytes: 0, dimensions: 0 };
         remote.graph = remote.ready(source, progress)?;
         match remote.ask(Work::Open, 0, progress)? {
             Answer::Opened(bytes) => remote.bytes = bytes,
@@ -128,9 +127,9 @@ impl Remote {
     /// Where the worker finds the graph: it loads only what has been prepared or tried.
     fn ready(&self, source: &Path, progress: &dyn Progress) -> Result<PathBuf> {
         if self.worker == CPU {
-            return session::prepare(&self.entry.name, source, &self.options, progress);
+            return session::prepare(&self.file.entry.name, source, &self.options, progress);
         }
-        session::try_on_cuda(&self.entry.name, source, &self.options, progress)?;
+        session::try_on_cuda(&self.file.entry.name, source, &self.options, progress)?;
         Ok(source.to_owned())
     }
 
@@ -157,7 +156,8 @@ impl Remote {
     }
 
     fn remake(&mut self, progress: &dyn Progress) -> Result<()> {
-        let source = cache::folder(&self.entry, progress)?.join(ONNX_FILE);
+        let gone = || Error::ModelRun { model: self.file.entry.name.clone(), reason: "it is gone".into() };
+        let source = self.file.find(progress)?.ok_or_else(gone)?;
         self.graph = self.ready(&source, progress)?;
         Ok(())
     }
@@ -168,11 +168,11 @@ impl Remote {
                 return reply_from_bytes(&reply);
             }
         }
-        Err(Error::WorkerEnded(self.entry.name.clone()))
+        Err(Error::WorkerEnded(self.file.entry.name.clone()))
     }
 
     fn error(&self, failure: Failure) -> Error {
-        let failed = |reason: String| Error::ModelRun { model: self.entry.name.clone(), reason };
+        let failed = |reason: String| Error::ModelRun { model: self.file.entry.name.clone(), reason };
         match failure {
             Failure::Run(reason) => failed(reason),
             Failure::Gone => failed("its files in the cache were removed again and again".into()),
@@ -190,7 +190,7 @@ impl Remote {
     fn party(&self) -> u64 {
         // SAFETY: look-ups of roles, and plain reads.
         unsafe {
-            if pg_sys::superuser_arg(self.entry.stamp.owner) {
+            if pg_sys::superuser_arg(self.file.entry.stamp.owner) {
                 return 0;
             }
             let mut hash = DefaultHasher::new();
@@ -220,7 +220,7 @@ impl Remote {
 
 impl Runner for Remote {
     fn model(&self) -> &str {
-        &self.entry.name
+        &self.file.entry.name
     }
 
     fn provider(&self) -> Provider {

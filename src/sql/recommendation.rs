@@ -22,7 +22,7 @@ use crate::service::loaded::{Ready, Recommender};
 use crate::service::selection::{QueryRun, Selection, select};
 use recommendation::{Groups, Recommendation, Request, Who};
 use runtime::error::{Error, Result};
-use runtime::progress::{Progress, Run, SCAN};
+use runtime::progress::{Progress, Run};
 
 /// rank, item_id, score, reason
 type Place = (i32, String, f32, String);
@@ -128,11 +128,24 @@ fn recommend(
     let list = served(model, Privilege::Serve, &statement, |recommender| {
         let resolved = asked.resolve(recommender, QueryRun::of(call), &statement)?;
         for_user(recommender, &user_id, live, |who| {
-            let list = recommender.model.recommend(who, &resolved.request(), &statement)?;
+            let list = one_list(recommender, who, &resolved.request(), &statement)?;
             places(recommender, &list)
         })
     })?;
     Ok(TableIterator::new(list))
+}
+
+/// The list of one user or basket, made on CUDA where that was chosen.
+fn one_list(
+    recommender: &Recommender,
+    who: Who,
+    request: &Request,
+    statement: &Statement,
+) -> Result<Vec<Recommendation>> {
+    recommender.with_device(statement, |device| match device {
+        Some(device) => recommender.model.recommend_on(device, who, request, statement),
+        None => recommender.model.recommend(who, request, statement),
+    })
 }
 
 /// Calls `body` with the user, or with the user's current history if it differs from the trained one.
@@ -278,7 +291,7 @@ fn recommend_for_items(
         let history = History::sum(pairs);
         let who = Who::History { items: &history.items, weights: &history.weights };
         let resolved = asked.resolve(recommender, QueryRun::of(call), &statement)?;
-        let list = recommender.model.recommend(who, &resolved.request(), &statement)?;
+        let list = one_list(recommender, who, &resolved.request(), &statement)?;
         places(recommender, &list)
     })?;
     Ok(TableIterator::new(list))
@@ -342,7 +355,11 @@ fn recommend_block(
 ) -> Result<VecDeque<UserPlace>> {
     let resolved = asked.resolve(recommender, run, statement)?;
     let request = resolved.request();
-    let lists = recommender.model.recommend_block(users.clone(), &request, settings::threads(), statement)?;
+    let (range, threads) = (users.clone(), settings::threads());
+    let lists = recommender.with_device(statement, |device| match device {
+        Some(device) => recommender.model.recommend_block_on(device, range, &request, threads, statement),
+        None => recommender.model.recommend_block(range, &request, threads, statement),
+    })?;
     let mut rows = VecDeque::new();
     for (user, list) in users.zip(lists) {
         let user_id = id(recommender, recommender.model.user_ids().get(user), user)?;
@@ -364,7 +381,10 @@ fn similar_items(
     let statement = Statement::new("similar_items", model);
     let rows = served(model, Privilege::Serve, &statement, |recommender| {
         let item = known_item(recommender, &item_id)?;
-        let similar = recommender.model.similar_items(item, k, &statement)?;
+        let similar = recommender.with_device(&statement, |device| match device {
+            Some(device) => recommender.model.similar_items_on(device, item, k, &statement),
+            None => recommender.model.similar_items(item, k, &statement),
+        })?;
         (1..)
             .zip(similar)
             .map(|(rank, s)| Ok((rank, id(recommender, recommender.model.item_ids().get(s.item), s.item)?, s.score)))
@@ -433,7 +453,7 @@ fn served<T>(
 
 /// A run that made lists for `rows` users, baskets or items.
 fn scan(recommender: &Recommender, rows: usize, took: Duration) -> Run<'_> {
-    Run { runs: 1, model: &recommender.entry.name, provider: SCAN, rows, tokens: None, took }
+    Run { runs: 1, model: &recommender.entry.name, provider: recommender.provider(), rows, tokens: None, took }
 }
 
 fn places(recommender: &Recommender, list: &[Recommendation]) -> Result<Vec<Place>> {

@@ -127,6 +127,11 @@ impl TextConfig {
 }
 
 impl ImageConfig {
+    /// A channel's value from 0 to 255, as the graph takes it.
+    pub fn scaled(&self, value: f32, channel: usize) -> f32 {
+        (value - self.mean[channel]) / self.std[channel]
+    }
+
     /// Reads `config` and checks it against the graph.
     pub fn read(config: &Value, graph: &Signature) -> Result<Self> {
         let mut read: Self = parse(config)?;

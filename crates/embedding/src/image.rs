@@ -224,7 +224,7 @@ fn centre(image: &RgbImage, config: &ImageConfig) -> Vec<f32> {
         for y in 0..side {
             for x in 0..side {
                 let value = f32::from(image.get_pixel(left + x, top + y)[channel]);
-                out.push((value - config.mean[channel]) / config.std[channel]);
+                out.push(config.scaled(value, channel));
             }
         }
     }

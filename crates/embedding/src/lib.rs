@@ -8,6 +8,7 @@ pub mod image;
 pub mod text;
 pub mod text_graph;
 pub mod tokenizer;
+pub mod trial;
 pub mod vector;
 
 pub use config::{ImageConfig, TextConfig};

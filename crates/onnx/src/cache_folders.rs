@@ -140,7 +140,7 @@ impl CacheFolders {
             let inner = folder.join(&name);
             if is_left_behind(&inner) {
                 swept.push(self.take(&inner, "unfinished", delete)?);
-            } else if prepared::is_prepared(&name) && name != prepared {
+            } else if prepared::is_prepared(&name) && !name.starts_with(prepared) {
                 swept.push(self.take(&inner, "prepared for another ONNX Runtime or processor", sealed::remove)?);
             }
         }

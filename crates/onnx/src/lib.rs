@@ -3,9 +3,11 @@
 pub mod cache_folders;
 pub mod environment;
 pub mod graph;
+pub mod half_precision;
 mod ids;
 pub mod inspect;
 pub mod lanes;
+mod pinned;
 pub mod prepared;
 pub mod proto;
 pub mod runner;

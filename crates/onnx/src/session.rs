@@ -12,11 +12,12 @@ use std::time::Duration;
 use ndarray::ArrayD;
 use ort::ep::{CUDA, ExecutionProvider as _};
 use ort::session::builder::{GraphOptimizationLevel, LoadCanceler, SessionBuilder};
-use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
+use ort::session::{HasSelectedOutputs, NoSelectedOutputs, OutputSelector, RunOptions, SessionInputValue};
 use ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, ValueType};
 
 use crate::environment;
 use crate::environment::{EnvironmentOptions, environment};
+use crate::pinned::Pinned;
 use crate::prepared;
 use crate::tensor::Tensor;
 use runtime::error::{Error, Result};
@@ -33,6 +34,14 @@ pub enum Execution {
     Cpu,
     /// On CUDA only.
     Cuda,
+}
+
+/// The precision of graphs on CUDA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Half, for models whose vectors it does not change.
+    Auto,
+    Float32,
 }
 
 /// Where a session runs.
@@ -58,6 +67,8 @@ pub struct SessionOptions {
     pub preparer: PathBuf,
     pub execution: Execution,
     pub device_id: i32,
+    /// On CUDA.
+    pub precision: Precision,
     /// Bytes that a session may use on the CUDA device.
     pub gpu_memory_limit: Option<usize>,
     /// Number of threads for a run on the CPU.
@@ -127,6 +138,8 @@ pub enum RunMemory {
 /// A graph loaded into this process.
 pub struct Session {
     inner: ort::session::Session,
+    /// On CUDA; `None` once a run has failed with it.
+    pinned: Option<Pinned>,
     /// The name of the model.
     pub name: String,
     pub provider: Provider,
@@ -186,7 +199,8 @@ impl Session {
         options: &SessionOptions,
     ) -> Self {
         let (name, loaded_from) = (name.to_owned(), loaded_from.to_owned());
-        Self { inner, name, provider, bytes, loaded_from, options: options.clone() }
+        let pinned = (provider == Provider::Cuda).then(|| Pinned::of(&inner, options.device_id)).flatten();
+        Self { inner, pinned, name, provider, bytes, loaded_from, options: options.clone() }
     }
 
     /// Another session of the same prepared graph, which runs on the CPU, on the thread that calls it. Both map the same weights.
@@ -198,27 +212,48 @@ impl Session {
     /// A run that another thread can end.
     pub fn begin(&self, wanted: &[&str], memory: RunMemory) -> Result<Terminable> {
         let failed = |reason: String| Error::ModelRun { model: self.name.clone(), reason };
+        let options = RunOptions::new().map_err(|e| failed(e.to_string()))?;
+        if self.provider == Provider::Cuda {
+            return Ok(Terminable::Bound(options));
+        }
         let mut selector = OutputSelector::no_default();
         for output in wanted {
             selector = selector.with(*output);
         }
-        let mut options = RunOptions::new().map_err(|e| failed(e.to_string()))?.with_outputs(selector);
+        let mut options = options.with_outputs(selector);
         if memory == RunMemory::GiveBack {
             options.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(|e| failed(e.to_string()))?;
         }
-        Ok(Terminable(options))
+        Ok(Terminable::Selected(options))
     }
 
     /// Runs the graph on `inputs` on the calling thread, which does not look for cancel requests, and returns the outputs in `wanted`, in that
     /// order.
     pub fn run_here(&mut self, inputs: Inputs, wanted: &[&str], run: &Terminable) -> Result<Vec<Tensor>> {
         let failed = |reason: String| Error::ModelRun { model: self.name.clone(), reason };
+        let mut has_failed = false;
+        if let (Some(pinned), Terminable::Bound(options)) = (&self.pinned, run)
+            && Pinned::takes(&inputs)
+        {
+            match pinned.run(&mut self.inner, &inputs, wanted, options, tensor) {
+                Ok(outputs) => return Ok(outputs),
+                // Without it the run succeeds, or fails for the same reason.
+                Err(_) => has_failed = true,
+            }
+        }
         let inputs = inputs
             .into_iter()
             .map(|(input, tensor)| Ok((Cow::from(input), value(tensor)?)))
             .collect::<ort::Result<Vec<(Cow<str>, SessionInputValue)>>>()
             .map_err(|e| failed(e.to_string()))?;
-        let outputs = self.inner.run_with_options(inputs, &run.0).map_err(|e| failed(e.to_string()))?;
+        let outputs = match run {
+            Terminable::Selected(options) => self.inner.run_with_options(inputs, options),
+            Terminable::Bound(options) => self.inner.run_with_options(inputs, options),
+        };
+        let outputs = outputs.map_err(|e| failed(e.to_string()))?;
+        if has_failed {
+            self.pinned = None;
+        }
         let outputs = wanted.iter().map(|&output| {
             let value = outputs.get(output).ok_or_else(|| failed(format!("output \"{output}\" is missing")))?;
             tensor(value).map_err(failed)
@@ -269,7 +304,8 @@ impl<'a> Loader<'a> {
 
     fn cuda_builder(&self) -> Result<SessionBuilder> {
         let mut builder = self.builder()?;
-        let mut cuda = CUDA::default().with_device_id(self.options.device_id);
+        // Products of 19 bits, its default, would not keep vectors as near to those of the CPU as half precision is required to.
+        let mut cuda = CUDA::default().with_device_id(self.options.device_id).with_tf32(false);
         if let Some(limit) = self.options.gpu_memory_limit {
             cuda = cuda.with_memory_limit(limit);
         }
@@ -304,7 +340,12 @@ impl<'a> Loader<'a> {
 
 /// ONNX Runtime documents `RunOptionsSetTerminate` as callable from any thread while the options are in use by a run;
 /// `ort` leaves `Sync` off options that select outputs only because preallocated outputs might not be.
-pub struct Terminable(RunOptions<HasSelectedOutputs>);
+pub enum Terminable {
+    /// Returns the outputs selected.
+    Selected(RunOptions<HasSelectedOutputs>),
+    /// Returns those that are bound, or all.
+    Bound(RunOptions<NoSelectedOutputs>),
+}
 
 // SAFETY: no output is preallocated here, and the only use from a second thread is `terminate`.
 unsafe impl Sync for Terminable {}
@@ -313,7 +354,10 @@ impl Terminable {
     /// Makes the run return soon, with an error.
     pub fn end(&self) {
         // A run that has just ended needs no terminating; nothing else can fail here.
-        drop(self.0.terminate());
+        match self {
+            Self::Selected(options) => drop(options.terminate()),
+            Self::Bound(options) => drop(options.terminate()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod item_factors;
 mod item_graph;
 mod linear_fold_in;
 mod model;
+mod product;
 pub mod promotion;
 mod quality;
 mod quantized;

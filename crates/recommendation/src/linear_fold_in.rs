@@ -12,10 +12,9 @@
 
 use std::borrow::Cow;
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 
-use super::ranker::Scored;
-use super::ranker::{Contribution, Query, Ranker};
+use super::ranker::{Contribution, Product, Query, Ranker, Scored};
 use super::scan::{TILE_USERS, best_items, best_items_of_tile, most_similar};
 use super::training::history_graph;
 use super::weighting::Weighting;
@@ -165,6 +164,20 @@ fn has_history(query: &Query) -> bool {
     query.weights.iter().any(|&w| w > 0.0)
 }
 
+impl Product for LinearFoldIn {
+    fn item_factors(&self) -> ArrayView2<'_, f32> {
+        self.item_factors.view()
+    }
+
+    fn compared(&self) -> Option<usize> {
+        Some(self.item_factors.dim().1 - usize::from(self.fold_in.biased))
+    }
+
+    fn user<'a>(&'a self, query: &Query, progress: &dyn Progress) -> Result<Option<Cow<'a, [f32]>>> {
+        if has_history(query) { self.user(query, progress).map(Some) } else { Ok(None) }
+    }
+}
+
 impl Ranker for LinearFoldIn {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
         if !has_history(query) {
@@ -198,6 +211,10 @@ impl Ranker for LinearFoldIn {
             }
         }
         Ok(())
+    }
+
+    fn product(&self) -> Option<&dyn Product> {
+        Some(self)
     }
 
     /// By the cosine of item factors.

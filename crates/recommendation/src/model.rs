@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ndarray::{Array2, ArrayView2};
 
 use super::algorithm::Algorithm;
+use super::product;
 use super::ranker::{Contribution, ItemSet, Query, Ranker, Scored};
 use super::registry;
 use super::request::Request;
@@ -13,6 +14,7 @@ use super::rerank;
 use super::training::Previous;
 use interactions::{Features, Interactions};
 use onnx::IdTable;
+use onnx::runner::Runner;
 use onnx::stored::{Files, MappedCsr};
 use runtime::error::{Error, Result};
 use runtime::mapped::Mapped;
@@ -136,13 +138,38 @@ impl Model {
     ///
     /// Shorter than `k` only when no more items may stand in it. Runs on the calling thread.
     pub fn recommend(&self, who: Who, request: &Request, progress: &dyn Progress) -> Result<Vec<Recommendation>> {
+        self.recommend_with(None, who, request, progress)
+    }
+
+    /// [`recommend`](Self::recommend) by a device that runs [`product_graph`](Self::product_graph), with the same results.
+    pub fn recommend_on(
+        &self,
+        device: &mut dyn Runner,
+        who: Who,
+        request: &Request,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Recommendation>> {
+        self.recommend_with(Some(device), who, request, progress)
+    }
+
+    fn recommend_with(
+        &self,
+        device: Option<&mut dyn Runner>,
+        who: Who,
+        request: &Request,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Recommendation>> {
         let (user, items, weights) = self.resolve(who)?;
         request.check(self.item_ids.len())?;
         let candidates = request.candidates(self.item_ids.len());
         let seen = if request.exclude_seen { seen(items, weights) } else { Vec::new() };
         let query = Query { user, items, weights, excluded: &seen, allowed: candidates.as_deref() };
         let (k, pool) = self.lengths(request, candidates.as_deref());
-        let ranked = if k == 0 { Vec::new() } else { self.ranker.rank(&query, pool, progress)? };
+        let found = self.ranked_on(device, &[query], k, pool, 1, progress)?.pop().flatten();
+        let ranked = match found {
+            Some(ranked) => ranked,
+            None => self.ranker.rank(&query, pool, progress)?,
+        };
         self.list(request, &query, k, pool, ranked, progress)
     }
 
@@ -166,9 +193,40 @@ impl Model {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<Recommendation>>> {
+        self.recommend_users_with(None, users, request, threads, progress)
+    }
+
+    /// [`recommend_block`](Self::recommend_block) by a device that runs [`product_graph`](Self::product_graph), with the same results.
+    pub fn recommend_block_on(
+        &self,
+        device: &mut dyn Runner,
+        users: Range<u32>,
+        request: &Request,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<Recommendation>>> {
+        let users: Vec<u32> = users.collect();
+        self.recommend_users_with(Some(device), &users, request, threads, progress)
+    }
+
+    fn recommend_users_with(
+        &self,
+        device: Option<&mut dyn Runner>,
+        users: &[u32],
+        request: &Request,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Vec<Recommendation>>> {
         request.check(self.item_ids.len())?;
         let candidates = request.candidates(self.item_ids.len());
         let (k, pool) = self.lengths(request, candidates.as_deref());
+        let query = |&user: &u32| {
+            let (items, weights) = self.history(user)?;
+            let excluded = if request.exclude_seen { items } else { &[] };
+            Ok(Query { user: Some(user), items, weights, excluded, allowed: candidates.as_deref() })
+        };
+        let queries: Vec<Query> = users.iter().map(query).collect::<Result<_>>()?;
+        let found = self.ranked_on(device, &queries, k, pool, threads, progress)?;
         let mut lists = vec![Vec::new(); users.len()];
         // Small requests are shared out too; one diverse list takes as long as many others.
         let most = if request.diversity > 0.0 { 1 } else { self.ranker.users_per_tile().clamp(1, TILE) };
@@ -180,16 +238,12 @@ impl Model {
             progress,
             || (),
             |(), number, lists| {
-                let users = &users[number * tile..][..lists.len()];
-                let queries = users.iter().map(|&user| {
-                    let (items, weights) = self.history(user)?;
-                    let excluded = if request.exclude_seen { items } else { &[] };
-                    Ok(Query { user: Some(user), items, weights, excluded, allowed: candidates.as_deref() })
-                });
-                let queries: Vec<Query> = queries.collect::<Result<_>>()?;
-                let ranked =
-                    if k == 0 { vec![Vec::new(); queries.len()] } else { self.ranker.rank_tile(&queries, pool)? };
-                for ((list, query), ranked) in lists.iter_mut().zip(&queries).zip(ranked) {
+                let (queries, found) = (&queries[number * tile..][..lists.len()], &found[number * tile..]);
+                let missing = || queries.iter().zip(found).filter(|(_, found)| found.is_none());
+                let mut rest =
+                    self.ranker.rank_tile(&missing().map(|(q, _)| *q).collect::<Vec<_>>(), pool)?.into_iter();
+                for ((list, query), found) in lists.iter_mut().zip(queries).zip(found) {
+                    let ranked = found.clone().or_else(|| rest.next()).unwrap_or_default();
                     *list = self.list(request, query, k, pool, ranked, &Unwatched)?;
                 }
                 Ok(())
@@ -202,6 +256,51 @@ impl Model {
     pub fn similar_items(&self, item: u32, k: usize, progress: &dyn Progress) -> Result<Vec<Scored>> {
         self.check_item(item)?;
         self.ranker.similar_items(item, k.min(self.item_ids.len()), progress)
+    }
+
+    /// [`similar_items`](Self::similar_items) by a device that runs [`product_graph`](Self::product_graph), with the same results.
+    pub fn similar_items_on(
+        &self,
+        device: &mut dyn Runner,
+        item: u32,
+        k: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Scored>> {
+        self.check_item(item)?;
+        let k = k.min(self.item_ids.len());
+        if let Some(product) = self.ranker.product()
+            && let Some(similar) = product::similar(device, product, item, k, progress)?
+        {
+            return Ok(similar);
+        }
+        self.ranker.similar_items(item, k, progress)
+    }
+
+    /// A graph by which a device makes lists; `None` where the scores are no inner products.
+    pub fn product_graph(&self, progress: &dyn Progress) -> Result<Option<Vec<u8>>> {
+        self.ranker.product().map(|product| product::graph(product, progress)).transpose()
+    }
+
+    /// Whether there is a [`product_graph`](Self::product_graph).
+    pub fn has_product(&self) -> bool {
+        self.ranker.product().is_some()
+    }
+
+    /// The rankings by `device`; `None` for those that remain to be made.
+    fn ranked_on(
+        &self,
+        device: Option<&mut dyn Runner>,
+        queries: &[Query],
+        k: usize,
+        pool: usize,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Option<Vec<(f32, u32)>>>> {
+        match (device, self.ranker.product()) {
+            _ if k == 0 => Ok(vec![Some(Vec::new()); queries.len()]),
+            (Some(device), Some(product)) => product::rank(device, product, queries, pool, threads, progress),
+            _ => Ok(vec![None; queries.len()]),
+        }
     }
 
     /// The score of every item by the algorithm alone, what is excluded in a list included; 0 where it has nothing to say.

@@ -1,5 +1,7 @@
 //! What every algorithm offers once its model is opened.
 
+use std::borrow::Cow;
+
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 use interactions::Features;
@@ -106,6 +108,18 @@ pub struct Contribution {
     pub share: f32,
 }
 
+/// A ranker whose scores are inner products.
+pub trait Product: Sync {
+    /// [items, d]
+    fn item_factors(&self) -> ArrayView2<'_, f32>;
+
+    /// How many of the d columns `similar_items` compares; `None` where it compares others.
+    fn compared(&self) -> Option<usize>;
+
+    /// The factors [d] of whom a query is for; `None` where nothing is known of them.
+    fn user<'a>(&'a self, query: &Query, progress: &dyn Progress) -> Result<Option<Cow<'a, [f32]>>>;
+}
+
 /// Ranks items for one history, or for a tile of them.
 pub trait Ranker: Send + Sync {
     /// The best `k` (score, item), best first, ties by item. Fewer when the algorithm has nothing to say about the rest.
@@ -160,6 +174,11 @@ pub trait Ranker: Send + Sync {
             shares.push(Contribution { item: query.items[left_out], share: whole - score(&history, &weights)? });
         }
         Ok(shares)
+    }
+
+    /// This ranker as one of inner products, if it is one.
+    fn product(&self) -> Option<&dyn Product> {
+        None
     }
 
     /// What was learned of each item, a row each: to go on from in another training.

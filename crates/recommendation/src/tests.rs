@@ -9,6 +9,8 @@ use kernels::Csr;
 use runtime::error::{Error, Result};
 use runtime::progress::Unwatched;
 
+mod device;
+
 fn interactions(rows: impl IntoIterator<Item = (i64, i64, f32)>) -> Interactions {
     let mut builder = InteractionsBuilder::new();
     for (user, item, weight) in rows {

@@ -32,9 +32,6 @@ const MAX_SMALL_TOKENS: usize = 512;
 /// Nor is a run with more values.
 const MAX_SMALL_VALUES: usize = 4096;
 
-/// Small requests run together if at least this share of the tokens is no padding.
-const MIN_USED: f64 = 0.95;
-
 /// A small run that takes longer does not count as one, nor a large one: others get its place.
 const SLOW_SMALL: Duration = Duration::from_millis(200);
 const SLOW_LARGE: Duration = Duration::from_secs(2);
@@ -123,19 +120,27 @@ pub struct Capacity {
     pub max_shared_tokens: usize,
     /// Texts of a run that are allowed even where callers allow fewer.
     pub min_batch: usize,
+    /// Small requests run together if at least this share of the tokens is no padding.
+    pub min_used: f64,
 }
 
 impl Capacity {
     /// A lane for each of `lanes` processors. Lanes share the tokens of a run, but not for ever: a run of few texts takes more time for each.
     pub fn of_processors(lanes: usize) -> Self {
         let lanes = lanes.max(1);
-        Self { lanes, max_tokens: MAX_TOKENS_PER_RUN / lanes.min(MAX_SPLIT), max_shared_tokens: 256, min_batch: 1 }
+        Self {
+            lanes,
+            max_tokens: MAX_TOKENS_PER_RUN / lanes.min(MAX_SPLIT),
+            max_shared_tokens: 256,
+            min_batch: 1,
+            min_used: 0.95,
+        }
     }
 
     /// A device that is fast only with many texts at a time. Two lanes: one copies while another computes.
     pub fn of_device() -> Self {
         let max_tokens = 16 * MAX_TOKENS_PER_RUN;
-        Self { lanes: 2, max_tokens, max_shared_tokens: max_tokens, min_batch: 1024 }
+        Self { lanes: 2, max_tokens, max_shared_tokens: max_tokens, min_batch: 1024, min_used: 0.5 }
     }
 }
 
@@ -262,7 +267,7 @@ impl Queue {
             let (more, batch) = (used + tokens(texts), max_batch.min(texts.max_batch));
             if rows + texts.len() > batch.max(self.capacity.min_batch)
                 || padded > self.capacity.max_shared_tokens
-                || (more as f64) < MIN_USED * padded as f64
+                || (more as f64) < self.capacity.min_used * padded as f64
             {
                 break;
             }

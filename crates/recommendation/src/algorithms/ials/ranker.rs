@@ -9,8 +9,7 @@ use super::features::factors_from_features;
 use super::parameters::Parameters;
 use super::problem::PAD;
 use crate::item_factors::ItemFactors;
-use crate::ranker::Scored;
-use crate::ranker::{Contribution, Query, Ranker};
+use crate::ranker::{Contribution, Product, Query, Ranker, Scored};
 use crate::scan::most_similar;
 use interactions::Features;
 use kernels::cholesky;
@@ -135,6 +134,20 @@ fn has_history(query: &Query) -> bool {
     query.weights.iter().any(|&w| w > 0.0)
 }
 
+impl Product for IalsRanker {
+    fn item_factors(&self) -> ArrayView2<'_, f32> {
+        self.item_factors.all()
+    }
+
+    fn compared(&self) -> Option<usize> {
+        Some(self.parameters.factors)
+    }
+
+    fn user<'a>(&'a self, query: &Query, progress: &dyn Progress) -> Result<Option<Cow<'a, [f32]>>> {
+        if has_history(query) { self.user(query, progress).map(Some) } else { Ok(None) }
+    }
+}
+
 impl Ranker for IalsRanker {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
         if !has_history(query) {
@@ -187,6 +200,10 @@ impl Ranker for IalsRanker {
             Ok(Contribution { item, share })
         };
         query.items.iter().zip(query.weights).map(share).collect()
+    }
+
+    fn product(&self) -> Option<&dyn Product> {
+        Some(self)
     }
 
     fn item_factors(&self) -> Option<ArrayView2<'_, f32>> {

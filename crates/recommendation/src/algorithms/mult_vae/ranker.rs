@@ -1,13 +1,14 @@
 //! Serving Mult-VAE: a history encoded and decoded, and a scan of the last layer.
 
-use ndarray::ArrayViewMut2;
+use std::borrow::Cow;
+
+use ndarray::{ArrayView2, ArrayViewMut2};
 use serde_json::Value;
 
 use super::fold_in::FoldIn;
 use super::parameters::{Parameters, stored_parameters};
 use crate::item_factors::ItemFactors;
-use crate::ranker::Scored;
-use crate::ranker::{Query, Ranker};
+use crate::ranker::{Product, Query, Ranker, Scored};
 use crate::scan::most_similar;
 use kernels::cosine::cosine;
 use kernels::matrix::flat_mut;
@@ -78,6 +79,21 @@ impl MultVaeRanker {
     }
 }
 
+impl Product for MultVaeRanker {
+    fn item_factors(&self) -> ArrayView2<'_, f32> {
+        self.item_factors.all()
+    }
+
+    /// Without the bias.
+    fn compared(&self) -> Option<usize> {
+        Some(self.parameters.hidden - 1)
+    }
+
+    fn user<'a>(&'a self, query: &Query, _progress: &dyn Progress) -> Result<Option<Cow<'a, [f32]>>> {
+        Ok(self.user(query)?.map(Cow::Owned))
+    }
+}
+
 impl Ranker for MultVaeRanker {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
         match self.user(query)? {
@@ -114,6 +130,10 @@ impl Ranker for MultVaeRanker {
             rows.filter_map(|(user, row)| user.as_deref().map(|user| (user, row))).collect();
         self.item_factors.score_tile(&mut rows);
         Ok(())
+    }
+
+    fn product(&self) -> Option<&dyn Product> {
+        Some(self)
     }
 
     /// By the cosine of the last layer's rows, the bias left out.

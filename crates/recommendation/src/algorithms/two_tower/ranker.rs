@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 
-use ndarray::Axis;
+use ndarray::{ArrayView2, Axis};
 use serde_json::Value;
 
 use super::parameters::{Parameters, stored_parameters};
 use super::towers::{UserTower, mean_of_history};
-use crate::ranker::Scored;
-use crate::ranker::{Query, Ranker};
+use crate::ranker::{Product, Query, Ranker, Scored};
 use crate::scan::{TILE_USERS, best_items, best_items_of_tile, most_similar};
 use kernels::cosine::cosine;
 use kernels::dot::score_rows;
@@ -86,6 +85,21 @@ impl TwoTowerRanker {
     }
 }
 
+impl Product for TwoTowerRanker {
+    fn item_factors(&self) -> ArrayView2<'_, f32> {
+        self.item_factors.view()
+    }
+
+    /// Similar items are those of similar history factors.
+    fn compared(&self) -> Option<usize> {
+        None
+    }
+
+    fn user<'a>(&'a self, query: &Query, _progress: &dyn Progress) -> Result<Option<Cow<'a, [f32]>>> {
+        self.user(query)
+    }
+}
+
 impl Ranker for TwoTowerRanker {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
         match self.user(query)? {
@@ -117,6 +131,10 @@ impl Ranker for TwoTowerRanker {
             }
         }
         Ok(())
+    }
+
+    fn product(&self) -> Option<&dyn Product> {
+        Some(self)
     }
 
     fn similarity(&self, one: u32, other: u32) -> Result<f32> {
