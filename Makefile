@@ -14,7 +14,7 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-kernels bench-recommend bench-importance bench-synthesis bench-serving docs clean
+.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-kernels bench-recommend bench-importance bench-synthesis bench-serving cuda-kit cuda-rehearse docs clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
@@ -35,6 +35,8 @@ help:
 	@echo "make bench-importance         importance scores beside Python's"
 	@echo "make bench-synthesis          synthetic rows beside Python's; with TORCH=1 beside SDV's networks too"
 	@echo "make bench-serving            calls a second as clients are added, beside a Python server that batches"
+	@echo "make cuda-kit                 packs all that a machine with an NVIDIA GPU needs to measure this: benches/cuda/"
+	@echo "make cuda-rehearse            measures as that machine will, without a GPU, in a bare Debian; as root"
 	@echo "make docs                     the documentation as a site, in .build/docs"
 	@echo "make clean                    takes away all that was made here"
 
@@ -110,6 +112,14 @@ bench-synthesis:
 bench-serving:
 	@$(SETUP) all python-bench python-bench-serving demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/run.py $(ARGS) serving
+
+# For a machine that has a GPU and none of this; minutes, most of them compression.
+cuda-kit:
+	@$(SETUP) system cargo-pgrx python onnxruntime models postgres extension cuda-kit
+	@$(SETUP) run benches/cuda/pack.sh
+
+cuda-rehearse:
+	@benches/cuda/rehearse.sh
 
 # Strict: a link to nowhere fails.
 docs:

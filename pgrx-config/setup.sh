@@ -293,6 +293,11 @@ onnxruntime_folder() {
     esac
 }
 
+# One requirement a line: the lock file continues them with backslashes.
+locked_cuda() {
+    sed -e '/^#/d' -e ':join; /\\$/ { N; s/ *\\\n */ /; b join }' pgrx-config/onnxruntime-cuda.txt
+}
+
 step_onnxruntime() {
     local folder wheel requirement requirements=("$ONNXRUNTIME")
     folder=$(onnxruntime_folder)
@@ -300,8 +305,7 @@ step_onnxruntime() {
     if [ "${ORT:-cpu}" = cuda ]; then
         nvidia-smi >/dev/null 2>&1 ||
             die "ORT=cuda needs NVIDIA's driver and nvidia-smi does not work; install the driver or leave ORT=cuda out"
-        # One requirement a line: the lock file continues them with backslashes.
-        mapfile -t requirements < <(sed -e '/^#/d' -e ':join; /\\$/ { N; s/ *\\\n */ /; b join }' pgrx-config/onnxruntime-cuda.txt)
+        mapfile -t requirements < <(locked_cuda)
     fi
     download "ONNX Runtime" "${requirements[@]}"
     rm -rf "$folder.new"
@@ -317,6 +321,25 @@ step_onnxruntime() {
         rm -f "$folder.new/libonnxruntime_providers_tensorrt.so"
         patchelf --set-rpath '$ORIGIN' "$folder.new/libonnxruntime_providers_cuda.so"
     fi
+    rm -rf "$folder"
+    mv "$folder.new" "$folder"
+}
+
+# ONNX Runtime's CUDA build alone, for the kit of benches/cuda: the libraries of CUDA are the other machine's.
+step_cuda-kit() {
+    local folder=$BUILD/onnxruntime-cuda-kit requirement packages=() program
+    for program in patchelf zstd; do
+        command -v "$program" >/dev/null || packages+=("$program")
+    done
+    [ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
+    [ ! -e "$folder/libonnxruntime.so" ] || return 0
+    requirement=$(locked_cuda | grep '^onnxruntime-gpu==')
+    download "ONNX Runtime with CUDA" "$requirement"
+    rm -rf "$folder.new"
+    mkdir -p "$folder.new"
+    unpack "$(wheel_of onnxruntime-gpu)" 'onnxruntime/capi/libonnxruntime*.so*' "$folder.new"
+    mv "$folder.new"/libonnxruntime.so.* "$folder.new/libonnxruntime.so"
+    rm -f "$folder.new/libonnxruntime_providers_tensorrt.so"
     rm -rf "$folder"
     mv "$folder.new" "$folder"
 }
@@ -433,7 +456,7 @@ do_steps() {
         case $step in
             all) do_steps system cargo-pgrx python onnxruntime models postgres extension cluster database ;;
             system | cargo-pgrx | python | python-tests | python-docs | python-bench | python-bench-torch | python-bench-pydvl | \
-                python-bench-synthesis | python-bench-dpmm | python-bench-serving | onnxruntime | models | demo-data | \
+                python-bench-synthesis | python-bench-dpmm | python-bench-serving | onnxruntime | cuda-kit | models | demo-data | \
                 postgres | extension | cluster | database | stop | clean | install) "step_$step" ;;
             *) die "there is no step '$step'; see the head of pgrx-config/setup.sh" ;;
         esac
@@ -451,7 +474,7 @@ run() {
 step_clean() {
     step_stop
     remove_fallback
-    rm -rf "$BUILD" "$ROOT/target" .pytest_cache 2>/dev/null ||
+    rm -rf "$BUILD" "$ROOT/target" benches/cuda/parts .pytest_cache 2>/dev/null ||
         die "some of $BUILD belongs to another user; run make clean as that user"
     find models tests benches docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 }
