@@ -2,9 +2,8 @@
 
 use ndarray::{ArrayView2, Axis};
 
+use super::listed::{ItemSet, Listed, Scored};
 use super::quantized::Quantized;
-use super::ranker::Scored;
-use super::ranker::{ItemSet, Query};
 use super::scan::{TILE_USERS, best_items, best_items_of_tile, best_of, most_similar};
 use kernels::cosine::cosine;
 use kernels::dot::score_rows;
@@ -58,52 +57,52 @@ impl ItemFactors {
     }
 
     /// The best `k` (score, item) by inner product with `user` [d], best first, without what the query excludes.
-    pub fn best(&self, user: &[f32], k: usize, query: &Query, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
-        if let Some(allowed) = self.few(query) {
-            return best_of(allowed, self.all(), user, k, query, progress);
+    pub fn best(&self, user: &[f32], k: usize, listed: &Listed, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
+        if let Some(allowed) = self.few(listed) {
+            return best_of(allowed, self.all(), user, k, listed, progress);
         }
-        if let Some(copy) = self.quantized_for(query, k)
-            && let Some(Some(list)) = copy.best(self.all(), &[user], &[*query], k, progress)?.pop()
+        if let Some(copy) = self.quantized_for(listed, k)
+            && let Some(Some(list)) = copy.best(self.all(), &[user], &[*listed], k, progress)?.pop()
         {
             return Ok(list);
         }
-        best_items(self.all(), user, k, query, progress)
+        best_items(self.all(), user, k, listed, progress)
     }
 
     /// [`best`](Self::best) for each of some users, with the same results. Runs on a helper thread.
-    pub fn best_of_tile(&self, users: &[&[f32]], queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
+    pub fn best_of_tile(&self, users: &[&[f32]], all: &[Listed], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
         let mut lists = vec![None; users.len()];
         let mut together = Vec::new();
-        for (u, query) in queries.iter().enumerate() {
-            match self.few(query) {
+        for (u, listed) in all.iter().enumerate() {
+            match self.few(listed) {
                 Some(allowed) => {
-                    lists[u] = Some(best_of(allowed, self.all(), users[u], k, query, &Unwatched)?);
+                    lists[u] = Some(best_of(allowed, self.all(), users[u], k, listed, &Unwatched)?);
                 }
-                None if self.quantized_for(query, k).is_some() => together.push(u),
+                None if self.quantized_for(listed, k).is_some() => together.push(u),
                 None => {}
             }
         }
         if let Some(copy) = &self.quantized {
-            let (users, queries): (Vec<&[f32]>, Vec<Query>) = together.iter().map(|&u| (users[u], queries[u])).unzip();
-            let found = copy.best(self.all(), &users, &queries, k, &Unwatched)?;
+            let (users, listed): (Vec<&[f32]>, Vec<Listed>) = together.iter().map(|&u| (users[u], all[u])).unzip();
+            let found = copy.best(self.all(), &users, &listed, k, &Unwatched)?;
             together.iter().zip(found).for_each(|(&u, list)| lists[u] = list);
         }
         let open: Vec<usize> = (0..users.len()).filter(|&u| lists[u].is_none()).collect();
         for part in open.chunks(TILE_USERS) {
-            let (users, queries): (Vec<&[f32]>, Vec<Query>) = part.iter().map(|&u| (users[u], queries[u])).unzip();
-            let found = best_items_of_tile(self.all(), &users, &queries, k);
+            let (users, listed): (Vec<&[f32]>, Vec<Listed>) = part.iter().map(|&u| (users[u], all[u])).unzip();
+            let found = best_items_of_tile(self.all(), &users, &listed, k);
             part.iter().zip(found).for_each(|(&u, list)| lists[u] = Some(list));
         }
         Ok(lists.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     /// The only items to be ranked, where they are so few that each is looked up.
-    fn few<'a>(&self, query: &Query<'a>) -> Option<&'a ItemSet> {
-        query.allowed.filter(|allowed| allowed.len() < self.items() / SHARE)
+    fn few<'a>(&self, listed: &Listed<'a>) -> Option<&'a ItemSet> {
+        listed.allowed.filter(|allowed| allowed.len() < self.items() / SHARE)
     }
 
-    fn quantized_for(&self, query: &Query, k: usize) -> Option<&Quantized> {
-        self.quantized.as_ref().filter(|_| k.saturating_add(query.excluded.len()) <= self.items() / SHARE)
+    fn quantized_for(&self, listed: &Listed, k: usize) -> Option<&Quantized> {
+        self.quantized.as_ref().filter(|_| k.saturating_add(listed.excluded.len()) <= self.items() / SHARE)
     }
 
     /// The score of every item [items].

@@ -17,9 +17,8 @@
 
 use ndarray::ArrayView2;
 
-use super::ranker::Query;
+use super::listed::Listed;
 use super::top_k::TopK;
-use super::training::Training;
 use kernels::bytes::{Blocks, ByteLevel, ByteQuery, OFFSET, ROWS, block_bytes, passes};
 use kernels::dot::dot;
 use kernels::matrix::flat;
@@ -31,7 +30,7 @@ use runtime::parallel::for_each_chunk;
 use runtime::progress::Progress;
 
 /// Fewer items are scanned as fast without.
-const LEAST_ITEMS: usize = if cfg!(test) { 64 } else { 2048 };
+pub const MIN_ITEMS: usize = 2048;
 /// The proof above ends here.
 const MOST_FACTORS: usize = 4096;
 /// Norms outside this are left to the plain scan: squares and products of what is inside stay far from the ends of `f32`.
@@ -70,13 +69,21 @@ fn norms(values: &[f32], bytes: &[i8], scale: f32) -> (f64, f64) {
     (norm(values.iter().map(|&v| v.into())), norm(errors))
 }
 
-/// Adds the compressed copy of `factors` [items, d] to a data file, under `name`. Adds nothing where it would not pay.
-pub fn write(data: &mut DataWriter, name: &str, factors: ArrayView2<f32>, training: &Training) -> Result<()> {
+/// Adds the compressed copy of `factors` [items, d] to a data file, under `name`. Adds nothing where there are fewer than `min_items`, or more
+/// factors than the bounds allow.
+pub fn write(
+    data: &mut DataWriter,
+    name: &str,
+    factors: ArrayView2<f32>,
+    min_items: usize,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<()> {
     let (items, d) = factors.dim();
-    if items < LEAST_ITEMS || d == 0 || d > MOST_FACTORS {
+    if items < min_items || d == 0 || d > MOST_FACTORS {
         return Ok(());
     }
-    if let Some(copy) = Quantized::of(factors, training.threads, training.progress)? {
+    if let Some(copy) = Quantized::of(factors, threads, progress)? {
         let (blocks, groups) = (copy.errors.len(), copy.groups);
         data.tensor(&format!("{name}.quantized"), &[blocks, groups, ROWS, 4], &*copy.bytes);
         data.tensor(&format!("{name}.quantized.scales"), &[blocks, ROWS], &*copy.scales);
@@ -220,11 +227,11 @@ impl Quantized {
         &self,
         factors: ArrayView2<f32>,
         users: &[&[f32]],
-        queries: &[Query],
+        listed: &[Listed],
         k: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Option<Vec<(f32, u32)>>>> {
-        self.best_at(ByteLevel::best(), factors, users, queries, k, progress)
+        self.best_at(ByteLevel::best(), factors, users, listed, k, progress)
     }
 
     fn best_at(
@@ -232,7 +239,7 @@ impl Quantized {
         level: ByteLevel,
         factors: ArrayView2<f32>,
         users: &[&[f32]],
-        queries: &[Query],
+        listed: &[Listed],
         k: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Option<Vec<(f32, u32)>>>> {
@@ -240,10 +247,10 @@ impl Quantized {
         let mut lists = vec![None; users.len()];
         // Those still searching, and their bytes: what they have in common lies side by side.
         let (mut searches, mut bytes) = (Vec::new(), Vec::new());
-        for (place, (&user, query)) in users.iter().zip(queries).enumerate() {
+        for (place, (&user, listed)) in users.iter().zip(listed).enumerate() {
             if let Some((bounds, byte_query)) = Bounds::of(user, self.groups) {
                 let left = self.order.len() / 8;
-                searches.push(Search { place, user, query, bounds, top: TopK::new(k), left });
+                searches.push(Search { place, user, listed, bounds, top: TopK::new(k), left });
                 bytes.push(byte_query);
             }
         }
@@ -337,7 +344,7 @@ struct Search<'a> {
     /// Of the user among those asked for.
     place: usize,
     user: &'a [f32],
-    query: &'a Query<'a>,
+    listed: &'a Listed<'a>,
     bounds: Bounds,
     top: TopK,
     /// Items that may still be scored; where the bounds let so many pass, the plain scan is faster.
@@ -357,7 +364,7 @@ impl Search<'_> {
             let Some(row) = factors.get(item as usize * d..(item as usize + 1) * d) else { continue };
             self.left = self.left.saturating_sub(1);
             let score = dot(row, self.user);
-            if score >= self.top.threshold() && score > f32::NEG_INFINITY && !self.query.excludes(item) {
+            if score >= self.top.threshold() && score > f32::NEG_INFINITY && !self.listed.excludes(item) {
                 self.top.push(score, item);
             }
         }
@@ -368,7 +375,7 @@ impl Search<'_> {
 mod tests {
     use ndarray::{Array2, aview2};
 
-    use super::super::ranker::ItemSet;
+    use super::super::listed::ItemSet;
     use super::super::scan::best_items;
     use super::*;
     use runtime::draw::mix;
@@ -386,17 +393,17 @@ mod tests {
     }
 
     /// The lists by every kind of processor's instructions, and by the plain scan.
-    fn check(name: &str, factors: ArrayView2<f32>, users: &[&[f32]], k: usize, query: &Query) -> usize {
+    fn check(name: &str, factors: ArrayView2<f32>, users: &[&[f32]], k: usize, listed: &Listed) -> usize {
         let d = factors.ncols();
         let Some(copy) = Quantized::of(factors, 2, &Unwatched).unwrap() else { return 0 };
         let mut answered = 0;
         for level in ByteLevel::ALL.into_iter().filter(|level| level.is_here()) {
-            let queries = vec![*query; users.len()];
-            let together = copy.best_at(level, factors, users, &queries, k, &Unwatched).unwrap();
+            let all = vec![*listed; users.len()];
+            let together = copy.best_at(level, factors, users, &all, k, &Unwatched).unwrap();
             for (user, list) in users.iter().zip(together) {
-                let alone = copy.best_at(level, factors, &[user], &[*query], k, &Unwatched).unwrap().remove(0);
+                let alone = copy.best_at(level, factors, &[user], &[*listed], k, &Unwatched).unwrap().remove(0);
                 let bits = |list: &[(f32, u32)]| list.iter().map(|&(s, i)| (s.to_bits(), i)).collect::<Vec<_>>();
-                let expected = bits(&best_items(factors, user, k, query, &Unwatched).unwrap());
+                let expected = bits(&best_items(factors, user, k, listed, &Unwatched).unwrap());
                 for found in [&list, &alone].into_iter().flatten() {
                     assert_eq!(bits(found), expected, "{name}: {level:?} d {d} k {k}");
                     answered += 1;
@@ -406,7 +413,7 @@ mod tests {
         answered
     }
 
-    const EVERYTHING: Query = Query { user: None, items: &[], weights: &[], excluded: &[], allowed: None };
+    const EVERYTHING: Listed = Listed { excluded: &[], allowed: None };
 
     #[test]
     fn lists_are_those_of_the_plain_scan_to_the_last_bit() {
@@ -477,12 +484,12 @@ mod tests {
         let best = best_items(factors.view(), users[0], 60, &EVERYTHING, &Unwatched).unwrap();
         let mut excluded: Vec<u32> = best.iter().step_by(2).map(|&(_, item)| item).collect();
         excluded.sort_unstable();
-        for query in [
-            Query { excluded: &excluded, ..EVERYTHING },
-            Query { allowed: Some(&allowed), ..EVERYTHING },
-            Query { excluded: &excluded, allowed: Some(&allowed), ..EVERYTHING },
+        for listed in [
+            Listed { excluded: &excluded, ..EVERYTHING },
+            Listed { allowed: Some(&allowed), ..EVERYTHING },
+            Listed { excluded: &excluded, allowed: Some(&allowed), ..EVERYTHING },
         ] {
-            assert!(check("filtered", factors.view(), &users, 10, &query) > 0);
+            assert!(check("filtered", factors.view(), &users, 10, &listed) > 0);
         }
     }
 

@@ -3,8 +3,7 @@
 
 use ndarray::{ArrayView2, Axis};
 
-use super::ranker::Scored;
-use super::ranker::{ItemSet, Query};
+use super::listed::{ItemSet, Listed, Scored};
 use super::top_k::TopK;
 use kernels::dot::{dot, score_rows, tile_product};
 use kernels::matrix::flat;
@@ -26,7 +25,7 @@ pub fn best_items(
     factors: ArrayView2<f32>,
     user: &[f32],
     k: usize,
-    query: &Query,
+    listed: &Listed,
     progress: &dyn Progress,
 ) -> Result<Vec<(f32, u32)>> {
     let mut top = TopK::new(k);
@@ -41,7 +40,7 @@ pub fn best_items(
         for (i, &score) in scores.iter().enumerate() {
             if score > threshold {
                 let item = (b * BLOCK + i) as u32;
-                if !query.excludes(item) {
+                if !listed.excludes(item) {
                     top.push(score, item);
                     threshold = top.threshold();
                 }
@@ -57,7 +56,7 @@ pub fn best_of(
     factors: ArrayView2<f32>,
     user: &[f32],
     k: usize,
-    query: &Query,
+    listed: &Listed,
     progress: &dyn Progress,
 ) -> Result<Vec<(f32, u32)>> {
     let (d, factors) = (user.len(), flat(factors));
@@ -68,7 +67,7 @@ pub fn best_of(
         }
         let Some(row) = factors.get(item as usize * d..(item as usize + 1) * d) else { break };
         let score = dot(row, user);
-        if score > top.threshold() && !query.excludes(item) {
+        if score > top.threshold() && !listed.excludes(item) {
             top.push(score, item);
         }
     }
@@ -104,10 +103,10 @@ pub fn most_similar(
 pub fn best_items_of_tile(
     factors: ArrayView2<f32>,
     users: &[&[f32]],
-    queries: &[Query],
+    listed: &[Listed],
     k: usize,
 ) -> Vec<Vec<(f32, u32)>> {
-    best_sums_of_tile(factors, users, None, queries, k)
+    best_sums_of_tile(factors, users, None, listed, k)
 }
 
 /// The same for the sums of inner products and what `base` [items, TILE_USERS] holds.
@@ -115,7 +114,7 @@ pub fn best_sums_of_tile(
     factors: ArrayView2<f32>,
     users: &[&[f32]],
     base: Option<ArrayView2<f32>>,
-    queries: &[Query],
+    listed: &[Listed],
     k: usize,
 ) -> Vec<Vec<(f32, u32)>> {
     let d = factors.ncols();
@@ -128,7 +127,7 @@ pub fn best_sums_of_tile(
         thresholds: [f32::INFINITY; TILE_USERS],
         tops: users.iter().map(|_| TopK::new(k.saturating_add(SLACK))).collect(),
         base,
-        queries,
+        listed,
     };
     for (u, user) in users.iter().enumerate() {
         user.iter().enumerate().for_each(|(i, &x)| tile.packed[i * TILE_USERS + u] = x);
@@ -154,7 +153,7 @@ struct Tile<'a> {
     tops: Vec<TopK>,
     /// [items, TILE_USERS]
     base: Option<&'a [f32]>,
-    queries: &'a [Query<'a>],
+    listed: &'a [Listed<'a>],
 }
 
 impl Tile<'_> {
@@ -162,7 +161,7 @@ impl Tile<'_> {
     #[inline(never)]
     fn take(&mut self, item: u32, first: usize, scores: &[f32]) {
         for (u, &score) in (first..).zip(scores) {
-            if score > self.thresholds[u] && !self.queries[u].excludes(item) {
+            if score > self.thresholds[u] && !self.listed[u].excludes(item) {
                 self.tops[u].push(score, item);
                 self.thresholds[u] = self.tops[u].threshold();
             }

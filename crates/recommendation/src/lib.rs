@@ -6,20 +6,16 @@
 
 mod algorithm;
 mod algorithms;
-mod item_factors;
 mod item_graph;
 mod linear_fold_in;
 mod model;
 mod product;
 pub mod promotion;
 mod quality;
-mod quantized;
 mod ranker;
 mod registry;
 mod request;
 mod rerank;
-mod scan;
-mod top_k;
 mod train;
 mod training;
 mod tune;
@@ -27,12 +23,12 @@ mod weighting;
 
 pub use algorithm::Algorithm;
 pub use algorithms::two_tower::{embed_items, item_encoder};
+pub use inner_products::{ItemSet, Scored, TopK};
 pub use model::{Model, Reason, Recommendation, Who};
 pub use quality::Metric;
-pub use ranker::{Contribution, ItemSet, Scored};
+pub use ranker::Contribution;
 pub use registry::{ALGORITHMS, algorithm};
 pub use request::{Groups, Request};
-pub use top_k::TopK;
 pub use train::{Trained, train};
 pub use training::{Previous, Training};
 pub use tune::{Search, Trial, tune};

@@ -14,10 +14,11 @@ use std::borrow::Cow;
 
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::ranker::{Contribution, Product, Query, Ranker, Scored};
-use super::scan::{TILE_USERS, best_items, best_items_of_tile, most_similar};
+use super::ranker::{Contribution, Product, Query, Ranker, listed};
 use super::training::history_graph;
 use super::weighting::Weighting;
+use inner_products::Scored;
+use inner_products::scan::{TILE_USERS, best_items, best_items_of_tile, most_similar};
 use kernels::cosine::cosine;
 use kernels::dot::{dot, score_rows};
 use onnx::graph::{GraphBuilder, int_attribute};
@@ -183,7 +184,7 @@ impl Ranker for LinearFoldIn {
         if !has_history(query) {
             return Ok(Vec::new());
         }
-        best_items(self.item_factors.view(), &self.user(query, progress)?, k, query, progress)
+        best_items(self.item_factors.view(), &self.user(query, progress)?, k, &query.listed(), progress)
     }
 
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
@@ -194,7 +195,7 @@ impl Ranker for LinearFoldIn {
             let users: Vec<Cow<[f32]>> =
                 queries.iter().map(|query| self.user(query, &Unwatched)).collect::<Result<_>>()?;
             let users: Vec<&[f32]> = users.iter().map(|user| &**user).collect();
-            let ranked = best_items_of_tile(self.item_factors.view(), &users, &queries, k);
+            let ranked = best_items_of_tile(self.item_factors.view(), &users, &listed(&queries), k);
             part.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
         }
         Ok(lists)

@@ -7,11 +7,12 @@ use ndarray::{Array2, ArrayView2};
 
 use super::algorithm::Algorithm;
 use super::product;
-use super::ranker::{Contribution, ItemSet, Query, Ranker, Scored};
+use super::ranker::{Contribution, Query, Ranker};
 use super::registry;
 use super::request::Request;
 use super::rerank;
 use super::training::Previous;
+use inner_products::{ItemSet, Scored};
 use interactions::{Features, Interactions};
 use onnx::IdTable;
 use onnx::runner::Runner;

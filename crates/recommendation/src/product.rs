@@ -6,8 +6,9 @@
 
 use ndarray::{Array, Array2, ArrayView2, Ix2};
 
-use super::ranker::{ItemSet, Product, Query, Scored};
-use super::top_k::TopK;
+use super::ranker::{Product, Query};
+use inner_products::TopK;
+use inner_products::{ItemSet, Scored};
 use kernels::dot::dot;
 use kernels::matrix::{flat, rows_mut};
 use onnx::graph::{Axis, GraphBuilder, int_attribute};

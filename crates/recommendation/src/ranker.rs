@@ -4,73 +4,11 @@ use std::borrow::Cow;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
+use inner_products::{ItemSet, Listed, Scored};
 use interactions::Features;
 use kernels::matrix::flat_mut;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
-
-/// Some of a model's items.
-#[derive(Clone, Debug, Default)]
-pub struct ItemSet {
-    /// A bit for each item.
-    bits: Vec<u64>,
-    /// Bits that are set.
-    len: usize,
-}
-
-impl ItemSet {
-    pub fn new(items: usize) -> Self {
-        Self { bits: vec![0; items.div_ceil(64)], len: 0 }
-    }
-
-    /// All of the first `items`.
-    pub fn all(items: usize) -> Self {
-        let mut bits = vec![u64::MAX; items.div_ceil(64)];
-        if let Some(last) = bits.last_mut() {
-            *last >>= items.next_multiple_of(64) - items;
-        }
-        Self { bits, len: items }
-    }
-
-    pub fn insert(&mut self, item: u32) {
-        if let Some(word) = self.bits.get_mut(item as usize / 64) {
-            self.len += usize::from(*word >> (item % 64) & 1 == 0);
-            *word |= 1 << (item % 64);
-        }
-    }
-
-    pub fn remove(&mut self, item: u32) {
-        if let Some(word) = self.bits.get_mut(item as usize / 64) {
-            self.len -= usize::from(*word >> (item % 64) & 1 == 1);
-            *word &= !(1 << (item % 64));
-        }
-    }
-
-    #[inline]
-    pub fn contains(&self, item: u32) -> bool {
-        self.bits.get(item as usize / 64).is_some_and(|word| word >> (item % 64) & 1 == 1)
-    }
-
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Ascending.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0u32..).step_by(64).zip(&self.bits).flat_map(|(first, &word)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros())?;
-                left &= left - 1;
-                Some(first + bit)
-            })
-        })
-    }
-}
 
 /// Whom to rank for.
 #[derive(Clone, Copy)]
@@ -88,17 +26,20 @@ pub struct Query<'a> {
 }
 
 impl Query<'_> {
+    /// What may be listed.
+    pub fn listed(&self) -> Listed<'_> {
+        Listed { excluded: self.excluded, allowed: self.allowed }
+    }
+
     #[inline]
     pub fn excludes(&self, item: u32) -> bool {
-        self.allowed.is_some_and(|allowed| !allowed.contains(item)) || self.excluded.binary_search(&item).is_ok()
+        self.listed().excludes(item)
     }
 }
 
-/// An item with its similarity to another.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scored {
-    pub item: u32,
-    pub score: f32,
+/// What each query may list.
+pub fn listed<'a>(queries: &'a [Query]) -> Vec<Listed<'a>> {
+    queries.iter().map(Query::listed).collect()
 }
 
 /// An item of the user's own history, and how much of a score it carried.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::ranker::ItemSet;
+use inner_products::ItemSet;
 use runtime::error::{Error, Result};
 
 /// What to recommend. [`Request::new`] asks for the `k` best of everything.

@@ -1,14 +1,18 @@
 //! What a training is given and gives back, and what several algorithms need for it.
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use serde_json::{Map, Value};
 
+use inner_products::quantized;
 use interactions::{Features, Interactions};
 use onnx::graph::{Axis, GraphBuilder};
 use onnx::proto::data_type;
 use onnx::stored::DataWriter;
-use runtime::error::Error;
+use runtime::error::{Error, Result};
 use runtime::progress::Progress;
+
+/// Items from which a compressed copy of their factors is written.
+const MIN_QUANTIZED: usize = if cfg!(test) { 64 } else { quantized::MIN_ITEMS };
 
 /// What an algorithm's trainer is given.
 #[derive(Clone, Copy)]
@@ -28,6 +32,11 @@ impl<'a> Training<'a> {
     /// On interactions alone, from the start.
     pub fn new(interactions: &'a Interactions, threads: usize, progress: &'a dyn Progress) -> Self {
         Self { interactions, item_features: None, user_features: None, previous: None, threads, progress }
+    }
+
+    /// Adds the compressed copy of `factors` [items, d] to a data file, under `name`, where it pays.
+    pub fn write_quantized(&self, data: &mut DataWriter, name: &str, factors: ArrayView2<f32>) -> Result<()> {
+        quantized::write(data, name, factors, MIN_QUANTIZED, self.threads, self.progress)
     }
 }
 

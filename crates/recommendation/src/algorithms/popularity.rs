@@ -8,8 +8,9 @@
 use serde_json::{Map, Value};
 
 use crate::algorithm::Algorithm;
-use crate::ranker::{Query, Ranker, Scored};
+use crate::ranker::{Query, Ranker};
 use crate::training::{Parts, Training, history_graph};
+use inner_products::Scored;
 use interactions::Interactions;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::{Error, Result};

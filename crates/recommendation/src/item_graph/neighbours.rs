@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::Array2;
 
-use crate::top_k::TopK;
+use inner_products::TopK;
 use kernels::Csr;
 use kernels::matrix::flat_mut;
 use runtime::error::{Error, Result};

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::ranker::Scored;
 use crate::ranker::{Contribution, Query, Ranker};
-use crate::top_k::TopK;
 use crate::weighting::Weighting;
+use inner_products::Scored;
+use inner_products::TopK;
 use onnx::stored::{Files, MappedMatrix};
 use runtime::error::{Error, Result};
 use runtime::memory;

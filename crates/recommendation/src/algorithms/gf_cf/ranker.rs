@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use super::parameters::{Parameters, power};
 use crate::item_graph::{ItemGraph, best};
-use crate::ranker::Scored;
-use crate::ranker::{Contribution, Query, Ranker};
-use crate::scan::{TILE_USERS, best_sums_of_tile};
-use crate::top_k::TopK;
+use crate::ranker::{Contribution, Query, Ranker, listed};
+use inner_products::Scored;
+use inner_products::TopK;
+use inner_products::scan::{TILE_USERS, best_sums_of_tile};
 use kernels::dot::{dot, score_rows};
 use kernels::matrix::flat_mut;
 use onnx::stored::{Files, MappedMatrix};
@@ -127,7 +127,8 @@ impl Ranker for GfCfRanker {
                 Some(low) => {
                     let spectra: Vec<_> = queries.iter().map(|q| low.spectrum(self.graph.confidences(q))).collect();
                     let spectra: Vec<&[f32]> = spectra.iter().map(Vec::as_slice).collect();
-                    let mut ranked = best_sums_of_tile(low.factors.view(), &spectra, Some(base.view()), &queries, k);
+                    let mut ranked =
+                        best_sums_of_tile(low.factors.view(), &spectra, Some(base.view()), &listed(&queries), k);
                     ranked.iter_mut().for_each(|list| list.retain(|&(score, _)| score > 0.0));
                     ranked
                 }

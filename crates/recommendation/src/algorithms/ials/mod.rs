@@ -31,7 +31,6 @@ use serde_json::{Map, Value, json};
 use self::parameters::Parameters;
 use self::training::Trained;
 use crate::algorithm::Algorithm;
-use crate::quantized;
 use crate::ranker::Ranker;
 use crate::training::{Parts, Training, user_counts};
 use onnx::stored::{DataWriter, Files};
@@ -71,7 +70,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
     data.dense("feature_map", map);
     let item_factors = items.unpadded()?;
     drop(items);
-    quantized::write(&mut data, "item_factors", item_factors.view(), training)?;
+    training.write_quantized(&mut data, "item_factors", item_factors.view())?;
     let graph = graph::write(&parameters, item_factors.view(), &basis.eigenvalues[..d]);
     let mut figures = Map::new();
     figures.insert("loss".into(), json!(loss));

@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::features::factors_from_features;
 use super::parameters::Parameters;
 use super::problem::PAD;
-use crate::item_factors::ItemFactors;
-use crate::ranker::{Contribution, Product, Query, Ranker, Scored};
-use crate::scan::most_similar;
+use crate::ranker::{Contribution, Product, Query, Ranker, listed};
+use inner_products::ItemFactors;
+use inner_products::Scored;
+use inner_products::scan::most_similar;
 use interactions::Features;
 use kernels::cholesky;
 use kernels::dense::add_gram;
@@ -153,7 +154,7 @@ impl Ranker for IalsRanker {
         if !has_history(query) {
             return Ok(Vec::new());
         }
-        self.item_factors.best(&self.user(query, progress)?, k, query, progress)
+        self.item_factors.best(&self.user(query, progress)?, k, &query.listed(), progress)
     }
 
     fn rank_tile(&self, queries: &[Query], k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
@@ -166,7 +167,7 @@ impl Ranker for IalsRanker {
         });
         let users: Vec<Cow<[f32]>> = users.collect::<Result<_>>()?;
         let users: Vec<&[f32]> = users.iter().map(|user| &**user).collect();
-        let ranked = self.item_factors.best_of_tile(&users, &queries, k)?;
+        let ranked = self.item_factors.best_of_tile(&users, &listed(&queries), k)?;
         known.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
         Ok(lists)
     }

@@ -26,7 +26,6 @@ use serde_json::{Map, Value, json};
 
 use self::parameters::Parameters;
 use crate::algorithm::Algorithm;
-use crate::quantized;
 use crate::ranker::Ranker;
 use crate::training::{Parts, Training, diverged, user_counts};
 use onnx::stored::{DataWriter, Files};
@@ -65,7 +64,7 @@ fn train(training: &Training, mut options: Options) -> Result<Parts> {
     }
     let graph = graph::write(&parameters, &trained);
     let mut data = DataWriter::default();
-    quantized::write(&mut data, "item_factors", trained.item_factors.view(), training)?;
+    training.write_quantized(&mut data, "item_factors", trained.item_factors.view())?;
     data.dense("user_factors", trained.user_factors);
     let mut figures = Map::new();
     figures.insert("loss".into(), json!(trained.loss));

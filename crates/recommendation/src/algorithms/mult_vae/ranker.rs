@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::fold_in::FoldIn;
 use super::parameters::{Parameters, stored_parameters};
-use crate::item_factors::ItemFactors;
-use crate::ranker::{Product, Query, Ranker, Scored};
-use crate::scan::most_similar;
+use crate::ranker::{Product, Query, Ranker, listed};
+use inner_products::ItemFactors;
+use inner_products::Scored;
+use inner_products::scan::most_similar;
 use kernels::cosine::cosine;
 use kernels::matrix::flat_mut;
 use neural::network::Layer;
@@ -97,7 +98,7 @@ impl Product for MultVaeRanker {
 impl Ranker for MultVaeRanker {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
         match self.user(query)? {
-            Some(user) => self.item_factors.best(&user, k, query, progress),
+            Some(user) => self.item_factors.best(&user, k, &query.listed(), progress),
             None => Ok(Vec::new()),
         }
     }
@@ -108,7 +109,7 @@ impl Ranker for MultVaeRanker {
         let known: Vec<usize> = (0..queries.len()).filter(|&q| users[q].is_some()).collect();
         let of_known: Vec<&[f32]> = known.iter().filter_map(|&q| users[q].as_deref()).collect();
         let queries: Vec<Query> = known.iter().map(|&q| queries[q]).collect();
-        let ranked = self.item_factors.best_of_tile(&of_known, &queries, k)?;
+        let ranked = self.item_factors.best_of_tile(&of_known, &listed(&queries), k)?;
         known.into_iter().zip(ranked).for_each(|(q, list)| lists[q] = list);
         Ok(lists)
     }

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::fold_in::mean_of;
 use super::parameters::{Parameters, stored_parameters};
-use crate::ranker::Scored;
 use crate::ranker::{Query, Ranker};
-use crate::scan::most_similar;
-use crate::top_k::TopK;
+use inner_products::Scored;
+use inner_products::TopK;
+use inner_products::scan::most_similar;
 use kernels::cosine::cosine;
 use kernels::dot::{dot, score_rows};
 use kernels::matrix::flat;

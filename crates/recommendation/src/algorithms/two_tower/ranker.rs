@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::parameters::{Parameters, stored_parameters};
 use super::towers::{UserTower, mean_of_history};
-use crate::ranker::{Product, Query, Ranker, Scored};
-use crate::scan::{TILE_USERS, best_items, best_items_of_tile, most_similar};
+use crate::ranker::{Product, Query, Ranker, listed};
+use inner_products::Scored;
+use inner_products::scan::{TILE_USERS, best_items, best_items_of_tile, most_similar};
 use kernels::cosine::cosine;
 use kernels::dot::score_rows;
 use neural::network::Layer;
@@ -103,7 +104,7 @@ impl Product for TwoTowerRanker {
 impl Ranker for TwoTowerRanker {
     fn rank(&self, query: &Query, k: usize, progress: &dyn Progress) -> Result<Vec<(f32, u32)>> {
         match self.user(query)? {
-            Some(user) => best_items(self.item_factors.view(), &user, k, query, progress),
+            Some(user) => best_items(self.item_factors.view(), &user, k, &query.listed(), progress),
             None => Ok(Vec::new()),
         }
     }
@@ -115,7 +116,7 @@ impl Ranker for TwoTowerRanker {
         for part in known.chunks(TILE_USERS) {
             let queries: Vec<Query> = part.iter().map(|&q| queries[q]).collect();
             let users: Vec<&[f32]> = part.iter().filter_map(|&q| users[q].as_deref()).collect();
-            let ranked = best_items_of_tile(self.item_factors.view(), &users, &queries, k);
+            let ranked = best_items_of_tile(self.item_factors.view(), &users, &listed(&queries), k);
             part.iter().zip(ranked).for_each(|(&q, list)| lists[q] = list);
         }
         Ok(lists)
