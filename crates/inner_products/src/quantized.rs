@@ -487,7 +487,7 @@ mod tests {
         for listed in [
             Listed { excluded: &excluded, ..EVERYTHING },
             Listed { allowed: Some(&allowed), ..EVERYTHING },
-            Listed { excluded: &excluded, allowed: Some(&allowed), ..EVERYTHING },
+            Listed { excluded: &excluded, allowed: Some(&allowed) },
         ] {
             assert!(check("filtered", factors.view(), &users, 10, &listed) > 0);
         }
