@@ -18,7 +18,7 @@ os.environ["RAYON_NUM_THREADS"] = str(common.THREADS)
 
 FIGURES = ["embed", "ials", "recommend", "first_call", "memory", "cancel"]
 # Measured where it is named: `make bench-serving` names it, and installs its peer.
-NAMED = ["serving"]
+NAMED = ["serving", "search"]
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Results
 

@@ -491,7 +491,7 @@ impl<'a> Field<'a> {
         array.map_or_else(|| self.unreadable(), Ok)
     }
 
-    fn vector(&self) -> Result<Vec<f32>> {
+    pub fn vector(&self) -> Result<Vec<f32>> {
         let null = || {
             Error::invalid(format!("vector in column \"{}\" must not contain nulls", self.name), "Exclude such rows.")
         };
@@ -531,7 +531,8 @@ fn is_number(type_oid: pg_sys::Oid) -> bool {
     )
 }
 
-fn is_text(type_oid: pg_sys::Oid) -> bool {
+/// Whether a type is one of texts.
+pub fn is_text(type_oid: pg_sys::Oid) -> bool {
     matches!(type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID)
 }
 

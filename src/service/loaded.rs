@@ -18,6 +18,7 @@ use crate::service::catalog;
 use crate::service::catalog::{DATA_FILE, Entry, ONNX_FILE, Privilege, Stamp, TOKENIZER_FILE, Task};
 use crate::service::graph_file::{GraphFile, GraphKind};
 use crate::service::precision::{self, Vectors};
+use crate::service::selection::{self, QueryRun, Selectable, Selection};
 use crate::service::{remote, runners};
 use embedding::text_graph::{Limits, TextRunner};
 use embedding::trial::{image_vectors, text_vectors};
@@ -32,6 +33,7 @@ use runtime::error::{Error, Result};
 use runtime::progress::{Progress, Run, SCAN};
 
 use runtime::sealed;
+use search::Fusion;
 use synthesis::RunGraph;
 
 /// A loaded model. State that a run changes is in a cell: a backend runs one call at a time.
@@ -40,6 +42,7 @@ pub enum Ready {
     Image(RefCell<ImageEmbedder>),
     Recommender(Box<Recommender>),
     Synthesizer(Box<Synthesizer>),
+    Search(Box<SearchIndex>),
     Graph(RefCell<Graph>),
 }
 
@@ -50,6 +53,7 @@ impl Ready {
             Self::Image(_) => Task::ImageEmbedding,
             Self::Recommender(_) => Task::Recommendation,
             Self::Synthesizer(_) => Task::Synthesis,
+            Self::Search(_) => Task::Search,
             Self::Graph(_) => Task::Predict,
         }
     }
@@ -59,7 +63,7 @@ impl Ready {
         match self {
             Self::Text(model) => model.borrow().runner().provider().name(),
             Self::Image(model) => model.borrow().runner().provider().name(),
-            Self::Recommender(_) => SCAN,
+            Self::Recommender(_) | Self::Search(_) => SCAN,
             Self::Synthesizer(model) => model.runner.as_ref().map_or(SCAN, |s| s.borrow().provider().name()),
             Self::Graph(graph) => graph.borrow().runner.provider().name(),
         }
@@ -76,6 +80,26 @@ pub struct Recommender {
 }
 
 impl Recommender {
+    /// The items, for filters and groups.
+    pub fn select(
+        &self,
+        filter: Option<&str>,
+        group_by: Option<&str>,
+        run: QueryRun,
+        progress: &dyn Progress,
+    ) -> Result<Rc<Selection>> {
+        let ids = self.model.item_ids();
+        let items = Selectable {
+            entry: &self.entry,
+            query: self.entry.config["items"].as_str(),
+            id: "item_id",
+            missing: "items => 'SELECT item_id, … FROM …'",
+            len: ids.len(),
+            find: &|id| ids.find(id),
+        };
+        selection::select(&items, filter, group_by, run, progress)
+    }
+
     /// Whether lists are made on CUDA: where it was chosen, and scores are inner products. On the CPU they are exact and fast, so `auto` is not
     /// such a choice.
     fn is_on_cuda(&self) -> bool {
@@ -105,6 +129,27 @@ impl Recommender {
             *device = Some((options.clone(), runners::on_cuda(&graph, &file, &options, progress)?));
         }
         body(device.as_mut().map(|(_, runner)| &mut **runner as &mut dyn Runner))
+    }
+}
+
+pub struct SearchIndex {
+    pub entry: Entry,
+    pub model: search::Model,
+    pub fusion: Fusion,
+}
+
+impl SearchIndex {
+    /// The rows that a filter leaves.
+    pub fn select(&self, filter: Option<&str>, run: QueryRun, progress: &dyn Progress) -> Result<Rc<Selection>> {
+        let rows = Selectable {
+            entry: &self.entry,
+            query: self.entry.source.as_deref(),
+            id: "id",
+            missing: "a source",
+            len: self.model.len(),
+            find: &|id| self.model.find(id),
+        };
+        selection::select(&rows, filter, None, run, progress)
     }
 }
 
@@ -229,7 +274,7 @@ fn slot(
     environment::trim_memory();
     models::loaded(name, ready.provider(), began.elapsed(), bytes);
     let keeps_options = match &ready {
-        Ready::Recommender(_) => false,
+        Ready::Recommender(_) | Ready::Search(_) => false,
         Ready::Synthesizer(model) => model.runner.is_some(),
         Ready::Text(_) | Ready::Image(_) | Ready::Graph(_) => true,
     };
@@ -300,6 +345,13 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
                 device: RefCell::default(),
             }));
             Ok((ready, sealed::size(folder)))
+        }
+        Task::Search => {
+            let files = entry.files.iter().map(|file| Ok((file.name.clone(), cache::map(&folder.join(&file.name))?)));
+            let model = search::Model::open(&entry.name, files.collect::<Result<_>>()?)?;
+            let fusion = serde_json::from_value(entry.config["fusion"].clone())
+                .map_err(|e| catalog::damaged(entry, format!("invalid fusion: {e}")))?;
+            Ok((Ready::Search(Box::new(SearchIndex { entry: entry.clone(), model, fusion })), sealed::size(folder)))
         }
         Task::Synthesis => {
             let model =

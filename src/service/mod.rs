@@ -12,6 +12,7 @@ pub mod preload;
 pub mod remote;
 mod runners;
 pub mod samples;
+pub mod search_source;
 pub mod selection;
 pub mod synthesis_source;
 pub mod worker;

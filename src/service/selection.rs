@@ -14,14 +14,27 @@ use crate::pg::identity::{ReadOnly, caller};
 use crate::pg::row::{Kind, Row, optional, required};
 use crate::pg::source::{Source, as_subquery};
 use crate::pg::{foreign, transaction};
+use crate::service::catalog::Entry;
 use crate::service::catalog::Stamp;
-use crate::service::loaded::Recommender;
 use recommendation::ItemSet;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
 /// The group of items without a group.
 pub const NO_GROUP: u32 = u32::MAX;
+
+/// What a filter selects from: the items of a recommender, the rows of a search index.
+pub struct Selectable<'a> {
+    pub entry: &'a Entry,
+    /// The owner's query that conditions are applied to, if there is one.
+    pub query: Option<&'a str>,
+    /// The name of its id column.
+    pub id: &'static str,
+    /// What the caller did not pass to the training if there is no query.
+    pub missing: &'static str,
+    pub len: usize,
+    pub find: &'a dyn Fn(&str) -> Option<u32>,
+}
 
 /// The result of the queries on a model's items.
 #[derive(Default)]
@@ -63,7 +76,7 @@ struct Kept {
 /// snapshot; the other inputs (role, transaction, command) are compared. Row-level security may depend on settings: after a setting may have
 /// changed, nothing is reused for the rest of the transaction.
 pub fn select(
-    recommender: &Recommender,
+    of: &Selectable,
     filter: Option<&str>,
     group_by: Option<&str>,
     run: QueryRun,
@@ -76,8 +89,8 @@ pub fn select(
     let (statement, command) =
         unsafe { (pg_sys::GetCurrentStatementStartTimestamp(), pg_sys::GetCurrentCommandId(false)) };
     let key = Key {
-        model: recommender.entry.name.clone(),
-        stamp: recommender.entry.stamp,
+        model: of.entry.name.clone(),
+        stamp: of.entry.stamp,
         filter: filter.map(Into::into),
         group_by: group_by.map(Into::into),
         role: caller(),
@@ -94,8 +107,8 @@ pub fn select(
         return Ok(kept);
     }
     let selection = Selection {
-        allowed: filter.map(|filter| allowed(recommender, filter, progress)).transpose()?,
-        groups: group_by.map(|group_by| groups(recommender, group_by, progress)).transpose()?,
+        allowed: filter.map(|filter| allowed(of, filter, progress)).transpose()?,
+        groups: group_by.map(|group_by| groups(of, group_by, progress)).transpose()?,
     };
     let selection = Rc::new(selection);
     run.forget_at_end();
@@ -137,17 +150,18 @@ unsafe extern "C-unwind" fn forget(argument: *mut c_void) {
     LAST.with_borrow_mut(|last| _ = last.take_if(|kept| kept.run == run));
 }
 
-/// The model's items query, for a condition in the argument `of`.
-fn items_query<'a>(recommender: &'a Recommender, of: &'static str) -> Result<&'a str> {
-    let query = recommender.entry.config["items"].as_str().ok_or_else(|| {
-        let hint = "A condition needs a model trained with items => 'SELECT item_id, … FROM …'. Otherwise pass a query, as \
-                    in filter => 'SELECT item_id FROM … WHERE …'.";
-        let model = &recommender.entry.name;
-        let message = format!("cannot use a condition as \"{of}\" because model \"{model}\" was trained without items");
-        Error::invalid(message, hint)
+/// The model's query, for a condition in the argument `argument`.
+fn own_query<'a>(of: &Selectable<'a>, argument: &'static str) -> Result<&'a str> {
+    let model = &of.entry.name;
+    let query = of.query.ok_or_else(|| {
+        let hint = format!(
+            "A condition needs a model trained with {}. Otherwise pass a query, as in filter => 'SELECT {} FROM … WHERE …'.",
+            of.missing, of.id
+        );
+        Error::invalid(format!("cannot use a condition as \"{argument}\" because model \"{model}\" was trained without items"), hint)
     })?;
-    if recommender.entry.stamp.owner != caller() {
-        return Err(Error::ForeignQuery { model: recommender.entry.name.clone(), argument: of });
+    if of.entry.stamp.owner != caller() {
+        return Err(Error::ForeignQuery { model: model.clone(), argument });
     }
     Ok(query)
 }
@@ -157,18 +171,18 @@ fn is_query(text: &str) -> bool {
     ["select", "with", "table", "values"].contains(&word.to_ascii_lowercase().as_str())
 }
 
-fn allowed(recommender: &Recommender, filter: &str, progress: &dyn Progress) -> Result<ItemSet> {
+fn allowed(of: &Selectable, filter: &str, progress: &dyn Progress) -> Result<ItemSet> {
+    let id = of.id;
     let query = if is_query(filter) {
-        format!("SELECT item_id FROM {} AS filter", as_subquery("filter", filter)?)
+        format!("SELECT {id} FROM {} AS filter", as_subquery("filter", filter)?)
     } else {
-        let items = items_query(recommender, "filter")?;
-        format!("SELECT item_id FROM {} AS items WHERE (\n{filter}\n)", as_subquery("items", items)?)
+        let items = own_query(of, "filter")?;
+        format!("SELECT {id} FROM {} AS items WHERE (\n{filter}\n)", as_subquery("items", items)?)
     };
-    let ids = recommender.model.item_ids();
-    let mut set = ItemSet::new(ids.len());
-    each_row("filter", &query, progress, |row| {
+    let mut set = ItemSet::new(of.len);
+    each_row("filter", id, &query, progress, |row| {
         // An item that is new to the model cannot be in a list.
-        if let Some(item) = ids.find(&row.id(0)?.to_text()) {
+        if let Some(item) = (of.find)(&row.id(0)?.to_text()) {
             set.insert(item);
         }
         Ok(())
@@ -176,18 +190,18 @@ fn allowed(recommender: &Recommender, filter: &str, progress: &dyn Progress) -> 
     Ok(set)
 }
 
-fn groups(recommender: &Recommender, group_by: &str, progress: &dyn Progress) -> Result<Vec<u32>> {
+fn groups(of: &Selectable, group_by: &str, progress: &dyn Progress) -> Result<Vec<u32>> {
+    let id = of.id;
     let query = if is_query(group_by) {
-        format!("SELECT item_id, group_name FROM {} AS groups", as_subquery("group_by", group_by)?)
+        format!("SELECT {id}, group_name FROM {} AS groups", as_subquery("group_by", group_by)?)
     } else {
-        let items = items_query(recommender, "group_by")?;
-        format!("SELECT item_id, (\n{group_by}\n) AS group_name FROM {} AS items", as_subquery("items", items)?)
+        let items = own_query(of, "group_by")?;
+        format!("SELECT {id}, (\n{group_by}\n) AS group_name FROM {} AS items", as_subquery("items", items)?)
     };
-    let ids = recommender.model.item_ids();
-    let mut groups = runtime::memory::filled(NO_GROUP, ids.len())?;
+    let mut groups = runtime::memory::filled(NO_GROUP, of.len)?;
     let mut numbers: HashMap<String, u32> = HashMap::new();
-    each_row("group_by", &query, progress, |row| {
-        if let (Some(item), Some(name)) = (ids.find(&row.id(0)?.to_text()), row.printed(1)?) {
+    each_row("group_by", id, &query, progress, |row| {
+        if let (Some(item), Some(name)) = ((of.find)(&row.id(0)?.to_text()), row.printed(1)?) {
             let next = numbers.len() as u32;
             groups[item as usize] = *numbers.entry(name).or_insert(next);
         }
@@ -199,12 +213,13 @@ fn groups(recommender: &Recommender, group_by: &str, progress: &dyn Progress) ->
 /// Runs a query in a read-only transaction state, which also covers functions that it calls.
 fn each_row(
     what: &'static str,
+    id: &'static str,
     query: &str,
     progress: &dyn Progress,
     visit: impl FnMut(&Row) -> Result<()>,
 ) -> Result<()> {
     let _read_only = ReadOnly::begin();
-    let wanted = [required("item_id", Kind::Id), optional("group_name", Kind::Printed)];
+    let wanted = [required(id, Kind::Id), optional("group_name", Kind::Printed)];
     Source::open_named(what, query, &wanted)?.read(progress, visit)?;
     Ok(())
 }

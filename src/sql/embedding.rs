@@ -199,7 +199,12 @@ fn with_text_model<T>(
 
 /// A vector for each text [texts, dimensions], from a model of the catalog.
 pub(super) fn embed_texts(name: &str, texts: &[&str], progress: &dyn Progress) -> Result<Array2<f32>> {
-    with_text_model(name, progress, |model| run(model, texts, Role::Passage, progress))
+    embed_as(name, texts, Role::Passage, progress)
+}
+
+/// The same for queries or passages.
+pub(super) fn embed_as(name: &str, texts: &[&str], role: Role, progress: &dyn Progress) -> Result<Array2<f32>> {
+    with_text_model(name, progress, |model| run(model, texts, role, progress))
 }
 
 fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, progress: &dyn Progress) -> Result<Array2<f32>> {

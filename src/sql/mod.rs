@@ -13,6 +13,7 @@ mod importance_window;
 mod interaction_importance;
 mod models;
 mod recommendation;
+mod search;
 mod statistics;
 mod synthesis;
 mod synthetic_report;

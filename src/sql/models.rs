@@ -52,6 +52,7 @@ fn import_model(
     let made_by = match task {
         Task::Recommendation => Some("reco.train"),
         Task::Synthesis => Some("reco.train_synthesizer"),
+        Task::Search => Some("reco.train_search"),
         Task::TextEmbedding | Task::ImageEmbedding | Task::Predict => None,
     };
     if let Some(made_by) = made_by {
@@ -102,7 +103,7 @@ fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
             let side = model.config.crop as usize;
             model.embed_pixels(vec![0.0; 3 * side * side], progress).map(drop)
         }
-        Ready::Recommender(_) | Ready::Synthesizer(_) | Ready::Graph(_) => Ok(()),
+        Ready::Recommender(_) | Ready::Synthesizer(_) | Ready::Search(_) | Ready::Graph(_) => Ok(()),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::service::history;
 use crate::service::history::History;
 use crate::service::loaded;
 use crate::service::loaded::{Ready, Recommender};
-use crate::service::selection::{QueryRun, Selection, select};
+use crate::service::selection::{QueryRun, Selection};
 use recommendation::{Groups, Recommendation, Request, Who};
 use runtime::error::{Error, Result};
 use runtime::progress::{Progress, Run};
@@ -98,7 +98,7 @@ impl Asked {
     }
 
     fn resolve(&self, recommender: &Recommender, run: QueryRun, statement: &Statement) -> Result<Resolved<'_>> {
-        let selection = select(recommender, self.filter.as_deref(), self.group_by.as_deref(), run, statement)?;
+        let selection = recommender.select(self.filter.as_deref(), self.group_by.as_deref(), run, statement)?;
         let ids = recommender.model.item_ids();
         let denied = self.deny.iter().filter_map(|id| ids.find(id)).collect();
         Ok(Resolved { asked: self, selection, denied })

@@ -204,6 +204,8 @@ MODELS = {
     "evil favourites": ("popularity", SOURCE, {}, None),
 }
 SYNTHESIZER = "evil rows"
+INDEX = "evil search"
+TITLES = "SELECT item_id AS id, title FROM evil.item WHERE (SELECT evil.act('titles'))"
 SAMPLE = "SELECT id, x, y, features, colour, label FROM evil.sample WHERE (SELECT evil.act('sample'))"
 
 # What a model's query may try while somebody else's call runs it; each fails or leaves nothing.

@@ -103,6 +103,22 @@ CASES = {
         "SELECT * FROM reco.interaction_importance('made')",
         "SELECT reco.drop_model('made')",
     ],
+    # Search.
+    "train_search(": [
+        "SELECT reco.train_search('made search', 'SELECT item_id AS id, title FROM evil.item', embedding_model => 'tiny')",
+        "SELECT * FROM reco.search('made search', 'red wine', 3)",
+        "SELECT * FROM reco.search('made search', 'red wine', 3, 'SELECT item_id AS id FROM evil.item')",
+        "SELECT * FROM reco.evaluate_search('made search', 'SELECT title AS query, item_id AS id, 1 AS grade FROM evil.item')",
+        "SELECT reco.drop_model('made search')",
+    ],
+    "search(": [
+        "SELECT * FROM reco.search('evil search', 'red wine', 3)",
+        "SELECT * FROM reco.search('evil search', 'red wine', 3, 'SELECT item_id AS id FROM evil.item')",
+    ],
+    "search_matches(": ["SELECT reco.search_matches('evil search', 'wine', 'SELECT item_id AS id FROM evil.item')"],
+    "suggest(": ["SELECT * FROM reco.suggest('evil search', 'w')"],
+    "highlight(": ["SELECT reco.highlight('evil search', 'wine', title) FROM evil.item"],
+    "evaluate_search(": ["SELECT * FROM reco.evaluate_search('evil search', 'SELECT title AS query, item_id AS id, 1 AS grade FROM evil.item')"],
     # Models.
     "import_model(": ["SELECT reco.import_model('made linear', onnx) FROM made.graph", "SELECT reco.drop_model('made linear')"],
     "export_model(": ["SELECT reco.export_model('evil words')", "SELECT reco.export_model('evil shop', 1)"],

@@ -29,7 +29,15 @@ pub struct ItemFactors {
 impl ItemFactors {
     /// The initializer `name`, which must have `items` rows of `d`; its copy was written by [`super::quantized::write`].
     pub fn open(files: &Files, name: &str, items: usize, d: usize) -> Result<Self> {
-        let factors = files.initializer_matrix(name)?;
+        Self::check(files, name, files.initializer_matrix(name)?, items, d)
+    }
+
+    /// [`open`](Self::open) for factors in the data file.
+    pub fn open_tensor(files: &Files, name: &str, items: usize, d: usize) -> Result<Self> {
+        Self::check(files, name, files.tensor_matrix(name)?, items, d)
+    }
+
+    fn check(files: &Files, name: &str, factors: MappedMatrix<f32>, items: usize, d: usize) -> Result<Self> {
         let (rows, columns) = factors.dim();
         if (rows, columns) != (items, d) || d == 0 {
             return Err(

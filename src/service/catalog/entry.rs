@@ -15,13 +15,15 @@ pub enum Task {
     Recommendation,
     /// Generates rows.
     Synthesis,
+    /// Searches texts.
+    Search,
     /// Any other graph: `reco.predict` runs it.
     Predict,
 }
 
 impl Task {
-    const ALL: [Self; 5] =
-        [Self::TextEmbedding, Self::ImageEmbedding, Self::Recommendation, Self::Synthesis, Self::Predict];
+    const ALL: [Self; 6] =
+        [Self::TextEmbedding, Self::ImageEmbedding, Self::Recommendation, Self::Synthesis, Self::Search, Self::Predict];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -29,6 +31,7 @@ impl Task {
             Self::ImageEmbedding => "image_embedding",
             Self::Recommendation => "recommendation",
             Self::Synthesis => "synthesis",
+            Self::Search => "search",
             Self::Predict => "predict",
         }
     }

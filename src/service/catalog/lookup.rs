@@ -124,7 +124,7 @@ pub(super) fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<
         .map(|row| {
             let file: String = required(row.get(1).spi()?)?;
             // The name becomes that of a file on disk.
-            if ![ONNX_FILE, TOKENIZER_FILE, DATA_FILE].contains(&file.as_str()) {
+            if ![ONNX_FILE, TOKENIZER_FILE, DATA_FILE].contains(&file.as_str()) && !search::is_file(&file) {
                 let reason = format!("unexpected file \"{}\"", file.escape_debug());
                 return Err(Error::DamagedModel { model: name.into(), reason });
             }

@@ -116,6 +116,13 @@ impl Binning {
         Ok(binning)
     }
 
+    /// The feature of a column of numbers, and the upper edge of the bin `code`.
+    pub(super) fn threshold(&self, column: usize, code: u8) -> Option<(u32, f32)> {
+        let is_here = |place: &Place| matches!(place, Place::Number(here) if *here as usize == column);
+        let feature = self.places.iter().position(is_here)?;
+        Some((feature as u32, *self.columns[column].edges.get(usize::from(code))?))
+    }
+
     pub fn apply(&self, features: &Features, threads: usize, progress: &dyn Progress) -> Result<Binned> {
         let width = self.columns.len();
         let rows = features.rows();

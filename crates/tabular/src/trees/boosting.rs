@@ -1,13 +1,14 @@
 //! Gradient boosting (Friedman 2001) with the second-order steps of Chen, Guestrin (2016) on histograms.
 //!
 //! Each round fits a tree to the gradient of the loss: softmax log-loss for classes, with a tree per class and a single tree
-//! for two classes; squared error for numbers. The initial scores are the class shares, or the mean.
+//! for two classes; squared error for numbers, [`Ranks`](super::Ranks) for rankings. The initial scores are the class shares, or the mean.
 //!
 //! Time: O(rounds · classes · (rows · columns · log leaves + leaves · bins)) on one thread; run several learners in
 //! parallel. Memory: 8 bytes per row and class, and leaves × bins × 16.
 
 use super::binned::Binned;
 use super::grow::Grower;
+use super::ranks::Ranks;
 use super::split::Scales;
 use super::target::Target;
 use super::tree::Tree;
@@ -44,6 +45,21 @@ impl Default for BoostingOptions {
     }
 }
 
+/// What the trees are to predict.
+enum Goal<'a> {
+    Labels(Target<'a>),
+    Ranks(Ranks<'a>),
+}
+
+impl Goal<'_> {
+    fn outputs(&self) -> usize {
+        match self {
+            Self::Labels(target) => target.outputs(),
+            Self::Ranks(_) => 1,
+        }
+    }
+}
+
 /// A boosted ensemble.
 #[derive(Clone, Debug)]
 pub struct Boosting {
@@ -64,6 +80,31 @@ impl Boosting {
     pub fn fit(
         binned: &Binned,
         target: &Target,
+        rows: (&[u32], Option<&[f32]>),
+        options: &BoostingOptions,
+        seed: u64,
+        signal: &Signal,
+    ) -> Result<Self> {
+        Self::fit_to(binned, &Goal::Labels(*target), rows, options, seed, signal)
+    }
+
+    /// Trains a score that ranks the rows of each query by their grades.
+    pub fn fit_ranks(
+        binned: &Binned,
+        ranks: Ranks,
+        options: &BoostingOptions,
+        seed: u64,
+        signal: &Signal,
+    ) -> Result<Self> {
+        let mut rows = Vec::new();
+        memory::reserve(&mut rows, binned.rows())?;
+        rows.extend(0..binned.rows() as u32);
+        Self::fit_to(binned, &Goal::Ranks(ranks), (&rows, None), options, seed, signal)
+    }
+
+    fn fit_to(
+        binned: &Binned,
+        goal: &Goal,
         (rows, weights): (&[u32], Option<&[f32]>),
         options: &BoostingOptions,
         seed: u64,
@@ -73,18 +114,21 @@ impl Boosting {
         let mut kept = Vec::new();
         memory::reserve(&mut kept, rows.len())?;
         kept.extend(rows.iter().copied().filter(|&row| weight(row) > 0.0));
-        let (rows, outputs) = (&kept[..], target.outputs());
+        let (rows, outputs) = (&kept[..], goal.outputs());
         // Weights and λ in units of the mean weight: the same steps, and no sum leaves what single precision holds.
         let mean = rows.iter().map(|&row| f64::from(weight(row))).sum::<f64>() / rows.len().max(1) as f64;
         let mean = if weights.is_some() && mean > 0.0 { mean } else { 1.0 };
         let weight = |row: u32| (f64::from(weight(row)) / mean) as f32;
         let l2 = (f64::from(options.l2) / mean) as f32;
-        let (base, unit) = start(target, rows, weight);
+        let (base, unit) = match goal {
+            Goal::Labels(target) => start(target, rows, weight),
+            Goal::Ranks(_) => (vec![0.0], 1.0),
+        };
         let scores_of_row = base.len();
         let mut scores = memory::filled(0f32, binned.rows() * scores_of_row)?;
         scores.chunks_exact_mut(scores_of_row).for_each(|scores| scores.copy_from_slice(&base));
         let mut learner = Self { trees: Vec::new(), base, outputs, unit };
-        if outputs < 2 && !matches!(target, Target::Numbers(_)) {
+        if outputs < 2 && matches!(goal, Goal::Labels(Target::Classes { .. })) {
             return Ok(learner);
         }
         let mut probabilities =
@@ -92,7 +136,15 @@ impl Boosting {
         let mut exact = memory::filled([0f32; 2], binned.rows())?;
         let mut gradients = memory::filled([0i32; 2], binned.rows())?;
         let mut grower = Grower::new(binned, rows)?;
+        let mut lambdas = match goal {
+            Goal::Labels(_) => Vec::new(),
+            Goal::Ranks(_) => memory::filled([0f32; 2], binned.rows())?,
+        };
         for _ in 0..options.rounds {
+            if let Goal::Ranks(ranks) = goal {
+                signal.check()?;
+                ranks.lambdas(&scores, &mut lambdas);
+            }
             if scores_of_row > 1 {
                 for rows in rows.chunks((CHECK_EVERY / scores_of_row).max(1)) {
                     signal.check()?;
@@ -110,9 +162,10 @@ impl Boosting {
                     signal.check()?;
                     for &row in rows {
                         let (place, w) = (row as usize, weight(row));
-                        let (g, h) = match target {
-                            Target::Numbers(values) => (scores[place] - (values[place] / unit), 1.0),
-                            Target::Classes { codes, .. } => {
+                        let (g, h) = match goal {
+                            Goal::Labels(Target::Numbers(values)) => (scores[place] - (values[place] / unit), 1.0),
+                            Goal::Ranks(_) => (lambdas[place][0], lambdas[place][1].max(MIN_HESSIAN)),
+                            Goal::Labels(Target::Classes { codes, .. }) => {
                                 let (p, is) = if scores_of_row == 1 {
                                     (sigmoid(scores[place]), codes[place] == 1)
                                 } else {
@@ -150,6 +203,18 @@ impl Boosting {
             }
         }
         Ok(learner)
+    }
+
+    /// The initial score, where there is one score that is not scaled.
+    pub(super) fn single_base(&self) -> Option<f32> {
+        match self.base.as_slice() {
+            [base] if self.unit == 1.0 => Some(*base),
+            _ => None,
+        }
+    }
+
+    pub(super) fn grown(&self) -> &[Tree] {
+        &self.trees
     }
 
     /// Number of trees that [`fit`](Self::fit) grows and reports as progress.

@@ -1,4 +1,4 @@
-//! Decision trees on encoded tables: gradient boosting and bagged forests, for classes and for numbers.
+//! Decision trees on encoded tables: gradient boosting and bagged forests, for classes, for numbers, and for ranks.
 //!
 //! A table of [`Features`](super::Features) is [`Binned`] first: one byte per column and row. The categories of a
 //! source column, which the encoder spreads over as many features, become one column of codes; a split sends one category
@@ -14,15 +14,19 @@
 
 mod binned;
 mod boosting;
+mod ensemble;
 mod forest;
 mod grow;
+mod ranks;
 mod split;
 mod target;
 mod tree;
 
 pub use binned::{Binned, Binning};
 pub use boosting::{Boosting, BoostingOptions};
+pub use ensemble::Ensemble;
 pub use forest::{Columns, Drawn, Forest, ForestOptions, for_each_tree};
+pub use ranks::Ranks;
 pub use target::Target;
 pub use tree::Tree;
 

@@ -318,3 +318,31 @@ fn a_cancel_request_ends_the_work_soon() {
     });
     assert!(matches!(result, Err(Error::Canceled)) && progress.1.elapsed() < Duration::from_secs(10));
 }
+
+#[test]
+fn ranks_are_learned_within_queries_and_stored_trees_score_alike() {
+    // The first number says the grade, the second differs between queries only.
+    let rows: Vec<Vec<f32>> = (0..600).map(|i| vec![draw::normal(1, i), (i / 20) as f32, draw::normal(2, i)]).collect();
+    let grades: Vec<f32> = rows.iter().map(|row| (row[0] * 1.5 + 1.5).clamp(0.0, 3.0).round()).collect();
+    let starts: Vec<usize> = (0..=30).map(|query| query * 20).collect();
+    let features = features(&rows, &[]);
+    let binning = Binning::learn(&features, None, 2, &Unwatched).unwrap();
+    let binned = binning.apply(&features, 2, &Unwatched).unwrap();
+    let ranks = Ranks { grades: &grades, starts: &starts };
+    let options = BoostingOptions { rounds: 30, leaves: 7, least_rows: 5, ..BoostingOptions::default() };
+    let learner = Boosting::fit_ranks(&binned, ranks, &options, 7, &Signal::default()).unwrap();
+    let scores: Vec<f32> = predictions(&binned, 1, |codes, out| learner.predict(codes, out)).concat();
+    let ordered = starts.windows(2).map(|query| {
+        let mut order: Vec<usize> = (query[0]..query[1]).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        order.iter().zip(order.iter().skip(1)).filter(|(a, b)| grades[**a] >= grades[**b]).count()
+    });
+    assert!(ordered.sum::<usize>() > 30 * 17);
+    let ensemble = Ensemble::of(&learner, &binning).unwrap();
+    assert!(ensemble.is_sound());
+    for (row, score) in rows.iter().zip(&scores) {
+        assert!((ensemble.score(row) - score).abs() < 1e-5);
+    }
+    let damaged = Ensemble { left: vec![0; ensemble.left.len()], ..ensemble };
+    assert!(!damaged.is_sound(), "a loop");
+}

@@ -1,0 +1,97 @@
+//! One ranking from two: of the words, and of the meaning.
+//!
+//! Without judgements, reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): Σ 1 / (60 + rank) over the lists that a row stands in. With
+//! judgements, a convex combination of the scores (Bruch, Gai, Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023), the
+//! lexical one divided by the greatest of the query, with the weight that ranked the judged rows best.
+
+use serde::{Deserialize, Serialize};
+
+/// The constant of reciprocal rank fusion.
+const RRF: f32 = 60.0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fusion {
+    ReciprocalRanks,
+    /// The share of the lexical score, from 0 to 1.
+    Weighted(f32),
+    /// By the index's trees.
+    Learned,
+}
+
+/// A row that a leg has found, with what both say of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    pub row: u32,
+    /// BM25; 0 where no word matches.
+    pub lexical: f32,
+    /// Its place in the lexical list, from 1.
+    pub lexical_rank: Option<u32>,
+    /// The cosine with the query's vector; `None` without vectors.
+    pub cosine: Option<f32>,
+    pub cosine_rank: Option<u32>,
+}
+
+impl Fusion {
+    /// The candidates' scores, best first, ties by row. A learned fusion is the index's own; what it lacks, reciprocal ranks give.
+    pub fn rank(self, candidates: &[Candidate]) -> Vec<(f32, Candidate)> {
+        let greatest = candidates.iter().map(|c| c.lexical).fold(0f32, f32::max);
+        let mut ranked: Vec<(f32, Candidate)> =
+            candidates.iter().map(|candidate| (self.score(candidate, greatest), *candidate)).collect();
+        ranked.sort_by(|(a, x), (b, y)| b.total_cmp(a).then(x.row.cmp(&y.row)));
+        ranked
+    }
+
+    fn score(self, candidate: &Candidate, greatest: f32) -> f32 {
+        match self {
+            Self::ReciprocalRanks | Self::Learned => {
+                let of = |rank: Option<u32>| rank.map_or(0.0, |rank| 1.0 / (RRF + rank as f32));
+                of(candidate.lexical_rank) + of(candidate.cosine_rank)
+            }
+            Self::Weighted(share) => {
+                let lexical = if greatest > 0.0 { candidate.lexical / greatest } else { 0.0 };
+                share * lexical + (1.0 - share) * candidate.cosine.unwrap_or(0.0)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(
+        row: u32,
+        lexical: f32,
+        lexical_rank: Option<u32>,
+        cosine: f32,
+        cosine_rank: Option<u32>,
+    ) -> Candidate {
+        Candidate { row, lexical, lexical_rank, cosine: Some(cosine), cosine_rank }
+    }
+
+    fn rows(ranked: Vec<(f32, Candidate)>) -> Vec<u32> {
+        ranked.into_iter().map(|(_, candidate)| candidate.row).collect()
+    }
+
+    #[test]
+    fn what_stands_in_both_lists_comes_first_and_ties_go_by_row() {
+        let found = [
+            candidate(5, 3.0, Some(1), 0.1, None),
+            candidate(7, 2.0, Some(2), 0.8, Some(2)),
+            candidate(2, 0.0, None, 0.9, Some(1)),
+        ];
+        let ranked = Fusion::ReciprocalRanks.rank(&found);
+        assert!((ranked[0].0 - 2.0 / 62.0).abs() < 1e-7);
+        assert_eq!(rows(ranked), [7, 2, 5]);
+    }
+
+    #[test]
+    fn a_weight_moves_the_ranking_from_one_leg_to_the_other() {
+        let found = [candidate(1, 4.0, Some(1), 0.2, Some(2)), candidate(2, 1.0, Some(2), 0.9, Some(1))];
+        assert_eq!(rows(Fusion::Weighted(1.0).rank(&found)), [1, 2]);
+        assert_eq!(rows(Fusion::Weighted(0.0).rank(&found)), [2, 1]);
+        let alone = [Candidate { cosine: None, ..found[0] }, Candidate { cosine: None, ..found[1] }];
+        assert_eq!(rows(Fusion::Weighted(0.5).rank(&alone)), [1, 2]);
+    }
+}

@@ -1,0 +1,226 @@
+//! Indexes of made rows: what both legs find, what is learned, what is damaged.
+
+use bytes::Bytes;
+use ndarray::Array2;
+
+use super::*;
+use inner_products::ItemSet;
+use kernels::statistics::normalize;
+use runtime::draw;
+use runtime::error::{Error, Result};
+use runtime::progress::{Progress, Unwatched};
+
+const WORDS: [&str; 24] = [
+    "mouse", "keyboard", "cable", "shoe", "tea", "coffee", "bottle", "jacket", "lamp", "chair", "table", "phone",
+    "camera", "guitar", "drum", "paper", "pencil", "knife", "spoon", "towel", "soap", "brush", "candle", "clock",
+];
+
+fn word(seed: u64, place: usize) -> &'static str {
+    WORDS[draw::below(seed, place as u64, WORDS.len())]
+}
+
+fn texts(row: usize) -> (String, String) {
+    let title = format!("{} {}", word(1, row), word(2, row));
+    let description = (0..8).map(|n| word(3 + n, row)).collect::<Vec<_>>().join(" ");
+    (title, description)
+}
+
+fn vectors(rows: usize) -> Array2<f32> {
+    Array2::from_shape_fn((rows, 8), |(row, column)| draw::normal(column as u64, row as u64))
+}
+
+fn packed(rows: usize, with_vectors: bool) -> Vec<(String, Bytes)> {
+    let fields = vec![TextField::new("title", 1.0), TextField::new("description", 1.0)];
+    let mut builder = IndexBuilder::new(fields, Language::English).unwrap();
+    for row in 0..rows {
+        let (title, description) = texts(row);
+        // Ids in another order than rows.
+        let id = format!("{}", (row * 7919) % 100_003);
+        builder.add(id, &[Some(&title), Some(&description)], &Unwatched).unwrap();
+    }
+    if with_vectors {
+        builder.add_vectors(vectors(rows)).unwrap();
+    }
+    builder.finish(2, &Unwatched).unwrap().into_iter().map(|(name, bytes)| (name, bytes.into())).collect()
+}
+
+fn model(rows: usize, with_vectors: bool) -> Model {
+    Model::open("m", packed(rows, with_vectors)).unwrap()
+}
+
+const BOTH: [Fusion; 3] = [Fusion::ReciprocalRanks, Fusion::Weighted(0.4), Fusion::Weighted(1.0)];
+
+#[test]
+fn every_row_has_its_id_and_every_id_its_row() {
+    let m = model(500, true);
+    for row in 0..500 {
+        assert_eq!(m.find(m.id(row).unwrap()), Some(row));
+    }
+    assert_eq!((m.find("nobody"), m.len(), m.dimensions()), (None, 500, 8));
+    assert!(m.id(500).is_err());
+}
+
+#[test]
+fn pages_are_parts_of_one_ranking_and_scores_fall() {
+    let m = model(3000, true);
+    let vector: Vec<f32> = (0..8).map(|n| draw::normal(77, n)).collect();
+    for fusion in BOTH {
+        let query = Query { text: "mouse cable", vector: Some(&vector), allowed: None };
+        let whole = m.search(fusion, &query, 40, 0, &Unwatched).unwrap();
+        let mut pages = m.search(fusion, &query, 15, 0, &Unwatched).unwrap();
+        pages.extend(m.search(fusion, &query, 25, 15, &Unwatched).unwrap());
+        assert_eq!(pages, whole, "{fusion:?}");
+        assert!(whole.len() == 40 && whole.windows(2).all(|pair| pair[0].score >= pair[1].score));
+    }
+}
+
+#[test]
+fn what_is_said_of_a_row_does_not_depend_on_who_found_it() {
+    let m = model(2500, true);
+    let vector: Vec<f32> = (0..8).map(|n| draw::normal(5, n)).collect();
+    let query = Query { text: "guitar drum", vector: Some(&vector), allowed: None };
+    let found = m.candidates(&query, 100, &Unwatched).unwrap();
+    let rows: Vec<u32> = found.iter().map(|c| c.row).collect();
+    let mut unit = vector.clone();
+    normalize(&mut unit);
+    for (found, described) in found.iter().zip(m.describe(&query, &rows, &Unwatched).unwrap()) {
+        assert!(
+            (found.lexical - described.lexical).abs() <= 1e-4 * found.lexical.abs().max(1.0),
+            "{found:?} {described:?}"
+        );
+        assert_eq!(found.cosine, described.cosine);
+        let mut own = vectors(2500).row(found.row as usize).to_vec();
+        normalize(&mut own);
+        let cosine: f32 = own.iter().zip(&unit).map(|(a, b)| a * b).sum();
+        assert!((cosine - found.cosine.unwrap()).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn a_filter_leaves_as_many_rows_as_there_are() {
+    let m = model(4000, true);
+    let vector = [1.0f32; 8];
+    let mut few = ItemSet::new(4000);
+    [7u32, 1234, 3999].iter().for_each(|&row| few.insert(row));
+    for text in ["mouse", "zebra"] {
+        let query = Query { text, vector: Some(&vector), allowed: Some(&few) };
+        let mut rows: Vec<u32> =
+            m.search(Fusion::ReciprocalRanks, &query, 10, 0, &Unwatched).unwrap().iter().map(|f| f.row).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, [7, 1234, 3999]);
+    }
+    let without = model(4000, false);
+    let query = Query { text: "zebra", vector: None, allowed: Some(&few) };
+    assert!(without.search(Fusion::ReciprocalRanks, &query, 10, 0, &Unwatched).unwrap().is_empty());
+}
+
+#[test]
+fn a_vector_of_another_length_is_an_error() {
+    let m = model(10, true);
+    let query = Query { text: "mouse", vector: Some(&[1.0; 3]), allowed: None };
+    assert!(matches!(m.candidates(&query, 5, &Unwatched), Err(Error::Dimensions { .. })));
+}
+
+/// Queries of one word. Titles decide; a description says nothing.
+fn judged(m: &Model, rows: usize) -> Vec<Judged> {
+    let of_word = |text: &&str| {
+        let grade = |row: usize| {
+            let (title, description) = texts(row);
+            let title = title.split(' ').filter(|word| word == text).count();
+            (title + description.split(' ').filter(|word| word == text).count() > 0)
+                .then_some((row as u32, title as f32))
+        };
+        let grades = (0..rows).filter_map(grade).filter(|(row, _)| row % 3 > 0).collect();
+        Judged { text: text.to_string(), vector: None, judgements: Judgements { grades } }
+    };
+    assert_eq!(m.len(), rows);
+    WORDS.iter().map(of_word).collect()
+}
+
+#[test]
+fn a_ranking_is_learned_where_that_gains_and_stored() {
+    let rows = 400;
+    let m = model(rows, false);
+    let judged = judged(&m, rows);
+    let fitted = fit(&m, &judged, 1, 2, &Unwatched).unwrap();
+    assert_eq!(fitted.fusion, Fusion::Learned, "{}", fitted.measured);
+    let number = |key: &str| fitted.measured[key].as_f64().unwrap();
+    assert!(number("learned") > number("weighted") + 0.02, "{}", fitted.measured);
+    let again = fit(&m, &judged, 1, 1, &Unwatched).unwrap();
+    assert!(fitted.ranker == again.ranker && fitted.measured == again.measured, "the same on any number of threads");
+    let mut files = packed(rows, false);
+    let (name, bytes) = packed_ranker(&fitted.ranker.unwrap()).unwrap();
+    files.push((name, bytes.into()));
+    let learned = Model::open("m", files.clone()).unwrap();
+    let first = |m: &Model, fusion| {
+        let query = Query { text: "guitar", vector: None, allowed: None };
+        m.search(fusion, &query, 1, 0, &Unwatched).unwrap()[0].row as usize
+    };
+    assert!(texts(first(&learned, Fusion::Learned)).0.contains("guitar"));
+    // Without its trees, it still answers.
+    first(&m, Fusion::Learned);
+    for at in (0..files.last().unwrap().1.len()).step_by(7) {
+        let mut damaged = files.last().unwrap().1.to_vec();
+        damaged[at] ^= 0x41;
+        files.last_mut().unwrap().1 = damaged.into();
+        if let Ok(m) = Model::open("m", files.clone()) {
+            first(&m, Fusion::Learned);
+        }
+    }
+}
+
+#[test]
+fn few_or_empty_judgements_change_nothing_for_the_worse() {
+    let m = model(300, false);
+    let some = &judged(&m, 300)[..3];
+    let fitted = fit(&m, some, 1, 2, &Unwatched).unwrap();
+    assert!(fitted.ranker.is_none() && fitted.measured["learned"].is_null());
+    let nothing = [Judged { text: "zebra".into(), vector: None, judgements: Judgements::default() }];
+    assert_eq!(fit(&m, &nothing, 1, 2, &Unwatched).unwrap().fusion, Fusion::ReciprocalRanks);
+    assert_eq!(fit(&m, &[], 1, 2, &Unwatched).unwrap().fusion, Fusion::ReciprocalRanks);
+}
+
+#[test]
+fn files_that_contradict_each_other_are_damaged() {
+    let files = packed(50, true);
+    for missing in 0..files.len() {
+        let mut files = files.clone();
+        files.remove(missing);
+        assert!(matches!(Model::open("m", files), Err(Error::DamagedModel { .. })), "{missing}");
+    }
+    let mut mixed = packed(60, true);
+    mixed[0] = files[0].clone();
+    assert!(matches!(Model::open("m", mixed), Err(Error::DamagedModel { .. })));
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.iter().all(|name| is_file(name)) && !is_file("../postgresql.conf") && names[0] == "model.onnx");
+}
+
+#[test]
+fn ids_twice_and_vectors_that_are_no_numbers_are_refused() {
+    let builder = || IndexBuilder::new(vec![TextField::new("title", 1.0)], Language::None).unwrap();
+    let mut twice = builder();
+    twice.add("a".into(), &[None], &Unwatched).unwrap();
+    twice.add("a".into(), &[Some("b")], &Unwatched).unwrap();
+    assert!(twice.finish(1, &Unwatched).unwrap_err().to_string().contains("duplicate id \"a\""));
+    let mut odd = builder();
+    odd.add("a".into(), &[None], &Unwatched).unwrap();
+    let error = odd.add_vectors(Array2::from_elem((1, 2), f32::NAN)).unwrap_err();
+    assert!(error.to_string().contains("id \"a\""));
+}
+
+struct Ended;
+
+impl Progress for Ended {
+    fn check(&self) -> Result<()> {
+        Err(Error::Canceled)
+    }
+}
+
+#[test]
+fn searching_and_fitting_stop_when_they_are_told_to() {
+    let m = model(2500, true);
+    let query = Query { text: "mouse", vector: Some(&[1.0; 8]), allowed: None };
+    assert!(matches!(m.search(Fusion::ReciprocalRanks, &query, 5, 0, &Ended), Err(Error::Canceled)));
+    let judged = [Judged { text: "mouse".into(), vector: None, judgements: Judgements::default() }];
+    assert!(matches!(fit(&m, &judged, 1, 2, &Ended), Err(Error::Canceled)));
+}
