@@ -192,7 +192,7 @@ fn highlight(model: &str, query: &str, text: &str, before: &str, after: &str) ->
             }
             end = range.end;
         }
-        memory::extend(&mut marked, text[end..].as_bytes())?;
+        memory::extend(&mut marked, &text.as_bytes()[end..])?;
         let marked = String::from_utf8(marked).map_err(|e| Error::Internal(e.to_string()))?;
         Ok(marked)
     })?;

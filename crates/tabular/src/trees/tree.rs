@@ -101,7 +101,7 @@ impl Tree {
     /// The column, the last code that goes left, where it is no set, and the left child of a node; `None` for a leaf.
     pub(super) fn split_at(&self, node: usize) -> Option<(usize, Option<u8>, u32)> {
         let Node { column, at, left } = self.nodes[node];
-        (column != LEAF).then(|| (column as usize, if at & SET == 0 { Some(at as u8) } else { None }, left))
+        (column != LEAF).then_some((column as usize, if at & SET == 0 { Some(at as u8) } else { None }, left))
     }
 
     /// Number of nodes, including leaves.
