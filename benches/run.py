@@ -38,6 +38,8 @@ writes down. Adult is read from `RECO_DATASETS`, too.
 The figures whose titles speak of synthetic rows are measured by `make bench-synthesis`, SDV's networks with `TORCH=1` only;
 `ARGS='--only quality,speed,balance,privacy,interactions,cancel --record'` chooses and writes down. Adult is read from `RECO_DATASETS` here as well.
 
+Search is measured by `make bench-search`; graded results of a shop are read from `RECO_DATASETS`, if they are there.
+
 Calls a second as clients are added are measured by `make bench-serving`, `ARGS=--record` writes them down. Debian's package wrk sends the requests to the
 Python server; without it that side is left out.
 

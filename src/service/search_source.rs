@@ -14,6 +14,9 @@ use search::{IndexBuilder, Options, TextField, weight_of};
 
 /// Rows whose texts are embedded together.
 const WINDOW: usize = 4096;
+/// Bytes of a row that a model gets: more than it reads.
+const MAX_PASSAGE: usize = 32 << 10;
+
 const ID: &str = "id";
 const EMBEDDING: &str = "embedding";
 
@@ -87,8 +90,7 @@ pub fn read(
                 width = width.or(given.last().map(Vec::len).filter(|&length| length > 0));
             }
             if embed.is_some() {
-                let passage: Vec<&str> = order.iter().filter_map(|&field| texts[field]).collect();
-                passages.push(passage.join("\n"));
+                passages.push(passage(order.iter().filter_map(|&field| texts[field])));
             }
             Ok(())
         })?;
@@ -118,6 +120,18 @@ pub fn read(
         return Err(super::dataset::empty_query("source"));
     }
     Ok(Read { builder, has_vectors: width.is_some() || embed.is_some() })
+}
+
+/// The beginning of some texts, one after the other.
+fn passage<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let mut passage = String::new();
+    for text in texts {
+        let room = MAX_PASSAGE - passage.len().min(MAX_PASSAGE);
+        passage.push_str(&text[..text.floor_char_boundary(room)]);
+        passage.push('\n');
+    }
+    passage.pop();
+    passage
 }
 
 /// Vectors of one length; a row without one is zeros.

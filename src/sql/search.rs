@@ -61,6 +61,12 @@ fn train_search(
     };
     let embed: Option<&dyn Fn(&[&str], &dyn Progress) -> Result<Array2<f32>>> = embedding_model.map(|_| &embed as _);
     let read = search_source::read(source, &asked, embed, &statement)?;
+    // The source is SQL, which may have changed the model while it was read.
+    if embedding_model.map(|model| catalog::stamp(model, Privilege::Serve)).transpose()? != version {
+        let message =
+            format!("model \"{}\" was changed while the source was read", embedding_model.unwrap_or_default());
+        return Err(Error::invalid(message, "Try again.").into());
+    }
     let rows = read.builder.rows();
     let packed = read.builder.finish(settings::threads(), &statement)?;
     let mut packed: Vec<(String, Bytes)> = packed.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
@@ -141,9 +147,11 @@ fn search(
         usize::try_from(offset).map_err(|_| Error::argument("offset", offset, "The value must be 0 or more."))?;
     let offset = bounded("offset", offset, MAX_OFFSET)?;
     let places = with_index(model, Privilege::Serve, &statement, |index| {
-        let selection = index.select(filter, QueryRun::of(call), &statement)?;
         let began = Instant::now();
-        let found = find(index, query, &selection, k, offset, &statement)?;
+        // Before the filter, which is SQL: whose name the model runs in was looked up just now.
+        let vector = vector(index, query, &statement)?;
+        let selection = index.select(filter, QueryRun::of(call), &statement)?;
+        let found = find(index, query, vector.as_deref(), &selection, k, offset, &statement)?;
         ran(index, began.elapsed(), &statement);
         let place = |(found, rank): (&search::Found, i32)| {
             Ok((rank, index.model.id(found.row)?.to_owned(), found.score, found.lexical, found.cosine))
@@ -215,7 +223,8 @@ fn evaluate_search(
         let mut all = Vec::new();
         for (number, query) in judged.iter().enumerate() {
             statement.report("queries", number, judged.len());
-            let found = find(index, &query.text, &Selection::default(), k, 0, &statement)?;
+            let vector = vector(index, &query.text, &statement)?;
+            let found = find(index, &query.text, vector.as_deref(), &Selection::default(), k, 0, &statement)?;
             let ranking: Vec<u32> = found.iter().map(|found| found.row).collect();
             all.push(query.judgements.measure(&ranking, k, relevant));
         }
@@ -260,6 +269,7 @@ fn judged(model: &search::Model, query: &str, progress: &dyn Progress) -> Result
 fn find(
     index: &SearchIndex,
     text: &str,
+    vector: Option<&[f32]>,
     selection: &Selection,
     k: usize,
     offset: usize,
@@ -268,8 +278,7 @@ fn find(
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let vector = vector(index, text, progress)?;
-    let query = Query { text, vector: vector.as_deref(), allowed: selection.allowed.as_ref() };
+    let query = Query { text, vector, allowed: selection.allowed.as_ref() };
     index.model.search(index.fusion, &query, k, offset, progress)
 }
 
@@ -277,7 +286,8 @@ fn find(
 /// privilege on it.
 fn vector(index: &SearchIndex, text: &str, progress: &dyn Progress) -> Result<Option<Vec<f32>>> {
     let config = &index.entry.config;
-    let Some(name) = config["embedding_model"].as_str().filter(|_| index.model.dimensions() > 0) else {
+    let has_vector = index.model.dimensions() > 0 && !text.trim().is_empty();
+    let Some(name) = config["embedding_model"].as_str().filter(|_| has_vector) else {
         return Ok(None);
     };
     as_role(index.entry.stamp.owner, || {

@@ -23,7 +23,7 @@ const FOLDS: usize = 5;
 const MIN_QUERIES: usize = 20;
 /// Rows without a grade that each query contributes, as examples of grade 0.
 const UNJUDGED: usize = 30;
-/// What a learned ranking must gain: trees take more time than a sum.
+/// What is fitted must gain so much over what needs no judgements, and what is learned over what is fitted: less may be luck.
 const MIN_GAIN: f64 = 0.002;
 
 /// Small trees, slowly: some thousand graded rows are little.
@@ -142,7 +142,7 @@ pub fn fit(model: &Model, judged: &[Judged], seed: u64, threads: usize, progress
     let is_learned = learned.is_some_and(|learned| mean(learned) > mean(weighted).max(of(0)) + MIN_GAIN);
     let chosen = if is_learned {
         Fusion::Learned
-    } else if mean(weighted) > of(0) {
+    } else if mean(weighted) > of(0) + MIN_GAIN {
         ways[best_of(&all)]
     } else {
         ways[0]
