@@ -761,7 +761,13 @@ def restarted(cluster):
 
 
 def worker_processes(cluster):
-    return [pid for pid in cluster.processes() if b"pg_reco model worker" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    def is_worker(pid):
+        # A process that was listed may have ended since.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"pg_reco model worker" in file.read()
+        return False
+
+    return [pid for pid in cluster.processes() if is_worker(pid)]
 
 
 def test_without_model_workers_every_session_runs_models_itself(cluster, questions, restarted):
