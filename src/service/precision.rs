@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
+use super::cache;
 use super::graph_file::{GraphFile, GraphKind};
 use super::runners::{on_cpu, on_cuda};
 use embedding::text_graph::TextRunner;
@@ -43,6 +44,7 @@ pub fn choose(
     let library = prepared::key(&options.environment.library);
     let judged = file.with_file_name(format!("{library}-cuda{}-judged", options.device_id));
     sealed::ensure(&judged, None, progress, |aside| {
+        cache::discard_at_abort(aside);
         let (name, said) = match judge((stored, source), (&half, &file), vectors, options, &Trial(progress))? {
             Ok(least) => (KEPT, least.to_string()),
             Err(reason) => (REFUSED, reason),

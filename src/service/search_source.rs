@@ -17,6 +17,9 @@ const WINDOW: usize = 4096;
 /// Bytes of a row that a model gets: more than it reads.
 const MAX_PASSAGE: usize = 32 << 10;
 
+/// Rows of judgements.
+const MAX_JUDGEMENTS: usize = 1_000_000;
+
 const ID: &str = "id";
 const EMBEDDING: &str = "embedding";
 
@@ -156,15 +159,27 @@ fn matrix(rows: Vec<Vec<f32>>, width: usize, before: usize) -> Result<Array2<f32
     Ok(matrix)
 }
 
-/// The rows of a query of judgements, as (query, id, grade), grades from 0.
-pub fn judgements(query: &str, progress: &dyn Progress) -> Result<Vec<(String, String, f32)>> {
+/// Calls `visit` with query, id and grade, from 0, of each row of a query of judgements.
+pub fn judgements(
+    query: &str,
+    progress: &dyn Progress,
+    mut visit: impl FnMut(String, String, f32) -> Result<()>,
+) -> Result<()> {
     let _read_only = ReadOnly::begin();
     let wanted = [required("query", Kind::Text), required("id", Kind::Id), optional("grade", Kind::Number)];
     let source = Source::open_named("judgements", query, &wanted)?;
     let has_grade = source.has(2);
-    let mut rows = Vec::new();
+    let mut number = 0;
     source.read(progress, |row| {
-        let number = rows.len() + 1;
+        number += 1;
+        if number > MAX_JUDGEMENTS {
+            return Err(Error::TooLarge {
+                what: "query of judgements".into(),
+                needed: format!("more than {MAX_JUDGEMENTS} rows"),
+                limit: format!("{MAX_JUDGEMENTS} rows"),
+                hint: "Use the judgements of fewer queries.".into(),
+            });
+        }
         let null = || Error::NullColumn { column: "query".into(), row: number };
         let text = row.text(0)?.ok_or_else(null)?.to_owned();
         let grade = if has_grade { row.number(2)? } else { 1.0 };
@@ -172,12 +187,10 @@ pub fn judgements(query: &str, progress: &dyn Progress) -> Result<Vec<(String, S
             let hint = "A grade must be a number from 0 (irrelevant) to 100.";
             return Err(Error::invalid(format!("invalid grade {grade} in row {number} of the judgements"), hint));
         }
-        memory::reserve(&mut rows, 1)?;
-        rows.push((text, row.id(1)?.to_text(), grade as f32));
-        Ok(())
+        visit(text, row.id(1)?.to_text(), grade as f32)
     })?;
-    if rows.is_empty() {
+    if number == 0 {
         return Err(super::dataset::empty_query("judgements"));
     }
-    Ok(rows)
+    Ok(())
 }

@@ -1,15 +1,17 @@
 //! Search: training an index on a query, and searching it by words and by meaning.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ndarray::Array2;
 use pgrx::prelude::*;
-use pgrx::{Spi, notice, pg_sys};
+use pgrx::{notice, pg_sys};
 use serde_json::{Map, Value, json};
 
 use super::embedding;
+use super::training::search_path;
 use super::{given, list_length};
 use crate::pg::errors;
 use crate::pg::identity::as_role;
@@ -122,11 +124,6 @@ fn train_search(
     let number = catalog::insert(&new, &statement)?;
     versions::keep(name, keep)?;
     Ok(number)
-}
-
-fn search_path() -> Result<String> {
-    use crate::pg::errors::SpiResult;
-    Ok(Spi::get_one::<String>("SELECT pg_catalog.current_setting('search_path')").spi()?.unwrap_or_default())
 }
 
 #[pg_extern(sql = false)]
@@ -244,23 +241,24 @@ fn evaluate_search(
 
 /// The judged queries with the rows of the index that have grades. Ids that the index does not know are left out, with a notice.
 fn judged(model: &search::Model, query: &str, progress: &dyn Progress) -> Result<Vec<Judged>> {
-    let mut rows = search_source::judgements(query, progress)?;
-    rows.sort_by(|a, b| a.0.cmp(&b.0));
-    let (mut unknown, mut judged) = (0, Vec::new());
-    for group in rows.chunk_by(|a, b| a.0 == b.0) {
-        let mut grades: Vec<(u32, f32)> = Vec::new();
-        for (_, id, grade) in group {
-            match model.find(id) {
-                Some(row) => grades.push((row, *grade)),
-                None => unknown += 1,
+    let (mut all, mut unknown) = (0, 0);
+    let mut by_query: BTreeMap<String, Vec<(u32, f32)>> = BTreeMap::new();
+    search_source::judgements(query, progress, |text, id, grade| {
+        all += 1;
+        let grades = by_query.entry(text).or_default();
+        match model.find(&id) {
+            Some(row) => memory::push(grades, (row, grade)),
+            None => {
+                unknown += 1;
+                Ok(())
             }
         }
-        grades.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
-        grades.dedup_by_key(|(row, _)| *row);
-        judged.push(Judged { text: group[0].0.clone(), vector: None, judgements: Judgements { grades } });
-    }
+    })?;
+    let judged = by_query.into_iter();
+    let judged: Vec<Judged> =
+        judged.map(|(text, grades)| Judged { text, vector: None, judgements: Judgements::new(grades) }).collect();
     if unknown > 0 {
-        notice!("{unknown} of {} judgements are of ids that the index does not have", rows.len());
+        notice!("{unknown} of {all} judgements are of ids that the index does not have");
     }
     Ok(judged)
 }

@@ -282,7 +282,7 @@ pub fn option_map(options: Option<JsonB>, algorithm: &dyn Algorithm, seed: i64) 
 
 /// The schemas in which the names of the source were resolved. The temporary schema comes last: any role can create a table there that
 /// would hide another one.
-fn search_path() -> Result<String> {
+pub(super) fn search_path() -> Result<String> {
     let path: Option<String> = Spi::get_one(
         "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ')
            FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) AS name WHERE name OPERATOR(pg_catalog.!~~) 'pg_temp%'",

@@ -22,7 +22,7 @@ mod text;
 
 pub use builder::{LexicalBuilder, MAX_TEXT, is_file};
 pub use index::{Lexical, MAX_SEGMENTS, SegmentFiles};
-pub use query::parse::MAX_QUERY;
+pub use query::parse::{MAX_QUERY, has_operators};
 pub use query::synonyms::Synonyms;
 pub use schema::TextField;
 pub use search::{Allowed, RowScores};

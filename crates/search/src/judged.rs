@@ -6,8 +6,8 @@
 /// The graded rows of a query.
 #[derive(Clone, Debug, Default)]
 pub struct Judgements {
-    /// (row, grade), each row once; grades from 0.
-    pub grades: Vec<(u32, f32)>,
+    /// (row, grade), ascending by row, each row once; grades from 0.
+    grades: Vec<(u32, f32)>,
 }
 
 /// Metrics of one query at a rank k.
@@ -25,8 +25,24 @@ pub struct Measured {
 }
 
 impl Judgements {
+    /// Of a row that is graded several times the highest grade counts.
+    pub fn new(mut grades: Vec<(u32, f32)>) -> Self {
+        grades.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        grades.dedup_by_key(|(row, _)| *row);
+        Self { grades }
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = u32> {
+        self.grades.iter().map(|(row, _)| *row)
+    }
+
+    /// The grade of a row, if it has one.
+    pub fn given(&self, row: u32) -> Option<f32> {
+        self.grades.binary_search_by_key(&row, |(row, _)| *row).ok().map(|place| self.grades[place].1)
+    }
+
     pub fn grade(&self, row: u32) -> f32 {
-        self.grades.iter().find(|(graded, _)| *graded == row).map_or(0.0, |(_, grade)| *grade)
+        self.given(row).unwrap_or(0.0)
     }
 
     /// The metrics of a ranking, best first. A row is relevant if its grade is at least `relevant`.
@@ -68,7 +84,7 @@ mod tests {
     use super::*;
 
     fn judgements() -> Judgements {
-        Judgements { grades: vec![(1, 3.0), (2, 2.0), (3, 0.0), (4, 1.0)] }
+        Judgements::new(vec![(4, 1.0), (2, 2.0), (1, 3.0), (3, 0.0), (2, 1.0)])
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! How both legs are fused, found from judgements: by reciprocal ranks, by the share of the words that ranks best, or by LambdaMART over what
 //! both legs say of a row (Burges, 2010). Each is judged by queries that it was not fitted on.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::fusion::{Candidate, Fusion};
@@ -21,6 +23,10 @@ const MEASURED_AT: usize = 10;
 const FOLDS: usize = 5;
 /// Fewer judged queries are too few to learn a ranking from.
 const MIN_QUERIES: usize = 20;
+/// Queries that are fitted on, drawn where there are more, and graded rows of each that no search finds: more take memory and time, and change
+/// little.
+const MAX_QUERIES: usize = 2000;
+const MAX_GRADED: usize = 1000;
 /// Rows without a grade that each query contributes, as examples of grade 0.
 const UNJUDGED: usize = 30;
 /// What is fitted must gain so much over what needs no judgements, and what is learned over what is fitted: less may be luck.
@@ -61,8 +67,9 @@ impl Example {
         let query = Query { text: &judged.text, vector: judged.vector.as_deref(), allowed: None };
         let mut candidates = model.candidates(&query, POOL.min(model.len()), progress)?;
         let found = candidates.len();
-        let graded = judged.judgements.grades.iter().map(|(row, _)| *row);
-        let missing: Vec<u32> = graded.filter(|row| candidates.iter().all(|c| c.row != *row)).collect();
+        let found_rows: HashSet<u32> = candidates.iter().map(|candidate| candidate.row).collect();
+        let graded = judged.judgements.rows().filter(|row| !found_rows.contains(row));
+        let missing: Vec<u32> = graded.take(MAX_GRADED).collect();
         candidates.extend(model.describe(&query, &missing, progress)?);
         let features = model.features(&query, &candidates, progress)?;
         let grades = candidates.iter().map(|candidate| judged.judgements.grade(candidate.row)).collect();
@@ -71,7 +78,7 @@ impl Example {
 
     /// The rows to learn from: those with a grade, and some of the others.
     fn learned_from(&self, judgements: &Judgements, seed: u64) -> Vec<usize> {
-        let is_graded = |place: usize| judgements.grades.iter().any(|(row, _)| *row == self.candidates[place].row);
+        let is_graded = |place: usize| judgements.given(self.candidates[place].row).is_some();
         let mut rows: Vec<usize> = (0..self.candidates.len()).filter(|&place| is_graded(place)).collect();
         let others: Vec<usize> = (0..self.found).filter(|&place| !is_graded(place)).collect();
         let mut order = vec![0u32; others.len()];
@@ -100,6 +107,11 @@ impl Example {
 
 /// Finds the fusion of `model` that ranks judged rows best.
 pub fn fit(model: &Model, judged: &[Judged], seed: u64, threads: usize, progress: &dyn Progress) -> Result<Fitted> {
+    let mut drawn = vec![0u32; judged.len()];
+    draw::shuffled(&mut drawn, seed);
+    drawn.truncate(MAX_QUERIES);
+    drawn.sort_unstable();
+    let judged: Vec<&Judged> = drawn.iter().map(|&query| &judged[query as usize]).collect();
     let mut examples = Vec::new();
     for (number, query) in judged.iter().enumerate() {
         progress.report("judged queries", number, judged.len());
@@ -111,9 +123,10 @@ pub fn fit(model: &Model, judged: &[Judged], seed: u64, threads: usize, progress
     // [ways][queries]
     let mut ndcg = vec![Vec::new(); ways.len()];
     for (fusion, of) in ways.iter().zip(&mut ndcg) {
-        progress.check()?;
-        let each = examples.iter().zip(judged).map(|(e, j)| e.ndcg(&j.judgements, &e.fused(*fusion)));
-        of.extend(each);
+        for (example, judged) in examples.iter().zip(&judged) {
+            progress.check()?;
+            of.push(example.ndcg(&judged.judgements, &example.fused(*fusion)));
+        }
     }
     let all: Vec<usize> = (0..judged.len()).collect();
     let best_of = |queries: &[usize]| {
@@ -132,7 +145,7 @@ pub fn fit(model: &Model, judged: &[Judged], seed: u64, threads: usize, progress
         let best = best_of(&rest);
         weighted += held.iter().map(|&query| ndcg[best][query]).sum::<f64>();
         if let Some(sum) = &mut learned {
-            let ranker = train(&examples, judged, &rest, seed, threads, progress)?;
+            let ranker = train(&examples, &judged, &rest, seed, threads, progress)?;
             let each = held.iter().map(|&q| examples[q].ndcg(&judged[q].judgements, &examples[q].ranked(&ranker)));
             *sum += each.sum::<f64>();
         }
@@ -147,7 +160,7 @@ pub fn fit(model: &Model, judged: &[Judged], seed: u64, threads: usize, progress
     } else {
         ways[0]
     };
-    let ranker = is_learned.then(|| train(&examples, judged, &all, seed, threads, progress)).transpose()?;
+    let ranker = is_learned.then(|| train(&examples, &judged, &all, seed, threads, progress)).transpose()?;
     let measured = json!({
         "queries": judged.len(),
         "metric": format!("ndcg@{MEASURED_AT}"),
@@ -163,7 +176,7 @@ pub fn fit(model: &Model, judged: &[Judged], seed: u64, threads: usize, progress
 /// LambdaMART on the rows of `queries`.
 fn train(
     examples: &[Example],
-    judged: &[Judged],
+    judged: &[&Judged],
     queries: &[usize],
     seed: u64,
     threads: usize,

@@ -11,7 +11,7 @@ use inner_products::{ItemFactors, ItemSet, Listed, quantized};
 use kernels::dot::dot;
 use kernels::matrix::rows_mut;
 use kernels::statistics::normalize;
-use lexical::{Allowed, Language, Lexical, LexicalBuilder, Synonyms, TextField};
+use lexical::{Allowed, Language, Lexical, LexicalBuilder, Synonyms, TextField, has_operators};
 use onnx::IdTable;
 use onnx::graph::{Axis, GraphBuilder};
 use onnx::proto::data_type;
@@ -227,6 +227,12 @@ impl Model {
         self.lexical.matches(text, &self.synonyms, allowed.map(|_| &is_allowed as _), progress)
     }
 
+    fn matching(&self, query: &Query, progress: &dyn Progress) -> Result<ItemSet> {
+        let mut set = ItemSet::new(self.len());
+        self.matches(query.text, query.allowed, progress)?.into_iter().for_each(|row| set.insert(row));
+        Ok(set)
+    }
+
     /// The row of an id.
     pub fn find(&self, id: &str) -> Option<u32> {
         self.rows.get(self.ids.find(id)? as usize).copied().filter(|&row| (row as usize) < self.len())
@@ -282,7 +288,12 @@ impl Model {
             return Err(Error::Dimensions { left: self.dimensions, right: vector.len() });
         }
         let unit = unit(vector);
-        let listed = Listed { excluded: &[], allowed: query.allowed };
+        // What must or must not be in a row is for its words to say.
+        let required = match has_operators(query.text)? {
+            true => Some(self.matching(query, progress)?),
+            false => None,
+        };
+        let listed = Listed { excluded: &[], allowed: required.as_ref().or(query.allowed) };
         let near = vectors.best(&unit, pool, &listed, progress)?;
         found.sort_unstable_by_key(|candidate| candidate.row);
         let mut missing = Vec::new();

@@ -115,6 +115,23 @@ fn a_filter_leaves_as_many_rows_as_there_are() {
 }
 
 #[test]
+fn what_a_query_excludes_is_not_found_by_meaning_either() {
+    let m = model(3000, true);
+    let rows = |text: &str| -> Vec<u32> {
+        let query = Query { text, vector: Some(&[1.0; 8]), allowed: None };
+        m.search(Fusion::ReciprocalRanks, &query, 200, 0, &Unwatched).unwrap().iter().map(|found| found.row).collect()
+    };
+    let has = |row: &u32, word: &str| {
+        let (title, description) = texts(*row as usize);
+        title.contains(word) || description.contains(word)
+    };
+    assert!(rows("mouse").iter().any(|row| has(row, "lamp")));
+    let without = rows("mouse -lamp");
+    assert!(!without.is_empty() && without.iter().all(|row| has(row, "mouse") && !has(row, "lamp")));
+    assert!(rows("\"guitar drum\"").iter().all(|row| has(row, "guitar drum")));
+}
+
+#[test]
 fn a_vector_of_another_length_is_an_error() {
     let m = model(10, true);
     let query = Query { text: "mouse", vector: Some(&[1.0; 3]), allowed: None };
@@ -131,7 +148,7 @@ fn judged(m: &Model, rows: usize) -> Vec<Judged> {
                 .then_some((row as u32, title as f32))
         };
         let grades = (0..rows).filter_map(grade).filter(|(row, _)| row % 3 > 0).collect();
-        Judged { text: text.to_string(), vector: None, judgements: Judgements { grades } }
+        Judged { text: text.to_string(), vector: None, judgements: Judgements::new(grades) }
     };
     assert_eq!(m.len(), rows);
     WORDS.iter().map(of_word).collect()

@@ -35,6 +35,12 @@ pub fn check_length(query: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a query says what rows must or must not contain.
+pub fn has_operators(query: &str) -> Result<bool> {
+    let parsed = parse(query)?;
+    Ok(!parsed.phrases.is_empty() || !parsed.excluded.is_empty())
+}
+
 /// An error only if the query is too long.
 pub fn parse(query: &str) -> Result<Parsed> {
     check_length(query)?;

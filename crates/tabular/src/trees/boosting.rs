@@ -142,8 +142,7 @@ impl Boosting {
         };
         for _ in 0..options.rounds {
             if let Goal::Ranks(ranks) = goal {
-                signal.check()?;
-                ranks.lambdas(&scores, &mut lambdas);
+                ranks.lambdas(&scores, &mut lambdas, signal)?;
             }
             if scores_of_row > 1 {
                 for rows in rows.chunks((CHECK_EVERY / scores_of_row).max(1)) {

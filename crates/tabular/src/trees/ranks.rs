@@ -1,6 +1,9 @@
 //! LambdaMART's gradients (Burges, "From RankNet to LambdaRank to LambdaMART", 2010): for each pair of rows of a query with different grades,
 //! RankNet's gradient times what swapping the two would change of NDCG.
 
+use runtime::error::Result;
+use runtime::jobs::Signal;
+
 /// Rows below this place of a ranking are compared with those above it only.
 const TRUNCATED_AT: usize = 30;
 
@@ -15,10 +18,11 @@ pub struct Ranks<'a> {
 
 impl Ranks<'_> {
     /// Gradient and second derivative of the loss by the score of each row.
-    pub(super) fn lambdas(&self, scores: &[f32], out: &mut [[f32; 2]]) {
+    pub(super) fn lambdas(&self, scores: &[f32], out: &mut [[f32; 2]], signal: &Signal) -> Result<()> {
         out.fill([0.0; 2]);
         let mut order = Vec::new();
         for query in self.starts.windows(2) {
+            signal.check()?;
             order.clear();
             order.extend(query[0]..query[1].min(scores.len()));
             let ideal = ideal_gain(order.iter().map(|&row| self.grades[row]));
@@ -42,6 +46,7 @@ impl Ranks<'_> {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -68,7 +73,7 @@ mod tests {
     fn a_pair_pulls_its_rows_apart_by_what_a_swap_would_change() {
         let ranks = Ranks { grades: &[0.0, 2.0], starts: &[0, 2] };
         let mut out = [[0.0; 2]; 2];
-        ranks.lambdas(&[0.5, 0.5], &mut out);
+        ranks.lambdas(&[0.5, 0.5], &mut out, &Signal::default()).unwrap();
         // Gains 3 and 0; the best order has 3 / log₂ 2.
         let change = 3.0 * (1.0 - 1.0 / 3f32.log2()) / 3.0;
         assert!((out[0][0] - 0.5 * change).abs() < 1e-6 && (out[1][0] + 0.5 * change).abs() < 1e-6);
@@ -79,7 +84,7 @@ mod tests {
     fn rows_of_different_queries_are_not_compared() {
         let ranks = Ranks { grades: &[0.0, 1.0, 0.0, 1.0, 1.0], starts: &[0, 1, 2, 5] };
         let mut out = [[9.0; 2]; 5];
-        ranks.lambdas(&[0.0; 5], &mut out);
+        ranks.lambdas(&[0.0; 5], &mut out, &Signal::default()).unwrap();
         assert!(out[2][0] > 0.0 && out[3][0] < 0.0 && out[4][0] < 0.0 && out[0] == [0.0; 2]);
     }
 }
