@@ -231,3 +231,10 @@ def test_another_version_of_the_embedding_model_is_named(shop):
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="another version") as error:
         ids(shop, "mouse")
     assert "reco.train_search" in error.value.diag.message_hint
+
+
+def test_excluded_and_quoted_words_bind_what_is_found_by_meaning(shop):
+    train(shop, "all-minilm-l6-v2")
+    assert {4, 5} <= set(ids(shop, "shoes", 13))
+    assert ids(shop, "shoes -trail", 13) == [4]
+    assert ids(shop, '"trail running"', 13) == [5]
