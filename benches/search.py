@@ -4,19 +4,17 @@ import csv
 import gzip
 import io
 import os
-import time
 from pathlib import Path
 
 import numpy
 
-import data
-from common import ROOT, Unavailable, machine, milliseconds, peer, quantile, scalar, table
+from common import ROOT, Unavailable, machine, peer, table
+from search_speed import made_vectors, speed
 
 TITLE = "Search: words, meaning, both"
 MODEL = "all-minilm-l6-v2"
 FOLDS = 5
 K = 10
-QUERIES = ["organic whole milk", "gluten free pasta", "dog food chicken", "coffee decaf", "shampoo dry hair", "frozen pizza pepperoni"]
 
 
 def measure(context):
@@ -26,8 +24,10 @@ def measure(context):
             parts += quality(context, connection)
         except Unavailable as reason:
             parts.append(f"Quality: {reason}.")
-        parts += speed(context, connection)
-    return "\n\n".join([*parts, machine(context, "psycopg", "bm25s")])
+        parts += speed(context, connection, context.size(92_331, 5_000))
+        count = context.size(1_000_000, 30_000)
+        parts += speed(context, connection, count, made_vectors(count))
+    return "\n\n".join([*parts, machine(context, "psycopg", "bm25s", "tantivy", "usearch")])
 
 
 # ---------------------------------------------------------------------------------------------------------------- quality
@@ -138,42 +138,3 @@ def bm25s_ranking(rows):
         return sorted(among, key=lambda id: (-scores[place[id]], id))
 
     return rank
-
-
-# ------------------------------------------------------------------------------------------------------------------ speed
-
-
-def speed(context, connection):
-    products = data.product_texts()[: context.size(None, 5000)]
-    connection.execute("CREATE TABLE listed (id bigint PRIMARY KEY, title text, price int, embedding real[])")
-    with connection.cursor() as cursor, cursor.copy("COPY listed (id, title, price) FROM STDIN") as copy:
-        for id, text in products:
-            copy.write_row([id, text, id % 1000])
-    started = time.perf_counter()
-    connection.execute(
-        f"UPDATE listed SET embedding = e.embedding FROM reco.embed_query('SELECT id, title AS text FROM listed', '{MODEL}') AS e WHERE listed.id = e.id::bigint"
-    )
-    embedded = time.perf_counter() - started
-    started = time.perf_counter()
-    connection.execute(
-        "SELECT reco.train_search('products', 'SELECT id, title, embedding FROM listed', embedding_model => %s)", [MODEL]
-    )
-    trained = time.perf_counter() - started
-    stored = scalar(connection, "SELECT sum(size) FROM reco.model_file WHERE name = 'products'")
-    lines = []
-    filters = [("", None), (", 1 of 100", "SELECT id FROM listed WHERE price < 10"), (", 1 of 1,000", "SELECT id FROM listed WHERE price < 1")]
-    for name, only in filters:
-        times = []
-        for turn in range(context.rounds + 1):
-            for query in QUERIES:
-                started = time.perf_counter()
-                found = connection.execute("SELECT id FROM reco.search('products', %s, 10, %s)", [query, only]).fetchall()
-                if turn:
-                    times.append(time.perf_counter() - started)
-                assert len(found) == 10 or only
-        lines.append([f"both{name}", milliseconds(quantile(times, 0.5)), milliseconds(quantile(times, 0.99))])
-    return [
-        f"{len(products):,} products, vectors of 384 numbers: embedded in {embedded:.0f} s, indexed in {trained:.1f} s, {stored / 2**20:.0f} MiB. "
-        "Milliseconds of a search for the best 10, the embedding of the query included, one client.",
-        table(["", "median", "p99"], lines),
-    ]

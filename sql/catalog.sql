@@ -84,7 +84,7 @@ COMMENT ON COLUMN reco.model.id IS 'unique identifier of the model';
 CREATE TABLE reco.model_version (
     name text NOT NULL,
     version integer NOT NULL CHECK (version > 0),
-    task text NOT NULL CHECK (task IN ('text_embedding', 'image_embedding', 'recommendation', 'synthesis', 'search', 'predict')),
+    task text NOT NULL CHECK (task IN ('text_embedding', 'image_embedding', 'text_pair', 'recommendation', 'synthesis', 'search', 'predict')),
     algorithm text,
     config jsonb NOT NULL,
     source text,
@@ -112,6 +112,8 @@ CREATE TABLE reco.model_file (
     file text NOT NULL,
     sha256 text NOT NULL,
     size bigint NOT NULL,
+    -- Versions of a model may share a file.
+    stored_in integer,
     PRIMARY KEY (name, version, file)
 );
 COMMENT ON TABLE reco.model_file IS 'files of model versions';
@@ -120,6 +122,7 @@ COMMENT ON COLUMN reco.model_file.version IS 'version number';
 COMMENT ON COLUMN reco.model_file.file IS 'file name';
 COMMENT ON COLUMN reco.model_file.sha256 IS 'SHA-256 of the file';
 COMMENT ON COLUMN reco.model_file.size IS 'size in bytes';
+COMMENT ON COLUMN reco.model_file.stored_in IS 'version that has its parts; NULL for its own';
 
 CREATE TABLE reco.model_part (
     name text NOT NULL,

@@ -28,6 +28,12 @@ CREATE FUNCTION reco.embed_images(source text, model text DEFAULT NULL)
     AS 'MODULE_PATHNAME', 'embed_images_wrapper';
 COMMENT ON FUNCTION reco.embed_images IS 'embeddings of the rows of a query with columns id and image';
 
+CREATE FUNCTION reco.rerank(query text, texts text[], model text)
+    RETURNS TABLE (rank integer, ordinal bigint, score real)
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100
+    AS 'MODULE_PATHNAME', 'rerank_wrapper';
+COMMENT ON FUNCTION reco.rerank IS 'texts ordered by the score that a cross-encoder gives each with a query';
+
 CREATE FUNCTION reco.cosine_similarity(a real[], b real[])
     RETURNS real LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 20
     AS 'MODULE_PATHNAME', 'cosine_similarity_wrapper';

@@ -12,15 +12,15 @@ PREDEFINED = ("reco_trainer", "reco_importer", "reco_reader", "reco_dumper")
 CLASSES = {
     # What serves, embeds and computes, what measures rows that the caller may read, and what manages the caller's own models.
     ("public", "reco_trainer", "reco_importer", "reco_reader", "reco_dumper"): """
-        compare_models cosine_similarity describe_model dot_product drop_model embed embed_image embed_images embed_query evaluate evaluate_search explain
+        compare_models compare_search cosine_similarity describe_model dot_product drop_model embed embed_image embed_images embed_query evaluate evaluate_search explain
         export_model fuse grant_model highlight importance_histogram importance_weights loss_stats mean_embedding model_name model_users predict promote_model prune_versions
-        recommend recommend_all recommend_for_items revoke_model role_in role_out search search_matches similar_items similar_users split
+        recommend recommend_all recommend_for_items related_queries rerank revoke_model role_in role_out search search_matches similar_items similar_users split
         stat_models stat_progress stat_workers suggest synthesize synthesize_related top_k unload warm""",
     # What trains, refreshes or creates.
     ("reco_trainer",): """
-        alignment_weights augment augment_interactions augment_text compare_training create_function create_view cross_validate
+        alignment_weights augment augment_interactions augment_text compare_training create_function create_search_function create_view cross_validate
         find_label_errors importance interaction_importance prune refresh resample_aligned synthetic_report synthetic_report_html train
-        train_search train_synthesizer tune""",
+        train_search train_synthesizer tune tune_search""",
     # What brings code into the server.
     ("reco_importer",): "import_model",
     # What acts on everybody.
@@ -65,6 +65,7 @@ def test_the_predefined_roles_are_mere_groups(rows):
         "reco.refresh('any')",
         "reco.create_view('any', 'any')",
         "reco.create_function('any', 'any')",
+        "reco.create_search_function('any', 'any')",
         "reco.import_model('any', '')",
         "reco.augment_text('a')",
         "reco.reset_stat_models()",

@@ -35,7 +35,7 @@ def shop(connect):
 
 def train(connection, model=None, options="{}", source=SOURCE, judgements=None):
     return connection.execute(
-        "SELECT reco.train_search('shop', %s, %s, %s, %s)", [source, options, model, judgements]
+        "SELECT reco.train_search('shop', %s, %s, %s, judgements => %s)", [source, options, model, judgements]
     ).fetchone()[0]
 
 
@@ -113,7 +113,7 @@ def test_given_embeddings_are_used_as_they_are(shop):
     # Without a model there is nothing to embed a query with: words alone.
     assert ids(shop, "tea", 1) == [6]
     shop.execute("UPDATE product SET embedding = ARRAY[1, 2] WHERE id = 9")
-    with pytest.raises(psycopg.errors.InvalidParameterValue, match="different lengths"):
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="id \"9\" has 2 dimensions, others have 3"):
         train(shop, source="SELECT id, title, embedding FROM product")
 
 
@@ -141,8 +141,8 @@ def test_matches_suggestions_and_highlights(shop):
     train(shop)
     assert sorted(int(id) for (id,) in shop.execute("SELECT reco.search_matches('shop', 'shoes')")) == [4, 5]
     assert [int(id) for (id,) in shop.execute("SELECT reco.search_matches('shop', 'shoes', 'price > 100')")] == [5]
-    words = shop.execute("SELECT suggestion, rows FROM reco.suggest('shop', 'sho', 5)").fetchall()
-    assert words[0] == ("shoes", 2)
+    words = shop.execute("SELECT suggestion, count, kind FROM reco.suggest('shop', 'sho', 5)").fetchall()
+    assert words[0] == ("shoes", 2, "word")
     marked = shop.execute("SELECT reco.highlight('shop', 'running shoe', 'Red Shoes for runners')").fetchone()[0]
     assert marked == "Red <b>Shoes</b> for runners" or marked == "Red <b>Shoes</b> for <b>runners</b>"
     assert shop.execute("SELECT reco.highlight('shop', '鼠标', '静音鼠标', '[', ']')").fetchone() == ("静音[鼠标]",)
@@ -160,6 +160,8 @@ def test_the_same_source_gives_the_same_bytes(shop):
     hashes = "SELECT version, array_agg(file || sha256 ORDER BY file) FROM reco.model_file WHERE name = 'shop' GROUP BY version"
     (first, second) = (files for _, files in sorted(shop.execute(hashes).fetchall()))
     assert first == second
+    # The second shares the segments of the first.
+    assert shop.execute("SELECT DISTINCT stored_in FROM reco.model_file WHERE version = 2 AND name = 'shop' AND file LIKE '%/%'").fetchall() == [(1,)]
 
 
 def test_whoever_may_search_needs_no_privilege_on_the_embedding_model(shop, role):
@@ -238,3 +240,210 @@ def test_excluded_and_quoted_words_bind_what_is_found_by_meaning(shop):
     assert {4, 5} <= set(ids(shop, "shoes", 13))
     assert ids(shop, "shoes -trail", 13) == [4]
     assert ids(shop, '"trail running"', 13) == [5]
+
+
+def metrics(connection):
+    return connection.execute("SELECT metrics FROM reco.models WHERE name = 'shop' AND in_use").fetchone()[0]
+
+
+def stored(connection, version):
+    """Bytes that the catalog keeps with a version."""
+    return connection.execute("SELECT sum(length(data)) FROM reco.model_part WHERE name = 'shop' AND version = %s", [version]).fetchone()[0]
+
+
+@pytest.mark.parametrize("model", [None, "all-minilm-l6-v2"])
+def test_a_refresh_takes_in_what_is_new_changed_and_deleted(shop, model):
+    train(shop, model)
+    shop.execute("INSERT INTO product VALUES (20, 'Acoustic guitar', 'Six strings', 200)")
+    shop.execute("UPDATE product SET title = 'Silent typewriter' WHERE id = 2")
+    shop.execute("UPDATE product SET price = 1 WHERE id = 3")
+    shop.execute("DELETE FROM product WHERE id IN (4, 5)")
+    assert shop.execute("SELECT reco.refresh('shop')").fetchone() == (2,)
+    found = metrics(shop)
+    assert {key: found[key] for key in ("rows", "written", "removed", "segments")} == {"rows": 12, "written": 3, "removed": 2, "segments": 2}
+    # The price is no part of what is embedded.
+    assert found["embedded"] == (2 if model else 0)
+    assert ids(shop, "guitar", 1) == [20] and ids(shop, "typewriter", 1) == [2] and ids(shop, "usb c cable", 1) == [3]
+    assert not {4, 5} & set(ids(shop, "running shoes", 13))
+    # As a new index of the same rows, but for what the words of deleted rows still weigh.
+    refreshed = ids(shop, "wireless mouse tea", 12)
+    train(shop, model)
+    assert set(ids(shop, "wireless mouse tea", 12)) == set(refreshed)
+    assert metrics(shop)["embedded"] == 0
+
+
+def test_a_refresh_without_changes_makes_no_version(shop):
+    train(shop, "all-minilm-l6-v2")
+    assert shop.execute("SELECT reco.refresh('shop'), reco.refresh('shop')").fetchone() == (1, 1)
+
+
+def test_a_refresh_stores_what_has_changed_and_survives_the_versions_before(shop):
+    shop.execute("INSERT INTO product SELECT n, 'Product number ' || n, md5(n::text), n FROM generate_series(100, 3099) AS n")
+    train(shop)
+    for turn in range(6):
+        shop.execute("UPDATE product SET title = title || ' again' WHERE id = %s", [100 + turn])
+        assert shop.execute("SELECT reco.refresh('shop', keep => 2)").fetchone() == (turn + 2,)
+        assert stored(shop, turn + 2) < stored(shop, 1) / 20
+    versions = shop.execute("SELECT array_agg(version ORDER BY version) FROM reco.models WHERE name = 'shop'").fetchone()[0]
+    assert versions == [6, 7] and metrics(shop)["segments"] <= 4
+    # The first segment is still that of version 1.
+    shop.execute("SELECT reco.unload('shop')")
+    assert ids(shop, "number 3000", 1) == [3000] and 103 in ids(shop, "again", 10)
+    shop.execute("SELECT reco.drop_model('shop')")
+    assert shop.execute("SELECT count(*) FROM reco.model_part WHERE name = 'shop'").fetchone() == (0,)
+
+
+def test_a_version_with_other_columns_is_written_anew(shop):
+    train(shop, source="SELECT * FROM product")
+    shop.execute("ALTER TABLE product ADD COLUMN brand text DEFAULT 'Zebra'")
+    assert shop.execute("SELECT reco.refresh('shop')").fetchone() == (2,)
+    assert metrics(shop)["written"] == 13 and len(ids(shop, "zebra", 13)) == 13
+
+
+def test_a_refresh_runs_in_the_name_of_the_owner_and_is_for_its_members(shop, role):
+    train(shop, "all-minilm-l6-v2")
+    stranger = role("search_stranger")
+    shop.execute("SELECT reco.grant_model('shop', 'search_stranger')")
+    shop.execute("GRANT reco_trainer TO search_stranger")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        stranger.execute("SELECT reco.refresh('shop')")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="if_better"):
+        shop.execute("SELECT reco.refresh('shop', 'if_better')")
+    shop.execute("UPDATE product SET title = 'Typewriter' WHERE id = 2")
+    shop.execute("SELECT reco.refresh('shop', 'never')")
+    assert ids(shop, "typewriter", 1) != [2]
+    shop.execute("SELECT reco.promote_model('shop', 2)")
+    assert ids(shop, "typewriter", 1) == [2]
+
+
+EVENTS = """SELECT * FROM (VALUES ('footwear', 5, 'click', 9), ('footwear', 5, 'purchase', 9), ('footwear', 4, 'click', 1), ('warm', 7, 'click', 2),
+                                  ('warm', 99, 'click', 1)) AS e (query, id, event, position)"""
+
+
+def test_events_become_grades_corrected_for_position(shop):
+    notices = []
+    shop.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    shop.execute("SELECT reco.train_search('shop', %s, embedding_model => 'all-minilm-l6-v2', events => %s)", [SOURCE, EVENTS])
+    assert notices == ["1 of 5 events are of ids that the index does not have"]
+    assert metrics(shop)["judgements"]["queries"] == 2
+    shop.execute("SELECT reco.train_search('shop', %s, events => 'SELECT ''a'' AS query, 1 AS id')", [SOURCE])
+    assert "no column" in notices[-1]
+
+
+def test_an_unknown_event_and_a_position_of_zero_are_named(shop):
+    call = "SELECT reco.train_search('shop', %s, %s, events => %s)"
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match='unknown event "look"') as error:
+        shop.execute(call, [SOURCE, "{}", "SELECT 'a' AS query, 1 AS id, 'look' AS event, 1 AS position"])
+    assert "event_weights" in error.value.diag.message_hint
+    shop.execute(call, [SOURCE, '{"event_weights": {"look": 0.5}}', "SELECT 'a' AS query, 1 AS id, 'look' AS event, 1 AS position"])
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="invalid position 0"):
+        shop.execute(call, [SOURCE, "{}", "SELECT 'a' AS query, 1 AS id, 0 AS position"])
+
+
+def test_a_recommender_ranks_for_a_person(shop):
+    shop.execute("CREATE TABLE bought AS SELECT u AS user_id, i AS item_id FROM generate_series(1, 20) u, unnest(ARRAY[4, 5, 8, 10]) i WHERE i <> 4 OR u > 18")
+    try:
+        shop.execute("SELECT reco.train('taste', 'TABLE bought', 'popularity')")
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="has no recommender"):
+            train(shop)
+            ids(shop, "shoes", user_id="1")
+        shop.execute("SELECT reco.train_search('shop', %s, recommender => 'taste')", [SOURCE])
+        plain = ids(shop, "red running shoes", 2)
+        assert plain == [4, 5]
+        assert ids(shop, "red running shoes", 2, user_id="1", personalize=0.9) == [5, 4]
+        assert ids(shop, "red running shoes", 2, user_id="1", personalize=0) == plain
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="personalize"):
+            ids(shop, "shoes", user_id="1", personalize=2)
+    finally:
+        shop.execute("SELECT reco.drop_model('taste')")
+        shop.execute("DROP TABLE bought")
+
+
+def test_evaluation_by_segment_with_intervals(shop):
+    train(shop, "all-minilm-l6-v2")
+    rows = shop.execute(
+        """SELECT metric, value, low, high, segment, queries
+             FROM reco.evaluate_search('shop', %s, metrics => '{ndcg,mrr}', segments => %s, bootstrap => 200)""",
+        [JUDGEMENTS, "SELECT query, CASE WHEN query LIKE '%% %%' THEN 'long' ELSE 'short' END AS segment FROM (" + JUDGEMENTS + ") AS j"],
+    ).fetchall()
+    assert [(metric, segment, queries) for metric, *_, segment, queries in rows] == [
+        ("ndcg", "all", 4), ("mrr", "all", 4), ("ndcg", "long", 3), ("mrr", "long", 3), ("ndcg", "short", 1), ("mrr", "short", 1)
+    ]
+    assert all(low <= value <= high for _, value, low, high, *_ in rows)
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="quality"):
+        shop.execute("SELECT * FROM reco.evaluate_search('shop', %s, metrics => '{quality}')", [JUDGEMENTS])
+
+
+def test_two_indexes_are_compared_on_the_same_queries(shop):
+    train(shop, "all-minilm-l6-v2")
+    shop.execute("SELECT reco.train_search('words', %s)", [SOURCE])
+    rows = shop.execute("SELECT metric, a, b, difference, low, high, p_value FROM reco.compare_search('shop', 'words', %s)", [JUDGEMENTS]).fetchall()
+    for metric, a, b, difference, low, high, p in rows:
+        assert abs(a - b - difference) < 1e-12 and low <= difference <= high and 0 <= p <= 1, metric
+    assert rows[0][0] == "ndcg" and rows[0][3] > 0
+
+
+def test_a_function_for_services_has_ids_of_their_own_type(shop):
+    train(shop, "all-minilm-l6-v2")
+    shop.execute("SELECT reco.create_search_function('shop', 'find_product', 4)")
+    try:
+        rows = shop.execute("SELECT rank, id, score FROM find_product('running shoes')").fetchall()
+        assert [rank for rank, *_ in rows] == [1, 2, 3, 4] and {rows[0][1], rows[1][1]} == {4, 5}
+        assert shop.execute("SELECT pg_typeof(id)::text FROM find_product('shoes', 1)").fetchone() == ("integer",)
+    finally:
+        shop.execute("DROP FUNCTION find_product")
+
+
+def test_the_graph_is_the_ranking(shop):
+    """What serves and the stored graph give the same scores."""
+    train(shop, "all-minilm-l6-v2", '{"lexical_weight": 0.4}')
+    rows = shop.execute("SELECT lexical_score, vector_score, score FROM reco.search('shop', 'wireless mouse', 13)").fetchall()
+    inputs = {"lexical": [row[0] for row in rows], "cosine": [row[1] for row in rows]}
+    got = shop.execute("SELECT reco.predict('shop', %s)", [psycopg.types.json.Jsonb(inputs)]).fetchone()[0]["scores"]
+    assert got == pytest.approx([row[2] for row in rows], abs=1e-5)
+
+
+def test_synonyms_come_from_a_table(shop):
+    shop.execute("CREATE TABLE synonym (word text, synonym text)")
+    shop.execute("INSERT INTO synonym VALUES ('sneakers', 'running shoes'), ('mug', 'bottle')")
+    try:
+        train(shop, options='{"synonyms": "TABLE synonym"}')
+        assert set(ids(shop, "sneakers", 2)) == {4, 5} and ids(shop, "mug", 1) == [9]
+        shop.execute("INSERT INTO synonym VALUES ('anorak', 'jacket')")
+        shop.execute("SELECT reco.refresh('shop')")
+        assert ids(shop, "anorak", 1) == [10]
+        shop.execute("INSERT INTO synonym VALUES ('mug', NULL)")
+        with pytest.raises(psycopg.errors.NullValueNotAllowed, match="synonym"):
+            shop.execute("SELECT reco.refresh('shop')")
+    finally:
+        shop.execute("DROP TABLE synonym")
+
+
+def test_past_queries_are_suggested_and_related(shop):
+    train(shop, "all-minilm-l6-v2", judgements=JUDGEMENTS)
+    assert shop.execute("SELECT suggestion, count, kind FROM reco.suggest('shop', 'Rain', 5)").fetchall()[0] == ("rain coat", 1, "query")
+    related = shop.execute("SELECT rank, related, similarity FROM reco.related_queries('shop', 'sneakers', 2)").fetchall()
+    assert related[0][:2] == (1, "footwear") and related[0][2] > 0.4
+    # They survive a refresh, which does not store them again.
+    shop.execute("UPDATE product SET title = 'Typewriter' WHERE id = 2")
+    assert shop.execute("SELECT reco.refresh('shop')").fetchone() == (2,)
+    assert shop.execute("SELECT related FROM reco.related_queries('shop', 'sneakers', 1)").fetchone() == ("footwear",)
+    assert shop.execute("SELECT stored_in FROM reco.model_file WHERE name = 'shop' AND version = 2 AND file LIKE 'queries%'").fetchone() == (1,)
+    train(shop)
+    assert shop.execute("SELECT * FROM reco.related_queries('shop', 'sneakers')").fetchall() == []
+
+
+def test_options_are_tried_on_judgements_best_first(shop):
+    grid = '{"fields": [{"title": 1}, {"title": 3, "description": 1}], "lexical_weight": [0, 1]}'
+    rows = shop.execute(
+        "SELECT rank, options, value, queries FROM reco.tune_search(%s, %s, %s, 'all-minilm-l6-v2')", [SOURCE, JUDGEMENTS, grid]
+    ).fetchall()
+    assert [rank for rank, *_ in rows] == [1, 2, 3, 4] and {queries for *_, queries in rows} == {4}
+    values = [value for _, _, value, _ in rows]
+    assert values == sorted(values, reverse=True) and rows[0][1]["lexical_weight"] == 0
+    best = rows[0]
+    train(shop, "all-minilm-l6-v2", psycopg.types.json.Jsonb(best[1]))
+    assert shop.execute("SELECT value FROM reco.evaluate_search('shop', %s) WHERE metric = 'ndcg'", [JUDGEMENTS]).fetchone()[0] == pytest.approx(best[2])
+    for grid, message in [("[]", "object"), ('{"lexical_weight": 1}', "list"), ('{"lexical_weight": [2]}', "lexical_weight"), ('{"x": [1]}', "x")]:
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=message):
+            shop.execute("SELECT * FROM reco.tune_search(%s, %s, %s)", [SOURCE, JUDGEMENTS, grid])

@@ -66,6 +66,57 @@ def import_text(connection, name="tiny", seed=1):
     )
 
 
+def pair_model(seed=1, dimension=8, logits=1, types=True, shape=None):
+    """A cross-encoder: sums of embeddings of the query's tokens and of the text's, multiplied and weighed. Without `types` there is one sum."""
+    draw = numpy.random.default_rng(seed).standard_normal
+    table, weights = draw((len(WORDS) + 5, dimension)).astype(numpy.float32), draw((dimension, logits)).astype(numpy.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+    ]
+    if types:
+        nodes += [
+            helper.make_node("Cast", ["token_type_ids"], ["types"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["mask", "types"], ["text_mask"]),
+            helper.make_node("Sub", ["mask", "text_mask"], ["query_mask"]),
+        ]
+    for part in ("query", "text"):
+        nodes += [
+            helper.make_node("Unsqueeze", [f"{part}_mask" if types else "mask", "last"], [f"{part}_wide"]),
+            helper.make_node("Mul", ["looked_up", f"{part}_wide"], [f"{part}_tokens"]),
+            helper.make_node("ReduceSum", [f"{part}_tokens", "tokens"], [f"{part}_sum"], keepdims=0),
+        ]
+    nodes += [helper.make_node("Mul", ["query_sum", "text_sum"], ["both"]), helper.make_node("MatMul", ["both", "weights"], ["logits"])]
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+    return model_bytes(
+        nodes,
+        [port(name, TensorProto.INT64, ["batch", "length"]) for name in inputs],
+        [port("logits", TensorProto.FLOAT, shape or ["batch", logits])],
+        [
+            constant("table", table),
+            constant("weights", weights),
+            constant("tokens", numpy.array([1], numpy.int64)),
+            constant("last", numpy.array([2], numpy.int64)),
+        ],
+    )
+
+
+def pair_tokenizer(pair="[CLS] $A [SEP] $B:1 [SEP]:1"):
+    """Of whole words, with BERT's special tokens or those of another template."""
+    vocabulary = {token: index for index, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, "##s"])}
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    made.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A [SEP]", pair=pair, special_tokens=special)
+    return made.to_str().encode()
+
+
+def import_pair(connection, name="pair", config="{}", tokenizer=None, **model):
+    """Imports a tiny cross-encoder."""
+    parameters = [name, pair_model(**model), tokenizer or pair_tokenizer(), config]
+    connection.execute("SELECT reco.import_model(%s, %b, 'text_pair', %b, %s)", parameters)
+
+
 def import_kept(connection, name):
     """Imports one of the set-up's own models."""
     config = json.loads((ROOT / "models" / f"{name}.json").read_text())

@@ -21,7 +21,7 @@ from table import table
 HERE = Path(__file__).parent
 DROP = """
     DROP SCHEMA IF EXISTS demo CASCADE;
-    SELECT reco.drop_model(name) FROM reco.models WHERE name IN ('demo_ials', 'demo_popularity') AND in_use;
+    SELECT reco.drop_model(name) FROM reco.models WHERE name IN ('demo_ials', 'demo_popularity', 'demo_search') AND in_use;
 """
 
 

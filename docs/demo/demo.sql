@@ -4,7 +4,7 @@
 -- Everything below lives in the schema demo and in models whose names begin with demo_.
 DROP SCHEMA IF EXISTS demo CASCADE;
 
-SELECT reco.drop_model(name) FROM reco.models WHERE name IN ('demo_ials', 'demo_popularity') AND in_use;
+SELECT reco.drop_model(name) FROM reco.models WHERE name IN ('demo_ials', 'demo_popularity', 'demo_search') AND in_use;
 
 CREATE SCHEMA demo;
 
@@ -125,6 +125,37 @@ SELECT phrase, found.name, found.similarity
      ORDER BY similarity DESC
      LIMIT 2) AS found
  ORDER BY phrase.ordinal, found.similarity DESC;
+
+-- # Search by words and meaning
+--
+-- An index holds the words of the products and their vectors. One call searches both, and fuses the rankings: brands and sizes are found by
+-- their words, what has no word of the query by its meaning.
+SELECT reco.train_search('demo_search',
+    'SELECT product_id AS id, name, brand, size, embedding
+       FROM demo.product JOIN demo.product_embedding USING (product_id)',
+    '{"fields": {"name": 3, "brand": 1, "size": 1}}', 'use-multilingual-v3');
+
+-- Typing errors, sizes, Chinese; the best two of each.
+SELECT phrase, found.rank, name, brand, size, found.lexical_score, found.vector_score
+  FROM unnest(ARRAY['shampo for dry hair', 'ice cream 56 oz', '猫粮', 'private peanut buter']) AS phrase
+ CROSS JOIN LATERAL reco.search('demo_search', phrase, 2) AS found
+  JOIN demo.product ON product_id = found.id::bigint
+ ORDER BY phrase, found.rank;
+
+-- A filter is answered when the search runs. All products that have words of a phrase, by department:
+SELECT department, count(*) AS products
+  FROM reco.search_matches('demo_search', 'chocolate') AS id JOIN demo.product ON product_id = id::bigint
+ GROUP BY department
+ ORDER BY products DESC, department
+ LIMIT 5;
+
+-- The table changes, and the index follows: only what has changed is written.
+UPDATE demo.product SET brand = 'National' WHERE product_id IN (SELECT product_id FROM demo.product ORDER BY product_id LIMIT 10);
+
+SELECT reco.refresh('demo_search');
+
+SELECT version, metrics ->> 'written' AS written, metrics ->> 'segments' AS segments
+  FROM reco.models WHERE name = 'demo_search' AND in_use;
 
 -- # Learn from behaviour
 --

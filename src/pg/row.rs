@@ -519,7 +519,7 @@ impl<'a> Field<'a> {
     }
 }
 
-fn is_number(type_oid: pg_sys::Oid) -> bool {
+pub fn is_number(type_oid: pg_sys::Oid) -> bool {
     matches!(
         type_oid,
         pg_sys::INT2OID

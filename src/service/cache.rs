@@ -6,6 +6,7 @@
 //! a folder that no database needs is removed.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use memmap2::Mmap;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
-use super::cache_folder::{data_directory, folders, name, path, this_database};
+use super::cache_folder::{data_directory, folders, name, of_part, path, this_database};
 use super::catalog::{self, Entry, versions};
 use crate::pg::{settings, transaction};
 use onnx::cache_folders::{Content, Database, Swept};
@@ -26,18 +27,37 @@ use runtime::sealed::{self, Hashes, failed};
 /// Folders that are removed while one is created, at most, since creating one takes long.
 const SWEPT_BESIDE: usize = 16;
 
-/// The folder with the files of `entry`, created unless it exists and is intact.
+/// The folder with the files of `entry` that it shares with no other version, created unless it exists and is intact.
 pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
-    let folder = path(&entry.files);
+    part(entry, "", progress)
+}
+
+/// All files of `entry`, mapped, by name.
+pub fn map_all(entry: &Entry, progress: &dyn Progress) -> Result<Vec<(String, Bytes)>> {
+    let parts: BTreeSet<&str> = entry.files.iter().map(|file| file.split().0).collect();
+    let mut mapped = Vec::new();
+    for of in parts {
+        let folder = part(entry, of, progress)?;
+        for file in of_part(&entry.files, of) {
+            mapped.push((file.name.clone(), map(&folder.join(file.split().1))?));
+        }
+    }
+    Ok(mapped)
+}
+
+/// The folder with the files of one part of `entry`.
+fn part(entry: &Entry, part: &str, progress: &dyn Progress) -> Result<PathBuf> {
+    let files = of_part(&entry.files, part);
+    let (folder, name) = (path(&files), name(&files));
     // An existing folder can be used even if nothing can be written.
-    let _ = mark(&name(&entry.files));
+    let _ = mark(&name);
     let made = Cell::new(false);
-    let expected: Hashes = entry.files.iter().map(|f| (f.name.clone(), f.sha256.clone())).collect();
+    let expected: Hashes = files.iter().map(|f| (f.split().1.to_owned(), f.sha256.clone())).collect();
     sealed::ensure(&folder, Some(&expected), progress, |aside| {
         made.set(true);
         discard_at_abort(aside);
-        for file in &entry.files {
-            let path = aside.join(&file.name);
+        for file in &files {
+            let path = aside.join(file.split().1);
             let mut out = File::create(&path).map_err(failed("create", &path))?;
             catalog::read_file(entry, file, progress, |part| out.write_all(part).map_err(failed("write", &path)))?;
         }
@@ -49,7 +69,7 @@ pub fn folder(entry: &Entry, progress: &dyn Progress) -> Result<PathBuf> {
     })?;
     if made.get() {
         // A sweep may have taken the mark for that of a version that was never committed.
-        let _ = mark(&name(&entry.files));
+        let _ = mark(&name);
         // Only cleanup: the caller has its folder. A cancel request stays pending.
         let _ = sweep_away(SWEPT_BESIDE, progress);
     }

@@ -1,5 +1,6 @@
-//! The location of a model's files in the cache. Folders are not transactional: they are removed at commit or abort.
+//! The location of a model's files in the cache: a folder for each version, and one for each part that versions share. Folders are not transactional: they are removed at commit or abort.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,21 +16,42 @@ use runtime::sealed::hex;
 /// A file of a version.
 #[derive(Clone, Debug)]
 pub struct FileEntry {
+    /// Within a part that versions share: the part, a slash, and the name within it.
     pub name: String,
     pub sha256: String,
     pub size: u64,
+    /// The version that the catalog keeps its content with.
+    pub stored_in: i32,
 }
 
-/// The folder for `files`, which may not exist.
-pub fn path(files: &[FileEntry]) -> PathBuf {
+impl FileEntry {
+    /// The part that it belongs to, empty for what is the version's own, and its name within.
+    pub fn split(&self) -> (&str, &str) {
+        self.name.split_once('/').unwrap_or(("", &self.name))
+    }
+}
+
+/// The files of the part `part`.
+pub fn of_part<'a>(files: &'a [FileEntry], part: &str) -> Vec<&'a FileEntry> {
+    files.iter().filter(|file| file.split().0 == part).collect()
+}
+
+/// The folder for the files of a part, which may not exist.
+pub fn path(files: &[&FileEntry]) -> PathBuf {
     root().join(name(files))
 }
 
-/// The name of the folder for `files`.
-pub fn name(files: &[FileEntry]) -> String {
+/// The names of all folders for the files of a version.
+pub fn names(files: &[FileEntry]) -> BTreeSet<String> {
+    let parts: BTreeSet<&str> = files.iter().map(|file| file.split().0).collect();
+    parts.into_iter().map(|part| name(&of_part(files, part))).collect()
+}
+
+/// The name of the folder for the files of a part.
+pub fn name(files: &[&FileEntry]) -> String {
     let mut hash = Sha256::new();
     for file in files {
-        hash.update(format!("{} {}\n", file.sha256, file.name));
+        hash.update(format!("{} {}\n", file.sha256, file.split().1));
     }
     hex(&hash.finalize()[..16])
 }

@@ -22,7 +22,9 @@ use crate::service::selection::{self, QueryRun, Selectable, Selection};
 use crate::service::{remote, runners};
 use embedding::text_graph::{Limits, TextRunner};
 use embedding::trial::{image_vectors, text_vectors};
-use embedding::{ImageConfig, ImageEmbedder, TextConfig, TextEmbedder, TextTokenizer};
+use embedding::{
+    CrossEncoder, ImageConfig, ImageEmbedder, PairConfig, PairTokenizer, TextConfig, TextEmbedder, TextTokenizer,
+};
 use interactions::Signals;
 use onnx::environment;
 use onnx::inspect::Signature;
@@ -40,6 +42,7 @@ use synthesis::RunGraph;
 pub enum Ready {
     Text(Box<RefCell<TextEmbedder>>),
     Image(RefCell<ImageEmbedder>),
+    Pair(Box<RefCell<CrossEncoder>>),
     Recommender(Box<Recommender>),
     Synthesizer(Box<Synthesizer>),
     Search(Box<SearchIndex>),
@@ -51,6 +54,7 @@ impl Ready {
         match self {
             Self::Text(_) => Task::TextEmbedding,
             Self::Image(_) => Task::ImageEmbedding,
+            Self::Pair(_) => Task::TextPair,
             Self::Recommender(_) => Task::Recommendation,
             Self::Synthesizer(_) => Task::Synthesis,
             Self::Search(_) => Task::Search,
@@ -63,6 +67,7 @@ impl Ready {
         match self {
             Self::Text(model) => model.borrow().runner().provider().name(),
             Self::Image(model) => model.borrow().runner().provider().name(),
+            Self::Pair(model) => model.borrow().runner().provider().name(),
             Self::Recommender(_) | Self::Search(_) => SCAN,
             Self::Synthesizer(model) => model.runner.as_ref().map_or(SCAN, |s| s.borrow().provider().name()),
             Self::Graph(graph) => graph.borrow().runner.provider().name(),
@@ -276,7 +281,7 @@ fn slot(
     let keeps_options = match &ready {
         Ready::Recommender(_) | Ready::Search(_) => false,
         Ready::Synthesizer(model) => model.runner.is_some(),
-        Ready::Text(_) | Ready::Image(_) | Ready::Graph(_) => true,
+        Ready::Text(_) | Ready::Image(_) | Ready::Pair(_) | Ready::Graph(_) => true,
     };
     let ready = Rc::new(ready);
     let with_worker = remote::is_available(&options);
@@ -347,11 +352,11 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
             Ok((ready, sealed::size(folder)))
         }
         Task::Search => {
-            let files = entry.files.iter().map(|file| Ok((file.name.clone(), cache::map(&folder.join(&file.name))?)));
-            let model = search::Model::open(&entry.name, files.collect::<Result<_>>()?)?;
+            let model = search::Model::open(&entry.name, cache::map_all(entry, progress)?)?;
             let fusion = serde_json::from_value(entry.config["fusion"].clone())
                 .map_err(|e| catalog::damaged(entry, format!("invalid fusion: {e}")))?;
-            Ok((Ready::Search(Box::new(SearchIndex { entry: entry.clone(), model, fusion })), sealed::size(folder)))
+            let bytes = entry.files.iter().map(|file| file.size).sum();
+            Ok((Ready::Search(Box::new(SearchIndex { entry: entry.clone(), model, fusion })), bytes))
         }
         Task::Synthesis => {
             let model =
@@ -378,6 +383,15 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
             let model = model(runner(entry, &source, Some(&vectors), options, progress)?)?;
             let bytes = model.runner().bytes() + sealed::size(&tokenizer);
             Ok((Ready::Text(Box::new(RefCell::new(model))), bytes))
+        }
+        Task::TextPair => {
+            let signature = Signature::read(onnx)?;
+            let config = PairConfig::read(&entry.config, &signature)?;
+            let folder = prepared_tokenizer(folder, progress)?;
+            let tokenizer = PairTokenizer::open(&folder, config.max_length)?;
+            let model = CrossEncoder::new(tokenizer, runner(entry, &source, None, options, progress)?, &config, &signature);
+            let bytes = model.runner().bytes() + sealed::size(&folder);
+            Ok((Ready::Pair(Box::new(RefCell::new(model))), bytes))
         }
         Task::ImageEmbedding => {
             let config = ImageConfig::read(&entry.config, &Signature::read(onnx)?)?;

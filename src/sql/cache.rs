@@ -23,7 +23,9 @@ fn cache_folders()
 fn rows() -> Result<Vec<Row>> {
     let mut by_folder: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for version in versions::all()? {
-        by_folder.entry(cache_folder::name(&version.files)).or_default().push((version.name, version.version));
+        for folder in cache_folder::names(&version.files) {
+            by_folder.entry(folder).or_default().push((version.name.clone(), version.version));
+        }
     }
     let here = cache::prepared_here();
     let mut rows = Vec::new();

@@ -223,6 +223,6 @@ fn run(model: &RefCell<TextEmbedder>, texts: &[&str], role: Role, progress: &dyn
     memory::shaped(texts.len(), dimensions, all)
 }
 
-fn wrong_task(name: &str, found: &Ready, wanted: Task) -> Error {
+pub(super) fn wrong_task(name: &str, found: &Ready, wanted: Task) -> Error {
     Error::WrongTask { name: name.into(), task: found.task().name().into(), wanted: wanted.name().into() }
 }

@@ -53,7 +53,7 @@ fn import_model(
         Task::Recommendation => Some("reco.train"),
         Task::Synthesis => Some("reco.train_synthesizer"),
         Task::Search => Some("reco.train_search"),
-        Task::TextEmbedding | Task::ImageEmbedding | Task::Predict => None,
+        Task::TextEmbedding | Task::ImageEmbedding | Task::TextPair | Task::Predict => None,
     };
     if let Some(made_by) = made_by {
         let hint = format!("Use {made_by}, or import the graph with task 'predict'.");
@@ -63,11 +63,11 @@ fn import_model(
     Signature::read(Bytes::copy_from_slice(onnx))?;
     let mut files = vec![(ONNX_FILE, onnx)];
     match (task, tokenizer) {
-        (Task::TextEmbedding, None) => {
-            let hint = "Pass the contents of the model's tokenizer.json.";
-            return Err(Error::invalid("task \"text_embedding\" requires a tokenizer", hint).into());
+        (Task::TextEmbedding | Task::TextPair, None) => {
+            let message = format!("task \"{}\" requires a tokenizer", task.name());
+            return Err(Error::invalid(message, "Pass the contents of the model's tokenizer.json.").into());
         }
-        (Task::TextEmbedding, Some(tokenizer)) => files.push((TOKENIZER_FILE, tokenizer)),
+        (Task::TextEmbedding | Task::TextPair, Some(tokenizer)) => files.push((TOKENIZER_FILE, tokenizer)),
         (_, Some(_)) => {
             let message = format!("cannot specify a tokenizer for task \"{}\"", task.name());
             return Err(Error::invalid(message, "Omit tokenizer.").into());
@@ -84,6 +84,7 @@ fn import_model(
         source: None,
         metrics: None,
         files: &files,
+        shared: &[],
         in_use: true,
     };
     let version = catalog::insert(&new, &statement)?;
@@ -94,9 +95,13 @@ fn import_model(
 
 /// Loads the model and, if its inputs are known, runs it once.
 fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
+    let limits = |max_batch| Limits { max_batch, threads: 1 };
     match loaded::load(entry, &settings::session_options(), progress)?.0 {
-        Ready::Text(model) => {
-            model.borrow_mut().embed(&["a"], Role::Passage, Limits { max_batch: 1, threads: 1 }, progress).map(drop)
+        Ready::Text(model) => model.borrow_mut().embed(&["a"], Role::Passage, limits(1), progress).map(drop),
+        Ready::Pair(model) => {
+            // Three in a run, and not as many as a pair may have logits: each must get a score of its own.
+            let texts = ["a", "a a", "a a a"];
+            model.borrow_mut().score("a", &texts, limits(texts.len()), progress).map(drop)
         }
         Ready::Image(model) => {
             let mut model = model.borrow_mut();

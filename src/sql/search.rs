@@ -1,26 +1,21 @@
-//! Search: training an index on a query, and searching it by words and by meaning.
+//! Searching an index by words and by meaning.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use ndarray::Array2;
 use pgrx::prelude::*;
-use pgrx::{notice, pg_sys};
-use serde_json::{Map, Value, json};
+use pgrx::pg_sys;
 
 use super::embedding;
-use super::training::search_path;
+use super::recommendation::{for_user, with_recommender};
+use super::rerank::rerank_texts;
+use super::search_training::is_made_by;
 use super::{given, list_length};
 use crate::pg::errors;
 use crate::pg::identity::as_role;
 use crate::pg::interrupts::Statement;
-use crate::pg::json::JsonB;
-use crate::pg::settings;
 use crate::service::catalog;
-use crate::service::catalog::versions;
-use crate::service::catalog::{NewVersion, Privilege, Task};
+use crate::service::catalog::{Privilege, Task};
 use crate::service::loaded;
 use crate::service::loaded::{Ready, SearchIndex};
 use crate::service::search_source;
@@ -29,102 +24,20 @@ use ::embedding::text::Role;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::{Progress, Run, SCAN};
-use search::{Fusion, Judged, Judgements, Measured, Options, Query};
+use search::{Found, Query};
 
 /// Rows that a caller may skip, and rows that a call returns.
 const MAX_OFFSET: usize = 10_000;
-const MAX_K: usize = 10_000;
+pub const MAX_K: usize = 10_000;
+
+/// Rows that a cross-encoder ranks, and at most.
+const RERANKED: usize = 50;
+const MAX_RERANKED: usize = 200;
+/// Rows that are ranked by a user's taste, at least.
+const PERSONAL: usize = 200;
 
 /// rank, id, score, lexical_score, vector_score
 type Place = (i32, String, f32, f32, Option<f32>);
-
-#[pg_extern(sql = false)]
-fn train_search(
-    name: Option<&str>,
-    source: Option<&str>,
-    options: Option<JsonB>,
-    embedding_model: Option<&str>,
-    judgements: Option<&str>,
-    seed: Option<i64>,
-    keep: Option<i32>,
-) -> errors::Result<i32> {
-    let began = Instant::now();
-    catalog::require_writable();
-    let (name, source) = (given(name, "name")?, given(source, "source")?);
-    let statement = Statement::new("train_search", name);
-    let asked = Options::read(&given(options, "options")?.0)?;
-    let keep = versions::kept(keep)?;
-    catalog::require_author(name)?;
-    // A wrong name should not cost a scan.
-    let version = embedding_model.map(|model| catalog::stamp(model, Privilege::Serve)).transpose()?;
-    let embed = |texts: &[&str], progress: &dyn Progress| match embedding_model {
-        Some(model) => embedding::embed_texts(model, texts, progress),
-        None => Err(Error::Internal("there is no embedding model".into())),
-    };
-    let embed: Option<&dyn Fn(&[&str], &dyn Progress) -> Result<Array2<f32>>> = embedding_model.map(|_| &embed as _);
-    let read = search_source::read(source, &asked, embed, &statement)?;
-    // The source is SQL, which may have changed the model while it was read.
-    if embedding_model.map(|model| catalog::stamp(model, Privilege::Serve)).transpose()? != version {
-        let message =
-            format!("model \"{}\" was changed while the source was read", embedding_model.unwrap_or_default());
-        return Err(Error::invalid(message, "Try again.").into());
-    }
-    let rows = read.builder.rows();
-    let packed = read.builder.finish(settings::threads(), &statement)?;
-    let mut packed: Vec<(String, Bytes)> = packed.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
-    let model = search::Model::open(name, packed.clone())?;
-    let mut fusion = asked.fusion().unwrap_or(Fusion::ReciprocalRanks);
-    let mut fitted = None;
-    if let (None, Some(judgements)) = (asked.fusion(), judgements) {
-        let mut judged = judged(&model, judgements, &statement)?;
-        if let Some(name) = embedding_model.filter(|_| model.dimensions() > 0) {
-            let texts: Vec<&str> = judged.iter().map(|query| query.text.as_str()).collect();
-            let vectors = embedding::embed_as(name, &texts, Role::Query, &statement)?;
-            judged.iter_mut().zip(vectors.rows()).for_each(|(query, vector)| query.vector = Some(vector.to_vec()));
-        }
-        let found = search::fit(&model, &judged, given(seed, "seed")? as u64, settings::threads(), &statement)?;
-        if let Some(ranker) = &found.ranker {
-            let (name, bytes) = search::packed_ranker(ranker)?;
-            packed.push((name, bytes.into()));
-        }
-        fusion = found.fusion;
-        fitted = Some(found.measured);
-    }
-    let fields: Map<String, Value> =
-        model.lexical().fields().iter().map(|field| (field.name.clone(), field.weight.into())).collect();
-    drop(model);
-    let by_model = version.zip(embedding_model).filter(|_| read.has_vectors);
-    let config = json!({
-        "embedding_model": by_model.map(|(_, model)| model),
-        "embedding_version": by_model.map(|(version, _)| version.version),
-        "embedding_created": by_model.map(|(version, _)| version.created),
-        "judgements": judgements,
-        "fusion": fusion,
-        "search_path": search_path()?,
-    });
-    let metrics = json!({
-        "rows": rows,
-        "fields": fields,
-        "fusion": fusion,
-        "judgements": fitted,
-        "seconds": began.elapsed().as_secs_f64(),
-    });
-    let files: Vec<(&str, &[u8])> = packed.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
-    let new = NewVersion {
-        name,
-        refreshes: None,
-        task: Task::Search,
-        algorithm: Some("hybrid"),
-        config: &config,
-        source: Some(source),
-        metrics: Some(&metrics),
-        files: &files,
-        in_use: true,
-    };
-    let number = catalog::insert(&new, &statement)?;
-    versions::keep(name, keep)?;
-    Ok(number)
-}
 
 #[pg_extern(sql = false)]
 fn search(
@@ -132,6 +45,9 @@ fn search(
     query: Option<&str>,
     k: Option<i32>,
     filter: Option<&str>,
+    user_id: Option<&str>,
+    personalize: Option<f64>,
+    rerank: Option<&str>,
     offset: Option<i32>,
     call: pg_sys::FunctionCallInfo,
 ) -> errors::Result<TableIterator<'static, (i32, String, f32, f32, Option<f32>)>> {
@@ -143,14 +59,32 @@ fn search(
     let offset =
         usize::try_from(offset).map_err(|_| Error::argument("offset", offset, "The value must be 0 or more."))?;
     let offset = bounded("offset", offset, MAX_OFFSET)?;
+    let share = personal_share(given(personalize, "personalize")?)?;
+    let end = k + offset;
+    let reach = match (rerank, user_id) {
+        (Some(_), _) if end > MAX_RERANKED => {
+            let hint = format!("With rerank, the sum of k and offset must be {MAX_RERANKED} or less.");
+            return Err(Error::argument("k", k, hint).into());
+        }
+        (Some(_), _) => if end > RERANKED { MAX_RERANKED } else { RERANKED },
+        (None, Some(_)) => end.max(PERSONAL),
+        (None, None) => end,
+    };
     let places = with_index(model, Privilege::Serve, &statement, |index| {
         let began = Instant::now();
         // Before the filter, which is SQL: whose name the model runs in was looked up just now.
         let vector = vector(index, query, &statement)?;
         let selection = index.select(filter, QueryRun::of(call), &statement)?;
-        let found = find(index, query, vector.as_deref(), &selection, k, offset, &statement)?;
+        let mut found = find(index, query, vector.as_deref(), &selection, reach, 0, &statement)?;
+        if let Some(model) = rerank {
+            found = reranked(index, query, model, found, &statement)?;
+        }
+        if let Some(user) = user_id {
+            found = personal(index, user, share, found, &statement)?;
+        }
+        let found: Vec<Found> = found.into_iter().skip(offset).take(k).collect();
         ran(index, began.elapsed(), &statement);
-        let place = |(found, rank): (&search::Found, i32)| {
+        let place = |(found, rank): (&Found, i32)| {
             Ok((rank, index.model.id(found.row)?.to_owned(), found.score, found.lexical, found.cosine))
         };
         found.iter().zip(offset as i32 + 1..).map(place).collect::<Result<Vec<Place>>>()
@@ -176,14 +110,44 @@ fn search_matches(
 }
 
 #[pg_extern(sql = false)]
-fn suggest(model: &str, prefix: &str, k: i32) -> errors::Result<TableIterator<'static, (i32, String, i64)>> {
+fn suggest(model: &str, prefix: &str, k: i32) -> errors::Result<TableIterator<'static, (i32, String, i64, String)>> {
     let statement = Statement::new("suggest", model);
     let k = bounded("k", list_length(k)?, MAX_K)?;
     let words = with_index(model, Privilege::Serve, &statement, |index| {
-        let words = index.model.lexical().complete(prefix, k, &statement)?;
-        Ok((1..).zip(words).map(|(rank, (word, rows))| (rank, word, rows as i64)).collect::<Vec<_>>())
+        // What people have searched for says more than a word does.
+        let queries = index.model.queries().map(|past| past.complete(prefix, k)).unwrap_or_default();
+        let mut found: Vec<(String, i64, &str)> =
+            queries.into_iter().map(|(text, count)| (text.to_owned(), count as i64, "query")).collect();
+        for (word, rows) in index.model.lexical().complete(prefix, k, &statement)? {
+            if !found.iter().any(|(text, ..)| *text == word) {
+                found.push((word, rows as i64, "word"));
+            }
+        }
+        found.truncate(k);
+        let rows = (1..).zip(found).map(|(rank, (text, count, kind))| (rank, text, count, kind.to_owned()));
+        Ok(rows.collect::<Vec<_>>())
     })?;
     Ok(TableIterator::new(words))
+}
+
+#[pg_extern(sql = false)]
+fn related_queries(
+    model: &str,
+    query: &str,
+    k: i32,
+) -> errors::Result<TableIterator<'static, (i32, String, f32, i64)>> {
+    let statement = Statement::new("related_queries", model);
+    let k = bounded("k", list_length(k)?, MAX_K)?;
+    let related = with_index(model, Privilege::Serve, &statement, |index| {
+        let vector = vector(index, query, &statement)?;
+        let Some(past) = index.model.queries() else { return Ok(Vec::new()) };
+        let related = past.related(query, vector.as_deref(), k, &statement)?;
+        let row = |(rank, (text, count, similarity)): (i32, (&str, u64, f32))| {
+            (rank, text.to_owned(), similarity, count as i64)
+        };
+        Ok((1..).zip(related).map(row).collect::<Vec<_>>())
+    })?;
+    Ok(TableIterator::new(related))
 }
 
 #[pg_extern(sql = false)]
@@ -204,67 +168,75 @@ fn highlight(model: &str, query: &str, text: &str, before: &str, after: &str) ->
     Ok(marked)
 }
 
-#[pg_extern(sql = false)]
-fn evaluate_search(
-    model: Option<&str>,
-    judgements: Option<&str>,
-    k: Option<i32>,
-    relevant: Option<f64>,
-) -> errors::Result<TableIterator<'static, (String, f64, i64)>> {
-    let (model, judgements) = (given(model, "model")?, given(judgements, "judgements")?);
-    let statement = Statement::new("evaluate_search", model);
-    let k = bounded("k", list_length(given(k, "k")?)?, MAX_K)?;
-    let relevant = given(relevant, "relevant")? as f32;
-    let rows = with_index(model, Privilege::Serve, &statement, |index| {
-        let judged = judged(&index.model, judgements, &statement)?;
-        let mut all = Vec::new();
-        for (number, query) in judged.iter().enumerate() {
-            statement.report("queries", number, judged.len());
-            let vector = vector(index, &query.text, &statement)?;
-            let found = find(index, &query.text, vector.as_deref(), &Selection::default(), k, 0, &statement)?;
-            let ranking: Vec<u32> = found.iter().map(|found| found.row).collect();
-            all.push(query.judgements.measure(&ranking, k, relevant));
-        }
-        let mean = |of: &dyn Fn(&Measured) -> f64| all.iter().map(of).sum::<f64>() / all.len().max(1) as f64;
-        let queries = all.len() as i64;
-        Ok(vec![
-            ("ndcg".to_owned(), mean(&|m| m.ndcg), queries),
-            ("mrr".to_owned(), mean(&|m| m.mrr), queries),
-            ("map".to_owned(), mean(&|m| m.map), queries),
-            ("recall".to_owned(), mean(&|m| m.recall), queries),
-            ("precision".to_owned(), mean(&|m| m.precision), queries),
-            ("zero_results".to_owned(), mean(&|m| m.zero_results), queries),
-        ])
-    })?;
-    Ok(TableIterator::new(rows))
+/// Rows by the scores that a cross-encoder gives their texts, as the source has them now. What the source no longer has is left out.
+fn reranked(
+    index: &SearchIndex,
+    query: &str,
+    model: &str,
+    found: Vec<Found>,
+    progress: &dyn Progress,
+) -> Result<Vec<Found>> {
+    let ids = found.iter().map(|found| index.model.id(found.row)).collect::<Result<Vec<&str>>>()?;
+    let mut passages = search_source::passages(&index.entry, &ids, progress)?;
+    let present = found.iter().zip(&ids).filter_map(|(found, id)| Some((*found, passages.remove(*id)?)));
+    let (found, passages): (Vec<Found>, Vec<String>) = present.unzip();
+    let texts: Vec<&str> = passages.iter().map(String::as_str).collect();
+    let scores = rerank_texts(model, query, &texts, progress)?;
+    Ok(by_score(found.into_iter().zip(scores).map(|(found, score)| Found { score, ..found }).collect()))
 }
 
-/// The judged queries with the rows of the index that have grades. Ids that the index does not know are left out, with a notice.
-fn judged(model: &search::Model, query: &str, progress: &dyn Progress) -> Result<Vec<Judged>> {
-    let (mut all, mut unknown) = (0, 0);
-    let mut by_query: BTreeMap<String, Vec<(u32, f32)>> = BTreeMap::new();
-    search_source::judgements(query, progress, |text, id, grade| {
-        all += 1;
-        let grades = by_query.entry(text).or_default();
-        match model.find(&id) {
-            Some(row) => memory::push(grades, (row, grade)),
-            None => {
-                unknown += 1;
-                Ok(())
-            }
-        }
+/// Rows by their scores and those that the index's recommender gives them for a user, both brought to the range from 0 to 1. Whoever
+/// searches needs a grant of the recommender. A row that it does not know counts as one of the middle.
+fn personal(
+    index: &SearchIndex,
+    user: &str,
+    share: f32,
+    found: Vec<Found>,
+    statement: &Statement,
+) -> Result<Vec<Found>> {
+    let name = index.entry.config["recommender"].as_str().ok_or_else(|| {
+        let message = format!("search index \"{}\" has no recommender", index.entry.name);
+        Error::invalid(message, "Pass recommender to reco.train_search.")
     })?;
-    let judged = by_query.into_iter();
-    let judged: Vec<Judged> =
-        judged.map(|(text, grades)| Judged { text, vector: None, judgements: Judgements::new(grades) }).collect();
-    if unknown > 0 {
-        notice!("{unknown} of {all} judgements are of ids that the index does not have");
+    let liked = with_recommender(name, statement, |recommender| {
+        let scores = for_user(recommender, user, true, |who| recommender.model.score_all(who, statement))?;
+        let of = |found: &Found| -> Result<Option<f32>> {
+            let item = recommender.model.item_ids().find(index.model.id(found.row)?);
+            Ok(item.and_then(|item| scores.get(item as usize).copied()).filter(|score| score.is_finite()))
+        };
+        found.iter().map(of).collect::<Result<Vec<Option<f32>>>>()
+    })?;
+    let scores: Vec<Option<f32>> = found.iter().map(|found| Some(found.score)).collect();
+    let blended = in_range(&scores).into_iter().zip(in_range(&liked)).zip(found);
+    let blended = blended.map(|((score, liked), found)| Found { score: (1.0 - share) * score + share * liked, ..found });
+    Ok(by_score(blended.collect()))
+}
+
+/// Numbers from 0, the least, to 1, the greatest; ½ where there is none, or no two are different.
+fn in_range(values: &[Option<f32>]) -> Vec<f32> {
+    let (low, high) = values
+        .iter()
+        .flatten()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)));
+    let part = |value: f32| if high > low { (value - low) / (high - low) } else { 0.5 };
+    values.iter().map(|value| value.map_or(0.5, part)).collect()
+}
+
+/// Best first, ties as they were.
+fn by_score(mut found: Vec<Found>) -> Vec<Found> {
+    found.sort_by(|a, b| b.score.total_cmp(&a.score));
+    found
+}
+
+fn personal_share(share: f64) -> Result<f32> {
+    if !(0.0..=1.0).contains(&share) {
+        return Err(Error::argument("personalize", share, "The value must be from 0 to 1."));
     }
-    Ok(judged)
+    Ok(share as f32)
 }
 
 /// The rows that are found for a text.
-fn find(
+pub fn find(
     index: &SearchIndex,
     text: &str,
     vector: Option<&[f32]>,
@@ -272,7 +244,7 @@ fn find(
     k: usize,
     offset: usize,
     progress: &dyn Progress,
-) -> Result<Vec<search::Found>> {
+) -> Result<Vec<Found>> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
@@ -282,7 +254,7 @@ fn find(
 
 /// The vector of a query, by the model that made those of the rows. It runs in the name of the index's owner: whoever may search needs no
 /// privilege on it.
-fn vector(index: &SearchIndex, text: &str, progress: &dyn Progress) -> Result<Option<Vec<f32>>> {
+pub fn vector(index: &SearchIndex, text: &str, progress: &dyn Progress) -> Result<Option<Vec<f32>>> {
     let config = &index.entry.config;
     let has_vector = index.model.dimensions() > 0 && !text.trim().is_empty();
     let Some(name) = config["embedding_model"].as_str().filter(|_| has_vector) else {
@@ -290,8 +262,7 @@ fn vector(index: &SearchIndex, text: &str, progress: &dyn Progress) -> Result<Op
     };
     as_role(index.entry.stamp.owner, || {
         let version = catalog::stamp(name, Privilege::Serve)?;
-        let same = config["embedding_version"] == json!(version.version)
-            && config["embedding_created"] == json!(version.created);
+        let same = is_made_by(config, Some(version));
         if !same {
             let model = &index.entry.name;
             let message =
@@ -303,7 +274,7 @@ fn vector(index: &SearchIndex, text: &str, progress: &dyn Progress) -> Result<Op
     })
 }
 
-fn bounded(argument: &str, value: usize, most: usize) -> Result<usize> {
+pub fn bounded(argument: &str, value: usize, most: usize) -> Result<usize> {
     if value > most {
         return Err(Error::argument(argument, value, format!("The value must be {most} or less.")));
     }
@@ -315,7 +286,7 @@ fn ran(index: &SearchIndex, took: Duration, progress: &dyn Progress) {
     progress.ran(&Run { runs: 1, model: &index.entry.name, provider: SCAN, rows: 1, tokens: None, took });
 }
 
-fn with_index<T>(
+pub fn with_index<T>(
     name: &str,
     privilege: Privilege,
     progress: &dyn Progress,

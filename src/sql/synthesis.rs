@@ -65,6 +65,7 @@ fn train_synthesizer(
         source: Some(source),
         metrics: Some(&trained.metadata),
         files: &[(ONNX_FILE, &trained.onnx), (DATA_FILE, &trained.data)],
+        shared: &[],
         in_use: true,
     };
     let number = catalog::insert(&new, &statement)?;

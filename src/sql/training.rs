@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::given;
 use super::recommendation::{as_recommender, recommender};
+use super::search_training;
 use crate::pg::errors;
 use crate::pg::errors::SpiResult;
 use crate::pg::identity::as_author;
@@ -18,7 +19,7 @@ use crate::service::catalog;
 use crate::service::catalog::versions;
 use crate::service::catalog::{DATA_FILE, NewVersion, ONNX_FILE, Privilege, Task};
 use crate::service::dataset::{Dataset, Queries};
-use crate::service::loaded::Recommender;
+use crate::service::loaded::{self, Recommender};
 use interactions::Signals;
 use recommendation::{Algorithm, Metric, Previous, Search, Trained, Training};
 use runtime::error::{Error, Result};
@@ -113,6 +114,14 @@ fn refresh(model: Option<&str>, promote: Option<&str>, keep: Option<i32>) -> err
     let promote = Promote::from_name(given(promote, "promote")?)?;
     let keep = versions::kept(keep)?;
     versions::require_owner(model)?;
+    let ready = loaded::model(model, &statement)?;
+    if let Some(index) = search_training::as_index(&ready) {
+        if promote == Promote::IfBetter {
+            let hint = "A refreshed search index is ranked as before: pass 'always' or 'never'.";
+            return Err(Error::argument("promote", "\"if_better\"", hint).into());
+        }
+        return Ok(search_training::refresh(index, promote == Promote::Always, keep, began, &statement)?);
+    }
     let ready = recommender(model, &statement)?;
     let current = as_recommender(&ready)?;
     let config = &current.entry.config;
@@ -183,6 +192,7 @@ fn store(version: &Version, made: &Made, statement: &Statement) -> Result<i32> {
         source: Some(version.source),
         metrics: Some(&made.trained.metadata),
         files: &[(ONNX_FILE, &made.trained.onnx), (DATA_FILE, &made.trained.data)],
+        shared: &[],
         in_use: made.promoted,
     };
     let number = catalog::insert(&new, statement)?;

@@ -5,12 +5,13 @@ use pgrx::prelude::*;
 
 use super::list_length;
 use super::recommendation::{as_recommender, is_live, recommender_for};
+use super::search::with_index;
 use crate::pg::errors;
 use crate::pg::errors::SpiResult;
 use crate::pg::id_type::IdType;
 use crate::pg::interrupts::Statement;
 use crate::service::catalog;
-use crate::service::catalog::Privilege;
+use crate::service::catalog::{Entry, Privilege};
 use crate::service::history;
 use runtime::error::{Error, Result};
 
@@ -63,6 +64,35 @@ fn create_function(model: &str, function: &str, k: i32, history: &str) -> errors
     Ok(Spi::run(&query).spi()?)
 }
 
+#[pg_extern(sql = false)]
+fn create_search_function(model: &str, function: &str, k: i32) -> errors::Result<()> {
+    catalog::require_writable();
+    list_length(k)?;
+    let statement = Statement::new("create_search_function", model);
+    let (model, id) = with_index(model, Privilege::Serve, &statement, |index| {
+        let id_type = index.entry.config["id_type"].as_str().and_then(IdType::from_name);
+        Ok((by_id(&index.entry), id_type.unwrap_or(IdType::Text).qualified_name()))
+    })?;
+    let body = format!(
+        "SELECT list.rank, list.id::{id}, list.score
+           FROM reco.search({model}, query, k, user_id => user_id, rerank => rerank, \"offset\" => \"offset\") AS list"
+    );
+    let query = format!(
+        "CREATE FUNCTION {}(query text, k integer DEFAULT {k}, user_id text DEFAULT NULL, rerank text DEFAULT NULL,
+                            \"offset\" integer DEFAULT 0)
+         RETURNS TABLE (rank integer, id {id}, score real)
+         LANGUAGE sql STABLE ROWS 10 AS {}",
+        object_name(function)?,
+        pgrx::spi::quote_literal(body),
+    );
+    Ok(Spi::run(&query).spi()?)
+}
+
+/// An expression for the name of a model, evaluated once in each query.
+fn by_id(entry: &Entry) -> String {
+    format!("(SELECT reco.model_name('{}'::pg_catalog.uuid))", entry.id)
+}
+
 /// How generated SQL refers to a model.
 struct MadeFor {
     /// An expression for its name, evaluated once in each query.
@@ -78,7 +108,7 @@ impl MadeFor {
         let recommender = as_recommender(&ready)?;
         let type_of = |t: Option<IdType>| t.unwrap_or(IdType::Text).qualified_name();
         Ok(Self {
-            model: format!("(SELECT reco.model_name('{}'::pg_catalog.uuid))", recommender.entry.id),
+            model: by_id(&recommender.entry),
             user_id: type_of(history::user_id_type(recommender)),
             item_id: type_of(history::item_id_type(recommender)),
         })

@@ -59,6 +59,10 @@ CASES = {
         f"SELECT * FROM reco.embed_images('SELECT item_id AS id, {IMAGE} AS image FROM evil.item', 'picture')",
         f"SELECT * FROM reco.embed_images('SELECT item_id AS id, {IMAGE} AS image FROM evil.item', 'picture') LIMIT 1",
     ],
+    "rerank(": [
+        "SELECT * FROM reco.rerank('red wine', ARRAY(SELECT d.text::pg_catalog.text FROM evil.document d), 'pair')",
+        "SELECT * FROM evil.item i, reco.rerank(i.title, ARRAY[i.title::pg_catalog.text, NULL, 'tea'], 'pair')",
+    ],
     **of_vectors("cosine_similarity({0},", "SELECT reco.cosine_similarity({0}, {0}) FROM evil.sample"),
     **of_vectors("dot_product({0},", "SELECT reco.dot_product({0}, {0}) FROM evil.sample"),
     **of_vectors("fuse({0},{0},{0},text", "SELECT reco.fuse({0}, {0}) FROM evil.sample"),
@@ -108,6 +112,9 @@ CASES = {
         "SELECT reco.train_search('made search', 'SELECT item_id AS id, title FROM evil.item', embedding_model => 'tiny')",
         "SELECT * FROM reco.search('made search', 'red wine', 3)",
         "SELECT * FROM reco.search('made search', 'red wine', 3, 'SELECT item_id AS id FROM evil.item')",
+        "SELECT reco.refresh('made search')",
+        "SELECT reco.train_search('made search', 'SELECT item_id AS id, title FROM evil.item', "
+        "events => 'SELECT title AS query, item_id AS id, 1 AS position FROM evil.item')",
         "SELECT * FROM reco.evaluate_search('made search', 'SELECT title AS query, item_id AS id, 1 AS grade FROM evil.item')",
         "SELECT reco.drop_model('made search')",
     ],
@@ -115,7 +122,20 @@ CASES = {
         "SELECT * FROM reco.search('evil search', 'red wine', 3)",
         "SELECT * FROM reco.search('evil search', 'red wine', 3, 'SELECT item_id AS id FROM evil.item')",
     ],
+    "tune_search(": [
+        "SELECT * FROM reco.tune_search('SELECT item_id AS id, title FROM evil.item', 'SELECT title AS query, item_id AS id, 1 AS grade FROM evil.item', "
+        "embedding_model => 'tiny')"
+    ],
+    "compare_search(": [
+        "SELECT * FROM reco.compare_search('evil search', 'evil search', 'SELECT title AS query, item_id AS id, 1 AS grade FROM evil.item', "
+        "segments => 'SELECT title AS query, title AS segment FROM evil.item')"
+    ],
+    "create_search_function(": [
+        "SELECT reco.create_search_function('evil search', 'made.found')",
+        "SELECT * FROM made.found('red wine')",
+    ],
     "search_matches(": ["SELECT reco.search_matches('evil search', 'wine', 'SELECT item_id AS id FROM evil.item')"],
+    "related_queries(": ["SELECT * FROM reco.related_queries('evil search', 'wine')"],
     "suggest(": ["SELECT * FROM reco.suggest('evil search', 'w')"],
     "highlight(": ["SELECT reco.highlight('evil search', 'wine', title) FROM evil.item"],
     "evaluate_search(": ["SELECT * FROM reco.evaluate_search('evil search', 'SELECT title AS query, item_id AS id, 1 AS grade FROM evil.item')"],

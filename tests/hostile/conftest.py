@@ -44,8 +44,9 @@ def stage(cluster):
             admin.execute("CREATE EXTENSION dblink")
         tiny.import_text(admin)
         tiny.import_image(admin)
+        tiny.import_pair(admin)
         admin.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
-        admin.execute("SELECT reco.grant_model(name, 'public') FROM (VALUES ('tiny'), ('picture'), ('linear')) m(name)")
+        admin.execute("SELECT reco.grant_model(name, 'public') FROM (VALUES ('tiny'), ('picture'), ('pair'), ('linear')) m(name)")
         admin.execute("CREATE TABLE made.graph (onnx bytea); GRANT SELECT ON made.graph TO PUBLIC")
         admin.execute("INSERT INTO made.graph VALUES (%b)", [tiny.linear_model(3)])
     with cluster.connect(dbname="hostile", user="attacker") as connection:

@@ -93,7 +93,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.number, self.cluster, self.findings = number, cluster, findings
         chance = random.Random(f"{options.seed}/{number}")
-        self.statements = Statements(chance, functions, [tiny.linear_model(), tiny.text_model(), tiny.tokenizer()])
+        self.statements = Statements(chance, functions, [tiny.linear_model(), tiny.text_model(), tiny.tokenizer(), tiny.pair_model(), tiny.pair_tokenizer()])
         # What is done about errors must not shift the statements.
         self.recovery = random.Random(f"{options.seed}/{number}/recovery")
         self.count, self.last, self.pid = -(-options.statements // options.connections), collections.deque(maxlen=LAST), None
@@ -174,8 +174,9 @@ def prepare(cluster):
             admin.execute(f"GRANT {role} TO two, plain")
         tiny.import_text(admin)
         tiny.import_image(admin)
+        tiny.import_pair(admin)
         admin.execute("SELECT reco.import_model('linear', %b)", [tiny.linear_model()])
-        admin.execute("SELECT reco.grant_model(name, 'public') FROM (VALUES ('tiny'), ('picture'), ('linear')) m(name)")
+        admin.execute("SELECT reco.grant_model(name, 'public') FROM (VALUES ('tiny'), ('picture'), ('pair'), ('linear')) m(name)")
         functions = admin.execute(FUNCTIONS).fetchall()
     with cluster.connect(dbname="fuzz", user="two") as owner:
         owner.execute(

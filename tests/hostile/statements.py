@@ -47,7 +47,7 @@ MODELS = {
     "m4": "SELECT reco.train_synthesizer('m4', 'SELECT id, x, y, kind, label, ok FROM fz.r')",
     "m5": "SELECT reco.train('m5', 'SELECT ''u'' || user_id AS user_id, ''i'' || item_id AS item_id, fz.trick() AS weight FROM fz.t', 'item_knn')",
 }
-NAMES = [*MODELS, "tiny", "picture", "linear", "m6", "nobody", "", "ü 名字 '\"", "x" * 300, "fz.t"]
+NAMES = [*MODELS, "tiny", "picture", "pair", "linear", "m6", "nobody", "", "ü 名字 '\"", "x" * 300, "fz.t"]
 QUERIES = [
     "TABLE fz.t",
     "TABLE fz.v",
@@ -118,6 +118,7 @@ FITTING = {
     "embed_images": ("", [3, 39, 39, 39, 40], ["picture", "picture", "tiny"]),
     "embed_image": ("", [], ["tiny"]),
     "embed": ("", [3, 3, 10, 18], ["tiny"]),
+    "rerank": ("", [], ["pair", "pair", "pair", "tiny"]),
     "predict": ("", [], ["linear", "linear", "m1", "m3"]),
     "cross_validate": ("", PAIRS, []),
     "tune": ("", PAIRS, []),
@@ -143,7 +144,7 @@ GIVEN = {
     "role": ["two", "three", "public"],
     "view": ["fz.made"],
     "function": ["fz.made"],
-    "task": ["predict", "text_embedding"],
+    "task": ["predict", "text_embedding", "text_pair"],
 }
 METRICS = ["ndcg", "recall", "precision", "map", "hit_rate", "auc", "coverage", "diversity", "novelty", "f1", "mrr"]
 SETTINGS = {
@@ -341,7 +342,7 @@ class Statements:
         if name == "role":
             return self.pick(["one", "two", "three", "plain", "public", "nobody", ""])
         if name == "task":
-            return self.pick(["predict", "text_embedding", "image_embedding", "recommendation", "synthesis", "none"])
+            return self.pick(["predict", "text_embedding", "image_embedding", "text_pair", "recommendation", "synthesis", "none"])
         if name in ("view", "function"):
             return self.pick(["fz.made", "fz.\"Made 2\"", "", "a.b.c.d", "fz.t"])
         return self.pick(TEXTS)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use onnx::inspect::Signature;
+use onnx::inspect::{Dimension, Port, Signature};
 use onnx::proto::data_type;
 use runtime::error::{Error, Result};
 
@@ -63,6 +63,23 @@ impl Default for TextConfig {
     }
 }
 
+/// The config of a cross-encoder. Its graph takes what a padded text model takes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PairConfig {
+    /// Maximum number of tokens of a pair, special tokens included. The query gets at most half of them, and the text what remains.
+    pub max_length: usize,
+    pub pad_id: i64,
+    /// Name of the output with the logits; by default the first output.
+    pub output: String,
+}
+
+impl Default for PairConfig {
+    fn default() -> Self {
+        Self { max_length: 512, pad_id: 0, output: String::new() }
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageConfig {
@@ -97,6 +114,9 @@ impl Default for ImageConfig {
     }
 }
 
+/// The input that says which of two texts a token is of.
+pub const TOKEN_TYPES: &str = "token_type_ids";
+
 const MAX_TEXT_LENGTH: usize = 1 << 16;
 const MAX_IMAGE_SIDE: u32 = 4096;
 
@@ -104,25 +124,42 @@ impl TextConfig {
     /// Reads `config` and checks it against the graph.
     pub fn read(config: &Value, graph: &Signature) -> Result<Self> {
         let mut read: Self = parse(config)?;
-        if !(1..=MAX_TEXT_LENGTH).contains(&read.max_length) {
-            let hint = format!("The value must be from 1 to {MAX_TEXT_LENGTH} tokens.");
-            return Err(Error::argument("\"max_length\" in config", read.max_length, hint));
-        }
-        let expected: &[(&str, i32)] = match read.layout {
-            Layout::Padded => &[("input_ids", data_type::INT64), ("attention_mask", data_type::INT64)],
-            Layout::Ragged => &[("token_ids", data_type::INT32), ("row_splits", data_type::INT64)],
-        };
-        for &(name, element_type) in expected {
-            require_input(graph, name, element_type)?;
-        }
-        let is_fed = |name: &str| {
-            expected.iter().any(|(fed, _)| *fed == name) || (read.layout == Layout::Padded && name == "token_type_ids")
-        };
-        if let Some(extra) = graph.inputs.iter().find(|i| !is_fed(&i.name)) {
-            return Err(refused(format!("input \"{}\" is not supported for text models", extra.name)));
-        }
+        require_length(read.max_length)?;
+        require_tokens(graph, read.layout)?;
         read.output = output(graph, &read.output)?;
         Ok(read)
+    }
+}
+
+impl PairConfig {
+    /// Reads `config` and checks it against the graph.
+    pub fn read(config: &Value, graph: &Signature) -> Result<Self> {
+        let mut read: Self = parse(config)?;
+        require_length(read.max_length)?;
+        require_tokens(graph, Layout::Padded)?;
+        if graph.input(TOKEN_TYPES).is_some() {
+            require_input(graph, TOKEN_TYPES, data_type::INT64)?;
+        }
+        read.output = output(graph, &read.output)?;
+        match graph.output(&read.output) {
+            Some(output) if !may_be_scores(output) => Err(Error::RefusedOnnx {
+                reason: format!("output \"{}\" has type {}", output.name, output.describe()),
+                hint: "The output for a pair of texts must be float [batch], [batch, 1] or [batch, 2]. Set output in config, or \
+                       import the model with task 'predict'."
+                    .into(),
+            }),
+            _ => Ok(read),
+        }
+    }
+}
+
+/// Whether an output may have one logit for each pair, or two. What its shape leaves open, a run shows.
+fn may_be_scores(output: &Port) -> bool {
+    match output.shape.as_slice() {
+        [] | [_] | [_, Dimension::Named(_)] => true,
+        // Some exporters write -1 for any length.
+        [_, Dimension::Fixed(logits)] => *logits <= 2 && *logits != 0,
+        _ => false,
     }
 }
 
@@ -164,6 +201,31 @@ impl ImageConfig {
     }
 }
 
+fn require_length(max_length: usize) -> Result<()> {
+    if !(1..=MAX_TEXT_LENGTH).contains(&max_length) {
+        let hint = format!("The value must be from 1 to {MAX_TEXT_LENGTH} tokens.");
+        return Err(Error::argument("\"max_length\" in config", max_length, hint));
+    }
+    Ok(())
+}
+
+/// The inputs of a layout, and no others.
+fn require_tokens(graph: &Signature, layout: Layout) -> Result<()> {
+    let expected: &[(&str, i32)] = match layout {
+        Layout::Padded => &[("input_ids", data_type::INT64), ("attention_mask", data_type::INT64)],
+        Layout::Ragged => &[("token_ids", data_type::INT32), ("row_splits", data_type::INT64)],
+    };
+    for &(name, element_type) in expected {
+        require_input(graph, name, element_type)?;
+    }
+    let is_fed =
+        |name: &str| expected.iter().any(|(fed, _)| *fed == name) || (layout == Layout::Padded && name == TOKEN_TYPES);
+    match graph.inputs.iter().find(|i| !is_fed(&i.name)) {
+        Some(extra) => Err(refused(format!("input \"{}\" is not supported for text models", extra.name))),
+        None => Ok(()),
+    }
+}
+
 fn parse<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T> {
     let object = if config.is_null() { &Value::Object(Default::default()) } else { config };
     T::deserialize(object)
@@ -194,4 +256,43 @@ fn output(graph: &Signature, name: &str) -> Result<String> {
 fn refused(reason: String) -> Error {
     let hint = "Set layout, input and output in config, or import the model with task 'predict'.";
     Error::RefusedOnnx { reason, hint: hint.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn port(name: &str, element_type: i32, shape: &[Dimension]) -> Port {
+        Port { name: name.into(), element_type, shape: shape.to_vec() }
+    }
+
+    fn read(shape: &[Dimension], types: Option<i32>, config: Value) -> Result<PairConfig> {
+        let mut inputs = vec![port("input_ids", data_type::INT64, &[]), port("attention_mask", data_type::INT64, &[])];
+        inputs.extend(types.map(|element_type| port(TOKEN_TYPES, element_type, &[])));
+        let outputs = vec![port("logits", data_type::FLOAT, shape), port("other", data_type::INT64, &[])];
+        PairConfig::read(&config, &Signature { inputs, outputs, ..Default::default() })
+    }
+
+    #[test]
+    fn a_cross_encoder_has_one_logit_for_each_pair_or_two() {
+        let batch = Dimension::Named("batch".into());
+        let logits = |count: i64| vec![batch.clone(), Dimension::Fixed(count)];
+        for shape in [vec![], vec![batch.clone()], vec![batch.clone(), batch.clone()], logits(1), logits(2), logits(-1)]
+        {
+            for types in [None, Some(data_type::INT64)] {
+                let config = read(&shape, types, Value::Null).unwrap();
+                assert_eq!((config.output.as_str(), config.max_length), ("logits", 512));
+            }
+        }
+        for shape in [logits(0), logits(3), vec![batch.clone(); 3]] {
+            let error = read(&shape, None, Value::Null).unwrap_err();
+            assert!(matches!(&error, Error::RefusedOnnx { hint, .. } if hint.contains("[batch, 2]")), "{error}");
+        }
+        assert!(read(&[], Some(data_type::INT32), Value::Null).is_err());
+        for config in [json!({"max_length": 0}), json!({"normalize": true}), json!({"output": "other"}), json!([])] {
+            assert!(read(&[], None, config).is_err());
+        }
+    }
 }

@@ -40,8 +40,6 @@ impl TextEmbedder {
     }
 
     /// A vector for each text [texts, dimensions], in their order.
-    ///
-    /// Texts with the same tokens are run once. Texts of similar length are run together, which limits padding.
     pub fn embed(
         &mut self,
         texts: &[&str],
@@ -54,39 +52,52 @@ impl TextEmbedder {
             Role::Passage => &self.config.passage_prefix,
         };
         let tokens = self.tokenizer.tokenize(texts, prefix, limits.threads, progress)?;
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_unstable_by(|&a, &b| (tokens[a].len(), &tokens[a]).cmp(&(tokens[b].len(), &tokens[b])));
-        // The places of the texts with the same tokens.
-        let places: Vec<&[usize]> = order.chunk_by(|&a, &b| tokens[a] == tokens[b]).collect();
-        let distinct = Texts {
-            tokens: places.iter().map(|places| tokens[places[0]].as_slice()).collect(),
-            counts: places.iter().map(|places| places.len()).collect(),
-        };
-        let (mut vectors, mut runs) = (Array2::default((0, 0)), Vec::new());
-        let outcome = self.runner.embed(&self.graph, &distinct, limits, progress, &mut |embedded| {
-            let (first, found) = (embedded.first, embedded.vectors);
-            if vectors.is_empty() {
-                vectors = memory::matrix(texts.len(), found.ncols(), 0f32)?;
-            }
-            if vectors.ncols() != found.ncols() {
-                return Err(Error::Dimensions { left: vectors.ncols(), right: found.ncols() });
-            }
-            runs.push((first..first + found.nrows(), embedded.runs, embedded.took));
-            for (places, vector) in places[first..].iter().zip(found.rows()) {
-                places.iter().for_each(|&place| vectors.row_mut(place).assign(&vector));
-            }
-            Ok(())
-        });
-        for (texts, runs, took) in runs {
-            progress.ran(&Run {
-                runs,
-                model: self.runner.model(),
-                provider: self.runner.provider().name(),
-                rows: distinct.counts[texts.clone()].iter().sum(),
-                tokens: Some(distinct.tokens[texts].iter().map(|tokens| tokens.len()).sum()),
-                took,
-            });
-        }
-        outcome.map(|()| vectors)
+        results(&mut *self.runner, &self.graph, &tokens, limits, progress)
     }
+}
+
+/// The results of a graph for texts of these tokens, a row for each, in their order.
+///
+/// Texts with the same tokens are run once. Texts of similar length are run together, which limits padding.
+pub(crate) fn results(
+    runner: &mut dyn TextRunner,
+    graph: &TextGraph,
+    tokens: &[Vec<u32>],
+    limits: Limits,
+    progress: &dyn Progress,
+) -> Result<Array2<f32>> {
+    let mut order: Vec<usize> = (0..tokens.len()).collect();
+    order.sort_unstable_by(|&a, &b| (tokens[a].len(), &tokens[a]).cmp(&(tokens[b].len(), &tokens[b])));
+    // The places of the texts with the same tokens.
+    let places: Vec<&[usize]> = order.chunk_by(|&a, &b| tokens[a] == tokens[b]).collect();
+    let distinct = Texts {
+        tokens: places.iter().map(|places| tokens[places[0]].as_slice()).collect(),
+        counts: places.iter().map(|places| places.len()).collect(),
+    };
+    let (mut vectors, mut runs) = (Array2::default((0, 0)), Vec::new());
+    let outcome = runner.embed(graph, &distinct, limits, progress, &mut |embedded| {
+        let (first, found) = (embedded.first, embedded.vectors);
+        if vectors.is_empty() {
+            vectors = memory::matrix(tokens.len(), found.ncols(), 0f32)?;
+        }
+        if vectors.ncols() != found.ncols() {
+            return Err(Error::Dimensions { left: vectors.ncols(), right: found.ncols() });
+        }
+        runs.push((first..first + found.nrows(), embedded.runs, embedded.took));
+        for (places, vector) in places[first..].iter().zip(found.rows()) {
+            places.iter().for_each(|&place| vectors.row_mut(place).assign(&vector));
+        }
+        Ok(())
+    });
+    for (texts, runs, took) in runs {
+        progress.ran(&Run {
+            runs,
+            model: runner.model(),
+            provider: runner.provider().name(),
+            rows: distinct.counts[texts.clone()].iter().sum(),
+            tokens: Some(distinct.tokens[texts].iter().map(|tokens| tokens.len()).sum()),
+            took,
+        });
+    }
+    outcome.map(|()| vectors)
 }

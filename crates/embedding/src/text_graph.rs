@@ -1,13 +1,14 @@
-//! Runs of a text model: tokens in, vectors out.
+//! Runs of a text model: tokens in, vectors or scores out.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ndarray::{Array, Array2, Ix3};
+use ndarray::{Array, Array2, Axis, Ix3};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Layout, Pooling, TextConfig};
+use crate::config::{Layout, PairConfig, Pooling, TOKEN_TYPES, TextConfig};
+use crate::tokenizer::pair::id_and_segment;
 use kernels::matrix::{rows, rows_mut};
 use kernels::statistics::normalize;
 use onnx::inspect::Signature;
@@ -43,6 +44,8 @@ pub struct TextGraph {
     pub output: String,
     pooling: Pooling,
     normalize: bool,
+    /// Whether a text is a pair of two, whose tokens have segments, and the output is a score.
+    of_pairs: bool,
     /// Whether the vector of a text depends on the others of its run.
     pub depends_on_batch: bool,
 }
@@ -52,10 +55,25 @@ impl TextGraph {
         Self {
             layout: config.layout,
             pad_id: config.pad_id,
-            with_token_types: graph.input("token_type_ids").is_some(),
+            with_token_types: graph.input(TOKEN_TYPES).is_some(),
             output: config.output.clone(),
             pooling: config.pooling,
             normalize: config.normalize,
+            of_pairs: false,
+            depends_on_batch: graph.depends_on_batch,
+        }
+    }
+
+    /// The graph of a cross-encoder: its "vectors" are scores.
+    pub fn of_pairs(config: &PairConfig, graph: &Signature) -> Self {
+        Self {
+            layout: Layout::Padded,
+            pad_id: config.pad_id,
+            with_token_types: graph.input(TOKEN_TYPES).is_some(),
+            output: config.output.clone(),
+            pooling: Pooling::Mean,
+            normalize: false,
+            of_pairs: true,
             depends_on_batch: graph.depends_on_batch,
         }
     }
@@ -63,16 +81,20 @@ impl TextGraph {
     /// The inputs for texts of these tokens.
     pub fn inputs(&self, batch: &[&[u32]]) -> Result<Inputs<'static>> {
         match self.layout {
-            Layout::Padded => padded(batch, self.pad_id, self.with_token_types),
+            Layout::Padded if self.of_pairs => padded(batch, self.pad_id, self.with_token_types, id_and_segment),
+            Layout::Padded => padded(batch, self.pad_id, self.with_token_types, |id| (id, 0)),
             Layout::Ragged => Ok(ragged(batch)),
         }
     }
 
-    /// The vectors [texts, dimensions] of a batch, from the output of its run.
+    /// The vectors [texts, dimensions], or scores [pairs, 1], of a batch, from the output of its run.
     pub fn vectors(&self, batch: &[&[u32]], outputs: Vec<Tensor>) -> Result<Array2<f32>> {
         let Ok([output]) = <[Tensor; 1]>::try_from(outputs) else {
             return Err(Error::Internal("model did not return exactly one output".into()));
         };
+        if self.of_pairs {
+            return scores(output, batch.len(), &self.output);
+        }
         let mut vectors = match output.shape().len() {
             3 => pool(output, batch, self.pooling)?,
             _ => output.into_rows(batch.len())?,
@@ -205,18 +227,27 @@ impl TextRunner for Session {
     }
 }
 
-/// `input_ids`, `attention_mask` and, where the graph has them, `token_type_ids` (all 0), `[rows, longest]`.
-fn padded(batch: &[&[u32]], pad_id: i64, with_token_types: bool) -> Result<Vec<(&'static str, Tensor)>> {
+/// `input_ids`, `attention_mask` and, where the graph has them, `token_type_ids`, `[rows, longest]`. `read` gives the id and the type of a token.
+fn padded(
+    batch: &[&[u32]],
+    pad_id: i64,
+    with_token_types: bool,
+    read: impl Fn(u32) -> (u32, u32),
+) -> Result<Vec<(&'static str, Tensor)>> {
     let longest = batch.iter().map(|t| t.len()).max().unwrap_or(0).max(1);
     let filled = |value: i64| memory::matrix(batch.len(), longest, value);
     let (mut ids, mut mask) = (filled(pad_id)?, filled(0)?);
     for ((tokens, ids), mask) in batch.iter().zip(rows_mut(ids.view_mut())).zip(rows_mut(mask.view_mut())) {
-        ids.iter_mut().zip(*tokens).for_each(|(id, &token)| *id = i64::from(token));
+        ids.iter_mut().zip(*tokens).for_each(|(id, &token)| *id = i64::from(read(token).0));
         mask[..tokens.len()].fill(1);
     }
     let mut inputs = vec![("input_ids", ids.into()), ("attention_mask", mask.into())];
     if with_token_types {
-        inputs.push(("token_type_ids", filled(0)?.into()));
+        let mut types = filled(0)?;
+        for (tokens, types) in batch.iter().zip(rows_mut(types.view_mut())) {
+            types.iter_mut().zip(*tokens).for_each(|(type_id, &token)| *type_id = i64::from(read(token).1));
+        }
+        inputs.push((TOKEN_TYPES, types.into()));
     }
     Ok(inputs)
 }
@@ -253,6 +284,30 @@ fn pool(output: Tensor, batch: &[&[u32]], pooling: Pooling) -> Result<Array2<f32
     Ok(pooled)
 }
 
+/// The scores `[pairs, 1]` of pairs, from a logit for each, or two: the second says that the text is relevant, and the first that it is not.
+fn scores(output: Tensor, pairs: usize, name: &str) -> Result<Array2<f32>> {
+    // The caller of a run knows the model's name.
+    let failed = |reason: String| Error::ModelRun { model: String::new(), reason };
+    let shape = output.shape().to_vec();
+    let (Tensor::F32(values), [rows] | [rows, 1 | 2]) = (output, shape.as_slice()) else {
+        let expected = format!("[{pairs}], [{pairs}, 1] or [{pairs}, 2]");
+        return Err(failed(format!("output \"{name}\" has shape {shape:?} for {pairs} pairs, expected {expected}")));
+    };
+    if *rows != pairs {
+        return Err(failed(format!("output \"{name}\" has {rows} scores for {pairs} pairs")));
+    }
+    let logits = values.into_shape_with_order((pairs, shape.get(1).copied().unwrap_or(1)))?;
+    let score = |logits: ndarray::ArrayView1<f32>| match logits.to_vec()[..] {
+        [irrelevant, relevant] => relevant - irrelevant,
+        _ => logits.sum(),
+    };
+    let scores = logits.map_axis(Axis(1), score).insert_axis(Axis(1));
+    if scores.iter().any(|score| score.is_nan()) {
+        return Err(failed(format!("output \"{name}\" has a score that is not a number")));
+    }
+    Ok(scores)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,10 +315,39 @@ mod tests {
 
     #[test]
     fn padding_is_masked_and_ids_stand_where_they_belong() {
-        let inputs = padded(&[&[5, 6], &[7]], 9, true).unwrap();
+        let inputs = padded(&[&[5, 6], &[7]], 9, true, |id| (id, 0)).unwrap();
         assert_eq!(inputs[0].1, array![[5i64, 6], [7, 9]].into());
         assert_eq!(inputs[1].1, array![[1i64, 1], [1, 0]].into());
         assert_eq!(inputs[2].1, array![[0i64, 0], [0, 0]].into());
+    }
+
+    #[test]
+    fn the_segments_of_a_pair_become_token_types() {
+        let second = |id: u32| 1 << 30 | id;
+        let inputs = padded(&[&[5, 6, second(7)], &[5, second(8)]], 9, true, id_and_segment).unwrap();
+        assert_eq!(inputs[0].1, array![[5i64, 6, 7], [5, 8, 9]].into());
+        assert_eq!(inputs[1].1, array![[1i64, 1, 1], [1, 1, 0]].into());
+        assert_eq!(inputs[2].1, array![[0i64, 0, 1], [0, 1, 0]].into());
+    }
+
+    #[test]
+    fn scores_are_logits_or_how_much_the_second_exceeds_the_first() {
+        let expected = array![[3f32], [-1.0]];
+        assert_eq!(scores(array![3f32, -1.0].into(), 2, "logits").unwrap(), expected);
+        assert_eq!(scores(array![[3f32], [-1.0]].into(), 2, "logits").unwrap(), expected);
+        assert_eq!(scores(array![[1f32, 4.0], [0.5, -0.5]].into(), 2, "logits").unwrap(), expected);
+        let wrong: [Tensor; 5] = [
+            array![[1f32, 2.0, 3.0], [1.0, 2.0, 3.0]].into(),
+            array![[[1f32], [2.0]]].into(),
+            array![1f32].into(),
+            array![1i64, 2].into(),
+            array![f32::NAN, 1.0].into(),
+        ];
+        for output in wrong {
+            assert!(
+                matches!(scores(output, 2, "logits"), Err(Error::ModelRun { reason, .. }) if reason.contains("\"logits\""))
+            );
+        }
     }
 
     #[test]

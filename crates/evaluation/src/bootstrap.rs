@@ -77,6 +77,24 @@ impl Bootstrap {
         Ok(whole)
     }
 
+    /// The percentile interval of the mean of `values`, one per query; `None` without values or resamples.
+    pub fn interval_of_mean(&self, values: &[f64], progress: &dyn Progress) -> Result<Option<(f64, f64)>> {
+        let resamples = if values.is_empty() { 0 } else { self.resamples };
+        let mut means = memory::filled(0f64, resamples)?;
+        for (resample, mean) in means.iter_mut().enumerate() {
+            let start = mix(mix(self.seed).wrapping_add(resample as u64));
+            for draw in 0..values.len() {
+                if draw % PIECE == 0 {
+                    progress.check()?;
+                }
+                let chance = mix(start.wrapping_add(draw as u64));
+                *mean += values[((u128::from(chance) * values.len() as u128) >> 64) as usize];
+            }
+            *mean /= values.len() as f64;
+        }
+        Ok(self.interval(means.into_iter().map(Some)))
+    }
+
     /// The percentile interval of the resampled values; `None` without values.
     pub fn interval(&self, values: impl IntoIterator<Item = Option<f64>>) -> Option<(f64, f64)> {
         let mut values: Vec<f64> = values.into_iter().flatten().collect();
@@ -127,6 +145,19 @@ mod tests {
         };
         assert_eq!(interval(1, 3), interval(4, 3));
         assert_ne!(interval(1, 3), interval(1, 4));
+    }
+
+    #[test]
+    fn the_interval_of_a_mean_is_that_of_the_metric_with_the_same_resamples() {
+        let users = users(400);
+        let values: Vec<f64> = (0..400).map(|user| f64::from(user % 4 == 0)).collect();
+        let rows: Vec<u32> = (0..400).collect();
+        let bootstrap = Bootstrap::new(200, 0.9, 7).unwrap();
+        let sums = bootstrap.resample([&users], &rows, 2, &Unwatched).unwrap();
+        let (low, high) = bootstrap.interval(sums.iter().map(|s| s[0].value(Metric::HitRate))).unwrap();
+        let of_mean = bootstrap.interval_of_mean(&values, &Unwatched).unwrap().unwrap();
+        assert!((low - of_mean.0).abs() < 1e-12 && (high - of_mean.1).abs() < 1e-12);
+        assert_eq!(bootstrap.interval_of_mean(&[], &Unwatched).unwrap(), None);
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub use cross_validate::cross_validate;
 pub use evaluate::{Candidates, Measured, Protocol, evaluate};
 pub use metrics::{Metric, MetricSet};
 pub use sampler::Sampler;
-pub use segments::{By, Group, Segments};
-pub use significance::mean_interval;
+pub use segments::{ALL, By, Group, Segments};
+pub use significance::{mean_interval, paired_t_test};
 pub use split::{SplitMethod, split};
 pub use summary::{Comparison, Line, compare, summarise};
 

@@ -17,7 +17,7 @@ const BLOCK: usize = 16_384;
 const TILE_BLOCK: usize = 512;
 /// Where a list and what it leaves out take more than one in so many of the items, bounds leave too little out; where it may take less
 /// than this of them, they are looked up one by one.
-const SHARE: usize = 16;
+pub(crate) const SHARE: usize = 16;
 
 /// Factors [items, d] in a model's graph, and the compressed copy of them in its data file where there is one.
 pub struct ItemFactors {
@@ -29,28 +29,45 @@ pub struct ItemFactors {
 impl ItemFactors {
     /// The initializer `name`, which must have `items` rows of `d`; its copy was written by [`super::quantized::write`].
     pub fn open(files: &Files, name: &str, items: usize, d: usize) -> Result<Self> {
-        Self::check(files, name, files.initializer_matrix(name)?, items, d)
+        Self::check(files, name, files.initializer_matrix(name)?, items, d, items)
     }
 
     /// [`open`](Self::open) for factors in the data file.
     pub fn open_tensor(files: &Files, name: &str, items: usize, d: usize) -> Result<Self> {
-        Self::check(files, name, files.tensor_matrix(name)?, items, d)
+        Self::open_placed(files, name, items, d, items)
     }
 
-    fn check(files: &Files, name: &str, factors: MappedMatrix<f32>, items: usize, d: usize) -> Result<Self> {
+    /// The same where the copy has them in as many `places`.
+    pub(crate) fn open_placed(files: &Files, name: &str, items: usize, d: usize, places: usize) -> Result<Self> {
+        Self::check(files, name, files.tensor_matrix(name)?, items, d, places)
+    }
+
+    fn check(
+        files: &Files,
+        name: &str,
+        factors: MappedMatrix<f32>,
+        items: usize,
+        d: usize,
+        places: usize,
+    ) -> Result<Self> {
         let (rows, columns) = factors.dim();
         if (rows, columns) != (items, d) || d == 0 {
             return Err(
                 files.damaged(format!("{name} has shape [{rows}, {columns}] for {items} items and {d} factors"))
             );
         }
-        let quantized = Quantized::open(files, name, items, d)?;
+        let quantized = Quantized::open(files, name, places, d)?;
         Ok(Self { model: files.model.into(), factors, quantized })
     }
 
     /// [items, d]
     pub fn all(&self) -> ArrayView2<'_, f32> {
         self.factors.view()
+    }
+
+    /// The compressed copy, where there is one.
+    pub(crate) fn copy(&self) -> Option<&Quantized> {
+        self.quantized.as_ref()
     }
 
     fn items(&self) -> usize {
@@ -105,11 +122,12 @@ impl ItemFactors {
     }
 
     /// The only items to be ranked, where they are so few that each is looked up.
-    fn few<'a>(&self, listed: &Listed<'a>) -> Option<&'a ItemSet> {
+    pub(crate) fn few<'a>(&self, listed: &Listed<'a>) -> Option<&'a ItemSet> {
         listed.allowed.filter(|allowed| allowed.len() < self.items() / SHARE)
     }
 
-    fn quantized_for(&self, listed: &Listed, k: usize) -> Option<&Quantized> {
+    /// The compressed copy where it is faster than the plain scan.
+    pub(crate) fn quantized_for(&self, listed: &Listed, k: usize) -> Option<&Quantized> {
         self.quantized.as_ref().filter(|_| k.saturating_add(listed.excluded.len()) <= self.items() / SHARE)
     }
 

@@ -37,6 +37,19 @@ impl ItemSet {
         }
     }
 
+    /// The `items` from `first` on, a multiple of 64, numbered from 0.
+    pub fn part(&self, first: usize, items: usize) -> Self {
+        debug_assert!(first.is_multiple_of(64));
+        let words = first / 64..(first + items).div_ceil(64);
+        let mut bits = self.bits.get(words).unwrap_or_default().to_vec();
+        bits.resize(items.div_ceil(64), 0);
+        if let Some(last) = bits.last_mut() {
+            *last &= u64::MAX >> (items.next_multiple_of(64) - items);
+        }
+        let len = bits.iter().map(|word| word.count_ones() as usize).sum();
+        Self { bits, len }
+    }
+
     #[inline]
     pub fn contains(&self, item: u32) -> bool {
         self.bits.get(item as usize / 64).is_some_and(|word| word >> (item % 64) & 1 == 1)

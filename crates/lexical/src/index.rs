@@ -20,10 +20,16 @@ use crate::text::analyzer::Analyzer;
 use crate::text::language::Language;
 
 /// The most segments that are opened together.
-pub const MAX_SEGMENTS: usize = 64;
+pub const MAX_SEGMENTS: usize = 512;
 
-/// The files of one segment, by name, as [`crate::LexicalBuilder::finish`] gave them.
-pub type SegmentFiles = Vec<(String, Bytes)>;
+/// One segment to open.
+#[derive(Clone)]
+pub struct SegmentFiles {
+    /// What is added to the numbers of its rows: segments that were written apart are searched as one index.
+    pub first_row: u32,
+    /// By name, as [`crate::LexicalBuilder::finish`] gave them.
+    pub files: Vec<(String, Bytes)>,
+}
 
 /// One or several segments, searched as one index.
 pub struct Lexical {
@@ -43,20 +49,21 @@ pub(crate) struct Segment {
     pub lengths: Vec<FieldNormReader>,
     pub words: Arc<InvertedIndexReader>,
     rows: Arc<dyn ColumnValues<u64>>,
+    first_row: u32,
     is_ascending: bool,
 }
 
 impl Lexical {
     /// Opens segments whose files may have been damaged: their checksums are compared, which reads them once.
     pub fn open(segments: &[SegmentFiles]) -> Result<Self> {
-        let records = segments.iter().map(|files| checked(files)).collect::<Result<Vec<_>>>()?;
+        let records = segments.iter().map(|segment| checked(&segment.files)).collect::<Result<Vec<_>>>()?;
         reading(|| Self::read(segments, records))
     }
 
     /// Opens segments whose files the caller has compared with what was written. Reads a few pages of them.
     pub fn open_intact(segments: &[SegmentFiles]) -> Result<Self> {
-        let records =
-            segments.iter().map(|files| Record::from_bytes(file(files, RECORD)?)).collect::<Result<Vec<_>>>()?;
+        let records = segments.iter().map(|segment| Record::from_bytes(file(&segment.files, RECORD)?));
+        let records = records.collect::<Result<Vec<_>>>()?;
         reading(|| Self::read(segments, records))
     }
 
@@ -74,7 +81,7 @@ impl Lexical {
         let mut files = BTreeMap::from([("meta.json".to_string(), meta(&fields, &records)?)]);
         for (number, segment) in segments.iter().enumerate() {
             for kind in KINDS {
-                files.insert(format!("{}.{kind}", id(number)), file(segment, &file_name(kind))?.clone());
+                files.insert(format!("{}.{kind}", id(number)), file(&segment.files, &file_name(kind))?.clone());
             }
         }
         let index = Index::open(MappedFiles::new(files)).map_err(damaged)?;
@@ -83,9 +90,9 @@ impl Lexical {
             opened.push((segment.id(), segment));
         }
         opened.sort_by_key(|(id, _)| *id);
-        let opened = opened.iter().zip(&records).map(|((_, segment), record)| {
+        let opened = opened.iter().zip(&records).zip(segments).map(|(((_, segment), record), files)| {
             let reader = SegmentReader::open(segment).map_err(damaged)?;
-            Segment::new(&reader, &fields, record)
+            Segment::new(&reader, &fields, record, files.first_row)
         });
         let segments = opened.collect::<Result<Vec<_>>>()?;
         let documents = segments.iter().map(|segment| u64::from(segment.documents)).sum();
@@ -123,7 +130,7 @@ pub(crate) fn find(reader: &InvertedIndexReader, term: &str) -> Result<Option<Te
 }
 
 impl Segment {
-    fn new(reader: &SegmentReader, fields: &Fields, record: &Record) -> Result<Self> {
+    fn new(reader: &SegmentReader, fields: &Fields, record: &Record, first_row: u32) -> Result<Self> {
         let documents = reader.max_doc();
         let column = reader.fast_fields().u64(ROW).map_err(damaged)?;
         let texts = fields
@@ -141,12 +148,12 @@ impl Segment {
             return Err(damaged("its files have different numbers of rows"));
         }
         let words = reader.inverted_index(fields.words).map_err(damaged)?;
-        Ok(Self { documents, texts, lengths, words, rows, is_ascending: record.is_ascending })
+        Ok(Self { documents, texts, lengths, words, rows, first_row, is_ascending: record.is_ascending })
     }
 
     /// The number of the row that is document `document`.
     pub fn row(&self, document: DocId) -> u32 {
-        self.rows.get_val(document) as u32
+        self.first_row.saturating_add(self.rows.get_val(document) as u32)
     }
 
     /// The document of a row, if this segment has it.

@@ -36,6 +36,8 @@ pub enum Axis<'a> {
 pub struct GraphBuilder {
     graph: GraphProto,
     metadata: Vec<StringStringEntryProto>,
+    /// Operators besides the standard ones.
+    sets: Vec<OperatorSetIdProto>,
     /// Prefix of value names, so that those of a subgraph differ from the outer ones.
     prefix: String,
 }
@@ -117,6 +119,22 @@ impl GraphBuilder {
         });
     }
 
+    /// [`node_to`](Self::node_to) for an operator of another set: its domain and version.
+    pub fn node_in(
+        &mut self,
+        set: (&str, i64),
+        op: &str,
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+        outputs: &[&str],
+    ) {
+        self.node_to(op, inputs, attributes, outputs);
+        self.graph.node.last_mut().into_iter().for_each(|node| node.domain = set.0.into());
+        if !self.sets.iter().any(|known| known.domain == set.0) {
+            self.sets.push(OperatorSetIdProto { domain: set.0.into(), version: set.1 });
+        }
+    }
+
     /// A builder for a subgraph, which may read the values of this graph.
     pub fn subgraph(&self, name: &str) -> Self {
         Self { prefix: format!("{}{name}_", self.prefix), ..Self::new(name) }
@@ -175,7 +193,7 @@ impl GraphBuilder {
         self.graph.initializer.sort_by_key(|t| t.raw_data.len() >= ALIGNED_FROM);
         let mut model = ModelProto {
             ir_version: IR_VERSION,
-            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+            opset_import: [vec![OperatorSetIdProto { domain: String::new(), version: OPSET }], self.sets].concat(),
             producer_name: "pg_reco".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             metadata_props: self.metadata,
@@ -301,6 +319,19 @@ fn value_info(name: &str, element: i32, shape: &[Axis]) -> ValueInfoProto {
 
 pub fn int_attribute(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i: value, r#type: attribute_type::INT, ..Default::default() }
+}
+
+pub fn ints_attribute(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto { name: name.into(), ints: values.to_vec(), r#type: attribute_type::INTS, ..Default::default() }
+}
+
+pub fn floats_attribute(name: &str, values: &[f32]) -> AttributeProto {
+    AttributeProto { name: name.into(), floats: values.to_vec(), r#type: attribute_type::FLOATS, ..Default::default() }
+}
+
+pub fn strings_attribute(name: &str, values: &[&str]) -> AttributeProto {
+    let strings = values.iter().map(|value| Bytes::copy_from_slice(value.as_bytes())).collect();
+    AttributeProto { name: name.into(), strings, r#type: attribute_type::STRINGS, ..Default::default() }
 }
 
 pub fn string_attribute(name: &str, value: &str) -> AttributeProto {

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The constant of reciprocal rank fusion.
-const RRF: f32 = 60.0;
+pub const RRF: f32 = 60.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

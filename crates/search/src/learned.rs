@@ -50,6 +50,8 @@ pub struct Judged {
     pub text: String,
     pub vector: Option<Vec<f32>>,
     pub judgements: Judgements,
+    /// How often it was asked.
+    pub occurrences: u64,
 }
 
 /// The rows of a judged query, with what is known of them.

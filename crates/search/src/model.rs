@@ -1,132 +1,85 @@
-//! A search index: the words of some rows, their vectors, and how both make one ranking.
+//! A search index: segments of rows with words and vectors, and how both make one ranking.
 //!
-//! Its files are the ONNX graph, which scores the vectors of all rows for that of a query and holds them; the data file with ids and the
-//! compressed copy of the vectors; and those of the lexical index. All are read in place from a memory map.
+//! Its own files are the ONNX graph of its ranking; the data file, which names the segments and what was deleted from each; and a learned
+//! ranking, if there is one. Each segment has a folder of files. All are read in place from a memory map.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ndarray::{Array2, ArrayView2};
 
+use super::digest::RowDigest;
 use super::fusion::{Candidate, Fusion};
-use inner_products::{ItemFactors, ItemSet, Listed, quantized};
+use super::queries::{PastQueries, QUERIES};
+use super::ranking;
+use super::segment::{self, DATA, Packed, Segment, SegmentId, folder_name, segment_id};
+use super::update::Kept;
+use inner_products::{ItemSet, Listed};
 use kernels::dot::dot;
-use kernels::matrix::rows_mut;
 use kernels::statistics::normalize;
-use lexical::{Allowed, Language, Lexical, LexicalBuilder, Synonyms, TextField, has_operators};
-use onnx::IdTable;
-use onnx::graph::{Axis, GraphBuilder};
-use onnx::proto::data_type;
+use lexical::{Allowed, Lexical, MAX_SEGMENTS, Synonyms, has_operators};
 use onnx::stored::{DataWriter, Files};
 use runtime::error::{Error, Result};
-use runtime::mapped::Mapped;
-use runtime::memory;
-use runtime::progress::Progress;
+use runtime::progress::{Progress, Unwatched};
 use tabular::trees::Ensemble;
 
 /// Rows that each leg contributes to a ranking at least.
 pub const POOL: usize = 200;
 
-/// The names of the graph and of the data file.
+/// The name of the graph.
 pub const GRAPH: &str = "model.onnx";
-pub const DATA: &str = "data.safetensors";
 /// That of a learned ranking.
 const RANKER: &str = "ranker.safetensors";
 
-/// Whether an index may have a file of this name.
+/// Whether an index may have a file of this name: its own, or one in the folder of a segment.
 pub fn is_file(name: &str) -> bool {
-    [GRAPH, DATA, RANKER].contains(&name) || lexical::is_file(name)
+    match name.split_once('/') {
+        // Those of 0.6.0 lay beside the others.
+        None => [GRAPH, DATA, RANKER, QUERIES].contains(&name) || lexical::is_file(name),
+        Some((folder, file)) => segment_id(folder).is_some() && segment::is_file(file),
+    }
 }
 
-/// The files of an index by name, the graph first.
-pub type Packed = Vec<(String, Vec<u8>)>;
+/// A word or a phrase, and what is searched besides it.
+pub type SynonymsOf = (String, Vec<String>);
 
-/// Collects rows.
-pub struct IndexBuilder {
-    ids: Vec<String>,
-    lexical: LexicalBuilder,
-    /// [rows, dimensions], each of length 1 or 0.
-    vectors: Vec<f32>,
-    dimensions: Option<usize>,
+/// What a version of an index consists of, besides the files of its segments.
+pub struct Contents<'a> {
+    pub segments: &'a [Kept],
+    /// The names of the columns of numbers.
+    pub numbers: &'a [String],
+    pub synonyms: &'a [SynonymsOf],
+    pub fusion: Fusion,
+    pub ranker: Option<&'a Ensemble>,
 }
 
-impl IndexBuilder {
-    pub fn new(fields: Vec<TextField>, language: Language) -> Result<Self> {
-        let lexical = LexicalBuilder::new(fields, language)?;
-        Ok(Self { ids: Vec::new(), lexical, vectors: Vec::new(), dimensions: None })
-    }
-
-    pub fn rows(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Adds a row with a text, or none, for each field.
-    pub fn add(&mut self, id: String, texts: &[Option<&str>], progress: &dyn Progress) -> Result<()> {
-        let row = u32::try_from(self.ids.len()).map_err(|_| Error::TooLarge {
-            what: "search index".into(),
-            needed: format!("{} rows", self.ids.len()),
-            limit: format!("{} rows", u32::MAX),
-            hint: "Split the source.".into(),
-        })?;
-        memory::reserve(&mut self.ids, 1)?;
-        self.lexical.add(row, texts, progress)?;
-        self.ids.push(id);
-        Ok(())
-    }
-
-    /// The vectors of the next rows [rows, dimensions], in the order in which they were added. A row of zeros has no vector.
-    pub fn add_vectors(&mut self, mut vectors: Array2<f32>) -> Result<()> {
-        let dimensions = *self.dimensions.get_or_insert(vectors.ncols());
-        if vectors.ncols() != dimensions {
-            return Err(Error::Dimensions { left: dimensions, right: vectors.ncols() });
-        }
-        if let Some(row) = vectors.rows().into_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
-            let id = self.ids.get(self.vectors.len() / dimensions.max(1) + row).cloned().unwrap_or_default();
-            return Err(Error::invalid(
-                format!("embedding of the row with id \"{id}\" is not finite"),
-                "Every element must be a finite number.",
-            ));
-        }
-        rows_mut(vectors.view_mut()).for_each(normalize);
-        memory::extend(&mut self.vectors, kernels::matrix::flat(vectors.view()))
-    }
-
-    /// The files.
-    pub fn finish(self, threads: usize, progress: &dyn Progress) -> Result<Packed> {
-        let (rows, d) = (self.ids.len(), self.dimensions.unwrap_or(0));
-        let vectors = memory::shaped(if d > 0 { rows } else { 0 }, d, self.vectors)?;
-        let mut order: Vec<u32> = (0..rows as u32).collect();
-        order.sort_unstable_by(|&a, &b| self.ids[a as usize].cmp(&self.ids[b as usize]));
-        let twice = order.windows(2).find(|pair| self.ids[pair[0] as usize] == self.ids[pair[1] as usize]);
-        if let Some(pair) = twice {
-            let id = &self.ids[pair[0] as usize];
-            return Err(Error::invalid(format!("duplicate id \"{id}\""), "Ids must be unique."));
-        }
-        progress.check()?;
-        let sorted: Vec<&str> = order.iter().map(|&row| self.ids[row as usize].as_str()).collect();
-        let mut place = memory::filled(0u32, rows)?;
-        order.iter().zip(0..).for_each(|(&row, rank)| place[row as usize] = rank);
-
+impl Contents<'_> {
+    /// Its own files, the graph first.
+    pub fn pack(&self) -> Result<Packed> {
         let mut data = DataWriter::default();
-        data.ids("ids", &IdTable::from_sorted(&sorted));
-        // From an id's rank to its row, and back.
-        data.tensor("rows", &[rows], &order);
-        data.tensor("places", &[rows], &place);
-        quantized::write(&mut data, "vectors", vectors.view(), quantized::MIN_ITEMS, threads, progress)?;
-        let graph = graph(vectors.view())?;
+        let ids: Vec<SegmentId> = self.segments.iter().map(|kept| kept.id).collect();
+        data.tensor("segments", &[ids.len()], &*ids);
+        for kept in self.segments.iter().filter(|kept| !kept.deleted.is_empty()) {
+            data.tensor(&deleted(kept.id), &[kept.deleted.len()], &*kept.deleted);
+        }
+        let mut json = |name: &str, value: serde_json::Result<Vec<u8>>| {
+            let bytes = value.map_err(|e| Error::Internal(e.to_string()))?;
+            data.owned(name, &[bytes.len()], bytes);
+            Ok::<_, Error>(())
+        };
+        json("numbers", serde_json::to_vec(self.numbers))?;
+        json("synonyms", serde_json::to_vec(self.synonyms))?;
+        let graph = ranking::graph(self.fusion, self.ranker)?;
         let mut files = vec![(GRAPH.to_owned(), graph), (DATA.to_owned(), data.finish()?)];
-        files.extend(self.lexical.finish(progress)?);
+        if let Some(ranker) = self.ranker {
+            files.push((RANKER.to_owned(), ranking::packed(ranker)?));
+        }
         Ok(files)
     }
 }
 
-/// `scores = vectors · query`
-fn graph(vectors: ArrayView2<f32>) -> Result<Vec<u8>> {
-    let (rows, d) = vectors.dim();
-    let mut g = GraphBuilder::new("search");
-    g.input("query", data_type::FLOAT, &[Axis::Fixed(d)]);
-    let all = g.matrix("vectors", vectors);
-    g.node_to("MatMul", &[&all, "query"], Vec::new(), &["scores"]);
-    g.output("scores", data_type::FLOAT, &[Axis::Fixed(rows)]);
-    g.encode()
+/// The name of the tensor with what was deleted from a segment.
+fn deleted(id: SegmentId) -> String {
+    format!("deleted.{}", folder_name(id))
 }
 
 /// What to search for.
@@ -152,64 +105,114 @@ pub struct Found {
 /// An opened index.
 pub struct Model {
     name: String,
-    ids: IdTable,
-    rows: Mapped<u32>,
-    places: Mapped<u32>,
-    vectors: Option<ItemFactors>,
+    segments: Vec<Segment>,
+    /// The rows that were not deleted; `None` if none was.
+    live: Option<ItemSet>,
+    /// Numbers of rows are below.
+    len: usize,
+    /// Rows that were not deleted.
+    count: usize,
     dimensions: usize,
+    numbers: Vec<String>,
     lexical: Lexical,
+    queries: Option<PastQueries>,
+    /// As they were given, and as queries need them.
+    entries: Vec<SynonymsOf>,
     synonyms: Synonyms,
     /// For [`Fusion::Learned`].
     ranker: Option<Ensemble>,
 }
 
 impl Model {
-    /// `name` is for messages; `files` are those of [`Packed`], by name.
+    /// `name` is for messages; `files` are those of [`Contents::pack`] and of the segments, by name.
     pub fn open(name: &str, files: Vec<(String, Bytes)>) -> Result<Self> {
         let damaged = |reason: &str| Error::DamagedModel { model: name.into(), reason: reason.into() };
-        let file = |wanted: &str| {
-            let found = files.iter().find(|(name, _)| name == wanted).map(|(_, bytes)| bytes.clone());
-            found.ok_or_else(|| damaged(&format!("{wanted} is missing")))
-        };
-        let data = file(DATA)?;
-        let stored = Files::open(name, file(GRAPH)?, &data)?;
-        let ids = stored.ids("ids")?;
-        let ([rows], to_rows) = stored.tensor("rows")?;
-        let ([places], to_places) = stored.tensor("places")?;
-        if rows != ids.len() || places != ids.len() {
-            return Err(damaged("its ids do not fit its rows"));
+        let (mut own, mut folders) = (BTreeMap::new(), BTreeMap::<String, Vec<(String, Bytes)>>::new());
+        for (file, bytes) in files {
+            match file.split_once('/') {
+                Some((folder, file)) => folders.entry(folder.into()).or_default().push((file.into(), bytes)),
+                None => drop(own.insert(file, bytes)),
+            }
         }
-        let (with_vectors, dimensions) = stored.initializer_matrix::<f32>("vectors")?.dim();
-        let vectors = match dimensions {
-            0 => None,
-            _ if with_vectors != rows => return Err(damaged("its vectors do not fit its rows")),
-            _ => Some(ItemFactors::open(&stored, "vectors", rows, dimensions)?),
+        if own.keys().any(|name| lexical::is_file(name)) {
+            return Err(damaged("it was made by version 0.6.0: run reco.train_search again"));
+        }
+        let (Some(_), Some(data)) = (own.get(GRAPH), own.get(DATA)) else {
+            return Err(damaged("its graph or its data file is missing"));
         };
-        let ranker = match files.iter().find(|(name, _)| name == RANKER) {
-            Some((_, bytes)) => Some(ranker(name, bytes.clone())?),
-            None => None,
+        let stored = Files::open(name, Bytes::new(), data)?;
+        let ([_], ids) = stored.tensor::<SegmentId, 1>("segments")?;
+        let ([_], names) = stored.tensor::<u8, 1>("numbers")?;
+        let numbers: Vec<String> =
+            serde_json::from_slice(&names).map_err(|_| damaged("the names of its numbers are inconsistent"))?;
+        let ([_], entries) = stored.tensor::<u8, 1>("synonyms")?;
+        let entries: Vec<SynonymsOf> =
+            serde_json::from_slice(&entries).map_err(|_| damaged("its synonyms are inconsistent"))?;
+        let (mut segments, mut parts) = (Vec::<Segment>::new(), Vec::new());
+        let (mut live, mut next, mut count) = (Vec::new(), 0usize, 0);
+        for &id in ids.iter() {
+            let files = folders.remove(&folder_name(id)).ok_or_else(|| damaged("a segment is missing"))?;
+            let first = u32::try_from(next).map_err(|_| damaged("too many rows"))?;
+            let (segment, lexical) = Segment::open(name, id, first, files)?;
+            let mut rows = ItemSet::all(segment.len());
+            if stored.has_tensor(&deleted(id)) {
+                let ([_], gone) = stored.tensor::<u32, 1>(&deleted(id))?;
+                gone.iter().for_each(|&row| rows.remove(row));
+            }
+            count += rows.len();
+            next += segment.len().next_multiple_of(64);
+            live.push(rows);
+            segments.push(segment);
+            parts.extend(lexical);
+        }
+        let dimensions = segments.iter().map(Segment::dimensions).max().unwrap_or(0);
+        let is_alike = |segment: &Segment| {
+            segment.columns() == numbers.len() && [0, dimensions].contains(&segment.dimensions())
         };
+        if segments.is_empty() || parts.len() > MAX_SEGMENTS || !segments.iter().all(is_alike) {
+            return Err(damaged("its segments do not fit each other"));
+        }
+        let is_whole = segments.iter().zip(&live).all(|(segment, live)| live.len() == segment.len());
+        let live = (!is_whole).then(|| {
+            let mut all = ItemSet::new(next);
+            for (segment, live) in segments.iter().zip(&live) {
+                live.iter().for_each(|row| all.insert(segment.first_row + row));
+            }
+            all
+        });
+        let ranker = own.get(RANKER).map(|bytes| ranking::read(name, bytes.clone())).transpose()?;
         // The cache has compared the files with what was written.
-        let lexical = Lexical::open_intact(&[files]).map_err(|e| damaged(&e.to_string()))?;
+        let lexical = Lexical::open_intact(&parts).map_err(|e| damaged(&e.to_string()))?;
+        let queries = own.get(QUERIES).map(|bytes| PastQueries::open(name, bytes)).transpose()?;
+        let synonyms = lexical.synonyms(&entries, &Unwatched)?;
         Ok(Self {
             name: name.into(),
-            ids,
-            rows: to_rows,
-            places: to_places,
-            vectors,
+            segments,
+            live,
+            len: next,
+            count,
             dimensions,
+            numbers,
             lexical,
-            synonyms: Synonyms::default(),
+            queries,
+            entries,
+            synonyms,
             ranker,
         })
     }
 
+    /// Numbers of rows are below.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.count == 0
+    }
+
+    /// The number of rows.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// The length of its vectors; 0 without.
@@ -217,12 +220,81 @@ impl Model {
         self.dimensions
     }
 
+    /// The names of its columns of numbers.
+    pub fn numbers(&self) -> &[String] {
+        &self.numbers
+    }
+
+    /// What has been searched for before, if that is known.
+    pub fn queries(&self) -> Option<&PastQueries> {
+        self.queries.as_ref()
+    }
+
+    pub fn synonyms(&self) -> &[SynonymsOf] {
+        &self.entries
+    }
+
     pub fn lexical(&self) -> &Lexical {
         &self.lexical
     }
 
+    pub fn ranker(&self) -> Option<&Ensemble> {
+        self.ranker.as_ref()
+    }
+
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// (rows, rows that are left) of each segment.
+    pub fn sizes(&self) -> Vec<(usize, usize)> {
+        let left = |segment: &Segment| match &self.live {
+            Some(live) => live.part(segment.first_row as usize, segment.len()).len(),
+            None => segment.len(),
+        };
+        self.segments.iter().map(|segment| (segment.len(), left(segment))).collect()
+    }
+
+    /// The number of the segment that has a row, the segment, and its own number of that row.
+    fn place(&self, row: u32) -> Result<(usize, &Segment, u32)> {
+        let number = self.segments.partition_point(|segment| segment.first_row <= row).wrapping_sub(1);
+        let found = self.segments.get(number).filter(|segment| ((row - segment.first_row) as usize) < segment.len());
+        let segment = found.ok_or_else(|| Error::DamagedModel {
+            model: self.name.clone(),
+            reason: format!("row {row} does not exist"),
+        })?;
+        Ok((number, segment, row - segment.first_row))
+    }
+
+    /// The vector of a row; `None` without.
+    pub fn vector(&self, row: u32) -> Result<Option<&[f32]>> {
+        let (_, segment, row) = self.place(row)?;
+        segment.vectors().map(|vectors| vectors.row(row)).transpose()
+    }
+
+    /// The numbers of a row, one for each of [`numbers`](Self::numbers); NaN where there is none.
+    pub fn numbers_of(&self, row: u32) -> Result<&[f32]> {
+        let (_, segment, row) = self.place(row)?;
+        Ok(segment.numbers(row))
+    }
+
+    /// The number of the segment that has a row, and the row's digest.
+    pub fn digest(&self, row: u32) -> Result<(usize, RowDigest)> {
+        let (number, segment, row) = self.place(row)?;
+        let digest = segment.digest(row).ok_or_else(|| Error::DamagedModel {
+            model: self.name.clone(),
+            reason: format!("row {row} has no digest"),
+        })?;
+        Ok((number, digest))
+    }
+
+    fn is_live(&self, row: u32) -> bool {
+        self.live.as_ref().is_none_or(|live| live.contains(row))
+    }
+
     /// All rows that have words of a text, in ascending order.
     pub fn matches(&self, text: &str, allowed: Option<&ItemSet>, progress: &dyn Progress) -> Result<Vec<u32>> {
+        let allowed = allowed.or(self.live.as_ref());
         let is_allowed = |row: u32| allowed.is_none_or(|allowed| allowed.contains(row));
         self.lexical.matches(text, &self.synonyms, allowed.map(|_| &is_allowed as _), progress)
     }
@@ -235,12 +307,14 @@ impl Model {
 
     /// The row of an id.
     pub fn find(&self, id: &str) -> Option<u32> {
-        self.rows.get(self.ids.find(id)? as usize).copied().filter(|&row| (row as usize) < self.len())
+        // The newest segment first: of a row that was written again, the older ones are deleted.
+        let rows = self.segments.iter().rev().filter_map(|segment| Some(segment.first_row + segment.find(id)?));
+        rows.into_iter().find(|&row| self.is_live(row))
     }
 
     pub fn id(&self, row: u32) -> Result<&str> {
-        let id = self.places.get(row as usize).and_then(|&place| self.ids.get(place));
-        id.ok_or_else(|| Error::DamagedModel { model: self.name.clone(), reason: format!("row {row} has no id") })
+        let (_, segment, row) = self.place(row)?;
+        segment.id(row)
     }
 
     /// The best `k` rows, best first, after the first `offset`.
@@ -269,8 +343,9 @@ impl Model {
 
     /// The best `pool` rows of each leg, with what both say of them.
     pub fn candidates(&self, query: &Query, pool: usize, progress: &dyn Progress) -> Result<Vec<Candidate>> {
-        let is_allowed = |row: u32| query.allowed.is_none_or(|allowed| allowed.contains(row));
-        let allowed: Allowed = query.allowed.map(|_| &is_allowed as _);
+        let rows = query.allowed.or(self.live.as_ref());
+        let is_allowed = |row: u32| rows.is_none_or(|allowed| allowed.contains(row));
+        let allowed: Allowed = rows.map(|_| &is_allowed as _);
         let lexical = self.lexical.search(query.text, &self.synonyms, pool, allowed, progress)?;
         let mut found: Vec<Candidate> = lexical
             .iter()
@@ -283,7 +358,7 @@ impl Model {
                 cosine_rank: None,
             })
             .collect();
-        let (Some(vectors), Some(vector)) = (&self.vectors, query.vector) else { return Ok(found) };
+        let Some(vector) = query.vector.filter(|_| self.dimensions > 0) else { return Ok(found) };
         if vector.len() != self.dimensions {
             return Err(Error::Dimensions { left: self.dimensions, right: vector.len() });
         }
@@ -293,8 +368,7 @@ impl Model {
             true => Some(self.matching(query, progress)?),
             false => None,
         };
-        let listed = Listed { excluded: &[], allowed: required.as_ref().or(query.allowed) };
-        let near = vectors.best(&unit, pool, &listed, progress)?;
+        let near = self.near(&unit, pool, required.as_ref().or(rows), progress)?;
         found.sort_unstable_by_key(|candidate| candidate.row);
         let mut missing = Vec::new();
         for (&(cosine, row), rank) in near.iter().zip(1..) {
@@ -304,7 +378,7 @@ impl Model {
             }
         }
         for candidate in found.iter_mut().filter(|candidate| candidate.cosine.is_none()) {
-            candidate.cosine = Some(dot(vectors.row(candidate.row)?, &unit));
+            candidate.cosine = Some(self.cosine(candidate.row, &unit)?);
         }
         // A row near in meaning may have some of the words too, below the lexical list.
         let rows: Vec<u32> = missing.iter().map(|(row, _)| *row).collect();
@@ -314,15 +388,39 @@ impl Model {
         Ok(found)
     }
 
+    /// The best `k` (cosine, row) of all segments, best first.
+    fn near(
+        &self,
+        unit: &[f32],
+        k: usize,
+        allowed: Option<&ItemSet>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(f32, u32)>> {
+        let mut all = Vec::new();
+        for segment in &self.segments {
+            let Some(vectors) = segment.vectors() else { continue };
+            let allowed = allowed.map(|allowed| allowed.part(segment.first_row as usize, segment.len()));
+            let listed = Listed { excluded: &[], allowed: allowed.as_ref() };
+            let found = vectors.best(unit, k.min(segment.len()), &listed, progress)?;
+            all.extend(found.into_iter().map(|(cosine, row)| (cosine, segment.first_row + row)));
+        }
+        all.sort_unstable_by(|(a, x), (b, y)| b.total_cmp(a).then(x.cmp(y)));
+        all.truncate(k);
+        Ok(all)
+    }
+
+    /// The cosine of a row and a vector of length 1; 0 if the row has no vector.
+    fn cosine(&self, row: u32, unit: &[f32]) -> Result<f32> {
+        Ok(self.vector(row)?.map_or(0.0, |vector| dot(vector, unit)))
+    }
+
     /// What both legs say of some rows, whether they find them or not.
     pub fn describe(&self, query: &Query, rows: &[u32], progress: &dyn Progress) -> Result<Vec<Candidate>> {
         let unit = query.vector.map(unit);
         let scores = self.lexical.scores_of(query.text, &self.synonyms, rows, progress)?;
         let described = scores.into_iter().map(|scores| {
-            let cosine = match (&self.vectors, &unit) {
-                (Some(vectors), Some(unit)) => Some(dot(vectors.row(scores.row)?, unit)),
-                _ => None,
-            };
+            let unit = unit.as_ref().filter(|_| self.dimensions > 0);
+            let cosine = unit.map(|unit| self.cosine(scores.row, unit)).transpose()?;
             Ok(Candidate { row: scores.row, lexical: scores.score, lexical_rank: None, cosine, cosine_rank: None })
         });
         described.collect()
@@ -363,35 +461,4 @@ fn unit(vector: &[f32]) -> Vec<f32> {
     let mut unit = vector.to_vec();
     normalize(&mut unit);
     unit
-}
-
-/// The file of a learned ranking.
-pub fn packed_ranker(ranker: &Ensemble) -> Result<(String, Vec<u8>)> {
-    let mut data = DataWriter::default();
-    data.tensor("roots", &[ranker.roots.len()], &ranker.roots);
-    data.tensor("columns", &[ranker.columns.len()], &ranker.columns);
-    data.tensor("left", &[ranker.left.len()], &ranker.left);
-    data.tensor("numbers", &[ranker.numbers.len()], &ranker.numbers);
-    data.tensor("base", &[1], [ranker.base]);
-    Ok((RANKER.to_owned(), data.finish()?))
-}
-
-fn ranker(name: &str, bytes: Bytes) -> Result<Ensemble> {
-    let files = Files::open(name, Bytes::new(), &bytes)?;
-    let ([_], roots) = files.tensor::<u32, 1>("roots")?;
-    let ([_], columns) = files.tensor::<u32, 1>("columns")?;
-    let ([_], left) = files.tensor::<u32, 1>("left")?;
-    let ([_], numbers) = files.tensor::<f32, 1>("numbers")?;
-    let ([_], base) = files.tensor::<f32, 1>("base")?;
-    let ensemble = Ensemble {
-        roots: roots.to_vec(),
-        columns: columns.to_vec(),
-        left: left.to_vec(),
-        numbers: numbers.to_vec(),
-        base: base.first().copied().unwrap_or(0.0),
-    };
-    if !ensemble.is_sound() {
-        return Err(files.damaged("the trees of its ranking are inconsistent"));
-    }
-    Ok(ensemble)
 }

@@ -1,5 +1,7 @@
 //! The options of an index.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -25,11 +27,18 @@ pub struct Options {
     language: Option<String>,
     /// The share of the lexical score.
     lexical_weight: Option<f32>,
+    /// A query of words and their synonyms.
+    synonyms: Option<String>,
+    /// What events are worth; impressions nothing.
+    event_weights: Option<BTreeMap<String, f32>>,
 }
+
+/// Events that are known without `event_weights`.
+const EVENTS: [(&str, f32); 4] = [("impression", 0.0), ("click", 1.0), ("add_to_cart", 3.0), ("purchase", 5.0)];
 
 impl Options {
     pub fn read(options: &Value) -> Result<Self> {
-        let hint = "Valid options are fields, language and lexical_weight, as in {\"fields\": {\"title\": 3, \"description\": 1}}.";
+        let hint = "Valid options are fields, language, lexical_weight, synonyms and event_weights, as in {\"fields\": {\"title\": 3, \"description\": 1}}.";
         let read: Self = serde_json::from_value(options.clone())
             .map_err(|e| Error::invalid(format!("invalid options: {e}"), hint))?;
         if let Some(share) = read.lexical_weight
@@ -38,7 +47,27 @@ impl Options {
             let hint = "The value must be from 0 (meaning only) to 1 (words only).";
             return Err(Error::argument("lexical_weight", share, hint));
         }
+        let weights = read.event_weights.iter().flatten();
+        if let Some((event, weight)) = weights.into_iter().find(|(_, weight)| !(0.0..=1e6).contains(*weight)) {
+            let hint = "A weight must be 0 for impressions, or a number above.";
+            return Err(Error::argument(format!("weight of event \"{event}\""), weight, hint));
+        }
         Ok(read)
+    }
+
+    pub fn synonyms(&self) -> Option<&str> {
+        self.synonyms.as_deref()
+    }
+
+    /// What an event is worth; 0 for an impression.
+    pub fn event_weight(&self, event: &str) -> Result<f32> {
+        let own = self.event_weights.as_ref().and_then(|weights| weights.get(event)).copied();
+        let known = || EVENTS.iter().find(|(known, _)| *known == event).map(|(_, weight)| *weight);
+        own.or_else(known).ok_or_else(|| {
+            let known: Vec<&str> = EVENTS.iter().map(|(known, _)| *known).collect();
+            let hint = format!("Known events are {}; name others in the option event_weights.", known.join(", "));
+            Error::invalid(format!("unknown event \"{}\"", event.escape_debug()), hint)
+        })
     }
 
     pub fn language(&self) -> Result<Language> {

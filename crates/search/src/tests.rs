@@ -1,7 +1,6 @@
 //! Indexes of made rows: what both legs find, what is learned, what is damaged.
 
 use bytes::Bytes;
-use ndarray::Array2;
 
 use super::*;
 use inner_products::ItemSet;
@@ -25,23 +24,47 @@ fn texts(row: usize) -> (String, String) {
     (title, description)
 }
 
-fn vectors(rows: usize) -> Array2<f32> {
-    Array2::from_shape_fn((rows, 8), |(row, column)| draw::normal(column as u64, row as u64))
+fn vector_of(row: usize) -> Vec<f32> {
+    (0..8).map(|column| draw::normal(column, row as u64)).collect()
+}
+
+fn fields() -> Vec<TextField> {
+    vec![TextField::new("title", 1.0), TextField::new("description", 1.0)]
+}
+
+/// Ids in another order than rows.
+fn id(row: usize) -> String {
+    format!("{}", (row * 7919) % 100_003)
+}
+
+fn add(builder: &mut SegmentBuilder, row: usize, with_vectors: bool) {
+    let (title, description) = texts(row);
+    let (texts, place) = ([Some(&*title), Some(&*description)], builder.rows());
+    let digest = RowDigest::new(&texts, &[row as f32], Some(&title), None);
+    builder.add(id(row), &texts, &[row as f32], digest, &Unwatched).unwrap();
+    if with_vectors {
+        builder.set_vector(place, &vector_of(row)).unwrap();
+    }
+}
+
+fn builder() -> SegmentBuilder {
+    SegmentBuilder::new(fields(), Language::English, 1, None).unwrap()
+}
+
+fn mapped(files: Packed) -> Vec<(String, Bytes)> {
+    files.into_iter().map(|(name, bytes)| (name, bytes.into())).collect()
+}
+
+fn own(segments: &[Kept], ranker: Option<&Ensemble>) -> Vec<(String, Bytes)> {
+    let fusion = if ranker.is_some() { Fusion::Learned } else { Fusion::ReciprocalRanks };
+    mapped(Contents { segments, numbers: &["number".into()], synonyms: &[], fusion, ranker }.pack().unwrap())
 }
 
 fn packed(rows: usize, with_vectors: bool) -> Vec<(String, Bytes)> {
-    let fields = vec![TextField::new("title", 1.0), TextField::new("description", 1.0)];
-    let mut builder = IndexBuilder::new(fields, Language::English).unwrap();
-    for row in 0..rows {
-        let (title, description) = texts(row);
-        // Ids in another order than rows.
-        let id = format!("{}", (row * 7919) % 100_003);
-        builder.add(id, &[Some(&title), Some(&description)], &Unwatched).unwrap();
-    }
-    if with_vectors {
-        builder.add_vectors(vectors(rows)).unwrap();
-    }
-    builder.finish(2, &Unwatched).unwrap().into_iter().map(|(name, bytes)| (name, bytes.into())).collect()
+    let mut builder = builder();
+    (0..rows).for_each(|row| add(&mut builder, row, with_vectors));
+    let new = builder.finish(2, &Unwatched).unwrap();
+    [own(&[Kept { id: new.id, deleted: Vec::new() }], None), mapped(new.files)].concat()
 }
 
 fn model(rows: usize, with_vectors: bool) -> Model {
@@ -89,7 +112,7 @@ fn what_is_said_of_a_row_does_not_depend_on_who_found_it() {
             "{found:?} {described:?}"
         );
         assert_eq!(found.cosine, described.cosine);
-        let mut own = vectors(2500).row(found.row as usize).to_vec();
+        let mut own = vector_of(found.row as usize);
         normalize(&mut own);
         let cosine: f32 = own.iter().zip(&unit).map(|(a, b)| a * b).sum();
         assert!((cosine - found.cosine.unwrap()).abs() < 1e-5);
@@ -148,7 +171,7 @@ fn judged(m: &Model, rows: usize) -> Vec<Judged> {
                 .then_some((row as u32, title as f32))
         };
         let grades = (0..rows).filter_map(grade).filter(|(row, _)| row % 3 > 0).collect();
-        Judged { text: text.to_string(), vector: None, judgements: Judgements::new(grades) }
+        Judged { text: text.to_string(), vector: None, judgements: Judgements::new(grades), occurrences: 1 }
     };
     assert_eq!(m.len(), rows);
     WORDS.iter().map(of_word).collect()
@@ -166,8 +189,10 @@ fn a_ranking_is_learned_where_that_gains_and_stored() {
     let again = fit(&m, &judged, 1, 1, &Unwatched).unwrap();
     assert!(fitted.ranker == again.ranker && fitted.measured == again.measured, "the same on any number of threads");
     let mut files = packed(rows, false);
-    let (name, bytes) = packed_ranker(&fitted.ranker.unwrap()).unwrap();
-    files.push((name, bytes.into()));
+    let kept = [Kept { id: m.segments()[0].id, deleted: Vec::new() }];
+    let own = own(&kept, fitted.ranker.as_ref());
+    files.retain(|(name, _)| name.contains('/'));
+    files.extend(own);
     let learned = Model::open("m", files.clone()).unwrap();
     let first = |m: &Model, fusion| {
         let query = Query { text: "guitar", vector: None, allowed: None };
@@ -192,7 +217,7 @@ fn few_or_empty_judgements_change_nothing_for_the_worse() {
     let some = &judged(&m, 300)[..3];
     let fitted = fit(&m, some, 1, 2, &Unwatched).unwrap();
     assert!(fitted.ranker.is_none() && fitted.measured["learned"].is_null());
-    let nothing = [Judged { text: "zebra".into(), vector: None, judgements: Judgements::default() }];
+    let nothing = [Judged { text: "zebra".into(), vector: None, judgements: Judgements::default(), occurrences: 1 }];
     assert_eq!(fit(&m, &nothing, 1, 2, &Unwatched).unwrap().fusion, Fusion::ReciprocalRanks);
     assert_eq!(fit(&m, &[], 1, 2, &Unwatched).unwrap().fusion, Fusion::ReciprocalRanks);
 }
@@ -206,7 +231,7 @@ fn files_that_contradict_each_other_are_damaged() {
         assert!(matches!(Model::open("m", files), Err(Error::DamagedModel { .. })), "{missing}");
     }
     let mut mixed = packed(60, true);
-    mixed[0] = files[0].clone();
+    mixed[1] = files[1].clone();
     assert!(matches!(Model::open("m", mixed), Err(Error::DamagedModel { .. })));
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.iter().all(|name| is_file(name)) && !is_file("../postgresql.conf") && names[0] == "model.onnx");
@@ -214,15 +239,105 @@ fn files_that_contradict_each_other_are_damaged() {
 
 #[test]
 fn ids_twice_and_vectors_that_are_no_numbers_are_refused() {
-    let builder = || IndexBuilder::new(vec![TextField::new("title", 1.0)], Language::None).unwrap();
+    let add = |builder: &mut SegmentBuilder, id: &str| {
+        let digest = RowDigest::new(&[None, None], &[0.0], None, None);
+        builder.add(id.into(), &[None, None], &[0.0], digest, &Unwatched).unwrap();
+    };
     let mut twice = builder();
-    twice.add("a".into(), &[None], &Unwatched).unwrap();
-    twice.add("a".into(), &[Some("b")], &Unwatched).unwrap();
-    assert!(twice.finish(1, &Unwatched).unwrap_err().to_string().contains("duplicate id \"a\""));
+    add(&mut twice, "a");
+    add(&mut twice, "a");
+    assert!(twice.finish(1, &Unwatched).map(|_| ()).unwrap_err().to_string().contains("duplicate id \"a\""));
     let mut odd = builder();
-    odd.add("a".into(), &[None], &Unwatched).unwrap();
-    let error = odd.add_vectors(Array2::from_elem((1, 2), f32::NAN)).unwrap_err();
-    assert!(error.to_string().contains("id \"a\""));
+    add(&mut odd, "a");
+    add(&mut odd, "b");
+    assert!(odd.set_vector(0, &[f32::NAN, 1.0]).unwrap_err().to_string().contains("id \"a\""));
+    odd.set_vector(0, &[1.0, 1.0]).unwrap();
+    assert!(odd.set_vector(1, &[1.0]).unwrap_err().to_string().contains("id \"b\" has 1 dimensions"));
+}
+
+/// An index after a refresh with rows `now`; those in `changed` have another text.
+fn refreshed(files: &[(String, Bytes)], now: &[usize], changed: &[usize]) -> (Vec<(String, Bytes)>, usize) {
+    let before = Model::open("m", files.to_vec()).unwrap();
+    let mut update = Update::new(&before, true, true);
+    let mut builder = SegmentBuilder::new(fields(), Language::English, 1, Some(8)).unwrap();
+    for &row in now {
+        let (title, description) = texts(row);
+        let text = if changed.contains(&row) { format!("{description} zebra") } else { description };
+        let texts = [Some(&*title), Some(&*text)];
+        let digest = RowDigest::new(&texts, &[row as f32], Some(&title), None);
+        if let Met::Write { vector_of } = update.meet(&id(row), digest).unwrap() {
+            let place = builder.rows();
+            builder.add(id(row), &texts, &[row as f32], digest, &Unwatched).unwrap();
+            match vector_of {
+                Some(before) => builder.copy_vector(place, update.vector(before).unwrap().unwrap()).unwrap(),
+                None => builder.set_vector(place, &vector_of(row)).unwrap(),
+            }
+        }
+    }
+    let (written, mut kept) = (builder.rows(), update.kept());
+    let mut all: Vec<(String, Bytes)> = Vec::new();
+    for folder in kept.iter().map(|kept| folder_name(kept.id)) {
+        all.extend(files.iter().filter(|(name, _)| name.starts_with(&folder)).cloned());
+    }
+    if written > 0 {
+        let new = builder.finish(1, &Unwatched).unwrap();
+        kept.push(Kept { id: new.id, deleted: Vec::new() });
+        all.extend(mapped(new.files));
+    }
+    ([own(&kept, None), all].concat(), written)
+}
+
+#[test]
+fn a_refresh_writes_what_has_changed_and_searches_as_a_new_index_does() {
+    let files = packed(3000, true);
+    // Two rows are deleted, two are new, one has another text.
+    let now: Vec<usize> = (2..3002).collect();
+    let (files, written) = refreshed(&files, &now, &[77]);
+    assert_eq!(written, 3);
+    let m = Model::open("m", files.clone()).unwrap();
+    assert_eq!((m.count(), m.segments().len()), (3000, 2));
+    assert!(m.find(&id(0)).is_none() && m.find(&id(1)).is_none());
+    for row in now {
+        let at = m.find(&id(row)).unwrap();
+        assert_eq!((m.id(at).unwrap(), m.numbers_of(at).unwrap()), (&*id(row), &[row as f32][..]));
+        let mut unit = vector_of(row);
+        normalize(&mut unit);
+        assert_eq!(m.vector(at).unwrap().unwrap(), unit);
+    }
+    let ids = |text: &str, vector: Option<&[f32]>| -> Vec<String> {
+        let query = Query { text, vector, allowed: None };
+        let found = m.search(Fusion::Weighted(0.5), &query, 3000, 0, &Unwatched).unwrap();
+        found.iter().map(|found| m.id(found.row).unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids("zebra", None), [id(77)]);
+    let all = ids("mouse", Some(&vector_of(0)));
+    assert!(!all.contains(&id(0)) && !all.contains(&id(1)) && all.contains(&id(3001)), "{}", all.len());
+    assert!(ids("\"zebra\"", Some(&vector_of(0))) == [id(77)]);
+    // Nothing has changed: nothing is written, and nothing deleted again.
+    let (again, written) = refreshed(&files, &(2..3002).collect::<Vec<_>>(), &[77]);
+    assert_eq!(written, 0);
+    assert_eq!(Model::open("m", again).unwrap().count(), 3000);
+    // All other rows leave: their segment does too.
+    let (few, _) = refreshed(&files, &[77, 3000, 3001], &[77]);
+    let m = Model::open("m", few).unwrap();
+    assert_eq!((m.count(), m.segments().len()), (3, 1));
+}
+
+#[test]
+fn an_id_twice_in_a_refresh_is_an_error_and_many_refreshes_leave_few_segments() {
+    let mut files = packed(300, true);
+    let before = Model::open("m", files.clone()).unwrap();
+    let mut update = Update::new(&before, true, true);
+    let digest = before.digest(before.find(&id(5)).unwrap()).unwrap().1;
+    assert_eq!(update.meet(&id(5), digest).unwrap(), Met::Same);
+    assert!(update.meet(&id(5), digest).unwrap_err().to_string().contains("duplicate id"));
+    for more in 1..30 {
+        let now: Vec<usize> = (more..300 + more).collect();
+        files = refreshed(&files, &now, &[]).0;
+        let m = Model::open("m", files.clone()).unwrap();
+        assert!(m.count() == 300 && m.segments().len() < 10, "{:?}", m.sizes());
+        assert!(now.iter().all(|&row| m.find(&id(row)).is_some()));
+    }
 }
 
 struct Ended;
@@ -238,6 +353,6 @@ fn searching_and_fitting_stop_when_they_are_told_to() {
     let m = model(2500, true);
     let query = Query { text: "mouse", vector: Some(&[1.0; 8]), allowed: None };
     assert!(matches!(m.search(Fusion::ReciprocalRanks, &query, 5, 0, &Ended), Err(Error::Canceled)));
-    let judged = [Judged { text: "mouse".into(), vector: None, judgements: Judgements::default() }];
+    let judged = [Judged { text: "mouse".into(), vector: None, judgements: Judgements::default(), occurrences: 1 }];
     assert!(matches!(fit(&m, &judged, 1, 2, &Ended), Err(Error::Canceled)));
 }

@@ -12,6 +12,8 @@ use runtime::error::{Error, Result};
 pub enum Task {
     TextEmbedding,
     ImageEmbedding,
+    /// Scores a query with a text.
+    TextPair,
     Recommendation,
     /// Generates rows.
     Synthesis,
@@ -22,13 +24,21 @@ pub enum Task {
 }
 
 impl Task {
-    const ALL: [Self; 6] =
-        [Self::TextEmbedding, Self::ImageEmbedding, Self::Recommendation, Self::Synthesis, Self::Search, Self::Predict];
+    const ALL: [Self; 7] = [
+        Self::TextEmbedding,
+        Self::ImageEmbedding,
+        Self::TextPair,
+        Self::Recommendation,
+        Self::Synthesis,
+        Self::Search,
+        Self::Predict,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::TextEmbedding => "text_embedding",
             Self::ImageEmbedding => "image_embedding",
+            Self::TextPair => "text_pair",
             Self::Recommendation => "recommendation",
             Self::Synthesis => "synthesis",
             Self::Search => "search",

@@ -115,7 +115,7 @@ pub fn find(name: &str, version: Option<i32>, privilege: Privilege) -> Result<En
 pub(super) fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>> {
     client
         .select(
-            "SELECT f.file, f.sha256, f.size FROM reco.model_file f
+            "SELECT f.file, f.sha256, f.size, COALESCE(f.stored_in, f.version) FROM reco.model_file f
               WHERE f.name OPERATOR(pg_catalog.=) $1 AND f.version OPERATOR(pg_catalog.=) $2 ORDER BY f.file",
             None,
             &[name.into(), version.into()],
@@ -129,7 +129,8 @@ pub(super) fn files(client: &SpiClient, name: &str, version: i32) -> Result<Vec<
                 return Err(Error::DamagedModel { model: name.into(), reason });
             }
             let size = required::<i64>(row.get(3).spi()?)?.max(0) as u64;
-            Ok(FileEntry { name: file, sha256: required(row.get(2).spi()?)?, size })
+            let (sha256, stored_in) = (required(row.get(2).spi()?)?, required(row.get(4).spi()?)?);
+            Ok(FileEntry { name: file, sha256, size, stored_in })
         })
         .collect()
 }
@@ -157,7 +158,7 @@ pub fn read_file(
                         Some(1),
                         &[
                             entry.name.as_str().into(),
-                            entry.stamp.version.into(),
+                            file.stored_in.into(),
                             file.name.as_str().into(),
                             part.into(),
                         ],

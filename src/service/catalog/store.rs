@@ -10,9 +10,10 @@ use super::entry::Task;
 use super::lookup::files;
 use super::privilege::check_author;
 use super::tables::{as_owner, owned, require_ownership, require_writable, required};
+use super::versions::remove;
 use crate::pg::errors::SpiResult;
 use crate::pg::identity::caller;
-use crate::service::cache_folder::{self, FileEntry};
+use crate::service::cache_folder::{self, FileEntry, remove_at_abort};
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 use runtime::sealed::hex;
@@ -33,6 +34,8 @@ pub struct NewVersion<'a> {
     pub metrics: Option<&'a Value>,
     /// The ONNX file first.
     pub files: &'a [(&'a str, &'a [u8])],
+    /// Files of an earlier version of the model that this one has as well: their content is not stored again.
+    pub shared: &'a [FileEntry],
     /// Whether it is promoted; the first version always is.
     pub in_use: bool,
 }
@@ -97,12 +100,45 @@ pub fn insert(new: &NewVersion, progress: &dyn Progress) -> Result<i32> {
             Ok::<_, Error>(version)
         })
     })?;
+    for file in new.shared {
+        // The earlier version may have been removed since its files were looked up.
+        if !share(new.name, version, &file.name, &file.sha256)? {
+            let message = format!("model \"{}\" was changed while it was refreshed", new.name);
+            return Err(Error::invalid(message, "Try again."));
+        }
+    }
     for ((file, bytes), (sha256, _)) in new.files.iter().zip(&hashed) {
-        insert_file(new.name, version, file, bytes, sha256, progress)?;
+        let is_of_part = file.contains('/');
+        if !(is_of_part && share(new.name, version, file, sha256)?) {
+            insert_file(new.name, version, file, bytes, sha256, progress)?;
+        }
     }
     let stored = as_owner(|| Spi::connect(|client| files(client, new.name, version)))?;
-    cache_folder::remove_at_abort(cache_folder::name(&stored));
+    let shared = cache_folder::names(new.shared);
+    cache_folder::names(&stored).into_iter().filter(|name| !shared.contains(name)).for_each(remove_at_abort);
     Ok(version)
+}
+
+/// Records that a version has a file that an earlier one has too, unless there is none.
+fn share(name: &str, version: i32, file: &str, sha256: &str) -> Result<bool> {
+    as_owner(|| {
+        Spi::connect_mut(|client| {
+            let row = client
+                .update(
+                    "INSERT INTO reco.model_file (name, version, file, sha256, size, stored_in)
+                     SELECT f.name, $2, f.file, f.sha256, f.size, COALESCE(f.stored_in, f.version)
+                       FROM reco.model_file f
+                      WHERE f.name OPERATOR(pg_catalog.=) $1 AND f.file OPERATOR(pg_catalog.=) $3
+                        AND f.sha256 OPERATOR(pg_catalog.=) $4
+                      LIMIT 1
+                     RETURNING version",
+                    None,
+                    &[name.into(), version.into(), file.into(), sha256.into()],
+                )
+                .spi()?;
+            Ok(!row.is_empty())
+        })
+    })
 }
 
 fn insert_file(
@@ -189,16 +225,7 @@ pub fn drop(name: &str, version: Option<i32>) -> Result<Vec<Vec<FileEntry>>> {
                 hint,
             ));
         }
-        let gone = files(client, name, version)?;
-        let mut deleted = false;
-        for table in ["model_part", "model_file", "model_version"] {
-            let query = format!(
-                "DELETE FROM reco.{table}
-                  WHERE name OPERATOR(pg_catalog.=) $1 AND version OPERATOR(pg_catalog.=) $2 RETURNING version"
-            );
-            deleted = !client.update(query.as_str(), None, &[name.into(), version.into()]).spi()?.is_empty();
-        }
-        if deleted { Ok(vec![gone]) } else { Err(Error::UnknownVersion { name: name.into(), version }) }
+        Ok(vec![remove(client, name, version)?])
     })
 }
 

@@ -25,7 +25,8 @@ pub fn all() -> Result<Vec<Version>> {
     as_owner(|| {
         Spi::connect(|client| {
             let rows = client.select(
-                "SELECT f.name, f.version, f.file, f.sha256, f.size FROM reco.model_file f ORDER BY f.name, f.version, f.file",
+                "SELECT f.name, f.version, f.file, f.sha256, f.size, COALESCE(f.stored_in, f.version)
+                   FROM reco.model_file f ORDER BY f.name, f.version, f.file",
                 None,
                 &[],
             ).spi()?;
@@ -36,7 +37,8 @@ pub fn all() -> Result<Vec<Version>> {
                     all.push(Version { name, version, files: Vec::new() });
                 }
                 let size = required::<i64>(row.get(5).spi()?)?.max(0) as u64;
-                let file = FileEntry { name: required(row.get(3).spi()?)?, sha256: required(row.get(4).spi()?)?, size };
+                let (file, sha256) = (required(row.get(3).spi()?)?, required(row.get(4).spi()?)?);
+                let file = FileEntry { name: file, sha256, size, stored_in: required(row.get(6).spi()?)? };
                 all.last_mut().into_iter().for_each(|last| last.files.push(file.clone()));
             }
             Ok(all)
@@ -87,15 +89,31 @@ pub fn prune(name: &str, keep: i32) -> Result<Vec<i32>> {
     Ok(pruned)
 }
 
-/// Deletes the rows of a version and returns its files.
-fn remove(client: &mut SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>> {
+/// Deletes the rows of a version and returns its files. Contents that another version has too stay.
+pub(super) fn remove(client: &mut SpiClient, name: &str, version: i32) -> Result<Vec<FileEntry>> {
     let gone = files(client, name, version)?;
-    for table in ["model_part", "model_file", "model_version"] {
+    let mut deleted = false;
+    for table in ["model_file", "model_version"] {
         let query = format!(
-            "DELETE FROM reco.{table} WHERE name OPERATOR(pg_catalog.=) $1 AND version OPERATOR(pg_catalog.=) $2"
+            "DELETE FROM reco.{table}
+              WHERE name OPERATOR(pg_catalog.=) $1 AND version OPERATOR(pg_catalog.=) $2 RETURNING version"
         );
-        client.update(query.as_str(), None, &[name.into(), version.into()]).spi()?;
+        deleted = !client.update(query.as_str(), None, &[name.into(), version.into()]).spi()?.is_empty();
     }
+    if !deleted {
+        return Err(Error::UnknownVersion { name: name.into(), version });
+    }
+    client
+        .update(
+            "DELETE FROM reco.model_part p
+              WHERE p.name OPERATOR(pg_catalog.=) $1
+                AND NOT EXISTS (SELECT FROM reco.model_file f
+                                 WHERE f.name OPERATOR(pg_catalog.=) p.name AND f.file OPERATOR(pg_catalog.=) p.file
+                                   AND COALESCE(f.stored_in, f.version) OPERATOR(pg_catalog.=) p.version)",
+            None,
+            &[name.into()],
+        )
+        .spi()?;
     Ok(gone)
 }
 
@@ -127,12 +145,12 @@ pub fn require_owner(name: &str) -> Result<()> {
 /// Removes the folders of removed versions at commit, unless another version has the same files.
 pub fn remove_at_commit(gone: &[Vec<FileEntry>]) -> Result<()> {
     let named = named()?;
-    let gone = gone.iter().map(|files| cache_folder::name(files)).filter(|name| !named.contains(name));
+    let gone = gone.iter().flat_map(|files| cache_folder::names(files)).filter(|name| !named.contains(name));
     gone.for_each(cache_folder::remove_at_commit);
     Ok(())
 }
 
 /// The folders that this database's catalog refers to.
 pub fn named() -> Result<BTreeSet<String>> {
-    Ok(all()?.iter().map(|version| cache_folder::name(&version.files)).collect())
+    Ok(all()?.iter().flat_map(|version| cache_folder::names(&version.files)).collect())
 }

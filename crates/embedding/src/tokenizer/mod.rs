@@ -5,9 +5,10 @@
 //! takes a millisecond. Other kinds use the crate.
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod model;
 mod normalizer;
+pub mod pair;
 mod prepared;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use std::path::Path;
 use bytes::Bytes;
 use memmap2::Mmap;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
-use tokenizers::{Model, Normalizer, PostProcessor, PostProcessorWrapper, Tokenizer, TokenizerImpl};
+use tokenizers::{Encoding, Model, Normalizer, PostProcessor, PostProcessorWrapper, Tokenizer, TokenizerImpl};
 
 use prepared::MappedTokenizer;
 use runtime::error::{Error, Result};
@@ -87,23 +88,11 @@ impl TextTokenizer {
     ///
     /// `folder` must not change while the tokenizer lives. Damaged files give an error here, or wrong ids later.
     pub fn open(folder: &Path, max_length: usize) -> Result<Self> {
-        let path = folder.join(JSON_FILE);
-        let json = fs::read(&path).map_err(|source| file_error("read", &path, source))?;
-        let tokenizer = match map(&folder.join(MAPPED_FILE))? {
-            Some(mapped) => {
-                let opened = prepared::open(&json, &mapped);
-                let damaged = |reason| file_error("use", folder, io::Error::new(io::ErrorKind::InvalidData, reason));
-                let mut tokenizer = opened.map_err(damaged)?;
-                truncate(&mut tokenizer, max_length)?;
-                Kind::Mapped(Box::new(tokenizer))
-            }
-            None => {
-                let mut tokenizer = parse(&json)?;
-                tokenizer.with_padding(None);
-                truncate(&mut tokenizer, max_length)?;
-                Kind::Whole(Box::new(tokenizer))
-            }
-        };
+        let mut tokenizer = Kind::open(folder)?;
+        match &mut tokenizer {
+            Kind::Mapped(tokenizer) => truncate(tokenizer, max_length)?,
+            Kind::Whole(tokenizer) => truncate(tokenizer, max_length)?,
+        }
         Ok(Self { tokenizer, max_length })
     }
 
@@ -115,57 +104,91 @@ impl TextTokenizer {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Vec<Vec<u32>>> {
-        if texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_INLINE {
-            progress.check()?;
-            return texts.iter().map(|text| self.one(text, prefix)).collect();
-        }
-        let mut tokens = vec![Vec::new(); texts.len()];
-        let relay = Relay::new(progress);
-        parallel::for_each_chunk(
-            &mut tokens,
-            CHUNK,
-            threads,
-            &relay,
-            || (),
-            |_, number, out| {
-                for (tokens, text) in out.iter_mut().zip(&texts[number * CHUNK..]) {
-                    relay.signal.check()?;
-                    *tokens = self.one(text, prefix)?;
-                }
-                Ok(())
-            },
-        )?;
-        Ok(tokens)
+        each(texts, threads, progress, |text| self.one(text, prefix))
     }
 
-    /// A long text is only read until it has enough tokens: a text of a megabyte costs no more than a page. A text with too few tokens in its first
-    /// [`MAX_READ`] bytes is an error, since all of it would have to be read.
     fn one(&self, text: &str, prefix: &str) -> Result<Vec<u32>> {
-        let mut bytes = (self.max_length + 1) * BYTES_PER_TOKEN;
+        let encoding = self.tokenizer.encode(text, prefix, self.max_length, self.max_length)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+}
+
+impl Kind {
+    /// Without padding or truncation.
+    fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(JSON_FILE);
+        let json = fs::read(&path).map_err(|source| file_error("read", &path, source))?;
+        if let Some(mapped) = map(&folder.join(MAPPED_FILE))? {
+            let opened = prepared::open(&json, &mapped);
+            let damaged = |reason| file_error("use", folder, io::Error::new(io::ErrorKind::InvalidData, reason));
+            return Ok(Self::Mapped(Box::new(opened.map_err(damaged)?)));
+        }
+        let mut tokenizer = parse(&json)?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| Error::NotTokenizer(e.to_string()))?;
+        Ok(Self::Whole(Box::new(tokenizer)))
+    }
+
+    /// The tokens of `text` with `prefix` before it, or of its beginning if that has `enough`.
+    ///
+    /// A long text is only read until it has enough tokens: a text of a megabyte costs no more than a page. A text with too few tokens in its first
+    /// [`MAX_READ`] bytes is an error, since all of it would have to be read. `max_length` is that of the model.
+    fn encode(&self, text: &str, prefix: &str, enough: usize, max_length: usize) -> Result<Encoding> {
+        let mut bytes = (max_length + 1) * BYTES_PER_TOKEN;
         let most = bytes.max(MAX_READ);
         loop {
             let part = head(text, bytes);
             let input = if prefix.is_empty() { part.into() } else { format!("{prefix}{part}") };
-            let encoding = match &self.tokenizer {
-                Kind::Mapped(tokenizer) => tokenizer.encode_fast(input.as_str(), true),
-                Kind::Whole(tokenizer) => tokenizer.encode_fast(input.as_str(), true),
+            let encoding = match self {
+                Self::Mapped(tokenizer) => tokenizer.encode_fast(input.as_str(), true),
+                Self::Whole(tokenizer) => tokenizer.encode_fast(input.as_str(), true),
             }
-            .map_err(|e| Error::Internal(format!("tokenizer failed: {e}")))?;
-            if encoding.len() >= self.max_length || part.len() == text.len() {
-                return Ok(encoding.get_ids().to_vec());
+            .map_err(failed)?;
+            if encoding.len() >= enough || part.len() == text.len() {
+                return Ok(encoding);
             }
             if bytes == most {
                 return Err(Error::TooLarge {
                     what: format!("text with {} tokens in its first {most} bytes", encoding.len()),
                     needed: format!("{} bytes to be read", text.len()),
-                    limit: format!("{most} bytes for the model's {} tokens", self.max_length),
-                    hint: "Remove whitespace, control characters and meaningless words, or embed left(text, 100000)."
+                    limit: format!("{most} bytes for the model's {max_length} tokens"),
+                    hint: "Remove whitespace, control characters and meaningless words, or pass left(text, 100000)."
                         .into(),
                 });
             }
             bytes = bytes.saturating_mul(4).min(most);
         }
     }
+}
+
+/// Calls `one` for each text, on several threads if there is much to read.
+fn each(
+    texts: &[&str],
+    threads: usize,
+    progress: &dyn Progress,
+    one: impl Fn(&str) -> Result<Vec<u32>> + Sync,
+) -> Result<Vec<Vec<u32>>> {
+    if texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_INLINE {
+        progress.check()?;
+        return texts.iter().map(|text| one(text)).collect();
+    }
+    let mut tokens = vec![Vec::new(); texts.len()];
+    let relay = Relay::new(progress);
+    parallel::for_each_chunk(
+        &mut tokens,
+        CHUNK,
+        threads,
+        &relay,
+        || (),
+        |_, number, out| {
+            for (tokens, text) in out.iter_mut().zip(&texts[number * CHUNK..]) {
+                relay.signal.check()?;
+                *tokens = one(text)?;
+            }
+            Ok(())
+        },
+    )?;
+    Ok(tokens)
 }
 
 /// At most `bytes` bytes of `text`, cut at whitespace if there is some in the second half, so that no word is split.
@@ -178,6 +201,10 @@ fn head(text: &str, bytes: usize) -> &str {
         Some(blank) if blank > bytes / 2 => &text[..blank],
         _ => &text[..end],
     }
+}
+
+fn failed(error: tokenizers::Error) -> Error {
+    Error::Internal(format!("tokenizer failed: {error}"))
 }
 
 fn parse(json: &[u8]) -> Result<Tokenizer> {

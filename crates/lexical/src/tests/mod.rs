@@ -35,7 +35,7 @@ fn segment(rows: &Rows) -> SegmentFiles {
 }
 
 fn mapped(files: Vec<(String, Vec<u8>)>) -> SegmentFiles {
-    files.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes))).collect()
+    SegmentFiles { first_row: 0, files: files.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes))).collect() }
 }
 
 /// Titles only, in rows 0, 1, …

@@ -24,7 +24,7 @@ mod tree;
 
 pub use binned::{Binned, Binning};
 pub use boosting::{Boosting, BoostingOptions};
-pub use ensemble::Ensemble;
+pub use ensemble::{Ensemble, LEAF};
 pub use forest::{Columns, Drawn, Forest, ForestOptions, for_each_tree};
 pub use ranks::Ranks;
 pub use target::Target;
