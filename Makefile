@@ -34,7 +34,7 @@ help:
 	@echo "make bench-recommend          the recommenders beside their peers; with TORCH=1 beside PyTorch too"
 	@echo "make bench-importance         importance scores beside Python's"
 	@echo "make bench-synthesis          synthetic rows beside Python's; with TORCH=1 beside SDV's networks too"
-	@echo "make bench-search             rankings by words, by meaning and by both, beside BM25 in Python"
+	@echo "make bench-search             rankings and speed of searches, beside BM25 in Python and pgvector with tsvector"
 	@echo "make bench-serving            calls a second as clients are added, beside a Python server that batches"
 	@echo "make cuda-kit                 packs all that a machine with an NVIDIA GPU needs to measure this: benches/cuda/"
 	@echo "make cuda-rehearse            measures as that machine will, without a GPU, in a bare Debian; as root"
@@ -109,7 +109,7 @@ bench-synthesis:
 	@$(SETUP) all python-bench python-bench-synthesis python-bench-dpmm $(if $(TORCH),python-bench-torch) demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/synthesis.py $(ARGS)
 
-# A quarter of an hour; most of it embeds the products.
+# An hour: most of it makes the indexes of a million rows on each side.
 bench-search:
 	@$(SETUP) all python-bench demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/run.py $(ARGS) search

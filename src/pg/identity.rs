@@ -4,9 +4,10 @@ use std::ffi::{CStr, CString};
 use std::panic::AssertUnwindSafe;
 
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{PgTryBuilder, pg_sys};
+use pgrx::{PgTryBuilder, Spi, pg_sys};
 
 use crate::pg::cursors::Shield;
+use crate::pg::errors::SpiResult;
 use crate::pg::foreign::InAnothersName;
 use runtime::error::{Error, Result};
 
@@ -142,4 +143,14 @@ fn with_identity<T>(role: pg_sys::Oid, flags: i32, body: impl FnOnce() -> T) -> 
         pg_sys::SetUserIdAndSecContext(role, before.1 | flags);
     }
     body()
+}
+
+/// The schemas in which the names of the source were resolved. The temporary schema comes last: any role can create a table there that
+/// would hide another one.
+pub fn search_path() -> Result<String> {
+    let path: Option<String> = Spi::get_one(
+        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ')
+           FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) AS name WHERE name OPERATOR(pg_catalog.!~~) 'pg_temp%'",
+    ).spi()?;
+    Ok(format!("{}, pg_temp", path.unwrap_or_else(|| "pg_catalog".into())))
 }

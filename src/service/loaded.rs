@@ -389,7 +389,8 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
             let config = PairConfig::read(&entry.config, &signature)?;
             let folder = prepared_tokenizer(folder, progress)?;
             let tokenizer = PairTokenizer::open(&folder, config.max_length)?;
-            let model = CrossEncoder::new(tokenizer, runner(entry, &source, None, options, progress)?, &config, &signature);
+            let model =
+                CrossEncoder::new(tokenizer, runner(entry, &source, None, options, progress)?, &config, &signature);
             let bytes = model.runner().bytes() + sealed::size(&folder);
             Ok((Ready::Pair(Box::new(RefCell::new(model))), bytes))
         }

@@ -149,7 +149,12 @@ fn one_list(
 }
 
 /// Calls `body` with the user, or with the user's current history if it differs from the trained one.
-pub fn for_user<T>(recommender: &Recommender, user_id: &str, live: bool, body: impl FnOnce(Who) -> Result<T>) -> Result<T> {
+pub fn for_user<T>(
+    recommender: &Recommender,
+    user_id: &str,
+    live: bool,
+    body: impl FnOnce(Who) -> Result<T>,
+) -> Result<T> {
     let known = recommender.model.user_ids().find(user_id);
     let now = if live { history::now(recommender, user_id)? } else { None };
     let nothing = History::default();

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use super::embedding;
 use super::recommendation::{for_user, with_recommender};
@@ -66,7 +66,13 @@ fn search(
             let hint = format!("With rerank, the sum of k and offset must be {MAX_RERANKED} or less.");
             return Err(Error::argument("k", k, hint).into());
         }
-        (Some(_), _) => if end > RERANKED { MAX_RERANKED } else { RERANKED },
+        (Some(_), _) => {
+            if end > RERANKED {
+                MAX_RERANKED
+            } else {
+                RERANKED
+            }
+        }
         (None, Some(_)) => end.max(PERSONAL),
         (None, None) => end,
     };
@@ -200,6 +206,9 @@ fn personal(
     })?;
     let liked = with_recommender(name, statement, |recommender| {
         let scores = for_user(recommender, user, true, |who| recommender.model.score_all(who, statement))?;
+        // Of somebody new it knows only what all like.
+        let is_known = scores.iter().any(|&score| score != 0.0);
+        let scores = if is_known { &scores[..] } else { recommender.model.popularity_scores() };
         let of = |found: &Found| -> Result<Option<f32>> {
             let item = recommender.model.item_ids().find(index.model.id(found.row)?);
             Ok(item.and_then(|item| scores.get(item as usize).copied()).filter(|score| score.is_finite()))
@@ -208,7 +217,8 @@ fn personal(
     })?;
     let scores: Vec<Option<f32>> = found.iter().map(|found| Some(found.score)).collect();
     let blended = in_range(&scores).into_iter().zip(in_range(&liked)).zip(found);
-    let blended = blended.map(|((score, liked), found)| Found { score: (1.0 - share) * score + share * liked, ..found });
+    let blended =
+        blended.map(|((score, liked), found)| Found { score: (1.0 - share) * score + share * liked, ..found });
     Ok(by_score(blended.collect()))
 }
 

@@ -60,11 +60,7 @@ impl<'a> Question<'a> {
             relevant: given(relevant, "relevant")? as f32,
             metrics,
             segments,
-            bootstrap: Bootstrap::new(
-                resamples.into(),
-                given(confidence, "confidence")?,
-                given(seed, "seed")? as u64,
-            )?,
+            bootstrap: Bootstrap::new(resamples.into(), given(confidence, "confidence")?, given(seed, "seed")? as u64)?,
         })
     }
 
@@ -85,7 +81,8 @@ impl<'a> Question<'a> {
     fn groups(&self, judged: &[Judged], progress: &dyn Progress) -> Result<Vec<(String, Vec<usize>)>> {
         let mut groups = vec![(ALL.to_owned(), (0..judged.len()).collect())];
         let Some(segments) = self.segments else { return Ok(groups) };
-        let numbers: HashMap<&str, usize> = judged.iter().zip(0..).map(|(q, number)| (q.text.as_str(), number)).collect();
+        let numbers: HashMap<&str, usize> =
+            judged.iter().zip(0..).map(|(q, number)| (q.text.as_str(), number)).collect();
         let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         search_source::segments(segments, progress, |query, segment| {
             if let Some(&number) = numbers.get(query) {
@@ -125,9 +122,7 @@ fn evaluate_search(
     bootstrap: Option<i32>,
     confidence: Option<f64>,
     seed: Option<i64>,
-) -> errors::Result<
-    TableIterator<'static, (String, Option<f64>, Option<f64>, Option<f64>, String, i64)>,
-> {
+) -> errors::Result<TableIterator<'static, (String, Option<f64>, Option<f64>, Option<f64>, String, i64)>> {
     let model = given(model, "model")?;
     let statement = Statement::new("evaluate_search", model);
     let question = Question::read(judgements, k, relevant, metrics, segments, (bootstrap, confidence, seed))?;
@@ -183,23 +178,14 @@ fn compare_search(
     let mut rows = Vec::new();
     for (segment, queries) in question.groups(&judged, &statement)? {
         for (name, of) in &question.metrics {
-            let values = |measured: &[Measured]| queries.iter().map(|&query| of(&measured[query])).collect::<Vec<f64>>();
+            let values =
+                |measured: &[Measured]| queries.iter().map(|&query| of(&measured[query])).collect::<Vec<f64>>();
             let (a, b) = (values(&a), values(&b));
             let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
             let (low, high) = question.bootstrap.interval_of_mean(&differences, &statement)?.unzip();
             let p_value = paired_t_test(&differences);
             let (a, b, difference) = (mean(&a), mean(&b), mean(&differences));
-            rows.push((
-                name.to_string(),
-                a,
-                b,
-                difference,
-                low,
-                high,
-                p_value,
-                segment.clone(),
-                queries.len() as i64,
-            ));
+            rows.push((name.to_string(), a, b, difference, low, high, p_value, segment.clone(), queries.len() as i64));
         }
     }
     Ok(TableIterator::new(rows))

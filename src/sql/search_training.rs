@@ -11,10 +11,9 @@ use serde_json::{Map, Value, json};
 
 use super::embedding;
 use super::given;
-use super::training::search_path;
 use crate::pg::errors;
 use crate::pg::id_type::IdType;
-use crate::pg::identity::{as_author, as_role};
+use crate::pg::identity::{as_author, as_role, search_path};
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::pg::settings;
@@ -31,7 +30,12 @@ use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
 use search::events::{self, Event};
-use search::{Contents, Fusion, Judged, Judgements, Kept, Model, Options, PastQueries, QUERIES, SynonymsOf, folder_name};
+use search::{
+    Contents, Fusion, Judged, Judgements, Kept, Model, Options, PastQueries, QUERIES, SynonymsOf, folder_name, probing,
+};
+
+/// Rows that the search of vectors is tried with.
+const SAMPLED_ROWS: usize = 64;
 
 #[pg_extern(sql = false)]
 fn train_search(
@@ -88,7 +92,8 @@ fn train_search(
         search_path: search_path()?,
         began,
     };
-    let made = Made::of(read, &statement)?;
+    let mut made = Made::of(read, &statement)?;
+    made.probe(name, embedding_model, &statement)?;
     let found = fitted(&new, &made, &asked, seed, &statement)?;
     let number = store(&new, &made, &found, None, true, &statement)?;
     versions::keep(name, keep)?;
@@ -115,9 +120,8 @@ pub fn refresh(index: &SearchIndex, in_use: bool, keep: i32, began: Instant, sta
     let mut read =
         as_author(owner, &search_path, || search_source::read(source, &asked, &passages, previous, statement))?;
     if let Some(model) = embedding_model {
-        let embed = |texts: &[&str], progress: &dyn Progress| {
-            as_role(owner, || embedding::embed_texts(model, texts, progress))
-        };
+        let embed =
+            |texts: &[&str], progress: &dyn Progress| as_role(owner, || embedding::embed_texts(model, texts, progress));
         read.embed(&embed, statement)?;
     }
     if version()? != before {
@@ -139,6 +143,7 @@ pub fn refresh(index: &SearchIndex, in_use: bool, keep: i32, began: Instant, sta
     }
     let mut made = Made::of(read, statement)?;
     made.has_vectors |= index.model.dimensions() > 0;
+    made.probes = index.model.probes() as u32;
     let found = Fitted {
         fusion: index.fusion,
         own: made.pack(index.fusion, index.model.ranker())?,
@@ -177,6 +182,10 @@ struct Made {
     files: Vec<(String, Bytes)>,
     numbers: Vec<String>,
     synonyms: Vec<SynonymsOf>,
+    /// Clusters of vectors that a search reads; 0 for all.
+    probes: u32,
+    /// Texts that may be searched for.
+    sample: Vec<String>,
     id_type: IdType,
     has_own_vectors: bool,
     has_vectors: bool,
@@ -194,6 +203,7 @@ impl Made {
         measure("removed", read.update.as_ref().map_or(0, |update| update.gone()));
         let fields = read.builder.fields().iter().map(|field| (field.name.clone(), field.weight.into()));
         metrics.insert("fields".into(), Value::Object(fields.collect()));
+        let sample = read.sample();
         let mut segments = read.update.map(|update| update.kept()).unwrap_or_default();
         let (mut files, has_vectors) = (Vec::new(), read.builder.has_vectors());
         if read.builder.rows() > 0 {
@@ -203,7 +213,34 @@ impl Made {
         }
         metrics.insert("segments".into(), segments.len().into());
         let Read { numbers, synonyms, id_type, has_own_vectors, .. } = read;
-        Ok(Self { segments, files, numbers, synonyms, id_type, has_own_vectors, has_vectors, metrics })
+        let probes = 0;
+        Ok(Self { segments, files, numbers, synonyms, probes, sample, id_type, has_own_vectors, has_vectors, metrics })
+    }
+
+    /// Finds how many clusters of vectors a search should read.
+    fn probe(&mut self, name: &str, embedding_model: Option<&str>, progress: &dyn Progress) -> Result<()> {
+        let model = Model::open(name, [self.pack(Fusion::ReciprocalRanks, None)?, self.files.clone()].concat())?;
+        if model.clusters() == 0 {
+            return Ok(());
+        }
+        let queries: Vec<Vec<f32>> = match embedding_model.filter(|_| !self.sample.is_empty()) {
+            Some(embedding_model) => {
+                let texts: Vec<&str> = self.sample.iter().map(String::as_str).collect();
+                let vectors = embedding::embed_as(embedding_model, &texts, Role::Query, progress)?;
+                vectors.rows().into_iter().map(|vector| vector.to_vec()).collect()
+            }
+            // Rows themselves, where there are no texts of them that the vectors were made of.
+            None => {
+                let rows = (0..model.count() as u32).step_by(model.count().div_ceil(SAMPLED_ROWS));
+                let vectors = rows.map(|row| Ok(model.vector(row)?.map(<[f32]>::to_vec)));
+                vectors.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect()
+            }
+        };
+        let found = probing(&model, &queries, progress)?;
+        self.probes = found.probes as u32;
+        let vectors = json!({ "clusters": model.clusters(), "probes": found.probes, "recall@10": found.recall });
+        self.metrics.insert("vectors".into(), vectors);
+        Ok(())
     }
 
     /// The files besides those of segments.
@@ -212,6 +249,7 @@ impl Made {
             segments: &self.segments,
             numbers: &self.numbers,
             synonyms: &self.synonyms,
+            probes: self.probes,
             fusion,
             ranker,
         };
@@ -265,7 +303,8 @@ fn fitted(new: &Version, made: &Made, asked: &Options, seed: u64, statement: &St
     }
     let found = search::fit(&model, &judged, seed, settings::threads(), statement)?;
     let mut own = made.pack(found.fusion, found.ranker.as_ref())?;
-    let places: HashMap<&str, usize> = judged.iter().zip(0..).map(|(query, place)| (query.text.as_str(), place)).collect();
+    let places: HashMap<&str, usize> =
+        judged.iter().zip(0..).map(|(query, place)| (query.text.as_str(), place)).collect();
     let mut vectors = memory::matrix(frequent.len(), model.dimensions(), 0f32)?;
     for (mut row, (text, _)) in vectors.rows_mut().into_iter().zip(&frequent) {
         let vector = places.get(text.as_str()).and_then(|&place| judged[place].vector.as_ref());
@@ -323,11 +362,7 @@ fn store(
 }
 
 /// The index of this name, if its vectors can be taken over: those of texts that have not changed are not made again.
-fn before(
-    name: &str,
-    embedding: Option<(&str, Stamp)>,
-    progress: &dyn Progress,
-) -> Result<Option<Rc<Ready>>> {
+fn before(name: &str, embedding: Option<(&str, Stamp)>, progress: &dyn Progress) -> Result<Option<Rc<Ready>>> {
     let Some((model, version)) = embedding else { return Ok(None) };
     match loaded::model_for(name, Privilege::Serve, progress) {
         Ok(ready) => {
@@ -371,13 +406,9 @@ pub fn judged(model: &search::Model, query: &str, progress: &dyn Progress) -> Re
         }
     })?;
     let judged = by_query.into_iter();
-    let judged: Vec<Judged> =
-        judged.map(|(text, grades)| Judged {
-            text,
-            vector: None,
-            judgements: Judgements::new(grades),
-            occurrences: 1,
-        }).collect();
+    let judged: Vec<Judged> = judged
+        .map(|(text, grades)| Judged { text, vector: None, judgements: Judgements::new(grades), occurrences: 1 })
+        .collect();
     if unknown > 0 {
         notice!("{unknown} of {all} judgements are of ids that the index does not have");
     }

@@ -58,8 +58,7 @@ fn tune_search(
         let others = Value::Object(others);
         if before.is_none() || others != made_of {
             // The same passages have the same vectors.
-            let previous =
-                before.as_ref().map(|model| Previous { model, stays: false, has_same_vectors: true });
+            let previous = before.as_ref().map(|model| Previous { model, stays: false, has_same_vectors: true });
             let read = search_source::read(source, &options, &passages, previous, &statement)?;
             let model = opened(read, &statement)?;
             before = Some(model);
@@ -101,12 +100,15 @@ fn with_vectors(
 /// Every combination of the values that a grid has for each option; those of one index stand together.
 fn combinations(grid: &Value) -> Result<Vec<Map<String, Value>>> {
     let hint = "Pass an object with an array of values for each option, as in {\"lexical_weight\": [0.2, 0.5]}.";
-    let Value::Object(grid) = grid else { return Err(Error::invalid(format!("grid must be a JSON object, not {grid}"), hint)) };
+    let Value::Object(grid) = grid else {
+        return Err(Error::invalid(format!("grid must be a JSON object, not {grid}"), hint));
+    };
     let mut all = vec![Map::new()];
     let last = grid.iter().filter(|(name, _)| *name == SHARE);
     for (name, values) in grid.iter().filter(|(name, _)| *name != SHARE).chain(last) {
         let values = values.as_array().filter(|values| !values.is_empty());
-        let values = values.ok_or_else(|| Error::invalid(format!("\"{name}\" in grid is not a list of values"), hint))?;
+        let values =
+            values.ok_or_else(|| Error::invalid(format!("\"{name}\" in grid is not a list of values"), hint))?;
         if all.len() * values.len() > MAX_TRIALS {
             return Err(Error::TooLarge {
                 what: "grid".into(),

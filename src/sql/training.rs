@@ -3,16 +3,15 @@
 use std::time::{Duration, Instant};
 
 use pgrx::datum::{Interval, Uuid};
+use pgrx::notice;
 use pgrx::prelude::*;
-use pgrx::{Spi, notice};
 use serde_json::{Map, Value, json};
 
 use super::given;
 use super::recommendation::{as_recommender, recommender};
 use super::search_training;
 use crate::pg::errors;
-use crate::pg::errors::SpiResult;
-use crate::pg::identity::as_author;
+use crate::pg::identity::{as_author, search_path};
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
 use crate::service::catalog;
@@ -288,14 +287,4 @@ pub fn option_map(options: Option<JsonB>, algorithm: &dyn Algorithm, seed: i64) 
         options.entry("seed").or_insert((seed as u64).into());
     }
     Ok(options)
-}
-
-/// The schemas in which the names of the source were resolved. The temporary schema comes last: any role can create a table there that
-/// would hide another one.
-pub(super) fn search_path() -> Result<String> {
-    let path: Option<String> = Spi::get_one(
-        "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(name), ', ')
-           FROM pg_catalog.unnest(pg_catalog.current_schemas(true)) AS name WHERE name OPERATOR(pg_catalog.!~~) 'pg_temp%'",
-    ).spi()?;
-    Ok(format!("{}, pg_temp", path.unwrap_or_else(|| "pg_catalog".into())))
 }

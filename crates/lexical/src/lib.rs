@@ -25,7 +25,7 @@ pub use index::{Lexical, MAX_SEGMENTS, SegmentFiles};
 pub use query::parse::{MAX_QUERY, has_operators};
 pub use query::synonyms::Synonyms;
 pub use schema::TextField;
-pub use search::{Allowed, RowScores};
+pub use search::{Allowed, FieldScores, RowScores};
 pub use text::language::Language;
 
 #[cfg(test)]

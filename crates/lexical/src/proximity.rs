@@ -9,6 +9,7 @@ use crate::constants::NEIGHBOURS;
 use crate::guard::damaged;
 use crate::index::Lexical;
 use crate::query::plan::{Plan, What};
+use crate::search::FieldScores;
 
 /// The postings, with positions, of the groups that have neighbours, and positions of the current document.
 pub struct Proximity<'a> {
@@ -52,8 +53,14 @@ impl<'a> Proximity<'a> {
 
     /// What the neighbours in a document add to its score. Documents must be asked for in ascending order.
     pub fn score_of(&mut self, document: DocId) -> f32 {
+        self.score_and_shares(document, &mut [])
+    }
+
+    /// [`score_of`](Self::score_of), with what each of `fields` has of the query's neighbours, as shares of all.
+    pub fn score_and_shares(&mut self, document: DocId, fields: &mut [FieldScores]) -> f32 {
         let mut sum = 0.0;
-        for (groups, weights) in self.fields.iter_mut().zip(&self.weights) {
+        let part = 1.0 / self.plan.pairs.len().max(1) as f32;
+        for (field, (groups, weights)) in self.fields.iter_mut().zip(&self.weights).enumerate() {
             for (postings, positions) in groups.iter_mut().zip(&mut self.positions) {
                 positions.clear();
                 if let Some(postings) = postings
@@ -66,6 +73,10 @@ impl<'a> Proximity<'a> {
                 let (left, right) = (&self.positions[left], &self.positions[right]);
                 if left.iter().any(|position| right.binary_search(&(position + distance)).is_ok()) {
                     sum += weight;
+                    fields.get_mut(field).into_iter().for_each(|field| field.neighbours += part);
+                }
+                if left.first().zip(right.last()).is_some_and(|(left, right)| left < right) {
+                    fields.get_mut(field).into_iter().for_each(|field| field.ordered += part);
                 }
             }
         }

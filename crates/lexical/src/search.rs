@@ -21,14 +21,27 @@ pub type Allowed<'a> = Option<&'a (dyn Fn(u32) -> bool + Sync)>;
 /// The rows whose neighbouring words are looked at: those with the highest scores without them, at least this many.
 const LOOKED_AT: usize = 50;
 
+/// What a query says about one field of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FieldScores {
+    /// The sum of the terms' scores, with the field's weight.
+    pub score: f32,
+    /// The share of the query's words that the field has, from 0 to 1.
+    pub share: f32,
+    /// The same of its terms, each counted by its idf in the field: a rare word missing weighs more than a common one.
+    pub idf_share: f32,
+    /// The share of the query's neighbours that are neighbours in the field, and of those that stand in this order, however far apart.
+    pub neighbours: f32,
+    pub ordered: f32,
+}
+
 /// What a query says about one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowScores {
     pub row: u32,
     /// As [`Lexical::search`] gives it; 0 without a match.
     pub score: f32,
-    /// The sum of the terms' scores in each field, with its weight.
-    pub fields: Vec<f32>,
+    pub fields: Vec<FieldScores>,
     /// The part of the query's words that the row has, from 0 to 1.
     pub share: f32,
 }
@@ -92,7 +105,8 @@ impl Lexical {
     ) -> Result<Vec<RowScores>> {
         reading(|| {
             let plan = plan(self, query, synonyms, progress)?;
-            let empty = |&row: &u32| RowScores { row, score: 0.0, fields: vec![0.0; self.fields.len()], share: 0.0 };
+            let fields = vec![FieldScores::default(); self.fields.len()];
+            let empty = |&row: &u32| RowScores { row, score: 0.0, fields: fields.clone(), share: 0.0 };
             let mut scores: Vec<RowScores> = rows.iter().map(empty).collect();
             for (number, segment) in self.segments.iter().enumerate() {
                 let mut documents = Vec::new();
@@ -140,21 +154,27 @@ impl Lexical {
 
 /// Fills in what a document scores.
 fn score(plan: &Plan, lists: &mut Lists, near: &mut Proximity, document: u32, scores: &mut RowScores) {
-    let (mut sum, mut mask): (f32, Mask) = (0.0, 0);
+    let mut sum = 0.0f32;
+    let mut masks: Vec<Mask> = vec![0; scores.fields.len()];
     for (bit, fields) in lists.0.iter_mut().enumerate() {
-        for (of_field, lists) in scores.fields.iter_mut().zip(fields) {
+        for ((of_field, mask), lists) in scores.fields.iter_mut().zip(&mut masks).zip(fields) {
             let best = lists.iter_mut().map(|list| list.score_of(document)).fold(0.0, f32::max);
             if best > 0.0 {
-                mask |= 1 << bit;
+                *mask |= 1 << bit;
                 sum += best;
-                *of_field += best;
+                of_field.score += best;
             }
         }
     }
-    let (share, of_known) = plan.share(mask);
+    let all = masks.iter().fold(0, |all, mask| all | mask);
+    let (share, of_known) = plan.share(all);
     scores.share = share;
-    if plan.is_match(mask) {
-        scores.score = total(sum, of_known) + near.score_of(document);
+    for (number, (of_field, &mask)) in scores.fields.iter_mut().zip(&masks).enumerate() {
+        (of_field.share, of_field.idf_share) = (plan.share(mask).0, plan.idf_share(number, mask));
+    }
+    let near = near.score_and_shares(document, &mut scores.fields);
+    if plan.is_match(all) {
+        scores.score = total(sum, of_known) + near;
     }
 }
 

@@ -208,7 +208,7 @@ impl<'a> Files<'a> {
     }
 
     pub fn has_tensor(&self, name: &str) -> bool {
-        self.tensors.tensor(name).is_ok()
+        self.tensors.tensor(&format!("{}{name}", self.prefix)).is_ok()
     }
 
     /// A tensor of the data file.

@@ -32,6 +32,13 @@ pub struct Candidate {
     pub cosine_rank: Option<u32>,
 }
 
+impl Candidate {
+    /// Whether a leg lists it; of other rows only the grades are known.
+    pub fn is_found(&self) -> bool {
+        self.lexical_rank.is_some() || self.cosine_rank.is_some()
+    }
+}
+
 impl Fusion {
     /// The candidates' scores, best first, ties by row. A learned fusion is the index's own; what it lacks, reciprocal ranks give.
     pub fn rank(self, candidates: &[Candidate]) -> Vec<(f32, Candidate)> {

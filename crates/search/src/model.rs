@@ -11,8 +11,7 @@ use super::digest::RowDigest;
 use super::fusion::{Candidate, Fusion};
 use super::queries::{PastQueries, QUERIES};
 use super::ranking;
-use super::segment::{self, DATA, Packed, Segment, SegmentId, folder_name, segment_id};
-use super::update::Kept;
+use super::segment::{self, DATA, Kept, Packed, Segment, SegmentId, folder_name, segment_id};
 use inner_products::{ItemSet, Listed};
 use kernels::dot::dot;
 use kernels::statistics::normalize;
@@ -24,6 +23,9 @@ use tabular::trees::Ensemble;
 
 /// Rows that each leg contributes to a ranking at least.
 pub const POOL: usize = 200;
+
+/// Longer lists are searched for exactly.
+const MAX_PROBED: usize = 1000;
 
 /// The name of the graph.
 pub const GRAPH: &str = "model.onnx";
@@ -48,6 +50,8 @@ pub struct Contents<'a> {
     /// The names of the columns of numbers.
     pub numbers: &'a [String],
     pub synonyms: &'a [SynonymsOf],
+    /// Clusters of vectors that a search reads; 0 for all.
+    pub probes: u32,
     pub fusion: Fusion,
     pub ranker: Option<&'a Ensemble>,
 }
@@ -61,6 +65,7 @@ impl Contents<'_> {
         for kept in self.segments.iter().filter(|kept| !kept.deleted.is_empty()) {
             data.tensor(&deleted(kept.id), &[kept.deleted.len()], &*kept.deleted);
         }
+        data.tensor("probes", &[1], [self.probes]);
         let mut json = |name: &str, value: serde_json::Result<Vec<u8>>| {
             let bytes = value.map_err(|e| Error::Internal(e.to_string()))?;
             data.owned(name, &[bytes.len()], bytes);
@@ -113,6 +118,7 @@ pub struct Model {
     /// Rows that were not deleted.
     count: usize,
     dimensions: usize,
+    probes: usize,
     numbers: Vec<String>,
     lexical: Lexical,
     queries: Option<PastQueries>,
@@ -142,6 +148,7 @@ impl Model {
         };
         let stored = Files::open(name, Bytes::new(), data)?;
         let ([_], ids) = stored.tensor::<SegmentId, 1>("segments")?;
+        let ([_], probes) = stored.tensor::<u32, 1>("probes")?;
         let ([_], names) = stored.tensor::<u8, 1>("numbers")?;
         let numbers: Vec<String> =
             serde_json::from_slice(&names).map_err(|_| damaged("the names of its numbers are inconsistent"))?;
@@ -166,9 +173,8 @@ impl Model {
             parts.extend(lexical);
         }
         let dimensions = segments.iter().map(Segment::dimensions).max().unwrap_or(0);
-        let is_alike = |segment: &Segment| {
-            segment.columns() == numbers.len() && [0, dimensions].contains(&segment.dimensions())
-        };
+        let is_alike =
+            |segment: &Segment| segment.columns() == numbers.len() && [0, dimensions].contains(&segment.dimensions());
         if segments.is_empty() || parts.len() > MAX_SEGMENTS || !segments.iter().all(is_alike) {
             return Err(damaged("its segments do not fit each other"));
         }
@@ -192,6 +198,7 @@ impl Model {
             len: next,
             count,
             dimensions,
+            probes: probes.first().map_or(0, |&probes| probes as usize),
             numbers,
             lexical,
             queries,
@@ -218,6 +225,17 @@ impl Model {
     /// The length of its vectors; 0 without.
     pub fn dimensions(&self) -> usize {
         self.dimensions
+    }
+
+    /// Clusters of vectors that a search reads; 0 for all.
+    pub fn probes(&self) -> usize {
+        self.probes
+    }
+
+    /// The number of clusters of the segment that has the most; 0 if all are searched exactly.
+    pub fn clusters(&self) -> usize {
+        let clusters = self.segments.iter().filter_map(|segment| Some(segment.vectors()?.clusters()));
+        clusters.max().unwrap_or(0)
     }
 
     /// The names of its columns of numbers.
@@ -368,7 +386,9 @@ impl Model {
             true => Some(self.matching(query, progress)?),
             false => None,
         };
-        let near = self.near(&unit, pool, required.as_ref().or(rows), progress)?;
+        // What a filter or an operator leaves is searched exactly.
+        let probes = if required.is_some() || query.allowed.is_some() || pool > MAX_PROBED { 0 } else { self.probes };
+        let near = self.near(&unit, pool, probes, required.as_ref().or(rows), progress)?;
         found.sort_unstable_by_key(|candidate| candidate.row);
         let mut missing = Vec::new();
         for (&(cosine, row), rank) in near.iter().zip(1..) {
@@ -388,11 +408,12 @@ impl Model {
         Ok(found)
     }
 
-    /// The best `k` (cosine, row) of all segments, best first.
-    fn near(
+    /// The best `k` (cosine, row) of all segments, best first: of the rows in the nearest `probes` clusters of each, or of all for 0.
+    pub(crate) fn near(
         &self,
         unit: &[f32],
         k: usize,
+        probes: usize,
         allowed: Option<&ItemSet>,
         progress: &dyn Progress,
     ) -> Result<Vec<(f32, u32)>> {
@@ -401,7 +422,11 @@ impl Model {
             let Some(vectors) = segment.vectors() else { continue };
             let allowed = allowed.map(|allowed| allowed.part(segment.first_row as usize, segment.len()));
             let listed = Listed { excluded: &[], allowed: allowed.as_ref() };
-            let found = vectors.best(unit, k.min(segment.len()), &listed, progress)?;
+            let k = k.min(segment.len());
+            let found = match probes {
+                0 => vectors.exact(unit, k, &listed, progress)?,
+                _ => vectors.near(unit, k, probes, &listed, progress)?,
+            };
             all.extend(found.into_iter().map(|(cosine, row)| (cosine, segment.first_row + row)));
         }
         all.sort_unstable_by(|(a, x), (b, y)| b.total_cmp(a).then(x.cmp(y)));
@@ -426,28 +451,11 @@ impl Model {
         described.collect()
     }
 
-    /// What a ranking is learned from, for each candidate: the lexical score, also as a part of the query's greatest; the cosine; the reciprocals
-    /// of both ranks; the part of the query's words; the length of the query; and the score of each field.
+    /// What a ranking is learned from, for each candidate: [`features`](super::features::features).
     pub fn features(&self, query: &Query, candidates: &[Candidate], progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
         let rows: Vec<u32> = candidates.iter().map(|candidate| candidate.row).collect();
         let scores = self.lexical.scores_of(query.text, &self.synonyms, &rows, progress)?;
-        let greatest = candidates.iter().map(|c| c.lexical).fold(f32::MIN_POSITIVE, f32::max);
-        let words = query.text.split_whitespace().count() as f32;
-        let reciprocal = |rank: Option<u32>| rank.map_or(0.0, |rank| 1.0 / (1.0 + rank as f32));
-        let features = candidates.iter().zip(scores).map(|(c, scores)| {
-            let mut features = vec![
-                c.lexical,
-                c.lexical / greatest,
-                c.cosine.unwrap_or(0.0),
-                reciprocal(c.lexical_rank),
-                reciprocal(c.cosine_rank),
-                scores.share,
-                words,
-            ];
-            features.extend(scores.fields);
-            features
-        });
-        Ok(features.collect())
+        Ok(super::features::features(candidates, &scores))
     }
 }
 

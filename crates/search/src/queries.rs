@@ -119,7 +119,10 @@ mod tests {
     fn past(vectors: Array2<f32>) -> PastQueries {
         let queries = ["red shoes", "shoes", "tea", " ", "Red wine"].map(|text| (text.to_owned(), text.len() as u64));
         let queries = PastQueries::most_frequent(queries.to_vec());
-        assert_eq!(queries.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(), ["red shoes", "Red wine", "shoes", "tea"]);
+        assert_eq!(
+            queries.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(),
+            ["red shoes", "Red wine", "shoes", "tea"]
+        );
         PastQueries::open("m", &PastQueries::pack(&queries, vectors).unwrap().into()).unwrap()
     }
 

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 use super::fusion::{Fusion, RRF};
-use onnx::graph::{Axis, GraphBuilder, floats_attribute as floats, int_attribute as int, ints_attribute as ints, strings_attribute as strings};
+use onnx::graph::{
+    Axis, GraphBuilder, floats_attribute as floats, int_attribute as int, ints_attribute as ints,
+    strings_attribute as strings,
+};
 use onnx::proto::data_type;
 use onnx::stored::{DataWriter, Files};
 use runtime::error::{Error, Result};
@@ -50,6 +53,7 @@ pub fn graph(fusion: Fusion, ranker: Option<&Ensemble>) -> Result<Vec<u8>> {
 
 fn trees(g: &mut GraphBuilder, ranker: &Ensemble) {
     let width = ranker.columns.iter().filter(|&&column| column != LEAF).max().map_or(1, |&column| column as usize + 1);
+    let width = width.max(ranker.linear.len());
     g.input("features", data_type::FLOAT, &[Axis::Named("rows"), Axis::Fixed(width)]);
     let nodes = ranker.columns.len();
     // A tree ends where the next one begins.
@@ -80,7 +84,13 @@ fn trees(g: &mut GraphBuilder, ranker: &Ensemble) {
     ];
     g.node_in(TREES, "TreeEnsembleRegressor", &["features"], attributes, &["column"]);
     let flat = g.int64s("flat", &[1], &[-1]);
-    g.node_to("Reshape", &["column", &flat], Vec::new(), &["scores"]);
+    let of_trees = g.node("Reshape", &["column", &flat]);
+    // What the trees add to.
+    let mut weights = ranker.linear.clone();
+    weights.resize(width, 0.0);
+    let weights = g.floats("linear", &[width], &weights);
+    let linear = g.node("MatMul", &["features", &weights]);
+    g.node_to("Add", &[&linear, &of_trees], Vec::new(), &["scores"]);
 }
 
 /// The file of a learned ranking.
@@ -91,6 +101,7 @@ pub fn packed(ranker: &Ensemble) -> Result<Vec<u8>> {
     data.tensor("left", &[ranker.left.len()], &ranker.left);
     data.tensor("numbers", &[ranker.numbers.len()], &ranker.numbers);
     data.tensor("base", &[1], [ranker.base]);
+    data.tensor("linear", &[ranker.linear.len()], &ranker.linear);
     data.finish()
 }
 
@@ -102,15 +113,20 @@ pub fn read(name: &str, bytes: Bytes) -> Result<Ensemble> {
     let ([_], left) = files.tensor::<u32, 1>("left")?;
     let ([_], numbers) = files.tensor::<f32, 1>("numbers")?;
     let ([_], base) = files.tensor::<f32, 1>("base")?;
+    let ([_], linear) = files.tensor::<f32, 1>("linear")?;
     let ensemble = Ensemble {
         roots: roots.to_vec(),
         columns: columns.to_vec(),
         left: left.to_vec(),
         numbers: numbers.to_vec(),
         base: base.first().copied().unwrap_or(0.0),
+        linear: linear.to_vec(),
     };
     if !ensemble.is_sound() || !ensemble.roots.is_sorted() {
-        return Err(Error::DamagedModel { model: name.into(), reason: "the trees of its ranking are inconsistent".into() });
+        return Err(Error::DamagedModel {
+            model: name.into(),
+            reason: "the trees of its ranking are inconsistent".into(),
+        });
     }
     Ok(ensemble)
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::digest::{RowDigest, first};
-use inner_products::{ItemFactors, quantized};
+use inner_products::Neighbours;
 use kernels::statistics::normalize;
 use lexical::{Language, LexicalBuilder, SegmentFiles, TextField};
 use onnx::IdTable;
@@ -51,6 +51,14 @@ fn part_of(name: &str) -> Option<(usize, &str)> {
     let (number, file) = name.split_once('.')?;
     let part = number.parse::<usize>().ok()?;
     (part < lexical::MAX_SEGMENTS && part.to_string() == number && lexical::is_file(file)).then_some((part, file))
+}
+
+/// A segment that a version has, and its rows that were deleted since it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    pub id: SegmentId,
+    /// Ascending.
+    pub deleted: Vec<u32>,
 }
 
 /// A segment that has been written: its files by name, with its folder.
@@ -214,8 +222,7 @@ impl SegmentBuilder {
         data.owned("places", &[rows], place);
         data.owned("digests", &[rows, 2], self.digests);
         data.owned("numbers", &[rows, self.columns], self.numbers);
-        quantized::write(&mut data, "vectors", vectors.view(), quantized::MIN_ITEMS, threads, progress)?;
-        data.dense("vectors", vectors);
+        Neighbours::write(&mut data, "vectors", vectors, 0, threads, progress)?;
         let mut files = vec![(DATA.to_owned(), data.finish()?)];
         files.append(&mut self.parts);
         let mut content = Sha256::new();
@@ -247,7 +254,7 @@ pub struct Segment {
     places: Mapped<u32>,
     digests: Mapped<u64>,
     numbers: MappedMatrix<f32>,
-    vectors: Option<ItemFactors>,
+    vectors: Option<Neighbours>,
     dimensions: usize,
 }
 
@@ -277,7 +284,7 @@ impl Segment {
         let vectors = match dimensions {
             0 => None,
             _ if with_vectors != rows => return Err(damaged("its vectors do not fit its rows")),
-            _ => Some(ItemFactors::open_tensor(&stored, "vectors", rows, dimensions)?),
+            _ => Some(Neighbours::open(&stored, "vectors", rows, dimensions)?),
         };
         drop(stored);
         let mut parts: Vec<SegmentFiles> = Vec::new();
@@ -316,7 +323,7 @@ impl Segment {
         self.dimensions
     }
 
-    pub fn vectors(&self) -> Option<&ItemFactors> {
+    pub fn vectors(&self) -> Option<&Neighbours> {
         self.vectors.as_ref()
     }
 

@@ -24,7 +24,7 @@ fn texts(row: usize) -> (String, String) {
     (title, description)
 }
 
-fn vector_of(row: usize) -> Vec<f32> {
+fn made_vector(row: usize) -> Vec<f32> {
     (0..8).map(|column| draw::normal(column, row as u64)).collect()
 }
 
@@ -43,7 +43,7 @@ fn add(builder: &mut SegmentBuilder, row: usize, with_vectors: bool) {
     let digest = RowDigest::new(&texts, &[row as f32], Some(&title), None);
     builder.add(id(row), &texts, &[row as f32], digest, &Unwatched).unwrap();
     if with_vectors {
-        builder.set_vector(place, &vector_of(row)).unwrap();
+        builder.set_vector(place, &made_vector(row)).unwrap();
     }
 }
 
@@ -57,7 +57,7 @@ fn mapped(files: Packed) -> Vec<(String, Bytes)> {
 
 fn own(segments: &[Kept], ranker: Option<&Ensemble>) -> Vec<(String, Bytes)> {
     let fusion = if ranker.is_some() { Fusion::Learned } else { Fusion::ReciprocalRanks };
-    mapped(Contents { segments, numbers: &["number".into()], synonyms: &[], fusion, ranker }.pack().unwrap())
+    mapped(Contents { segments, numbers: &["number".into()], synonyms: &[], probes: 0, fusion, ranker }.pack().unwrap())
 }
 
 fn packed(rows: usize, with_vectors: bool) -> Vec<(String, Bytes)> {
@@ -79,7 +79,7 @@ fn every_row_has_its_id_and_every_id_its_row() {
     for row in 0..500 {
         assert_eq!(m.find(m.id(row).unwrap()), Some(row));
     }
-    assert_eq!((m.find("nobody"), m.len(), m.dimensions()), (None, 500, 8));
+    assert_eq!((m.find("nobody"), m.count(), m.dimensions()), (None, 500, 8));
     assert!(m.id(500).is_err());
 }
 
@@ -112,7 +112,7 @@ fn what_is_said_of_a_row_does_not_depend_on_who_found_it() {
             "{found:?} {described:?}"
         );
         assert_eq!(found.cosine, described.cosine);
-        let mut own = vector_of(found.row as usize);
+        let mut own = made_vector(found.row as usize);
         normalize(&mut own);
         let cosine: f32 = own.iter().zip(&unit).map(|(a, b)| a * b).sum();
         assert!((cosine - found.cosine.unwrap()).abs() < 1e-5);
@@ -173,7 +173,7 @@ fn judged(m: &Model, rows: usize) -> Vec<Judged> {
         let grades = (0..rows).filter_map(grade).filter(|(row, _)| row % 3 > 0).collect();
         Judged { text: text.to_string(), vector: None, judgements: Judgements::new(grades), occurrences: 1 }
     };
-    assert_eq!(m.len(), rows);
+    assert_eq!(m.count(), rows);
     WORDS.iter().map(of_word).collect()
 }
 
@@ -270,7 +270,7 @@ fn refreshed(files: &[(String, Bytes)], now: &[usize], changed: &[usize]) -> (Ve
             builder.add(id(row), &texts, &[row as f32], digest, &Unwatched).unwrap();
             match vector_of {
                 Some(before) => builder.copy_vector(place, update.vector(before).unwrap().unwrap()).unwrap(),
-                None => builder.set_vector(place, &vector_of(row)).unwrap(),
+                None => builder.set_vector(place, &made_vector(row)).unwrap(),
             }
         }
     }
@@ -300,7 +300,7 @@ fn a_refresh_writes_what_has_changed_and_searches_as_a_new_index_does() {
     for row in now {
         let at = m.find(&id(row)).unwrap();
         assert_eq!((m.id(at).unwrap(), m.numbers_of(at).unwrap()), (&*id(row), &[row as f32][..]));
-        let mut unit = vector_of(row);
+        let mut unit = made_vector(row);
         normalize(&mut unit);
         assert_eq!(m.vector(at).unwrap().unwrap(), unit);
     }
@@ -310,9 +310,9 @@ fn a_refresh_writes_what_has_changed_and_searches_as_a_new_index_does() {
         found.iter().map(|found| m.id(found.row).unwrap().to_owned()).collect()
     };
     assert_eq!(ids("zebra", None), [id(77)]);
-    let all = ids("mouse", Some(&vector_of(0)));
+    let all = ids("mouse", Some(&made_vector(0)));
     assert!(!all.contains(&id(0)) && !all.contains(&id(1)) && all.contains(&id(3001)), "{}", all.len());
-    assert!(ids("\"zebra\"", Some(&vector_of(0))) == [id(77)]);
+    assert!(ids("\"zebra\"", Some(&made_vector(0))) == [id(77)]);
     // Nothing has changed: nothing is written, and nothing deleted again.
     let (again, written) = refreshed(&files, &(2..3002).collect::<Vec<_>>(), &[77]);
     assert_eq!(written, 0);

@@ -5,7 +5,7 @@
 
 use super::digest::RowDigest;
 use super::model::Model;
-use super::segment::{SegmentId, duplicate};
+use super::segment::{Kept, duplicate};
 use inner_products::ItemSet;
 use runtime::error::Result;
 
@@ -13,14 +13,6 @@ use runtime::error::Result;
 const DELETED: usize = 2;
 /// Segments of about a size that are merged.
 const MERGED: usize = 4;
-
-/// A segment that a version has, and its rows that were deleted since it was written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Kept {
-    pub id: SegmentId,
-    /// Ascending.
-    pub deleted: Vec<u32>,
-}
 
 /// A source as it is read, compared with an index.
 pub struct Update<'a> {

@@ -156,12 +156,7 @@ pub fn read_file(
                       WHERE p.name OPERATOR(pg_catalog.=) $1 AND p.version OPERATOR(pg_catalog.=) $2
                         AND p.file OPERATOR(pg_catalog.=) $3 AND p.part OPERATOR(pg_catalog.=) $4",
                         Some(1),
-                        &[
-                            entry.name.as_str().into(),
-                            file.stored_in.into(),
-                            file.name.as_str().into(),
-                            part.into(),
-                        ],
+                        &[entry.name.as_str().into(), file.stored_in.into(), file.name.as_str().into(), part.into()],
                     )
                     .spi()?;
                 let row = rows.first();

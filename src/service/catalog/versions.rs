@@ -24,12 +24,14 @@ pub struct Version {
 pub fn all() -> Result<Vec<Version>> {
     as_owner(|| {
         Spi::connect(|client| {
-            let rows = client.select(
-                "SELECT f.name, f.version, f.file, f.sha256, f.size, COALESCE(f.stored_in, f.version)
+            let rows = client
+                .select(
+                    "SELECT f.name, f.version, f.file, f.sha256, f.size, COALESCE(f.stored_in, f.version)
                    FROM reco.model_file f ORDER BY f.name, f.version, f.file",
-                None,
-                &[],
-            ).spi()?;
+                    None,
+                    &[],
+                )
+                .spi()?;
             let mut all: Vec<Version> = Vec::new();
             for row in rows {
                 let (name, version): (String, i32) = (required(row.get(1).spi()?)?, required(row.get(2).spi()?)?);

@@ -114,6 +114,17 @@ impl Plan {
         (matched / self.words.len().max(1) as f32, matched / known.max(1) as f32)
     }
 
+    /// The share of the terms that a field has, each counted by its idf there.
+    pub fn idf_share(&self, field: usize, has: Mask) -> f32 {
+        let idf = |group: &Group| group.alternatives.first().map_or(0.0, |own| own.idf[field]);
+        let (mut matched, mut all) = (0.0, 0.0);
+        for (bit, idf) in self.groups.iter().map(idf).enumerate() {
+            all += idf;
+            matched += if has >> bit & 1 == 1 { idf } else { 0.0 };
+        }
+        if all > 0.0 { matched / all } else { 0.0 }
+    }
+
     /// Whether a row has at least half of some word.
     pub fn is_match(&self, row: Mask) -> bool {
         self.words.iter().any(|word| word.matched(row) >= 0.5)

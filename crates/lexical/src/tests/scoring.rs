@@ -109,9 +109,29 @@ fn the_scores_of_rows_are_those_of_the_search() {
     }
     let share: Vec<f32> = scores.iter().map(|scores| (scores.share * 3.0).round()).collect();
     assert_eq!(share, [0.0, 2.0, 1.0, 2.0, 2.0, 0.0]);
-    assert_eq!(scores[0].fields, [0.0, 0.0]);
-    assert!(scores[1].fields[0] == 0.0 && scores[1].fields[1] > 0.0 && scores[3].fields[0] > scores[3].fields[1]);
+    assert_eq!(scores[0].fields, [FieldScores::default(); 2]);
+    let of_field = |row: usize, field: usize| scores[row].fields[field].score;
+    assert!(of_field(1, 0) == 0.0 && of_field(1, 1) > 0.0 && of_field(3, 0) > of_field(3, 1));
     assert_eq!(scores[1], scores[4]);
+}
+
+#[test]
+fn fields_say_what_they_have_of_the_query() {
+    let rows = [
+        (0, [Some("red running shoe"), Some("a shoe")]),
+        (1, [Some("shoe, running and red"), None]),
+        (2, [Some("red shoe"), Some("running")]),
+        (3, [Some("shoe"), None]),
+    ];
+    let index = Lexical::open(&[segment(&rows)]).unwrap();
+    let scores = index.scores_of("red running shoe", &Synonyms::default(), &[0, 1, 2, 3], &Unwatched).unwrap();
+    let title = |row: usize| scores[row].fields[0];
+    assert_eq!((title(0).share, title(0).idf_share, title(0).neighbours, title(0).ordered), (1.0, 1.0, 1.0, 1.0));
+    assert_eq!((title(1).share, title(1).neighbours, title(1).ordered), (1.0, 0.0, 0.0));
+    assert_eq!((title(2).neighbours, title(2).ordered), (0.0, 0.0));
+    // The word that all titles have says less than its share.
+    assert!(title(3).idf_share < title(3).share && scores[0].fields[1].idf_share > 0.0);
+    assert!(title(2).idf_share < title(1).idf_share && title(2).score > 0.0);
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Boosting {
         Self::fit_to(binned, &Goal::Labels(*target), rows, options, seed, signal)
     }
 
-    /// Trains a score that ranks the rows of each query by their grades.
+    /// Trains a score that ranks the rows of each query by their grades; it is what is to be added to [`Ranks::base`].
     pub fn fit_ranks(
         binned: &Binned,
         ranks: Ranks,
@@ -127,6 +127,9 @@ impl Boosting {
         let scores_of_row = base.len();
         let mut scores = memory::filled(0f32, binned.rows() * scores_of_row)?;
         scores.chunks_exact_mut(scores_of_row).for_each(|scores| scores.copy_from_slice(&base));
+        if let Goal::Ranks(Ranks { base: Some(base), .. }) = goal {
+            scores.iter_mut().zip(*base).for_each(|(score, base)| *score = *base);
+        }
         let mut learner = Self { trees: Vec::new(), base, outputs, unit };
         if outputs < 2 && matches!(goal, Goal::Labels(Target::Classes { .. })) {
             return Ok(learner);

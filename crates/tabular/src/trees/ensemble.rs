@@ -18,6 +18,8 @@ pub struct Ensemble {
     /// [nodes]: the left child; the right one follows it.
     pub left: Vec<u32>,
     pub base: f32,
+    /// [columns], or fewer: weights of the numbers themselves, where the trees only add to a linear score.
+    pub linear: Vec<f32>,
 }
 
 impl Ensemble {
@@ -46,6 +48,16 @@ impl Ensemble {
         Some(ensemble)
     }
 
+    /// Only the first trees: what fewer rounds of boosting would have given.
+    pub fn truncate(&mut self, trees: usize) {
+        if let Some(&end) = self.roots.get(trees) {
+            self.roots.truncate(trees);
+            self.columns.truncate(end as usize);
+            self.numbers.truncate(end as usize);
+            self.left.truncate(end as usize);
+        }
+    }
+
     /// Whether every node leads to a later one that exists: arrays from a file may say anything.
     pub fn is_sound(&self) -> bool {
         let nodes = self.columns.len();
@@ -53,7 +65,8 @@ impl Ensemble {
             let left = self.left[node] as usize;
             self.columns[node] == LEAF || left > node && left + 1 < nodes
         };
-        self.numbers.len() == nodes
+        self.linear.iter().all(|weight| weight.is_finite())
+            && self.numbers.len() == nodes
             && self.left.len() == nodes
             && self.roots.iter().all(|&root| (root as usize) < nodes)
             && (0..nodes).all(node_is_sound)
@@ -61,7 +74,8 @@ impl Ensemble {
 
     /// The score of a row [columns].
     pub fn score(&self, row: &[f32]) -> f32 {
-        self.roots.iter().fold(self.base, |score, &root| {
+        let linear: f32 = self.linear.iter().zip(row).map(|(weight, x)| weight * x).sum();
+        self.roots.iter().fold(self.base + linear, |score, &root| {
             let mut node = root as usize;
             loop {
                 let (column, number) = (self.columns[node], self.numbers[node]);

@@ -14,6 +14,8 @@ pub struct Ranks<'a> {
     pub grades: &'a [f32],
     /// The rows of query `q` are `starts[q]..starts[q + 1]`.
     pub starts: &'a [usize],
+    /// The score of each row that boosting starts from, by another model; none for 0.
+    pub base: Option<&'a [f32]>,
 }
 
 impl Ranks<'_> {
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_pair_pulls_its_rows_apart_by_what_a_swap_would_change() {
-        let ranks = Ranks { grades: &[0.0, 2.0], starts: &[0, 2] };
+        let ranks = Ranks { grades: &[0.0, 2.0], starts: &[0, 2], base: None };
         let mut out = [[0.0; 2]; 2];
         ranks.lambdas(&[0.5, 0.5], &mut out, &Signal::default()).unwrap();
         // Gains 3 and 0; the best order has 3 / log₂ 2.
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn rows_of_different_queries_are_not_compared() {
-        let ranks = Ranks { grades: &[0.0, 1.0, 0.0, 1.0, 1.0], starts: &[0, 1, 2, 5] };
+        let ranks = Ranks { grades: &[0.0, 1.0, 0.0, 1.0, 1.0], starts: &[0, 1, 2, 5], base: None };
         let mut out = [[9.0; 2]; 5];
         ranks.lambdas(&[0.0; 5], &mut out, &Signal::default()).unwrap();
         assert!(out[2][0] > 0.0 && out[3][0] < 0.0 && out[4][0] < 0.0 && out[0] == [0.0; 2]);

@@ -328,7 +328,7 @@ fn ranks_are_learned_within_queries_and_stored_trees_score_alike() {
     let features = features(&rows, &[]);
     let binning = Binning::learn(&features, None, 2, &Unwatched).unwrap();
     let binned = binning.apply(&features, 2, &Unwatched).unwrap();
-    let ranks = Ranks { grades: &grades, starts: &starts };
+    let ranks = Ranks { grades: &grades, starts: &starts, base: None };
     let options = BoostingOptions { rounds: 30, leaves: 7, least_rows: 5, ..BoostingOptions::default() };
     let learner = Boosting::fit_ranks(&binned, ranks, &options, 7, &Signal::default()).unwrap();
     let scores: Vec<f32> = predictions(&binned, 1, |codes, out| learner.predict(codes, out)).concat();
@@ -345,4 +345,31 @@ fn ranks_are_learned_within_queries_and_stored_trees_score_alike() {
     }
     let damaged = Ensemble { left: vec![0; ensemble.left.len()], ..ensemble };
     assert!(!damaged.is_sound(), "a loop");
+}
+
+#[test]
+fn trees_correct_a_score_that_exists_and_the_first_ones_are_those_of_fewer_rounds() {
+    let rows: Vec<Vec<f32>> = (0..400).map(|i| vec![draw::normal(1, i), draw::normal(2, i)]).collect();
+    let grades: Vec<f32> = rows.iter().map(|row| f32::from(u8::from(row[0] + row[1] > 0.0))).collect();
+    let starts: Vec<usize> = (0..=20).map(|query| query * 20).collect();
+    let features = features(&rows, &[]);
+    let binning = Binning::learn(&features, None, 2, &Unwatched).unwrap();
+    let binned = binning.apply(&features, 2, &Unwatched).unwrap();
+    let fit = |rounds, base| {
+        let options = BoostingOptions { rounds, leaves: 4, ..BoostingOptions::default() };
+        let ranks = Ranks { grades: &grades, starts: &starts, base };
+        let learner = Boosting::fit_ranks(&binned, ranks, &options, 7, &Signal::default()).unwrap();
+        Ensemble::of(&learner, &binning).unwrap()
+    };
+    let largest = |ensemble: &Ensemble| rows.iter().map(|row| ensemble.score(row).abs()).fold(0.0, f32::max);
+    let right: Vec<f32> = grades.iter().map(|grade| 20.0 * grade).collect();
+    assert!(largest(&fit(10, Some(&right))) < 0.01 * largest(&fit(10, None)), "there is nothing left to correct");
+    let mut first = fit(10, None);
+    first.truncate(4);
+    assert_eq!(first, fit(4, None));
+    let linear = Ensemble { linear: vec![2.0, -1.0], ..first.clone() };
+    assert!(
+        linear.is_sound()
+            && (linear.score(&rows[0]) - first.score(&rows[0]) - 2.0 * rows[0][0] + rows[0][1]).abs() < 1e-5
+    );
 }
