@@ -27,7 +27,7 @@ const SAMPLE: usize = 64;
 /// Rows of synonyms.
 const MAX_SYNONYMS: usize = 10_000;
 /// Rows of events.
-const MAX_EVENTS: usize = 20_000_000;
+const MAX_EVENTS: usize = 10_000_000;
 /// Columns of numbers.
 const MAX_NUMBERS: usize = 32;
 /// Rows of judgements, and of segments.

@@ -29,7 +29,7 @@ use ::embedding::text::Role;
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::progress::Progress;
-use search::events::{self, Event};
+use search::events::{Event, Events};
 use search::{
     Contents, Fusion, Judged, Judgements, Kept, Model, Options, PastQueries, QUERIES, SynonymsOf, folder_name, probing,
 };
@@ -417,7 +417,7 @@ pub fn judged(model: &search::Model, query: &str, progress: &dyn Progress) -> Re
 
 /// The queries of events, with the grades that these give the rows of the index.
 fn clicked(model: &Model, query: &str, asked: &Options, progress: &dyn Progress) -> Result<Vec<Judged>> {
-    let (mut all, mut unknown, mut read) = (0, 0, Vec::new());
+    let (mut all, mut unknown, mut read) = (0, 0, Events::default());
     let mut queries: HashMap<String, u32> = HashMap::new();
     let mut counts = Vec::new();
     search_source::events(query, progress, |query, id, event, position| {
@@ -430,18 +430,16 @@ fn clicked(model: &Model, query: &str, asked: &Options, progress: &dyn Progress)
         counts[query as usize] += 1;
         let weight = asked.event_weight(event)?;
         match model.find(&id) {
-            Some(row) => memory::push(&mut read, Event { query, row, position, weight }),
-            None => {
-                unknown += 1;
-                Ok(())
-            }
+            Some(row) => read.add(Event { query, row, position, weight }),
+            None => unknown += 1,
         }
+        Ok(())
     })?;
     if unknown > 0 {
         notice!("{unknown} of {all} events are of ids that the index does not have");
     }
     let mut by_query: HashMap<u32, Vec<(u32, f32)>> = HashMap::new();
-    for (query, row, grade) in events::grades(read, progress)? {
+    for (query, row, grade) in read.grades(progress)? {
         by_query.entry(query).or_default().push((row, grade));
     }
     let mut texts: Vec<(String, u32)> = queries.into_iter().collect();

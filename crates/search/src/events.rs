@@ -19,8 +19,10 @@ const ITERATIONS: usize = 50;
 pub const BEST: f32 = 4.0;
 /// An imagined examination without an event, so that a result that was shown once is not the best by luck.
 const UNSEEN: f64 = 1.0;
+/// Cells between two looks at progress.
+const BLOCK: usize = 1 << 14;
 
-/// What happened to a result at one position.
+/// What happened to a result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Event {
     pub query: u32,
@@ -31,7 +33,7 @@ pub struct Event {
     pub weight: f32,
 }
 
-/// Impressions and events of a result at a position.
+/// Events of a result at a position.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     shown: f64,
@@ -39,90 +41,94 @@ struct Counts {
     worth: f64,
 }
 
-/// Grades from 0 to [`BEST`] of the rows of each query, as (query, row, grade) in ascending order.
-pub fn grades(mut events: Vec<Event>, progress: &dyn Progress) -> Result<Vec<(u32, u32, f32)>> {
-    let position = |event: &Event| event.position.unwrap_or(1).clamp(1, MAX_POSITION as u32) - 1;
-    events.sort_unstable_by_key(|event| (event.query, event.row, position(event), event.weight.to_bits()));
-    let has_impressions = events.iter().any(|event| event.weight == 0.0);
-    // By (query, row) and position.
-    let mut counted: Vec<((u32, u32), u32, Counts)> = Vec::new();
-    for event in &events {
-        progress.check()?;
-        let (key, position) = ((event.query, event.row), position(event));
-        if counted.last().is_none_or(|(last, at, _)| (*last, *at) != (key, position)) {
-            memory::push(&mut counted, (key, position, Counts::default()))?;
+/// Events, counted. They are kept in order as they come: nothing is sorted at the end, which could not be canceled.
+#[derive(Default)]
+pub struct Events {
+    /// By query, row, and position from 0.
+    counts: BTreeMap<(u32, u32, u32), Counts>,
+    has_impressions: bool,
+}
+
+/// A result of a query at a position.
+struct Cell {
+    query: u32,
+    row: u32,
+    position: usize,
+    counts: Counts,
+}
+
+impl Events {
+    pub fn add(&mut self, event: Event) {
+        let position = event.position.unwrap_or(1).clamp(1, MAX_POSITION as u32) - 1;
+        let counts = self.counts.entry((event.query, event.row, position)).or_default();
+        match event.weight == 0.0 {
+            true => counts.shown += 1.0,
+            false => counts.clicked += 1.0,
         }
-        if let Some((_, _, counts)) = counted.last_mut() {
-            counts.shown += f64::from(u8::from(event.weight == 0.0));
-            counts.clicked += f64::from(u8::from(event.weight > 0.0));
-            counts.worth += f64::from(event.weight);
-        }
+        counts.worth += f64::from(event.weight);
+        self.has_impressions |= event.weight == 0.0;
     }
-    drop(events);
-    // A click is an impression, if nobody recorded one.
-    counted.iter_mut().for_each(|(_, _, counts)| counts.shown = counts.shown.max(counts.clicked));
-    let theta = match has_impressions {
-        true => examined(&counted, progress)?,
-        false => (1..=MAX_POSITION).map(|position| 1.0 / position as f64).collect(),
-    };
-    let mut graded: Vec<(u32, u32, f32)> = Vec::new();
-    for of_query in counted.chunk_by(|(a, ..), (b, ..)| a.0 == b.0) {
-        progress.check()?;
-        let start = graded.len();
-        for of_row in of_query.chunk_by(|(a, ..), (b, ..)| a == b) {
-            let mut grade = 0.0;
-            let (mut worth, mut seen) = (0.0, UNSEEN);
-            for (_, position, counts) in of_row {
-                let theta = theta[*position as usize];
-                if has_impressions {
-                    worth += counts.worth;
-                    seen += counts.shown * theta;
-                } else {
-                    grade += counts.worth / theta;
-                }
-            }
-            if has_impressions {
-                grade = worth / seen;
-            } else {
-                // How much more the tenth click says than the first.
-                grade = grade.ln_1p();
-            }
-            memory::push(&mut graded, (of_row[0].0.0, of_row[0].0.1, grade as f32))?;
+
+    /// Grades from 0 to [`BEST`] of the rows of each query, as (query, row, grade) in ascending order.
+    pub fn grades(self, progress: &dyn Progress) -> Result<Vec<(u32, u32, f32)>> {
+        let mut cells = Vec::new();
+        for ((query, row, position), mut counts) in self.counts {
+            progress.check()?;
+            // A click is an impression, if nobody recorded one.
+            counts.shown = counts.shown.max(counts.clicked);
+            memory::push(&mut cells, Cell { query, row, position: position as usize, counts })?;
         }
-        let best = graded[start..].iter().map(|(.., grade)| *grade).fold(0f32, f32::max);
-        let of_best = |grade: f32| if best > 0.0 { grade / best * BEST } else { 0.0 };
-        graded[start..].iter_mut().for_each(|(.., grade)| *grade = of_best(*grade));
+        let theta = match self.has_impressions {
+            true => examined(&cells, progress)?,
+            false => (1..=MAX_POSITION).map(|position| 1.0 / position as f64).collect(),
+        };
+        let mut graded: Vec<(u32, u32, f32)> = Vec::new();
+        for of_query in cells.chunk_by(|a, b| a.query == b.query) {
+            progress.check()?;
+            let start = graded.len();
+            for of_row in of_query.chunk_by(|a, b| a.row == b.row) {
+                let sum = |value: &dyn Fn(&Cell) -> f64| of_row.iter().map(value).sum::<f64>();
+                let grade = match self.has_impressions {
+                    true => {
+                        let seen = sum(&|cell| cell.counts.shown * theta[cell.position]);
+                        sum(&|cell| cell.counts.worth) / (UNSEEN + seen)
+                    }
+                    // The tenth click says less than the first.
+                    false => sum(&|cell| cell.counts.worth / theta[cell.position]).ln_1p(),
+                };
+                memory::push(&mut graded, (of_row[0].query, of_row[0].row, grade as f32))?;
+            }
+            let best = graded[start..].iter().map(|(.., grade)| *grade).fold(0f32, f32::max);
+            let of_best = |grade: f32| if best > 0.0 { grade / best * BEST } else { 0.0 };
+            graded[start..].iter_mut().for_each(|(.., grade)| *grade = of_best(*grade));
+        }
+        Ok(graded)
     }
-    Ok(graded)
 }
 
 /// θ of each position, that of the first as 1.
-fn examined(counted: &[((u32, u32), u32, Counts)], progress: &dyn Progress) -> Result<Vec<f64>> {
+fn examined(cells: &[Cell], progress: &dyn Progress) -> Result<Vec<f64>> {
     let mut theta: Vec<f64> = (1..=MAX_POSITION).map(|position| 1.0 / position as f64).collect();
-    let mut places: BTreeMap<(u32, u32), usize> = BTreeMap::new();
-    for (key, ..) in counted {
-        let next = places.len();
-        places.entry(*key).or_insert(next);
-    }
-    let places: Vec<usize> = counted.iter().map(|(key, ..)| places[key]).collect();
-    let rows = places.iter().max().map_or(0, |last| last + 1);
-    let mut attraction = memory::filled(0.5f64, rows)?;
+    let results = cells.chunk_by(|a, b| (a.query, a.row) == (b.query, b.row)).count();
+    let mut attraction = memory::filled(0.5f64, results)?;
     for _ in 0..ITERATIONS {
-        progress.check()?;
         let (mut seen, mut shown) = ([0f64; MAX_POSITION], [0f64; MAX_POSITION]);
-        // A prior of one click in two impressions keeps estimates inside (0, 1).
-        let (mut liked, mut of) = (memory::filled(1f64, rows)?, memory::filled(2f64, rows)?);
-        for ((_, position, counts), &place) in counted.iter().zip(&places) {
-            let (position, gamma) = (*position as usize, attraction[place]);
-            let (theta, missed) = (theta[position], counts.shown - counts.clicked);
-            let none = (1.0 - theta * gamma).max(1e-12);
-            seen[position] += counts.clicked + missed * theta * (1.0 - gamma) / none;
-            shown[position] += counts.shown;
-            liked[place] += counts.clicked + missed * gamma * (1.0 - theta) / none;
-            of[place] += counts.shown;
-        }
-        for (place, gamma) in attraction.iter_mut().enumerate() {
-            *gamma = liked[place] / of[place];
+        let of_results = cells.chunk_by(|a, b| (a.query, a.row) == (b.query, b.row));
+        for (number, (of_result, gamma)) in of_results.zip(&mut attraction).enumerate() {
+            if number % BLOCK == 0 {
+                progress.check()?;
+            }
+            // A prior of one click in two impressions keeps estimates inside (0, 1).
+            let (mut liked, mut of) = (1.0, 2.0);
+            for Cell { position, counts, .. } in of_result {
+                let (theta, missed) = (theta[*position], counts.shown - counts.clicked);
+                let none = (1.0 - theta * *gamma).max(1e-12);
+                seen[*position] += counts.clicked + missed * theta * (1.0 - *gamma) / none;
+                shown[*position] += counts.shown;
+                liked += counts.clicked + missed * *gamma * (1.0 - theta) / none;
+                of += counts.shown;
+            }
+            *gamma = liked / of;
         }
         let first = if shown[0] > 0.0 { (seen[0] / shown[0]).max(1e-6) } else { 1.0 };
         for position in 0..MAX_POSITION {
@@ -139,6 +145,12 @@ mod tests {
     use super::*;
     use runtime::draw;
     use runtime::progress::Unwatched;
+
+    fn grades(all: Vec<Event>, progress: &dyn Progress) -> Result<Vec<(u32, u32, f32)>> {
+        let mut events = Events::default();
+        all.into_iter().for_each(|event| events.add(event));
+        events.grades(progress)
+    }
 
     fn click(query: u32, row: u32, position: u32) -> Event {
         Event { query, row, position: Some(position), weight: 1.0 }

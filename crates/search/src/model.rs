@@ -455,7 +455,8 @@ impl Model {
     pub fn features(&self, query: &Query, candidates: &[Candidate], progress: &dyn Progress) -> Result<Vec<Vec<f32>>> {
         let rows: Vec<u32> = candidates.iter().map(|candidate| candidate.row).collect();
         let scores = self.lexical.scores_of(query.text, &self.synonyms, &rows, progress)?;
-        Ok(super::features::features(candidates, &scores))
+        let numbers = rows.iter().map(|&row| self.numbers_of(row)).collect::<Result<Vec<_>>>()?;
+        Ok(super::features::features(candidates, &scores, &numbers))
     }
 }
 

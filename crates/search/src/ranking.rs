@@ -55,6 +55,14 @@ fn trees(g: &mut GraphBuilder, ranker: &Ensemble) {
     let width = ranker.columns.iter().filter(|&&column| column != LEAF).max().map_or(1, |&column| column as usize + 1);
     let width = width.max(ranker.linear.len());
     g.input("features", data_type::FLOAT, &[Axis::Named("rows"), Axis::Fixed(width)]);
+    // What the trees add to.
+    let mut weights = ranker.linear.clone();
+    weights.resize(width, 0.0);
+    let weights = g.floats("linear", &[width], &weights);
+    if ranker.roots.is_empty() {
+        return g.node_to("MatMul", &["features", &weights], Vec::new(), &["scores"]);
+    }
+    let linear = g.node("MatMul", &["features", &weights]);
     let nodes = ranker.columns.len();
     // A tree ends where the next one begins.
     let tree_of = |node: usize| ranker.roots.partition_point(|&root| root as usize <= node) as i64 - 1;
@@ -85,11 +93,6 @@ fn trees(g: &mut GraphBuilder, ranker: &Ensemble) {
     g.node_in(TREES, "TreeEnsembleRegressor", &["features"], attributes, &["column"]);
     let flat = g.int64s("flat", &[1], &[-1]);
     let of_trees = g.node("Reshape", &["column", &flat]);
-    // What the trees add to.
-    let mut weights = ranker.linear.clone();
-    weights.resize(width, 0.0);
-    let weights = g.floats("linear", &[width], &weights);
-    let linear = g.node("MatMul", &["features", &weights]);
     g.node_to("Add", &[&linear, &of_trees], Vec::new(), &["scores"]);
 }
 

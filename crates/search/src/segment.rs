@@ -16,6 +16,7 @@ use runtime::error::{Error, Result};
 use runtime::mapped::Mapped;
 use runtime::memory;
 use runtime::progress::Progress;
+use runtime::sorting::sort_watched;
 
 /// The name of the data file.
 pub const DATA: &str = "data.safetensors";
@@ -205,7 +206,8 @@ impl SegmentBuilder {
         let d = self.dimensions.unwrap_or(0);
         let vectors = memory::shaped(if d > 0 { rows } else { 0 }, d, std::mem::take(&mut self.vectors))?;
         let mut order: Vec<u32> = (0..rows as u32).collect();
-        order.sort_unstable_by(|&a, &b| self.ids[a as usize].cmp(&self.ids[b as usize]));
+        let by_id = |&a: &u32, &b: &u32| self.ids[a as usize].cmp(&self.ids[b as usize]);
+        sort_watched(&mut order, &|| progress.check(), by_id)?;
         let twice = order.windows(2).find(|pair| self.ids[pair[0] as usize] == self.ids[pair[1] as usize]);
         if let Some(pair) = twice {
             return Err(duplicate(&self.ids[pair[0] as usize]));
