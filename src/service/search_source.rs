@@ -22,8 +22,9 @@ const WINDOW: usize = 4096;
 /// Bytes of a row that a model gets: more than it reads.
 const MAX_PASSAGE: usize = 32 << 10;
 
-/// Texts that the search of vectors is tried with.
-const SAMPLE: usize = 64;
+/// Texts that the search of vectors is tried with, and the first words of a passage that they come from.
+const SAMPLE: usize = 128;
+const EXCERPTED: usize = 20;
 /// Rows of synonyms.
 const MAX_SYNONYMS: usize = 10_000;
 /// Rows of events.
@@ -76,7 +77,7 @@ pub struct Read<'a> {
     pub has_own_vectors: bool,
     pub update: Option<Update<'a>>,
     pub synonyms: Vec<SynonymsOf>,
-    /// Beginnings of passages, such as people search for, by their digests: the least of these are a sample of all.
+    /// Words of passages, such as people search for, by the digests of these: the least of these are a sample of all.
     sample: BTreeMap<u64, String>,
     /// Rows whose passages wait.
     waiting: Vec<(usize, String)>,
@@ -185,7 +186,7 @@ impl Read<'_> {
         if let Some(passage) = &passage
             && self.sample.last_key_value().is_none_or(|(last, _)| digest.passage < *last || self.sample.len() < SAMPLE)
         {
-            self.sample.insert(digest.passage, beginning(passage));
+            self.sample.insert(digest.passage, excerpt(passage, digest.row));
             if self.sample.len() > SAMPLE {
                 self.sample.pop_last();
             }
@@ -263,10 +264,12 @@ fn look_up(columns: &[ResultColumn], names: &str, options: &Options) -> Result<(
     Ok((fields, places))
 }
 
-/// The first words of a passage, or characters where words are not parted.
-fn beginning(passage: &str) -> String {
-    let words: Vec<&str> = passage.split_whitespace().take(3).collect();
-    words.join(" ").chars().take(40).collect()
+/// One to three words of a passage, or some characters where words are not parted: such as people search for. `chance` says which.
+fn excerpt(passage: &str, chance: u64) -> String {
+    let words: Vec<&str> = passage.split_whitespace().take(EXCERPTED).collect();
+    let count = 1 + (chance % 3) as usize;
+    let start = (chance / 3) as usize % (words.len().saturating_sub(count) + 1);
+    words.into_iter().skip(start).take(count).collect::<Vec<_>>().join(" ").chars().take(40).collect()
 }
 
 /// The beginning of some texts, one after the other.

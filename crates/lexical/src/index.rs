@@ -51,6 +51,8 @@ pub(crate) struct Segment {
     rows: Arc<dyn ColumnValues<u64>>,
     first_row: u32,
     is_ascending: bool,
+    /// The numbers of its rows are from the first to the second, as stored.
+    span: (u64, u64),
 }
 
 impl Lexical {
@@ -148,7 +150,12 @@ impl Segment {
             return Err(damaged("its files have different numbers of rows"));
         }
         let words = reader.inverted_index(fields.words).map_err(damaged)?;
-        Ok(Self { documents, texts, lengths, words, rows, first_row, is_ascending: record.is_ascending })
+        let last = documents.saturating_sub(1);
+        let span = match record.is_ascending && documents > 0 {
+            true => (rows.get_val(0), rows.get_val(last)),
+            false => (0, u64::MAX),
+        };
+        Ok(Self { documents, texts, lengths, words, rows, first_row, is_ascending: record.is_ascending, span })
     }
 
     /// The number of the row that is document `document`.
@@ -158,6 +165,11 @@ impl Segment {
 
     /// The document of a row, if this segment has it.
     pub fn document(&self, row: u32) -> Option<DocId> {
+        // Of an index of many segments, most do not have the row.
+        let stored = u64::from(row.checked_sub(self.first_row)?);
+        if stored < self.span.0 || stored > self.span.1 {
+            return None;
+        }
         if !self.is_ascending {
             return (0..self.documents).find(|&document| self.row(document) == row);
         }

@@ -17,6 +17,7 @@ mod proximity;
 mod query;
 mod scan;
 mod schema;
+mod scores;
 mod search;
 mod text;
 
@@ -25,7 +26,8 @@ pub use index::{Lexical, MAX_SEGMENTS, SegmentFiles};
 pub use query::parse::{MAX_QUERY, has_operators};
 pub use query::synonyms::Synonyms;
 pub use schema::TextField;
-pub use search::{Allowed, FieldScores, RowScores};
+pub use scores::{FieldScores, RowScores};
+pub use search::Allowed;
 pub use text::language::Language;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::constants::NEIGHBOURS;
 use crate::guard::damaged;
 use crate::index::Lexical;
 use crate::query::plan::{Plan, What};
-use crate::search::FieldScores;
+use crate::scores::FieldScores;
 
 /// The postings, with positions, of the groups that have neighbours, and positions of the current document.
 pub struct Proximity<'a> {

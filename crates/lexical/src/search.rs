@@ -14,37 +14,13 @@ use crate::query::plan::{Mask, Plan};
 use crate::query::planner::plan;
 use crate::query::synonyms::Synonyms;
 use crate::scan::{Collect, Found, Lists, scan, total};
+use crate::scores::{FieldScores, RowScores};
 
 /// Which rows may be found.
 pub type Allowed<'a> = Option<&'a (dyn Fn(u32) -> bool + Sync)>;
 
 /// The rows whose neighbouring words are looked at: those with the highest scores without them, at least this many.
 const LOOKED_AT: usize = 50;
-
-/// What a query says about one field of a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct FieldScores {
-    /// The sum of the terms' scores, with the field's weight.
-    pub score: f32,
-    /// The share of the query's words that the field has, from 0 to 1.
-    pub share: f32,
-    /// The same of its terms, each counted by its idf in the field: a rare word missing weighs more than a common one.
-    pub idf_share: f32,
-    /// The share of the query's neighbours that are neighbours in the field, and of those that stand in this order, however far apart.
-    pub neighbours: f32,
-    pub ordered: f32,
-}
-
-/// What a query says about one row.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RowScores {
-    pub row: u32,
-    /// As [`Lexical::search`] gives it; 0 without a match.
-    pub score: f32,
-    pub fields: Vec<FieldScores>,
-    /// The part of the query's words that the row has, from 0 to 1.
-    pub share: f32,
-}
 
 impl Lexical {
     /// The `k` rows with the highest scores, equal ones by row.

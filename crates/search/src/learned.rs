@@ -190,9 +190,11 @@ pub fn fit(model: &Model, judged: &[Judged], seed: u64, threads: usize, progress
     }
     let mean = |sum: f64| sum / judged.len().max(1) as f64;
     let of = |way: usize| mean(ndcg[way].iter().sum());
-    // Of equal ones the fewest rounds.
+    // More trees must gain as much as anything else that is fitted: most often the linear score is best.
     let best = |sums: [f64; ROUNDS.len()]| {
-        (1..sums.len()).fold((ROUNDS[0], sums[0]), |best, n| if sums[n] > best.1 { (ROUNDS[n], sums[n]) } else { best })
+        (1..sums.len()).fold((ROUNDS[0], sums[0]), |best, n| {
+            if mean(sums[n]) > mean(best.1) + MIN_GAIN { (ROUNDS[n], sums[n]) } else { best }
+        })
     };
     let learned = learned.map(best).map(|(rounds, sum)| (rounds, mean(sum)));
     let gains = |(_, learned): &(usize, f64)| *learned > mean(weighted).max(of(0)) + MIN_GAIN;

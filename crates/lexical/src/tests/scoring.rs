@@ -1,4 +1,5 @@
 use super::*;
+use crate::FieldScores;
 use tantivy::fieldnorm::FieldNormReader;
 
 #[test]
