@@ -22,7 +22,7 @@ const WINDOW: usize = 4096;
 /// Bytes of a row that a model gets: more than it reads.
 const MAX_PASSAGE: usize = 32 << 10;
 
-/// Texts that the search of vectors is tried with, and the first words of a passage that they come from.
+/// Texts that the search of vectors is tried with, and the first words of a text that they come from.
 const SAMPLE: usize = 128;
 const EXCERPTED: usize = 20;
 /// Rows of synonyms.
@@ -77,7 +77,7 @@ pub struct Read<'a> {
     pub has_own_vectors: bool,
     pub update: Option<Update<'a>>,
     pub synonyms: Vec<SynonymsOf>,
-    /// Words of passages, such as people search for, by the digests of these: the least of these are a sample of all.
+    /// Words of texts, such as people search for, by the digests of their rows: the least of these are a sample of all.
     sample: BTreeMap<u64, String>,
     /// Rows whose passages wait.
     waiting: Vec<(usize, String)>,
@@ -116,7 +116,8 @@ pub fn read<'a>(
         (Update::new(model, stays, previous.has_same_vectors), stays.then_some(model.dimensions()))
     });
     let dimensions = update.as_ref().and_then(|(_, kept)| *kept).filter(|&d| d > 0);
-    let has_passages = places.vector.is_none() && !matches!(passages, Passages::Unused);
+    let is_sampled = !matches!(passages, Passages::Unused);
+    let has_passages = places.vector.is_none() && is_sampled;
     let mut read = Read {
         builder: SegmentBuilder::new(fields, options.language()?, numbers.len(), dimensions)?,
         numbers,
@@ -142,7 +143,11 @@ pub fn read<'a>(
             let numbers: Vec<f32> = places.numbers.iter().map(number).collect::<Result<_>>()?;
             let vector = places.vector.and_then(|place| row.field(place)).map(|field| field.vector()).transpose()?;
             let passage = has_passages.then(|| passage(places.by_weight.iter().filter_map(|&field| texts[field])));
-            read.take(id, &texts, &numbers, vector, passage, progress)
+            let digest = RowDigest::new(&texts, &numbers, passage.as_deref(), vector.as_deref());
+            if is_sampled {
+                read.sample(digest, places.by_weight.iter().find_map(|&field| texts[field]).unwrap_or_default());
+            }
+            read.take(id, &texts, &numbers, vector, passage, digest, progress)
         })?;
         drop(guards);
         if fetched == 0 {
@@ -176,20 +181,12 @@ impl Read<'_> {
         numbers: &[f32],
         vector: Option<Vec<f32>>,
         passage: Option<String>,
+        digest: RowDigest,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let digest = RowDigest::new(texts, numbers, passage.as_deref(), vector.as_deref());
         let met = self.update.as_mut().map(|update| update.meet(&id, digest)).transpose()?;
         if met == Some(Met::Same) {
             return Ok(());
-        }
-        if let Some(passage) = &passage
-            && self.sample.last_key_value().is_none_or(|(last, _)| digest.passage < *last || self.sample.len() < SAMPLE)
-        {
-            self.sample.insert(digest.passage, excerpt(passage, digest.row));
-            if self.sample.len() > SAMPLE {
-                self.sample.pop_last();
-            }
         }
         let row = self.builder.rows();
         self.builder.add(id, texts, numbers, digest, progress)?;
@@ -205,8 +202,19 @@ impl Read<'_> {
         }
     }
 
-    /// Some texts that may be searched for; none without passages.
-    pub fn sample(&self) -> Vec<String> {
+    /// Takes words of a row's text into the sample.
+    fn sample(&mut self, digest: RowDigest, text: &str) {
+        let is_taken = |last: u64| digest.row < last || self.sample.len() < SAMPLE;
+        if !text.is_empty() && self.sample.last_key_value().is_none_or(|(last, _)| is_taken(*last)) {
+            self.sample.insert(digest.row, excerpt(text, digest.row.rotate_right(32)));
+            if self.sample.len() > SAMPLE {
+                self.sample.pop_last();
+            }
+        }
+    }
+
+    /// Some texts that may be searched for; none without an embedding model.
+    pub fn sampled(&self) -> Vec<String> {
         self.sample.values().cloned().collect()
     }
 
@@ -264,9 +272,9 @@ fn look_up(columns: &[ResultColumn], names: &str, options: &Options) -> Result<(
     Ok((fields, places))
 }
 
-/// One to three words of a passage, or some characters where words are not parted: such as people search for. `chance` says which.
-fn excerpt(passage: &str, chance: u64) -> String {
-    let words: Vec<&str> = passage.split_whitespace().take(EXCERPTED).collect();
+/// One to three words of a text, or some characters where words are not parted: such as people search for. `chance` says which.
+fn excerpt(text: &str, chance: u64) -> String {
+    let words: Vec<&str> = text.split_whitespace().take(EXCERPTED).collect();
     let count = 1 + (chance % 3) as usize;
     let start = (chance / 3) as usize % (words.len().saturating_sub(count) + 1);
     words.into_iter().skip(start).take(count).collect::<Vec<_>>().join(" ").chars().take(40).collect()

@@ -203,7 +203,7 @@ impl Made {
         measure("removed", read.update.as_ref().map_or(0, |update| update.gone()));
         let fields = read.builder.fields().iter().map(|field| (field.name.clone(), field.weight.into()));
         metrics.insert("fields".into(), Value::Object(fields.collect()));
-        let sample = read.sample();
+        let sample = read.sampled();
         let mut segments = read.update.map(|update| update.kept()).unwrap_or_default();
         let (mut files, has_vectors) = (Vec::new(), read.builder.has_vectors());
         if read.builder.rows() > 0 {

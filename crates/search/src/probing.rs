@@ -7,7 +7,7 @@ use runtime::progress::Progress;
 
 /// The rows that must be found, and the share of them.
 const MEASURED_AT: usize = 10;
-const WANTED: f64 = 0.99;
+const WANTED: f64 = 0.97;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
