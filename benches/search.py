@@ -85,7 +85,7 @@ def quality(context, connection):
     judgements = "SELECT query, id, grade - 1 AS grade FROM title"
 
     def train(options="{}", judged=None):
-        connection.execute("SELECT reco.train_search('titles', %s, %s, %s, %s, 1)", [source, options, MODEL, judged])
+        connection.execute("SELECT reco.train_search('titles', %s, %s, %s, judgements => %s, seed => 1, keep => 1)", [source, options, MODEL, judged])
 
     def rank(query, ids):
         only = None if ids is None else f"SELECT id FROM unnest(ARRAY{ids}) AS id"
