@@ -40,7 +40,7 @@ def texts_of(count):
         return products[:count]
     words = sorted({word for _, text in products for word in text.split()})
     draw = random.Random(1)
-    made = [(10_000_000 + n, " ".join(draw.choices(words, k=draw.randint(4, 9)))) for n in range(count - len(products))]
+    made = [(100_000_000 + n, " ".join(draw.choices(words, k=draw.randint(4, 9)))) for n in range(count - len(products))]
     return products + made
 
 
