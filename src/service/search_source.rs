@@ -298,7 +298,7 @@ pub fn passages(entry: &Entry, ids: &[&str], progress: &dyn Progress) -> Result<
     let Some(source) = entry.source.as_deref().filter(|_| !ids.is_empty()) else { return Ok(passages) };
     let options = Options::read(&entry.config["options"])?;
     // Literals take the type of the column, so that an index on it can be used.
-    let listed: Vec<String> = ids.iter().map(|id| pgrx::spi::quote_literal(id)).collect();
+    let listed: Vec<String> = ids.iter().map(pgrx::spi::quote_literal).collect();
     let listed = listed.join(", ");
     let search_path = entry.config["search_path"].as_str().unwrap_or_default();
     as_author(entry.stamp.owner, search_path, || {
