@@ -1,5 +1,9 @@
 """Search: by words, by meaning, by both; filters, judgements, Chinese, and what goes wrong."""
 
+import json
+import random
+import struct
+
 import psycopg
 import pytest
 
@@ -447,3 +451,53 @@ def test_options_are_tried_on_judgements_best_first(shop):
     for grid, message in [("[]", "object"), ('{"lexical_weight": 1}', "list"), ('{"lexical_weight": [2]}', "lexical_weight"), ('{"x": [1]}', "x")]:
         with pytest.raises(psycopg.errors.InvalidParameterValue, match=message):
             shop.execute("SELECT * FROM reco.tune_search(%s, %s, %s)", [SOURCE, JUDGEMENTS, grid])
+
+
+WORDS = "mouse keyboard cable shoe tea coffee bottle jacket lamp chair table phone camera guitar drum paper pencil knife spoon towel soap brush candle clock".split()
+
+
+def tensors(connection, file):
+    """The tensors of a stored safetensors file, as lists."""
+    bytes_ = b"".join(row[0] for row in connection.execute(
+        "SELECT data FROM reco.model_part WHERE name = 'shop' AND file = %s ORDER BY part", [file]).fetchall())
+    length = int.from_bytes(bytes_[:8], "little")
+    header = json.loads(bytes_[8 : 8 + length])
+    kinds = {"U32": "I", "F32": "f"}
+    return {
+        name: struct.unpack(f"<{(end - start) // 4}{kinds[about['dtype']]}", bytes_[8 + length + start : 8 + length + end])
+        for name, about in header.items()
+        for start, end in [about["data_offsets"]]
+    }
+
+
+def test_a_learned_ranking_is_its_graph(shop):
+    """Titles decide, descriptions say nothing: that is learned, and the ONNX graph scores as the stored trees and weights do."""
+    draw = random.Random(3)
+    rows = [(n, " ".join(draw.choices(WORDS, k=2)), " ".join(draw.choices(WORDS, k=8))) for n in range(100, 500)]
+    with shop.cursor() as cursor:
+        cursor.executemany("INSERT INTO product (id, title, description, price) VALUES (%s, %s, %s, 1)", rows)
+    shop.execute("CREATE TABLE graded (query text, id int, grade int)")
+    try:
+        graded = [(word, id, title.split().count(word)) for word in WORDS for id, title, description in rows if word in f"{title} {description}".split()]
+        with shop.cursor() as cursor:
+            cursor.executemany("INSERT INTO graded VALUES (%s, %s, %s)", graded)
+        train(shop, options='{"fields": {"title": 1, "description": 1}}', source="SELECT * FROM product", judgements="TABLE graded")
+    finally:
+        shop.execute("DROP TABLE graded")
+    (fusion,) = shop.execute("SELECT config ->> 'fusion' FROM reco.models WHERE name = 'shop'").fetchone()
+    assert fusion == "learned"
+    assert all("guitar" in dict((id, title) for id, title, _ in rows)[id].split() for id in ids(shop, "guitar", 5))
+    ranker = tensors(shop, "ranker.safetensors")
+    width = max(len(ranker["linear"]), 1 + max((column for column in ranker["columns"] if column < 2**32 - 1), default=0))
+    features = [[draw.gauss(0, 2) for _ in range(width)] for _ in range(20)]
+
+    def score(row):
+        total = ranker["base"][0] + sum(weight * x for weight, x in zip(ranker["linear"], row))
+        for node in ranker["roots"]:
+            while ranker["columns"][node] < 2**32 - 1:
+                node = ranker["left"][node] + (0 if row[ranker["columns"][node]] <= ranker["numbers"][node] else 1)
+            total += ranker["numbers"][node]
+        return total
+
+    got = shop.execute("SELECT reco.predict('shop', %s)", [psycopg.types.json.Jsonb({"features": features})]).fetchone()[0]["scores"]
+    assert got == pytest.approx([score(row) for row in features], abs=1e-3)
