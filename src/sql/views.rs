@@ -78,8 +78,8 @@ fn create_search_function(model: &str, function: &str, k: i32) -> errors::Result
            FROM reco.search({model}, query, k, user_id => user_id, rerank => rerank, \"offset\" => \"offset\") AS list"
     );
     let query = format!(
-        "CREATE FUNCTION {}(query text, k integer DEFAULT {k}, user_id text DEFAULT NULL, rerank text DEFAULT NULL,
-                            \"offset\" integer DEFAULT 0)
+        "CREATE FUNCTION {}(query pg_catalog.text, k integer DEFAULT {k}, user_id pg_catalog.text DEFAULT NULL,
+                            rerank pg_catalog.text DEFAULT NULL, \"offset\" integer DEFAULT 0)
          RETURNS TABLE (rank integer, id {id}, score real)
          LANGUAGE sql STABLE ROWS 10 AS {}",
         object_name(function)?,

@@ -133,6 +133,7 @@ CASES = {
     "create_search_function(": [
         "SELECT reco.create_search_function('evil search', 'made.found')",
         "SELECT * FROM made.found('red wine')",
+        "DROP FUNCTION made.found",
     ],
     "search_matches(": ["SELECT reco.search_matches('evil search', 'wine', 'SELECT item_id AS id FROM evil.item')"],
     "related_queries(": ["SELECT * FROM reco.related_queries('evil search', 'wine')"],
