@@ -294,8 +294,8 @@ fn fitted(new: &Version, made: &Made, asked: &Options, seed: u64, statement: &St
         (None, Graded { judgements: Some(judgements), .. }) => judged(&model, judgements, statement)?,
         (None, Graded { events: Some(events), .. }) => clicked(&model, events, asked, statement)?,
     };
-    let counts = judged.iter().map(|query| (query.text.clone(), query.occurrences)).collect();
-    let frequent = PastQueries::most_frequent(counts);
+    let counts: Vec<(String, u64)> = judged.iter().map(|query| (query.text.clone(), query.occurrences)).collect();
+    let frequent = PastQueries::most_frequent(&counts, statement)?;
     if let Some(name) = new.embedding_model.filter(|_| model.dimensions() > 0) {
         let texts: Vec<&str> = judged.iter().map(|query| query.text.as_str()).collect();
         let vectors = embedding::embed_as(name, &texts, Role::Query, statement)?;
@@ -415,22 +415,24 @@ pub fn judged(model: &search::Model, query: &str, progress: &dyn Progress) -> Re
     Ok(judged)
 }
 
-/// The queries of events, with the grades that these give the rows of the index.
+/// The most frequent queries of events, with the grades that these give the rows of the index, in the order of their texts.
 fn clicked(model: &Model, query: &str, asked: &Options, progress: &dyn Progress) -> Result<Vec<Judged>> {
     let (mut all, mut unknown, mut read) = (0, 0, Events::default());
-    let mut queries: HashMap<String, u32> = HashMap::new();
-    let mut counts = Vec::new();
-    search_source::events(query, progress, |query, id, event, position| {
+    let (mut numbers, mut queries) = (HashMap::<String, u32>::new(), Vec::<(String, u64)>::new());
+    search_source::events(query, progress, |text, id, event, position| {
         all += 1;
-        let next = queries.len() as u32;
-        let query = *queries.entry(query).or_insert(next);
-        if query == next {
-            memory::push(&mut counts, 0u64)?;
-        }
-        counts[query as usize] += 1;
+        let number = match numbers.get(&text) {
+            Some(&number) => number,
+            None => {
+                memory::push(&mut queries, (text.clone(), 0))?;
+                numbers.insert(text, queries.len() as u32 - 1);
+                queries.len() as u32 - 1
+            }
+        };
+        queries[number as usize].1 += 1;
         let weight = asked.event_weight(event)?;
         match model.find(&id) {
-            Some(row) => read.add(Event { query, row, position, weight }),
+            Some(row) => read.add(Event { query: number, row, position, weight }),
             None => unknown += 1,
         }
         Ok(())
@@ -438,16 +440,22 @@ fn clicked(model: &Model, query: &str, asked: &Options, progress: &dyn Progress)
     if unknown > 0 {
         notice!("{unknown} of {all} events are of ids that the index does not have");
     }
-    let mut by_query: HashMap<u32, Vec<(u32, f32)>> = HashMap::new();
+    let frequent = PastQueries::most_frequent(&queries, progress)?;
+    drop(queries);
+    let mut by_query: HashMap<u32, Vec<(u32, f32)>> =
+        frequent.iter().filter_map(|(text, _)| Some((*numbers.get(text)?, Vec::new()))).collect();
     for (query, row, grade) in read.grades(progress)? {
-        by_query.entry(query).or_default().push((row, grade));
+        progress.check()?;
+        if let Some(grades) = by_query.get_mut(&query) {
+            memory::push(grades, (row, grade))?;
+        }
     }
-    let mut texts: Vec<(String, u32)> = queries.into_iter().collect();
-    texts.sort_unstable();
-    let judged = texts.into_iter().filter_map(|(text, query)| {
-        let grades = by_query.remove(&query).filter(|grades| grades.iter().any(|(_, grade)| *grade > 0.0))?;
-        let occurrences = counts.get(query as usize).copied().unwrap_or(0);
-        Some(Judged { text, vector: None, judgements: Judgements::new(grades), occurrences })
+    let judged = frequent.into_iter().filter_map(|(text, occurrences)| {
+        let grades = by_query.remove(numbers.get(&text)?)?;
+        let is_liked = grades.iter().any(|(_, grade)| *grade > 0.0);
+        is_liked.then(|| Judged { text, vector: None, judgements: Judgements::new(grades), occurrences })
     });
-    Ok(judged.collect())
+    let mut judged: Vec<Judged> = judged.collect();
+    judged.sort_unstable_by(|a, b| a.text.cmp(&b.text));
+    Ok(judged)
 }

@@ -42,7 +42,8 @@ fn tune_search(
     let relevant = given(relevant, "relevant")? as f32;
     let trials = combinations(&given(grid, "grid")?.0)?;
     // A wrong name should not cost a scan.
-    embedding_model.map(|model| catalog::stamp(model, Privilege::Serve)).transpose()?;
+    let version = || embedding_model.map(|model| catalog::stamp(model, Privilege::Serve)).transpose();
+    let before_reading = version()?;
     let embed = |texts: &[&str], progress: &dyn Progress| match embedding_model {
         Some(model) => embedding::embed_texts(model, texts, progress),
         None => Err(Error::Internal("there is no embedding model".into())),
@@ -75,6 +76,11 @@ fn tune_search(
             values.push(of(&judged.judgements.measure(&ranking, k, relevant)));
         }
         rows.push((Value::Object(trial.clone()), mean(&values).unwrap_or(0.0), values.len() as i64));
+    }
+    // The source and the judgements are SQL, which may have changed the model between two combinations.
+    if version()? != before_reading {
+        let message = format!("model \"{}\" was changed while options were tried", embedding_model.unwrap_or_default());
+        return Err(Error::invalid(message, "Try again.").into());
     }
     // The sort is stable: of equal ones the first of the grid.
     rows.sort_by(|(_, a, _), (_, b, _)| b.total_cmp(a));

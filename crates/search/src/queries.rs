@@ -8,6 +8,7 @@ use kernels::statistics::normalize;
 use onnx::stored::{DataWriter, Files, MappedMatrix};
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
+use runtime::sorting::sort_watched;
 
 /// The name of the file.
 pub const QUERIES: &str = "queries.safetensors";
@@ -25,11 +26,15 @@ pub struct PastQueries {
 
 impl PastQueries {
     /// The most frequent of some queries, each once, most frequent first, ties by text.
-    pub fn most_frequent(mut queries: Vec<(String, u64)>) -> Vec<(String, u64)> {
-        queries.retain(|(text, _)| !text.trim().is_empty());
-        queries.sort_unstable_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
-        queries.truncate(MAX_QUERIES);
-        queries
+    pub fn most_frequent(queries: &[(String, u64)], progress: &dyn Progress) -> Result<Vec<(String, u64)>> {
+        let mut order: Vec<usize> = (0..queries.len()).collect();
+        let by_count = |&a: &usize, &b: &usize| {
+            let ((a, x), (b, y)) = (&queries[a], &queries[b]);
+            y.cmp(x).then_with(|| a.cmp(b))
+        };
+        sort_watched(&mut order, &|| progress.check(), by_count)?;
+        let frequent = order.into_iter().map(|place| &queries[place]).filter(|(text, _)| !text.trim().is_empty());
+        Ok(frequent.take(MAX_QUERIES).cloned().collect())
     }
 
     /// The bytes of the file. `vectors` [queries, dimensions]; dimensions may be 0.
@@ -118,7 +123,7 @@ mod tests {
 
     fn past(vectors: Array2<f32>) -> PastQueries {
         let queries = ["red shoes", "shoes", "tea", " ", "Red wine"].map(|text| (text.to_owned(), text.len() as u64));
-        let queries = PastQueries::most_frequent(queries.to_vec());
+        let queries = PastQueries::most_frequent(&queries, &Unwatched).unwrap();
         assert_eq!(
             queries.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(),
             ["red shoes", "Red wine", "shoes", "tea"]

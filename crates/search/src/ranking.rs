@@ -125,7 +125,9 @@ pub fn read(name: &str, bytes: Bytes) -> Result<Ensemble> {
         base: base.first().copied().unwrap_or(0.0),
         linear: linear.to_vec(),
     };
-    if !ensemble.is_sound() || !ensemble.roots.is_sorted() {
+    // Every node belongs to a tree.
+    let is_rooted = ensemble.roots.first() == ensemble.columns.first().map(|_| &0);
+    if !ensemble.is_sound() || !ensemble.roots.is_sorted() || !is_rooted {
         return Err(Error::DamagedModel {
             model: name.into(),
             reason: "the trees of its ranking are inconsistent".into(),
