@@ -69,8 +69,7 @@ lint:
 	@$(SETUP) system postgres
 	python3 .ci/circles.py
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	@$(SETUP) run sh -c 'set -x; cargo clippy --locked --package pg_reco --no-default-features --features "$$PG_FEATURE" -- -D warnings'
+	@$(SETUP) run sh -c 'set -x; cargo clippy --locked --workspace --all-targets --no-default-features --features "pg_reco/$$PG_FEATURE" -- -D warnings'
 
 setup models start:
 	@$(SETUP) all

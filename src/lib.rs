@@ -19,6 +19,7 @@ mod extension {
     extension_sql_file!("../sql/synthesis_interactions.sql", name = "synthesis_interactions", requires = ["catalog"]);
     extension_sql_file!("../sql/stats.sql", name = "stats", requires = ["catalog"]);
     extension_sql_file!("../sql/synthesis_text.sql", name = "synthesis_text", requires = ["catalog"]);
+    extension_sql_file!("../sql/prediction.sql", name = "prediction", requires = ["catalog"]);
     extension_sql_file!("../sql/search.sql", name = "search", requires = ["catalog"]);
     extension_sql_file!("../sql/roles.sql", name = "roles", finalize);
 

@@ -26,6 +26,8 @@ SPECIFIC = {
     ("synthesize", "result"): {"jsonb"},
     ("augment", "result"): {"jsonb"},
     ("synthesize_related", "result"): {"text", "jsonb"},
+    # Of any type that both can have.
+    **{(f"confusion{of}_accum", place): {"anycompatible"} for of in ("", "_average") for place in (1, 2)},
     ("top_k_final", "result"): {"reco.scored_item[]"},
     ("loss_stats_final", "result"): {"reco.loss_summary"},
     # A role is stored as its oid, which is handed over as a number of four bytes.

@@ -12,10 +12,11 @@ PREDEFINED = ("reco_trainer", "reco_importer", "reco_reader", "reco_dumper")
 CLASSES = {
     # What serves, embeds and computes, what measures rows that the caller may read, and what manages the caller's own models.
     ("public", "reco_trainer", "reco_importer", "reco_reader", "reco_dumper"): """
-        compare_models compare_search cosine_similarity describe_model dot_product drop_model embed embed_image embed_images embed_query evaluate evaluate_search explain
-        export_model fuse grant_model highlight importance_histogram importance_weights loss_stats mean_embedding model_name model_users predict promote_model prune_versions
-        recommend recommend_all recommend_for_items related_queries rerank revoke_model role_in role_out search search_matches similar_items similar_users split
-        stat_models stat_progress stat_workers suggest synthesize synthesize_related top_k unload warm""",
+        accuracy auc average_precision brier calibration compare_models compare_search confusion cosine_similarity describe_model dot_product drop_model
+        embed embed_image embed_images embed_query evaluate evaluate_search explain export_model f1 fuse grant_model highlight importance_histogram
+        importance_weights lift log_loss loss_stats mae mean_embedding model_name model_users ndcg precision_score predict promote_model prune_versions r2
+        rate recall_score recommend recommend_all recommend_for_items related_queries rerank revoke_model rmse role_in role_out search search_matches
+        similar_items similar_users split stat_models stat_progress stat_workers suggest synthesize synthesize_related top_k unload warm""",
     # What trains, refreshes or creates.
     ("reco_trainer",): """
         alignment_weights augment augment_interactions augment_text compare_training create_function create_search_function create_view cross_validate

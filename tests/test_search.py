@@ -276,6 +276,22 @@ def test_a_refresh_takes_in_what_is_new_changed_and_deleted(shop, model):
     assert metrics(shop)["embedded"] == 0
 
 
+def test_an_index_that_grows_by_refreshes_is_searched_by_clusters(shop):
+    shop.execute("UPDATE product SET embedding = ARRAY[1, id, 0, 0]")
+    train(shop, source="SELECT id, title, embedding FROM product")
+    assert "vectors" not in metrics(shop)
+    shop.execute(
+        """INSERT INTO product (id, title, embedding)
+           SELECT n, 'Product', ARRAY[sin(n), cos(n), sin(1.7 * n), cos(1.3 * n)]::real[] FROM generate_series(100, 21000) AS n"""
+    )
+    assert shop.execute("SELECT reco.refresh('shop')").fetchone() == (2,)
+    found = metrics(shop)["vectors"]
+    assert 0 < found["probes"] < found["clusters"] and found["recall@10"] >= 0.97
+    shop.execute("INSERT INTO product (id, title, embedding) VALUES (20, 'Guitar', '{0, 0, 1, 0}')")
+    assert shop.execute("SELECT reco.refresh('shop')").fetchone() == (3,)
+    assert ids(shop, "guitar", 1) == [20]
+
+
 def test_a_refresh_without_changes_makes_no_version(shop):
     train(shop, "all-minilm-l6-v2")
     assert shop.execute("SELECT reco.refresh('shop'), reco.refresh('shop')").fetchone() == (1, 1)

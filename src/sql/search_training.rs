@@ -93,7 +93,7 @@ fn train_search(
         began,
     };
     let mut made = Made::of(read, &statement)?;
-    made.probe(name, embedding_model, &statement)?;
+    made.probe(name, embedding_model, None, &statement)?;
     let found = fitted(&new, &made, &asked, seed, &statement)?;
     let number = store(&new, &made, &found, None, true, &statement)?;
     versions::keep(name, keep)?;
@@ -143,7 +143,7 @@ pub fn refresh(index: &SearchIndex, in_use: bool, keep: i32, began: Instant, sta
     }
     let mut made = Made::of(read, statement)?;
     made.has_vectors |= index.model.dimensions() > 0;
-    made.probes = index.model.probes() as u32;
+    as_role(owner, || made.probe(name, embedding_model, Some(&index.model), statement))?;
     let found = Fitted {
         fusion: index.fusion,
         own: made.pack(index.fusion, index.model.ranker())?,
@@ -217,9 +217,19 @@ impl Made {
         Ok(Self { segments, files, numbers, synonyms, probes, sample, id_type, has_own_vectors, has_vectors, metrics })
     }
 
-    /// Finds how many clusters of vectors a search should read.
-    fn probe(&mut self, name: &str, embedding_model: Option<&str>, progress: &dyn Progress) -> Result<()> {
-        let model = Model::open(name, [self.pack(Fusion::ReciprocalRanks, None)?, self.files.clone()].concat())?;
+    /// Finds how many clusters of vectors a search should read: as many as the segment that needs most, the new one or one of those `before`.
+    fn probe(
+        &mut self,
+        name: &str,
+        embedding_model: Option<&str>,
+        before: Option<&Model>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let known = before.filter(|model| model.clusters() > 0).map(|model| model.probes() as u32);
+        self.probes = known.unwrap_or(0);
+        let Some(new) = self.segments.last().filter(|_| !self.files.is_empty()) else { return Ok(()) };
+        let own = self.pack_of(std::slice::from_ref(new), Fusion::ReciprocalRanks, None)?;
+        let model = Model::open(name, [own, self.files.clone()].concat())?;
         if model.clusters() == 0 {
             return Ok(());
         }
@@ -237,7 +247,12 @@ impl Made {
             }
         };
         let found = probing(&model, &queries, progress)?;
-        self.probes = found.probes as u32;
+        self.probes = match (known, found.probes as u32) {
+            (None, found) => found,
+            // 0 stands for all.
+            (Some(0), _) | (_, 0) => 0,
+            (Some(known), found) => known.max(found),
+        };
         let vectors = json!({ "clusters": model.clusters(), "probes": found.probes, "recall@10": found.recall });
         self.metrics.insert("vectors".into(), vectors);
         Ok(())
@@ -245,8 +260,18 @@ impl Made {
 
     /// The files besides those of segments.
     fn pack(&self, fusion: Fusion, ranker: Option<&search::Ensemble>) -> Result<Vec<(String, Bytes)>> {
+        self.pack_of(&self.segments, fusion, ranker)
+    }
+
+    /// Those of an index of some of the segments.
+    fn pack_of(
+        &self,
+        segments: &[Kept],
+        fusion: Fusion,
+        ranker: Option<&search::Ensemble>,
+    ) -> Result<Vec<(String, Bytes)>> {
         let contents = Contents {
-            segments: &self.segments,
+            segments,
             numbers: &self.numbers,
             synonyms: &self.synonyms,
             probes: self.probes,

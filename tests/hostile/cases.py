@@ -212,6 +212,20 @@ CASES = {
         "DROP FUNCTION made.list",
     ],
     "top_k(": ["SELECT reco.top_k(colour, x::real, 3) FROM evil.sample GROUP BY label", "SELECT reco.top_k(id, x::real, 3) FROM evil.sample"],
+    # Metrics of predictions.
+    **{
+        f"{name}(": [f"SELECT reco.{name}({arguments}) FROM evil.sample", f"SELECT reco.{name}({arguments}) FROM evil.sample GROUP BY label"]
+        for name, arguments in {
+            "auc": "x, y > 0", "average_precision": "x, y > 0", "lift": "x, y > 0, 0.5", "ndcg": "x, abs(y), 3", "calibration": "0.5, y > 0, 3",
+            "log_loss": "0.5, y > 0", "brier": "0.5, y > 0", "rmse": "x, y", "mae": "x, y", "r2": "x, y", "rate": "y > 0, 0.9",
+            "accuracy": "colour, colour", "confusion": "label, colour::pg_catalog.text",
+        }.items()
+    },
+    **{
+        f"{name}({types}": [f"SELECT reco.{name}({arguments}) FROM evil.sample"]
+        for name in ("precision_score", "recall_score", "f1")
+        for types, arguments in {"boolean,": "x > 0, y > 0", "anycompatible,": "colour, colour, 'macro'"}.items()
+    },
     # Statistics.
     "stat_models(": ["SELECT * FROM reco.stat_models()", "TABLE reco.stat_models"],
     "reset_stat_models(": ["SELECT reco.reset_stat_models('evil shop')", "SELECT reco.reset_stat_models()"],

@@ -1,7 +1,8 @@
 //! One ranking from two: of the words, and of the meaning.
 //!
-//! Without judgements, reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): Σ 1 / (60 + rank) over the lists that a row stands in. With
-//! judgements, a convex combination of the scores (Bruch, Gai, Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023), the
+//! Without judgements, reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): Σ 1 / (60 + rank) over both orders of the rows that either
+//! leg has found. A row that only one leg lists has its place in the other order too, behind the listed ones: as nothing there, it would lose to what
+//! is mediocre in both. With judgements, a convex combination of the scores (Bruch, Gai, Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", TOIS 2023), the
 //! lexical one divided by the greatest of the query, with the weight that ranked the judged rows best.
 
 use serde::{Deserialize, Serialize};
@@ -42,25 +43,40 @@ impl Candidate {
 impl Fusion {
     /// The candidates' scores, best first, ties by row. A learned fusion is the index's own; what it lacks, reciprocal ranks give.
     pub fn rank(self, candidates: &[Candidate]) -> Vec<(f32, Candidate)> {
-        let greatest = candidates.iter().map(|c| c.lexical).fold(0f32, f32::max);
-        let mut ranked: Vec<(f32, Candidate)> =
-            candidates.iter().map(|candidate| (self.score(candidate, greatest), *candidate)).collect();
+        let scores = match self {
+            Self::ReciprocalRanks | Self::Learned => {
+                let of_words = reciprocal_ranks(candidates, |c| Some(c.lexical).filter(|&score| score > 0.0));
+                let of_meaning = reciprocal_ranks(candidates, |c| c.cosine);
+                of_words.into_iter().zip(of_meaning).map(|(a, b)| a + b).collect()
+            }
+            Self::Weighted(share) => weighted(candidates, share),
+        };
+        let mut ranked: Vec<(f32, Candidate)> = scores.into_iter().zip(candidates.iter().copied()).collect();
         ranked.sort_by(|(a, x), (b, y)| b.total_cmp(a).then(x.row.cmp(&y.row)));
         ranked
     }
+}
 
-    fn score(self, candidate: &Candidate, greatest: f32) -> f32 {
-        match self {
-            Self::ReciprocalRanks | Self::Learned => {
-                let of = |rank: Option<u32>| rank.map_or(0.0, |rank| 1.0 / (RRF + rank as f32));
-                of(candidate.lexical_rank) + of(candidate.cosine_rank)
-            }
-            Self::Weighted(share) => {
-                let lexical = if greatest > 0.0 { candidate.lexical / greatest } else { 0.0 };
-                share * lexical + (1.0 - share) * candidate.cosine.unwrap_or(0.0)
-            }
-        }
-    }
+/// 1 / (60 + rank) of each candidate in the order of a score, ties by row; 0 without one.
+fn reciprocal_ranks(candidates: &[Candidate], score: impl Fn(&Candidate) -> Option<f32>) -> Vec<f32> {
+    let mut order: Vec<(f32, u32, usize)> = candidates
+        .iter()
+        .enumerate()
+        .filter_map(|(place, candidate)| Some((score(candidate)?, candidate.row, place)))
+        .collect();
+    order.sort_unstable_by(|(a, x, _), (b, y, _)| b.total_cmp(a).then(x.cmp(y)));
+    let mut ranks = vec![0.0; candidates.len()];
+    order.iter().zip(1..).for_each(|((.., place), rank)| ranks[*place] = 1.0 / (RRF + rank as f32));
+    ranks
+}
+
+fn weighted(candidates: &[Candidate], share: f32) -> Vec<f32> {
+    let greatest = candidates.iter().map(|c| c.lexical).fold(0f32, f32::max);
+    let score = |candidate: &Candidate| {
+        let lexical = if greatest > 0.0 { candidate.lexical / greatest } else { 0.0 };
+        share * lexical + (1.0 - share) * candidate.cosine.unwrap_or(0.0)
+    };
+    candidates.iter().map(score).collect()
 }
 
 #[cfg(test)]
@@ -82,15 +98,17 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_both_lists_comes_first_and_ties_go_by_row() {
+    fn a_row_counts_by_its_places_in_both_orders() {
         let found = [
             candidate(5, 3.0, Some(1), 0.1, None),
             candidate(7, 2.0, Some(2), 0.8, Some(2)),
             candidate(2, 0.0, None, 0.9, Some(1)),
         ];
         let ranked = Fusion::ReciprocalRanks.rank(&found);
-        assert!((ranked[0].0 - 2.0 / 62.0).abs() < 1e-7);
-        assert_eq!(rows(ranked), [7, 2, 5]);
+        // Row 5 is the third by meaning, though that leg did not list it; row 2 has none of the words.
+        let expected = [1.0 / 61.0 + 1.0 / 63.0, 2.0 / 62.0, 1.0 / 61.0];
+        assert!(ranked.iter().zip(expected).all(|((score, _), expected)| (score - expected).abs() < 1e-7));
+        assert_eq!(rows(ranked), [5, 7, 2]);
     }
 
     #[test]

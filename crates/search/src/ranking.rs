@@ -15,8 +15,8 @@ use tabular::trees::{Ensemble, LEAF};
 /// The operators of trees.
 const TREES: (&str, i64) = ("ai.onnx.ml", 3);
 
-/// `scores` [rows] of the rows that the legs have found: from their ranks in both lists, from 1, 0 where they are in none; from their
-/// `lexical` scores and `cosine`s; or, learned, from their `features`. Higher is better.
+/// `scores` [rows] of the rows that the legs have found: from their ranks among these in the order of both scores, from 1, 0 where no word
+/// matches; from their `lexical` scores and `cosine`s; or, learned, from their `features`. Higher is better.
 pub fn graph(fusion: Fusion, ranker: Option<&Ensemble>) -> Result<Vec<u8>> {
     let mut g = GraphBuilder::new("search");
     let rows = Axis::Named("rows");

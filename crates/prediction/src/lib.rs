@@ -1,0 +1,3 @@
+//! Predictors: how good predictions are, by metrics over rows.
+
+pub mod metrics;
