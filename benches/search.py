@@ -13,5 +13,5 @@ def measure(context):
         parts += speed(context, connection, context.size(92_331, 5_000))
         count = context.size(1_000_000, 30_000)
         connection.execute("SET reco.training_memory = '12GB'")
-        parts += speed(context, connection, count, made_vectors(count))
+        parts += speed(context, connection, count, made_vectors(connection, count))
     return "\n\n".join([*parts, machine(context, "psycopg", "bm25s", "lightgbm", "tantivy", "usearch", "scikit-learn")])

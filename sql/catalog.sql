@@ -84,7 +84,7 @@ COMMENT ON COLUMN reco.model.id IS 'unique identifier of the model';
 CREATE TABLE reco.model_version (
     name text NOT NULL,
     version integer NOT NULL CHECK (version > 0),
-    task text NOT NULL CHECK (task IN ('text_embedding', 'image_embedding', 'text_pair', 'recommendation', 'synthesis', 'search', 'predict')),
+    task text NOT NULL CHECK (task IN ('text_embedding', 'image_embedding', 'text_pair', 'recommendation', 'synthesis', 'search', 'prediction', 'predict')),
     algorithm text,
     config jsonb NOT NULL,
     source text,

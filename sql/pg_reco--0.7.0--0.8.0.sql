@@ -1,6 +1,22 @@
 -- 0.7.0 → 0.8.0. tests/test_upgrade.py compares the result with a fresh install.
 
--- Metrics of predictions: aggregates that run in parallel.
+ALTER TABLE reco.model_version DROP CONSTRAINT model_version_task_check, ADD CONSTRAINT model_version_task_check
+    CHECK (task IN ('text_embedding', 'image_embedding', 'text_pair', 'recommendation', 'synthesis', 'search', 'prediction', 'predict'));
+
+-- Predictors, and metrics of predictions: aggregates that run in parallel.
+
+CREATE FUNCTION reco.train_predictor(name text, source text, label text DEFAULT 'label', method text DEFAULT 'boosting',
+        task text DEFAULT NULL, options jsonb DEFAULT '{}', id text DEFAULT NULL, weight text DEFAULT NULL, fold_by text DEFAULT NULL,
+        "time" text DEFAULT NULL, embedding_model text DEFAULT NULL, seed bigint DEFAULT 0, keep integer DEFAULT NULL)
+    RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
+    AS 'MODULE_PATHNAME', 'train_predictor_wrapper';
+COMMENT ON FUNCTION reco.train_predictor IS 'train a model that predicts a column of a query from its others; returns its version';
+
+CREATE FUNCTION reco.predict_query(model text, source text, id text DEFAULT NULL)
+    RETURNS TABLE (id text, prediction text, probability double precision, probabilities jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 1000
+    AS 'MODULE_PATHNAME', 'predict_query_wrapper';
+COMMENT ON FUNCTION reco.predict_query IS 'predictions for the rows of a query';
 
 CREATE FUNCTION reco_internal.ranked_combine(internal, internal)
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE
@@ -306,3 +322,7 @@ CREATE AGGREGATE reco.f1(prediction anycompatible, label anycompatible, average 
     COMBINEFUNC = reco_internal.confusion_combine, SERIALFUNC = reco_internal.confusion_serialize,
     DESERIALFUNC = reco_internal.confusion_deserialize, PARALLEL = SAFE);
 COMMENT ON AGGREGATE reco.f1(anycompatible, anycompatible, text) IS 'harmonic mean of precision and recall over classes';
+
+-- As for the other functions that train.
+REVOKE EXECUTE ON FUNCTION reco.train_predictor FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION reco.train_predictor TO reco_trainer;

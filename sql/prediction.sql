@@ -1,4 +1,17 @@
--- Metrics of predictions: aggregates that run in parallel.
+-- Predictors, and metrics of predictions: aggregates that run in parallel.
+
+CREATE FUNCTION reco.train_predictor(name text, source text, label text DEFAULT 'label', method text DEFAULT 'boosting',
+        task text DEFAULT NULL, options jsonb DEFAULT '{}', id text DEFAULT NULL, weight text DEFAULT NULL, fold_by text DEFAULT NULL,
+        "time" text DEFAULT NULL, embedding_model text DEFAULT NULL, seed bigint DEFAULT 0, keep integer DEFAULT NULL)
+    RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000000
+    AS 'MODULE_PATHNAME', 'train_predictor_wrapper';
+COMMENT ON FUNCTION reco.train_predictor IS 'train a model that predicts a column of a query from its others; returns its version';
+
+CREATE FUNCTION reco.predict_query(model text, source text, id text DEFAULT NULL)
+    RETURNS TABLE (id text, prediction text, probability double precision, probabilities jsonb)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 1000
+    AS 'MODULE_PATHNAME', 'predict_query_wrapper';
+COMMENT ON FUNCTION reco.predict_query IS 'predictions for the rows of a query';
 
 CREATE FUNCTION reco_internal.ranked_combine(internal, internal)
     RETURNS internal LANGUAGE c IMMUTABLE PARALLEL SAFE

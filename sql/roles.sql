@@ -31,7 +31,7 @@ END $$;
 -- Arguments are given only for overloaded functions.
 GRANT EXECUTE ON FUNCTION
     reco.train, reco.refresh, reco.tune, reco.cross_validate, reco.create_view, reco.create_function, reco.train_search,
-    reco.create_search_function, reco.tune_search,
+    reco.create_search_function, reco.tune_search, reco.train_predictor,
     reco.importance(text, text, text, text, text, jsonb, text, bigint),
     reco.importance(text, text[], text, text, text, jsonb, text, bigint),
     reco.importance(real[], text, text),

@@ -218,6 +218,8 @@ PROMISES = {
         "synthetic_report_html(text,text,text,text,jsonb,bigint)",
         "train(text,text,text,jsonb,bigint,text,text,jsonb,interval,text,integer)",
         "tune_search(text,text,jsonb,text,integer,text,double precision)",
+        "predict_query(text,text,text)",
+        "train_predictor(text,text,text,text,text,jsonb,text,text,text,text,text,bigint,integer)",
         "train_search(text,text,jsonb,text,text,text,text,bigint,integer)",
         "train_synthesizer(text,text,text,jsonb,text,bigint,integer)",
         "tune(text,text,jsonb,integer,text,interval,double precision,bigint,text,text,jsonb,interval)",

@@ -14,14 +14,14 @@ CLASSES = {
     ("public", "reco_trainer", "reco_importer", "reco_reader", "reco_dumper"): """
         accuracy auc average_precision brier calibration compare_models compare_search confusion cosine_similarity describe_model dot_product drop_model
         embed embed_image embed_images embed_query evaluate evaluate_search explain export_model f1 fuse grant_model highlight importance_histogram
-        importance_weights lift log_loss loss_stats mae mean_embedding model_name model_users ndcg precision_score predict promote_model prune_versions r2
+        importance_weights lift log_loss loss_stats mae mean_embedding model_name model_users ndcg precision_score predict predict_query promote_model prune_versions r2
         rate recall_score recommend recommend_all recommend_for_items related_queries rerank revoke_model rmse role_in role_out search search_matches
         similar_items similar_users split stat_models stat_progress stat_workers suggest synthesize synthesize_related top_k unload warm""",
     # What trains, refreshes or creates.
     ("reco_trainer",): """
         alignment_weights augment augment_interactions augment_text compare_training create_function create_search_function create_view cross_validate
         find_label_errors importance interaction_importance prune refresh resample_aligned synthetic_report synthetic_report_html train
-        train_search train_synthesizer tune tune_search""",
+        train_predictor train_search train_synthesizer tune tune_search""",
     # What brings code into the server.
     ("reco_importer",): "import_model",
     # What acts on everybody.

@@ -276,6 +276,16 @@ def test_a_refresh_takes_in_what_is_new_changed_and_deleted(shop, model):
     assert metrics(shop)["embedded"] == 0
 
 
+def test_an_index_beyond_the_budget_is_not_loaded_again_in_each_search(shop):
+    train(shop, "all-minilm-l6-v2")
+    shop.execute("SET reco.cache_size = 0")
+    loads = "SELECT loads FROM reco.stat_models WHERE model = 'shop'"
+    assert ids(shop, "green tea", 1) == [6]
+    before = shop.execute(loads).fetchone()
+    assert [ids(shop, query, 1) for query in ("coffee", "wireless mouse", "green tea")] == [[7], [1], [6]]
+    assert shop.execute(loads).fetchone() == before
+
+
 def test_an_index_that_grows_by_refreshes_is_searched_by_clusters(shop):
     shop.execute("UPDATE product SET embedding = ARRAY[1, id, 0, 0]")
     train(shop, source="SELECT id, title, embedding FROM product")

@@ -87,6 +87,23 @@ impl Source {
         Ok((source, attributes))
     }
 
+    /// [`open`](Self::open) with the columns that are `wanted` as attributes; others may have any type. The column `id` comes first, if it is there,
+    /// and is read as text.
+    pub fn open_chosen(
+        what: &'static str,
+        query: &str,
+        id: &str,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<(Self, Option<Attribute>, Vec<Attribute>)> {
+        let source = Self::open_named(what, query, &[])?;
+        let columns = || source.shape.columns.iter().enumerate();
+        let found = columns().find(|(_, column)| column.name == id).map(|(place, column)| column.printed(place));
+        let attributes = columns().filter(|(_, column)| wanted(&column.name));
+        let attributes =
+            attributes.map(|(place, column)| column.attribute(place, Types::Learned)).collect::<Result<_>>()?;
+        Ok((source, found, attributes))
+    }
+
     /// [`open`](Self::open) with every column, to be read by [`Row::field`].
     pub fn open_columns(what: &'static str, query: &str) -> Result<(Self, Vec<ResultColumn>)> {
         let source = Self::open_named(what, query, &[])?;

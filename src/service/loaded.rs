@@ -46,6 +46,7 @@ pub enum Ready {
     Recommender(Box<Recommender>),
     Synthesizer(Box<Synthesizer>),
     Search(Box<SearchIndex>),
+    Predictor(Box<Predictor>),
     Graph(RefCell<Graph>),
 }
 
@@ -58,6 +59,7 @@ impl Ready {
             Self::Recommender(_) => Task::Recommendation,
             Self::Synthesizer(_) => Task::Synthesis,
             Self::Search(_) => Task::Search,
+            Self::Predictor(_) => Task::Prediction,
             Self::Graph(_) => Task::Predict,
         }
     }
@@ -68,7 +70,7 @@ impl Ready {
             Self::Text(model) => model.borrow().runner().provider().name(),
             Self::Image(model) => model.borrow().runner().provider().name(),
             Self::Pair(model) => model.borrow().runner().provider().name(),
-            Self::Recommender(_) | Self::Search(_) => SCAN,
+            Self::Recommender(_) | Self::Search(_) | Self::Predictor(_) => SCAN,
             Self::Synthesizer(model) => model.runner.as_ref().map_or(SCAN, |s| s.borrow().provider().name()),
             Self::Graph(graph) => graph.borrow().runner.provider().name(),
         }
@@ -158,6 +160,11 @@ impl SearchIndex {
     }
 }
 
+pub struct Predictor {
+    pub entry: Entry,
+    pub model: prediction::Model,
+}
+
 pub struct Synthesizer {
     pub model: synthesis::model::Model,
     /// For methods that generate rows with their graph.
@@ -198,11 +205,14 @@ struct Slot {
     /// Whether there was a model worker for those settings when it was loaded.
     with_worker: bool,
     ready: Rc<Ready>,
-    /// The size of its files.
+    /// What counts in the budget: the size of its files, or a part of that.
     bytes: u64,
     /// Increases with each use, over all slots.
     used: u64,
 }
+
+/// Of a model that is read where all connections have mapped it, this part of its files counts: what is not mapped, and the tables of its pages.
+const MAPPED: u64 = 16;
 
 /// How often files that disappear during loading are recreated.
 const TRIES: usize = 5;
@@ -232,11 +242,13 @@ impl Slots {
         self.by_key.insert(key, slot);
     }
 
-    /// Unloads the least recently used models until the rest fits `budget`. The last used one stays, whatever its size.
+    /// Unloads the least recently used models until the rest fits `budget`. The last used one stays, whatever its size, and so does what a call
+    /// uses now: a search runs another model in between.
     fn keep_to(&mut self, budget: u64) {
         while self.by_key.len() > 1 && self.by_key.values().map(|s| s.bytes).sum::<u64>() > budget {
-            let oldest = self.by_key.iter().min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone());
-            oldest.and_then(|key| self.by_key.remove(&key));
+            let unused = self.by_key.iter().filter(|(_, slot)| Rc::strong_count(&slot.ready) == 1 && slot.used < self.uses);
+            let Some(oldest) = unused.min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone()) else { return };
+            self.by_key.remove(&oldest);
         }
     }
 }
@@ -279,10 +291,11 @@ fn slot(
     environment::trim_memory();
     models::loaded(name, ready.provider(), began.elapsed(), bytes);
     let keeps_options = match &ready {
-        Ready::Recommender(_) | Ready::Search(_) => false,
+        Ready::Recommender(_) | Ready::Search(_) | Ready::Predictor(_) => false,
         Ready::Synthesizer(model) => model.runner.is_some(),
         Ready::Text(_) | Ready::Image(_) | Ready::Pair(_) | Ready::Graph(_) => true,
     };
+    let bytes = if keeps_options { bytes } else { bytes / MAPPED };
     let ready = Rc::new(ready);
     let with_worker = remote::is_available(&options);
     let slot =
@@ -357,6 +370,11 @@ fn load_from(folder: &Path, entry: &Entry, options: &SessionOptions, progress: &
                 .map_err(|e| catalog::damaged(entry, format!("invalid fusion: {e}")))?;
             let bytes = entry.files.iter().map(|file| file.size).sum();
             Ok((Ready::Search(Box::new(SearchIndex { entry: entry.clone(), model, fusion })), bytes))
+        }
+        Task::Prediction => {
+            let model = prediction::Model::open(&entry.name, onnx, cache::map(&folder.join(DATA_FILE))?)?;
+            let bytes = sealed::size(folder) + model.bytes() as u64;
+            Ok((Ready::Predictor(Box::new(Predictor { entry: entry.clone(), model })), bytes))
         }
         Task::Synthesis => {
             let model =

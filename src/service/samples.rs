@@ -9,7 +9,7 @@ use crate::pg::source::Source;
 use crate::service::dataset::empty_query;
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
-use tabular::{Column, ColumnKind, Encoder, EncoderOptions, LabelKind, Labels, NONE, Samples, Table};
+use tabular::{Column, ColumnKind, Encoder, EncoderOptions, LabelKind, Labels, Samples, Table};
 
 /// The default id column. Without it, rows are numbered.
 const ID: &str = "id";
@@ -24,12 +24,12 @@ pub struct Rows {
 impl Rows {
     /// Runs the query of the argument `what` with the caller's privileges, and numbers its rows. A column `id` is left out.
     pub fn read_anonymous(what: &'static str, query: &str, progress: &dyn Progress) -> Result<Self> {
-        Self::read_rows(what, query, None, &[], false, Types::Compared, progress)
+        Self::read_rows(what, query, None, &[], false, Types::Compared, false, progress)
     }
 
     /// [`read`](Self::read) for rows that are compared with others.
     pub fn read_compared(what: &'static str, query: &str, id: Option<&str>, progress: &dyn Progress) -> Result<Self> {
-        Self::read_rows(what, query, id, &[], true, Types::Compared, progress)
+        Self::read_rows(what, query, id, &[], true, Types::Compared, false, progress)
     }
 
     /// Runs the query of the argument `what` with the caller's privileges. `id` names the column of ids, by default `id`; without such a column,
@@ -41,7 +41,18 @@ impl Rows {
         needed: &[&str],
         progress: &dyn Progress,
     ) -> Result<Self> {
-        Self::read_rows(what, query, id, needed, true, Types::Learned, progress)
+        Self::read_rows(what, query, id, needed, true, Types::Learned, false, progress)
+    }
+
+    /// The rows without their ids. Numbers may be infinite; NaN is NULL.
+    pub fn read_unbounded(
+        what: &'static str,
+        query: &str,
+        id: Option<&str>,
+        needed: &[&str],
+        progress: &dyn Progress,
+    ) -> Result<Table> {
+        Ok(Self::read_rows(what, query, id, needed, false, Types::Learned, true, progress)?.table)
     }
 
     fn read_rows(
@@ -51,6 +62,7 @@ impl Rows {
         needed: &[&str],
         identified: bool,
         types: Types,
+        unbounded: bool,
         progress: &dyn Progress,
     ) -> Result<Self> {
         let (rows, mut attributes) = Source::open_table(what, query, Some(id.unwrap_or(ID)), types)?;
@@ -65,6 +77,9 @@ impl Rows {
         let place = place.filter(|&place| !needed.contains(&attributes[place].name.as_str()));
         let id_attribute = place.map(|place| attributes.remove(place)).filter(|_| identified);
         let mut table = Table::new(attributes.iter().map(|a| (a.name.clone(), a.kind)).collect());
+        if unbounded {
+            table = table.unbounded();
+        }
         let (mut ids, mut seen) = (Vec::new(), AHashSet::new());
         let mut values = Vec::with_capacity(attributes.len());
         rows.read(progress, |row| {
@@ -96,22 +111,25 @@ impl Rows {
     }
 
     /// Replaces texts with vectors: `embed` returns one for each text.
-    pub fn embed_texts(
-        &mut self,
-        columns: &[String],
-        embed: &mut dyn FnMut(&[&str]) -> Result<Array2<f32>>,
-    ) -> Result<()> {
-        for name in columns {
-            let Some((_, Column::Category { codes, names, .. })) = self.table.column(name) else { continue };
-            let texts: Vec<&str> = names.iter().map(|text| &**text).collect();
-            let vectors = embed(&texts)?;
-            let width = vectors.ncols();
-            let places = codes.iter().map(|&code| if code == NONE { NONE } else { code }).collect();
-            let column = Column::Vector { width, places, values: vectors.into_raw_vec_and_offset().0 };
-            self.table.replace(name, ColumnKind::Vector, column);
-        }
-        Ok(())
+    pub fn embed_texts(&mut self, columns: &[String], embed: Embed) -> Result<()> {
+        embed_texts(&mut self.table, columns, embed)
     }
+}
+
+/// A vector for each text.
+pub type Embed<'a> = &'a mut dyn FnMut(&[&str]) -> Result<Array2<f32>>;
+
+/// Replaces the texts of some columns with vectors.
+pub fn embed_texts(table: &mut Table, columns: &[String], embed: Embed) -> Result<()> {
+    for name in columns {
+        let Some((_, Column::Category { codes, names, .. })) = table.column(name) else { continue };
+        let texts: Vec<&str> = names.iter().map(|text| &**text).collect();
+        let vectors = embed(&texts)?;
+        let (width, places) = (vectors.ncols(), codes.clone());
+        let column = Column::Vector { width, places, values: vectors.into_raw_vec_and_offset().0 };
+        table.replace(name, ColumnKind::Vector, column);
+    }
+    Ok(())
 }
 
 /// An encoded source and, if there is one, an encoded validation query.

@@ -12,6 +12,7 @@ mod importance;
 mod importance_window;
 mod interaction_importance;
 mod models;
+mod prediction;
 mod prediction_metrics;
 mod recommendation;
 mod rerank;

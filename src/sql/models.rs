@@ -53,6 +53,7 @@ fn import_model(
         Task::Recommendation => Some("reco.train"),
         Task::Synthesis => Some("reco.train_synthesizer"),
         Task::Search => Some("reco.train_search"),
+        Task::Prediction => Some("reco.train_predictor"),
         Task::TextEmbedding | Task::ImageEmbedding | Task::TextPair | Task::Predict => None,
     };
     if let Some(made_by) = made_by {
@@ -108,7 +109,7 @@ fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
             let side = model.config.crop as usize;
             model.embed_pixels(vec![0.0; 3 * side * side], progress).map(drop)
         }
-        Ready::Recommender(_) | Ready::Synthesizer(_) | Ready::Search(_) | Ready::Graph(_) => Ok(()),
+        Ready::Recommender(_) | Ready::Synthesizer(_) | Ready::Search(_) | Ready::Predictor(_) | Ready::Graph(_) => Ok(()),
     }
 }
 

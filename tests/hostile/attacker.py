@@ -204,6 +204,7 @@ MODELS = {
     "evil favourites": ("popularity", SOURCE, {}, None),
 }
 SYNTHESIZER = "evil rows"
+PREDICTOR = "evil predictor"
 INDEX = "evil search"
 TITLES = "SELECT item_id AS id, title FROM evil.item WHERE (SELECT evil.act('titles'))"
 SAMPLE = "SELECT id, x, y, features, colour, label FROM evil.sample WHERE (SELECT evil.act('sample'))"

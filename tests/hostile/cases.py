@@ -212,6 +212,17 @@ CASES = {
         "DROP FUNCTION made.list",
     ],
     "top_k(": ["SELECT reco.top_k(colour, x::real, 3) FROM evil.sample GROUP BY label", "SELECT reco.top_k(id, x::real, 3) FROM evil.sample"],
+    # Predictors.
+    "train_predictor(": [
+        f"SELECT reco.train_predictor('made predictor', '{ROWS}', weight => 'x')",
+        f"SELECT * FROM reco.predict_query('made predictor', '{ROWS}')",
+        f"SELECT * FROM reco.predict_query('made predictor', '{ROWS}') LIMIT 1",
+        "SELECT reco.drop_model('made predictor')",
+    ],
+    "predict_query(": [
+        "SELECT * FROM reco.predict_query('evil predictor', 'TABLE evil.sample')",
+        "SELECT * FROM evil.item, reco.predict_query('evil predictor', 'TABLE evil.sample') LIMIT 1",
+    ],
     # Metrics of predictions.
     **{
         f"{name}(": [f"SELECT reco.{name}({arguments}) FROM evil.sample", f"SELECT reco.{name}({arguments}) FROM evil.sample GROUP BY label"]

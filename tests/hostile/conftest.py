@@ -57,6 +57,8 @@ def stage(cluster):
             grant(connection, name)
         connection.execute("SELECT reco.train_synthesizer(%s, %s)", [attacker.SYNTHESIZER, attacker.SAMPLE])
         grant(connection, attacker.SYNTHESIZER)
+        connection.execute("SELECT reco.train_predictor(%s, %s)", [attacker.PREDICTOR, attacker.SAMPLE])
+        grant(connection, attacker.PREDICTOR)
         connection.execute("SELECT reco.train_search(%s, %s, embedding_model => 'tiny')", [attacker.INDEX, attacker.TITLES])
         grant(connection, attacker.INDEX)
     return cluster

@@ -1,3 +1,20 @@
-//! Predictors: how good predictions are, by metrics over rows.
+//! Predictors: trained on the columns of a query, stored, and run on others; and how good predictions are.
+//!
+//! ```text
+//! Table ─ Encoder ─▶ Features ─ Binning ─▶ codes ─┬─ train ─▶ Trained ─▶ model.onnx, data.safetensors
+//!                                                 └─ Model ─▶ predictions
+//! ```
 
+mod calibration;
+mod folds;
+mod graph;
 pub mod metrics;
+mod model;
+mod training;
+
+#[cfg(test)]
+mod tests;
+
+pub use model::{Model, Outcome};
+pub use folds::Split;
+pub use training::{Task, Trained, train};

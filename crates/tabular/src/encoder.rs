@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use ndarray::{ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::samples::Features;
 use super::table::{Column, ColumnKind, NONE, Table};
@@ -27,7 +28,7 @@ use runtime::memory;
 use runtime::progress::Progress;
 
 /// Standardised numbers are clipped here, so that one misplaced decimal point does not dominate.
-const MAX_DEVIATIONS: f64 = 10.0;
+pub const MAX_DEVIATIONS: f64 = 10.0;
 /// A standard deviation below this share of the greatest value is due to rounding.
 const CONSTANT: f64 = 1e-12;
 /// With fewer rows, distinct values may be coincidence.
@@ -52,14 +53,15 @@ impl Default for EncoderOptions {
 }
 
 /// How the columns of a table become features.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Encoder {
     columns: Vec<Encoding>,
     features: usize,
+    #[serde(skip)]
     notices: Vec<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Encoding {
     name: String,
     /// The first feature.
@@ -69,7 +71,7 @@ struct Encoding {
     null: Option<u32>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum How {
     Number(Scale),
     Time {
@@ -78,7 +80,7 @@ enum How {
     },
     /// The feature of each category, from 0, and whether the others share one more.
     Categories {
-        places: AHashMap<String, u32>,
+        places: Places,
         others: bool,
     },
     Words {
@@ -87,7 +89,40 @@ enum How {
     Vector(Vec<Scale>),
 }
 
-#[derive(Clone, Copy, Debug)]
+/// The place of each category; stored as their names in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+struct Places(AHashMap<String, u32>);
+
+impl From<Vec<String>> for Places {
+    fn from(names: Vec<String>) -> Self {
+        Self(names.into_iter().zip(0..).collect())
+    }
+}
+
+impl From<Places> for Vec<String> {
+    fn from(places: Places) -> Self {
+        let mut names: Vec<(String, u32)> = places.0.into_iter().collect();
+        names.sort_unstable_by_key(|(_, place)| *place);
+        names.into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+/// How a column becomes features, as a graph says it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rule {
+    /// value × inverse − shift, clipped at ± `MAX_DEVIATIONS`.
+    Number { inverse: f64, shift: f64 },
+    /// Days since 2000: as a number; sine and cosine of the weekday, and of the hour.
+    Time { inverse: f64, shift: f64, hours: bool },
+    /// The names of the features, by place, and whether the others share one more.
+    Categories { names: Vec<String>, others: bool },
+    Words { dimensions: usize },
+    /// Of each element as of a number.
+    Vector { scales: Vec<(f64, f64)> },
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Scale {
     /// 1 / deviation
     inverse: f64,
@@ -176,7 +211,7 @@ impl Encoder {
                 options.max_categories
             ));
         }
-        let places = order.iter().zip(0..).map(|(&code, place)| (texts[code].to_string(), place)).collect();
+        let places = Places(order.iter().zip(0..).map(|(&code, place)| (texts[code].to_string(), place)).collect());
         Ok(Some(How::Categories { places, others }))
     }
 
@@ -193,9 +228,48 @@ impl Encoder {
         &self.notices
     }
 
-    /// Encodes all rows. A missing column, or one of another kind, is an error.
+    /// Number of features.
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// Each column: its name, its first feature, its rule, and the feature of NULL.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, u32, Rule, Option<u32>)> {
+        self.columns.iter().map(|e| (e.name.as_str(), e.first, e.how.rule(), e.null))
+    }
+
+    /// Whether features follow each other without gaps: an encoder from a file may say anything.
+    pub fn is_sound(&self) -> bool {
+        let mut next = 0;
+        for encoding in &self.columns {
+            if encoding.first as usize != next || encoding.how.features() > MAX_FEATURES {
+                return false;
+            }
+            next += encoding.how.features();
+            if let Some(null) = encoding.null {
+                if null as usize != next {
+                    return false;
+                }
+                next += 1;
+            }
+        }
+        let are_places = |encoding: &Encoding| match &encoding.how {
+            How::Categories { places, .. } => places.0.values().all(|&place| (place as usize) < places.0.len()),
+            How::Words { dimensions } => *dimensions > 0,
+            _ => true,
+        };
+        next == self.features && next <= MAX_FEATURES && self.columns.iter().all(are_places)
+    }
+
+    /// [`encode_as`](Self::encode_as) of the validation query.
     pub fn encode(&self, table: &Table, progress: &dyn Progress) -> Result<Features> {
-        let columns: Vec<&Column> = self.columns.iter().map(|encoding| encoding.find(table)).collect::<Result<_>>()?;
+        self.encode_as("the validation query", table, progress)
+    }
+
+    /// Encodes all rows. A missing column, or one of another kind, is an error that names the query as `what`.
+    pub fn encode_as(&self, what: &str, table: &Table, progress: &dyn Progress) -> Result<Features> {
+        let find = |encoding: &Encoding| encoding.find(what, table);
+        let columns: Vec<&Column> = self.columns.iter().map(find).collect::<Result<_>>()?;
         let categories = self.columns.iter().filter_map(|encoding| match &encoding.how {
             How::Categories { .. } => {
                 Some((encoding.first, encoding.how.features() as u32 + u32::from(encoding.null.is_some())))
@@ -228,11 +302,23 @@ impl Encoder {
 }
 
 impl How {
+    fn rule(&self) -> Rule {
+        match self {
+            Self::Number(scale) => Rule::Number { inverse: scale.inverse, shift: scale.shift },
+            Self::Time { days, hours } => Rule::Time { inverse: days.inverse, shift: days.shift, hours: *hours },
+            Self::Categories { places, others } => {
+                Rule::Categories { names: places.clone().into(), others: *others }
+            }
+            Self::Words { dimensions } => Rule::Words { dimensions: *dimensions },
+            Self::Vector(scales) => Rule::Vector { scales: scales.iter().map(|s| (s.inverse, s.shift)).collect() },
+        }
+    }
+
     fn features(&self) -> usize {
         match self {
             Self::Number(_) => 1,
             Self::Time { hours, .. } => 3 + 2 * usize::from(*hours),
-            Self::Categories { places, others } => places.len() + usize::from(*others),
+            Self::Categories { places, others } => places.0.len() + usize::from(*others),
             Self::Words { dimensions } => *dimensions,
             Self::Vector(scales) => scales.len(),
         }
@@ -240,27 +326,29 @@ impl How {
 }
 
 impl Encoding {
-    fn find<'a>(&self, table: &'a Table) -> Result<&'a Column> {
+    fn find<'a>(&self, what: &str, table: &'a Table) -> Result<&'a Column> {
         let name = &self.name;
-        let hint = "Give the validation query the columns of the source, of the same types.";
-        let Some((_, column)) = table.column(name) else {
-            return Err(Error::invalid(format!("the validation query has no column \"{name}\""), hint));
+        let expected = match &self.how {
+            How::Number(_) => "a number".to_owned(),
+            How::Time { .. } => "a date or a time".to_owned(),
+            How::Categories { .. } | How::Words { .. } => "a text, a boolean or an enum".to_owned(),
+            How::Vector(scales) => format!("a vector of {} dimensions", scales.len()),
         };
+        let hint = format!("It was {expected} in training: give {what} the same columns, of the same types.");
+        let Some((kind, column)) = table.column(name) else {
+            return Err(Error::invalid(format!("{what} has no column \"{name}\""), hint));
+        };
+        let is_time = kind == ColumnKind::Time;
         match (&self.how, column) {
-            (How::Number(_) | How::Time { .. }, Column::Number(_)) => {}
+            (How::Number(_), Column::Number(_)) if !is_time => {}
+            (How::Time { .. }, Column::Number(_)) if is_time => {}
             (How::Categories { .. } | How::Words { .. }, Column::Category { .. }) => {}
             (How::Vector(scales), Column::Vector { width, .. }) if *width == 0 || *width == scales.len() => {}
-            (How::Vector(scales), Column::Vector { width, .. }) => {
-                let hint = format!("The source has vectors of {} dimensions.", scales.len());
-                let message = format!("column \"{name}\" of the validation query has vectors of {width} dimensions");
+            (How::Vector(_), Column::Vector { width, .. }) => {
+                let message = format!("column \"{name}\" of {what} has vectors of {width} dimensions");
                 return Err(Error::invalid(message, hint));
             }
-            _ => {
-                return Err(Error::invalid(
-                    format!("column \"{name}\" has another type in the validation query"),
-                    hint,
-                ));
-            }
+            _ => return Err(Error::invalid(format!("column \"{name}\" has another type in {what}"), hint)),
         }
         Ok(column)
     }
@@ -270,8 +358,8 @@ impl Encoding {
         let (How::Categories { places, others }, Column::Category { names, .. }) = (&self.how, column) else {
             return Vec::new();
         };
-        let other = if *others { self.first + places.len() as u32 } else { NONE };
-        names.iter().map(|name| places.get(&**name).map_or(other, |place| self.first + place)).collect()
+        let other = if *others { self.first + places.0.len() as u32 } else { NONE };
+        names.iter().map(|name| places.0.get(&**name).map_or(other, |place| self.first + place)).collect()
     }
 
     /// Appends (feature, value), features ascending.
@@ -284,11 +372,14 @@ impl Encoding {
             (How::Time { days, hours }, Column::Number(values)) if !values[row].is_nan() => {
                 let day = values[row];
                 out.push((self.first, days.apply(day)));
-                let week = (day.floor() / 7.0).fract() * TAU;
-                out.extend([(self.first + 1, week.sin() as f32), (self.first + 2, week.cos() as f32)]);
-                if *hours {
-                    let hour = (day - day.floor()) * TAU;
-                    out.extend([(self.first + 3, hour.sin() as f32), (self.first + 4, hour.cos() as f32)]);
+                // Infinity has no weekday.
+                if day.is_finite() {
+                    let week = (day.floor() / 7.0).fract() * TAU;
+                    out.extend([(self.first + 1, week.sin() as f32), (self.first + 2, week.cos() as f32)]);
+                    if *hours {
+                        let hour = (day - day.floor()) * TAU;
+                        out.extend([(self.first + 3, hour.sin() as f32), (self.first + 4, hour.cos() as f32)]);
+                    }
                 }
                 true
             }
@@ -317,9 +408,9 @@ impl Encoding {
 }
 
 impl Scale {
-    /// Scale of the values that are not NaN; `None` if all are equal.
+    /// Scale of the values that are finite; `None` if all are equal.
     fn of(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
-        let known = || values.clone().filter(|x| !x.is_nan());
+        let known = || values.clone().filter(|x| x.is_finite());
         let greatest = known().fold(0f64, |most, x| most.max(x.abs()));
         let n = known().count() as f64;
         // Shares of the greatest cannot overflow.

@@ -13,7 +13,7 @@ mod samples;
 mod table;
 pub mod trees;
 
-pub use encoder::{Encoder, EncoderOptions};
+pub use encoder::{Encoder, EncoderOptions, MAX_DEVIATIONS, Rule};
 pub use labels::{LabelKind, Labels};
 pub use metrics::{auc, metrics, most_likely};
 pub use samples::{Features, Samples};

@@ -65,7 +65,7 @@ impl Column {
     }
 
     /// Appends a value. `name` is what the column and the row are called in errors.
-    fn push(&mut self, value: Value, name: impl FnOnce() -> String) -> Result<()> {
+    fn push(&mut self, value: Value, unbounded: bool, name: impl FnOnce() -> String) -> Result<()> {
         match (self, value) {
             (Self::Category { codes, .. }, Value::Null) => memory::push(codes, NONE)?,
             (Self::Category { codes, names, numbers }, Value::Category(name)) => {
@@ -82,7 +82,7 @@ impl Column {
             }
             (Self::Number(values), Value::Null) => memory::push(values, f64::NAN)?,
             (Self::Number(values), Value::Number(number)) => {
-                if !number.is_finite() {
+                if !number.is_finite() && !unbounded {
                     let hint = "Give a finite number, or NULL where it is unknown.";
                     return Err(Error::argument(name(), number, hint));
                 }
@@ -142,13 +142,20 @@ pub struct Table {
     kinds: Vec<ColumnKind>,
     columns: Vec<Column>,
     rows: usize,
+    /// Whether numbers may be infinite, or NaN, which counts as NULL.
+    unbounded: bool,
 }
 
 impl Table {
     pub fn new(columns: Vec<(String, ColumnKind)>) -> Self {
         let kinds: Vec<ColumnKind> = columns.iter().map(|(_, kind)| *kind).collect();
         let (names, columns) = columns.into_iter().map(|(name, kind)| (name, Column::new(kind))).unzip();
-        Self { names, kinds, columns, rows: 0 }
+        Self { names, kinds, columns, rows: 0, unbounded: false }
+    }
+
+    /// Takes infinite numbers as they are, and NaN as NULL.
+    pub fn unbounded(self) -> Self {
+        Self { unbounded: true, ..self }
     }
 
     /// Appends a row, with a value for each column. Numbers and vectors must be finite, and the vectors of a column of one length;
@@ -166,7 +173,7 @@ impl Table {
             });
         }
         for ((column, &value), name) in self.columns.iter_mut().zip(values).zip(&self.names) {
-            column.push(value, || format!("column \"{name}\" of {}", row()))?;
+            column.push(value, self.unbounded, || format!("column \"{name}\" of {}", row()))?;
         }
         self.rows += 1;
         Ok(())

@@ -19,18 +19,21 @@ pub enum Task {
     Synthesis,
     /// Searches texts.
     Search,
+    /// Predicts a column of rows from their others.
+    Prediction,
     /// Any other graph: `reco.predict` runs it.
     Predict,
 }
 
 impl Task {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::TextEmbedding,
         Self::ImageEmbedding,
         Self::TextPair,
         Self::Recommendation,
         Self::Synthesis,
         Self::Search,
+        Self::Prediction,
         Self::Predict,
     ];
 
@@ -42,6 +45,7 @@ impl Task {
             Self::Recommendation => "recommendation",
             Self::Synthesis => "synthesis",
             Self::Search => "search",
+            Self::Prediction => "prediction",
             Self::Predict => "predict",
         }
     }

@@ -7,6 +7,8 @@
 //! Time: O(rows · columns · log rows), on all threads; bins are learned from at most 200,000 sampled rows. Memory: rows ×
 //! columns bytes.
 
+use serde::{Deserialize, Serialize};
+
 use crate::samples::Features;
 use runtime::draw;
 use runtime::error::Result;
@@ -20,7 +22,7 @@ const SAMPLE: usize = 200_000;
 const CHUNK_ROWS: usize = 4096;
 
 /// The bins, learned from some rows and applied to any.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Binning {
     /// [features]
     places: Vec<Place>,
@@ -29,14 +31,14 @@ pub struct Binning {
     empty: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Place {
     Nowhere,
     Number(u32),
     Category { column: u32, code: u8 },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Column {
     /// For numbers: the upper edge of each bin but the last, ascending.
     edges: Vec<f32>,
@@ -116,6 +118,33 @@ impl Binning {
         Ok(binning)
     }
 
+    /// Number of columns of codes.
+    pub fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether it fits a table of so many features: one from a file may say anything.
+    pub fn is_sound(&self, features: usize) -> bool {
+        let fits = |place: &Place| match *place {
+            Place::Nowhere => true,
+            Place::Number(column) => self.columns.get(column as usize).is_some_and(|column| !column.categories),
+            Place::Category { column, code } => {
+                self.columns.get(column as usize).is_some_and(|c| c.categories && usize::from(code) < c.bins)
+            }
+        };
+        self.places.len() == features
+            && self.places.iter().all(fits)
+            && self.empty.len() == self.columns.len()
+            && self.columns.iter().all(|column| column.edges.len() <= MAX_BINS && column.bins <= MAX_BINS + 1)
+    }
+
+    /// The feature of a category, by its column and code; `None` where several share the code, or for no category.
+    pub(super) fn category(&self, column: usize, code: u8) -> Option<u32> {
+        let is_here = |place: &Place| matches!(place, Place::Category { column: c, code: of } if (*c as usize, *of) == (column, code));
+        let mut places = (0..self.places.len()).filter(|&feature| is_here(&self.places[feature]));
+        places.next().filter(|_| places.next().is_none()).map(|feature| feature as u32)
+    }
+
     /// The feature of a column of numbers, and the upper edge of the bin `code`.
     pub(super) fn threshold(&self, column: usize, code: u8) -> Option<(u32, f32)> {
         let is_here = |place: &Place| matches!(place, Place::Number(here) if *here as usize == column);
@@ -170,6 +199,11 @@ impl Binned {
 
     pub fn columns(&self) -> usize {
         self.columns.len()
+    }
+
+    /// All codes [rows, columns].
+    pub fn codes(&self) -> &[u8] {
+        &self.codes
     }
 
     /// The codes [columns] of a row.

@@ -45,6 +45,14 @@ impl Default for BoostingOptions {
     }
 }
 
+/// Rows that are not trained on, by whose loss the rounds are counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch<'a> {
+    pub rows: &'a [u32],
+    /// Rounds without a lower loss after which training ends.
+    pub patience: usize,
+}
+
 /// What the trees are to predict.
 enum Goal<'a> {
     Labels(Target<'a>),
@@ -85,7 +93,26 @@ impl Boosting {
         seed: u64,
         signal: &Signal,
     ) -> Result<Self> {
-        Self::fit_to(binned, &Goal::Labels(*target), rows, options, seed, signal)
+        Ok(Self::fit_to(binned, &Goal::Labels(*target), rows, options, None, seed, signal)?.0)
+    }
+
+    /// [`fit`](Self::fit) until the loss of other rows falls no more. Also returns that loss before the first round and after each: log loss, or
+    /// the squared error in units of the labels' deviation, by the weights.
+    pub fn fit_watched(
+        binned: &Binned,
+        target: &Target,
+        rows: (&[u32], Option<&[f32]>),
+        watch: Watch,
+        options: &BoostingOptions,
+        seed: u64,
+        signal: &Signal,
+    ) -> Result<(Self, Vec<f64>)> {
+        Self::fit_to(binned, &Goal::Labels(*target), rows, options, Some(watch), seed, signal)
+    }
+
+    /// Only the first rounds.
+    pub fn truncate(&mut self, rounds: usize) {
+        self.trees.truncate(rounds * self.base.len());
     }
 
     /// Trains a score that ranks the rows of each query by their grades; it is what is to be added to [`Ranks::base`].
@@ -99,7 +126,7 @@ impl Boosting {
         let mut rows = Vec::new();
         memory::reserve(&mut rows, binned.rows())?;
         rows.extend(0..binned.rows() as u32);
-        Self::fit_to(binned, &Goal::Ranks(ranks), (&rows, None), options, seed, signal)
+        Ok(Self::fit_to(binned, &Goal::Ranks(ranks), (&rows, None), options, None, seed, signal)?.0)
     }
 
     fn fit_to(
@@ -107,9 +134,10 @@ impl Boosting {
         goal: &Goal,
         (rows, weights): (&[u32], Option<&[f32]>),
         options: &BoostingOptions,
+        watch: Option<Watch>,
         seed: u64,
         signal: &Signal,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Vec<f64>)> {
         let weight = |row: u32| weights.map_or(1.0, |weights| weights[row as usize]);
         let mut kept = Vec::new();
         memory::reserve(&mut kept, rows.len())?;
@@ -132,7 +160,13 @@ impl Boosting {
         }
         let mut learner = Self { trees: Vec::new(), base, outputs, unit };
         if outputs < 2 && matches!(goal, Goal::Labels(Target::Classes { .. })) {
-            return Ok(learner);
+            return Ok((learner, Vec::new()));
+        }
+        let mut losses = Vec::new();
+        let mut best = (f64::INFINITY, 0);
+        if let Some(watch) = &watch {
+            best.0 = learner.loss(goal, watch.rows, &weight, &scores);
+            losses.push(best.0);
         }
         let mut probabilities =
             memory::filled(0f32, if scores_of_row > 1 { binned.rows() * scores_of_row } else { 0 })?;
@@ -203,8 +237,53 @@ impl Boosting {
                 learner.trees.push(tree);
                 signal.finished(1);
             }
+            let Some(watch) = &watch else { continue };
+            let new = &learner.trees[learner.trees.len() - scores_of_row..];
+            for rows in watch.rows.chunks(CHECK_EVERY) {
+                signal.check()?;
+                for &row in rows {
+                    let codes = binned.row(row as usize);
+                    for (score, tree) in scores[row as usize * scores_of_row..].iter_mut().zip(new) {
+                        *score += tree.values(tree.leaf(codes)).first().map_or(0.0, |(_, value)| *value);
+                    }
+                }
+            }
+            let loss = learner.loss(goal, watch.rows, &weight, &scores);
+            losses.push(loss);
+            if loss < best.0 {
+                best = (loss, losses.len());
+            } else if losses.len() - best.1 > watch.patience {
+                break;
+            }
         }
-        Ok(learner)
+        Ok((learner, losses))
+    }
+
+    /// The mean loss of rows with these scores [binned rows, scores].
+    fn loss(&self, goal: &Goal, rows: &[u32], weight: impl Fn(u32) -> f32, scores: &[f32]) -> f64 {
+        let n = self.base.len();
+        let (mut sum, mut all) = (0.0, 0.0);
+        for &row in rows {
+            let (place, w) = (row as usize, f64::from(weight(row)));
+            let of_row = &scores[place * n..][..n];
+            let loss = match goal {
+                Goal::Labels(Target::Numbers(values)) => f64::from(of_row[0] - values[place] / self.unit).powi(2),
+                Goal::Labels(Target::Classes { codes, .. }) if n == 1 => {
+                    let margin = if codes[place] == 1 { -of_row[0] } else { of_row[0] };
+                    // ln(1 + eˣ) without overflow.
+                    f64::from(margin.max(0.0)) + f64::from(-margin.abs()).exp().ln_1p()
+                }
+                Goal::Labels(Target::Classes { codes, .. }) => {
+                    let most = of_row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let sum: f64 = of_row.iter().map(|score| f64::from(score - most).exp()).sum();
+                    sum.ln() - f64::from(of_row[codes[place] as usize] - most)
+                }
+                Goal::Ranks(_) => 0.0,
+            };
+            sum += w * loss;
+            all += w;
+        }
+        if all > 0.0 { sum / all } else { 0.0 }
     }
 
     /// The initial score, where there is one score that is not scaled.
@@ -213,6 +292,11 @@ impl Boosting {
             [base] if self.unit == 1.0 => Some(*base),
             _ => None,
         }
+    }
+
+    /// The initial scores, the number of outputs, and the value of a score of 1.
+    pub(super) fn start(&self) -> (&[f32], usize, f32) {
+        (&self.base, self.outputs, self.unit)
     }
 
     pub(super) fn grown(&self) -> &[Tree] {

@@ -18,15 +18,17 @@ mod ensemble;
 mod forest;
 mod grow;
 mod ranks;
+mod scorer;
 mod split;
 mod target;
 mod tree;
 
 pub use binned::{Binned, Binning};
-pub use boosting::{Boosting, BoostingOptions};
+pub use boosting::{Boosting, BoostingOptions, Watch};
 pub use ensemble::{Ensemble, LEAF};
 pub use forest::{Columns, Drawn, Forest, ForestOptions, for_each_tree};
 pub use ranks::Ranks;
+pub use scorer::{Parts, Scorer, Step};
 pub use target::Target;
 pub use tree::Tree;
 

@@ -104,6 +104,14 @@ impl Tree {
         (column != LEAF).then_some((column as usize, if at & SET == 0 { Some(at as u8) } else { None }, left))
     }
 
+    /// The only code that goes left at a node, where it is one.
+    pub(super) fn only_code(&self, node: usize) -> Option<u8> {
+        let Node { at, .. } = self.nodes[node];
+        let set = self.sets.get((at & !SET) as usize).filter(|_| at & SET != 0)?;
+        let mut codes = (0..=u8::MAX).filter(|&code| holds(set, code));
+        codes.next().filter(|_| codes.next().is_none())
+    }
+
     /// Number of nodes, including leaves.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
