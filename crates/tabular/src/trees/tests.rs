@@ -373,3 +373,82 @@ fn trees_correct_a_score_that_exists_and_the_first_ones_are_those_of_fewer_round
             && (linear.score(&rows[0]) - first.score(&rows[0]) - 2.0 * rows[0][0] + rows[0][1]).abs() < 1e-5
     );
 }
+
+#[test]
+fn a_scorer_predicts_what_its_trees_do() {
+    let mut rows = noise(500, 3);
+    rows.iter_mut().zip(0..).for_each(|(row, i)| row.extend((0..3).map(|c| f32::from(u8::from(i % 4 == c)))));
+    let binned = binned(&features(&rows, &[(3, 3)]));
+    let codes: Vec<u32> =
+        rows.iter().zip(0..).map(|(row, i)| u32::from(row[0] > 0.0) + u32::from(i % 4 == 1)).collect();
+    let two: Vec<u32> = codes.iter().map(|&code| code.min(1)).collect();
+    let numbers: Vec<f32> = rows.iter().map(|row| 3.0 * row[1] + row[3]).collect();
+    for target in [
+        Target::Classes { codes: &codes, classes: 3 },
+        Target::Classes { codes: &two, classes: 2 },
+        Target::Numbers(&numbers),
+    ] {
+        let learner = fit(&binned, &target, None, &BoostingOptions { rounds: 20, ..BoostingOptions::default() });
+        let scorer = Scorer::of(&learner, binned.columns()).unwrap();
+        let again = Scorer::from_parts(scorer.parts()).unwrap();
+        assert_eq!(scorer, again);
+        let mut scores = vec![0.0; 500 * scorer.scores()];
+        scorer.score(binned.codes(), &mut scores, &Signal::default()).unwrap();
+        let expected = predictions(&binned, scorer.outputs(), |codes, out| learner.predict(codes, out));
+        for (scores, expected) in scores.chunks_exact(scorer.scores()).zip(expected) {
+            let mut found = vec![0.0; scorer.outputs()];
+            scorer.predict(scores, &mut found);
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn arrays_that_lead_nowhere_are_no_scorer() {
+    let binned = binned(&features(&noise(100, 2), &[]));
+    let numbers: Vec<f32> = noise(100, 1).concat();
+    let learner = fit(&binned, &Target::Numbers(&numbers), None, &STUMP);
+    let parts = || Scorer::of(&learner, 2).unwrap().parts();
+    assert!(Scorer::from_parts(parts()).is_some());
+    let broken: [fn(&mut Parts); 7] = [
+        |parts| parts.left[0] = 0,
+        |parts| parts.left[0] = 9,
+        |parts| parts.columns[0] = 2,
+        |parts| parts.columns[1] = 2,
+        |parts| parts.codes[0] = 512,
+        |parts| parts.values[1] = f32::NAN,
+        |parts| parts.roots[0] = 3,
+    ];
+    for break_it in broken {
+        let mut parts = parts();
+        break_it(&mut parts);
+        assert!(Scorer::from_parts(parts).is_none());
+    }
+}
+
+#[test]
+fn training_ends_when_other_rows_gain_no_more() {
+    let rows = noise(400, 2);
+    let binned = binned(&features(&rows, &[]));
+    // Half of a label is chance: it cannot be learned for ever.
+    let codes: Vec<u32> =
+        rows.iter().zip(0..).map(|(row, i)| u32::from(row[0] + draw::normal(9, i) > 0.0)).collect();
+    let target = Target::Classes { codes: &codes, classes: 2 };
+    let (train, held): (Vec<u32>, Vec<u32>) = (0..400).partition(|row| row % 2 == 0);
+    let watch = Watch { rows: &held, patience: 10 };
+    let options = BoostingOptions { rounds: 1000, ..BoostingOptions::default() };
+    let fit = |options| {
+        Boosting::fit_watched(&binned, &target, (&train, None), watch, options, 7, &Signal::default()).unwrap()
+    };
+    let (learner, losses) = fit(&options);
+    let best = (0..losses.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap();
+    assert!(best > 0 && losses.len() == best + 12 && losses[best] < losses[0], "{losses:?}");
+    assert!((losses[0] - 2f64.ln()).abs() < 0.01);
+    // Fewer rounds are the first of many.
+    let mut first = learner.clone();
+    first.truncate(best);
+    let few = fit(&BoostingOptions { rounds: best, ..options }).0;
+    let of = |learner: &Boosting| predictions(&binned, 2, |codes, out| learner.predict(codes, out));
+    assert_eq!(of(&first), of(&few));
+    assert_ne!(of(&first), of(&learner));
+}
