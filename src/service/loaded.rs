@@ -246,7 +246,8 @@ impl Slots {
     /// uses now: a search runs another model in between.
     fn keep_to(&mut self, budget: u64) {
         while self.by_key.len() > 1 && self.by_key.values().map(|s| s.bytes).sum::<u64>() > budget {
-            let unused = self.by_key.iter().filter(|(_, slot)| Rc::strong_count(&slot.ready) == 1 && slot.used < self.uses);
+            let unused =
+                self.by_key.iter().filter(|(_, slot)| Rc::strong_count(&slot.ready) == 1 && slot.used < self.uses);
             let Some(oldest) = unused.min_by_key(|(_, slot)| slot.used).map(|(key, _)| key.clone()) else { return };
             self.by_key.remove(&oldest);
         }

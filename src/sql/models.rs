@@ -109,7 +109,9 @@ fn try_out(entry: &Entry, progress: &dyn Progress) -> Result<()> {
             let side = model.config.crop as usize;
             model.embed_pixels(vec![0.0; 3 * side * side], progress).map(drop)
         }
-        Ready::Recommender(_) | Ready::Synthesizer(_) | Ready::Search(_) | Ready::Predictor(_) | Ready::Graph(_) => Ok(()),
+        Ready::Recommender(_) | Ready::Synthesizer(_) | Ready::Search(_) | Ready::Predictor(_) | Ready::Graph(_) => {
+            Ok(())
+        }
     }
 }
 

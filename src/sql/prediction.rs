@@ -145,9 +145,7 @@ fn kind_of(task: Option<&str>) -> Result<Option<LabelKind>> {
         None => Ok(None),
         Some("classes") => Ok(Some(LabelKind::Classes)),
         Some("numbers") => Ok(Some(LabelKind::Numbers)),
-        Some(other) => {
-            Err(Error::UnknownName { what: "task", name: other.into(), known: "classes, numbers".into() })
-        }
+        Some(other) => Err(Error::UnknownName { what: "task", name: other.into(), known: "classes, numbers".into() }),
     }
 }
 
@@ -306,18 +304,15 @@ fn embed_columns(predictor: &Predictor, table: &mut Table, progress: &dyn Progre
             && config["embedding_created"] == json!(version.created);
         if !is_same {
             let model = &predictor.entry.name;
-            let message = format!("texts of predictor \"{model}\" were embedded by another version of model \"{name}\"");
+            let message =
+                format!("texts of predictor \"{model}\" were embedded by another version of model \"{name}\"");
             return Err(Error::invalid(message, "Run reco.train_predictor again, or promote that version."));
         }
         embed_texts(table, &columns, &mut |texts| embedding::embed_texts(name, texts, progress))
     })
 }
 
-fn with_predictor<T>(
-    name: &str,
-    progress: &dyn Progress,
-    body: impl FnOnce(&Predictor) -> Result<T>,
-) -> Result<T> {
+fn with_predictor<T>(name: &str, progress: &dyn Progress, body: impl FnOnce(&Predictor) -> Result<T>) -> Result<T> {
     let ready = loaded::model(name, progress)?;
     match &*ready {
         Ready::Predictor(predictor) => body(predictor),

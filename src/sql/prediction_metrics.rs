@@ -304,7 +304,10 @@ const AVERAGES: [Average; 3] = [Average::Macro, Average::Weighted, Average::Micr
 // ----------------------------------------------------------------------------------------------------------- results
 
 /// The metric of a state; NULL without one.
-fn result<S: State, T>(state: &Internal, metric: impl FnOnce(&Group<S>) -> Result<Option<T>>) -> errors::Result<Option<T>> {
+fn result<S: State, T>(
+    state: &Internal,
+    metric: impl FnOnce(&Group<S>) -> Result<Option<T>>,
+) -> errors::Result<Option<T>> {
     Ok(aggregate::read::<Group<S>>(state).map_or(Ok(None), metric)?)
 }
 

@@ -54,10 +54,8 @@ impl Calibration {
                 }
             }
             let determinant = h[0][0] * h[1][1] - h[0][1] * h[0][1];
-            let step = [
-                (g[0] * h[1][1] - g[1] * h[0][1]) / determinant,
-                (g[1] * h[0][0] - g[0] * h[0][1]) / determinant,
-            ];
+            let step =
+                [(g[0] * h[1][1] - g[1] * h[0][1]) / determinant, (g[1] * h[0][0] - g[0] * h[0][1]) / determinant];
             // Few rows, or scores that part the classes, must not throw it far.
             at = [(at[0] - step[0].clamp(-0.5, 0.5)).max(0.05), at[1] - step[1].clamp(-0.5, 0.5)];
             if step.iter().all(|step| step.abs() < 1e-9) {

@@ -8,7 +8,7 @@
 use std::f64::consts::TAU;
 
 use crate::calibration::Calibration;
-use crate::model::Outcome;
+use crate::outcome::Outcome;
 use onnx::graph::{
     Axis, GraphBuilder, floats_attribute as floats, int_attribute as int, ints_attribute as ints,
     strings_attribute as strings,
@@ -196,7 +196,8 @@ fn trees(g: &mut GraphBuilder, features: &str, scorer: &Scorer, binning: &Binnin
     let base = g.floats("base", &[1, n], scorer.base());
     if all.is_empty() {
         // As many rows as there are features of.
-        let (start, end, axes) = (g.int64s("first", &[1], &[0]), g.int64s("second", &[1], &[1]), g.int64s("axis", &[1], &[1]));
+        let (start, end, axes) =
+            (g.int64s("first", &[1], &[0]), g.int64s("second", &[1], &[1]), g.int64s("axis", &[1], &[1]));
         let one = g.node("Slice", &[features, &start, &end, &axes]);
         let nothing = g.float("nothing", 0.0);
         let nothing = g.node("Mul", &[&one, &nothing]);

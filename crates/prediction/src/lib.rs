@@ -10,11 +10,13 @@ mod folds;
 mod graph;
 pub mod metrics;
 mod model;
+mod outcome;
 mod training;
 
 #[cfg(test)]
 mod tests;
 
-pub use model::{Model, Outcome};
 pub use folds::Split;
+pub use model::Model;
+pub use outcome::Outcome;
 pub use training::{Task, Trained, train};

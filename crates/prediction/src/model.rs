@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::Calibration;
 use crate::graph;
+use crate::outcome::Outcome;
 use kernels::matrix::{for_each_rows, rows_mut};
 use onnx::stored::{DataWriter, Files};
 use runtime::error::{Error, Result};
@@ -19,17 +20,6 @@ use tabular::{Encoder, Table};
 const PART: usize = 4096;
 /// The key of the graph's metadata.
 const STORED: &str = "pg_reco.predictor";
-
-/// What is predicted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    Classes {
-        /// In the order of their probabilities.
-        names: Vec<String>,
-    },
-    Number,
-}
 
 /// A trained predictor.
 pub struct Model {

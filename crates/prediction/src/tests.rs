@@ -34,7 +34,9 @@ fn table_of(rows: usize) -> Table {
         let category = if row % 19 == 0 { Value::Null } else { Value::Category(kind) };
         let label = Value::Category(if u < p { "yes" } else { "no" });
         let price = Value::Number(10.0 * x + f64::from(vector[0]));
-        table.push(&[number, category, Value::Number(day), Value::Vector(&vector), label, price], || "a row".into()).unwrap();
+        table
+            .push(&[number, category, Value::Number(day), Value::Vector(&vector), label, price], || "a row".into())
+            .unwrap();
     }
     table
 }
@@ -101,8 +103,7 @@ fn a_stored_predictor_predicts_the_same() {
 fn the_number_of_threads_changes_no_bit() {
     let table = table_of(700);
     let packed = |threads| {
-        let trained =
-            trained_as(&table, "bought", &["bought"], json!({ "rounds": 40 }), None, threads, None).unwrap();
+        let trained = trained_as(&table, "bought", &["bought"], json!({ "rounds": 40 }), None, threads, None).unwrap();
         trained.model.pack().unwrap()
     };
     assert!(packed(1) == packed(3));
@@ -206,11 +207,17 @@ fn what_cannot_be_learned_is_refused() {
 
 #[test]
 fn a_column_that_tells_the_label_is_said() {
-    let mut table = Table::new(vec![("copy".into(), ColumnKind::Category), ("x".into(), ColumnKind::Number), ("label".into(), ColumnKind::Category)]);
+    let mut table = Table::new(vec![
+        ("copy".into(), ColumnKind::Category),
+        ("x".into(), ColumnKind::Number),
+        ("label".into(), ColumnKind::Category),
+    ]);
     for row in 0..200 {
         let label = if row % 2 == 0 { "a" } else { "b" };
         let copy = if row % 2 == 0 { "first" } else { "second" };
-        table.push(&[Value::Category(copy), Value::Number(uniform(4, row)), Value::Category(label)], || "a row".into()).unwrap();
+        table
+            .push(&[Value::Category(copy), Value::Number(uniform(4, row)), Value::Category(label)], || "a row".into())
+            .unwrap();
     }
     let notices = trained(&table, "label", &["label"], json!({ "rounds": 5 })).unwrap().notices;
     assert!(notices.iter().any(|notice| notice.contains("column \"copy\" alone predicts \"label\"")), "{notices:?}");

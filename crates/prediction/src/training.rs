@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::calibration::Calibration;
 use crate::folds::{Folds, Split};
-use crate::model::{Model, Outcome};
+use crate::model::Model;
+use crate::outcome::Outcome;
 use kernels::matrix::rows_mut;
 use runtime::draw::mix;
 use runtime::error::{Error, Result};
@@ -81,12 +82,12 @@ pub fn train(task: Task, mut options: Options) -> Result<Trained> {
         Boosting::fit(&binned, &target, (&all, weights), &boosting, seed, signal)
     })?;
     let trained = trained.pop().ok_or_else(|| Error::Internal("nothing was trained".into()))?;
-    let calibration = match (&task.labels, &held.scores) {
-        (Labels::Classes { codes, .. }, scores) => {
+    let calibration = match &task.labels {
+        Labels::Classes { codes, .. } => {
             let codes: Vec<u32> = held.rows.iter().map(|&row| codes[row as usize]).collect();
-            Calibration::fit(scores.view(), &codes)
+            Calibration::fit(held.scores.view(), &codes)
         }
-        (Labels::Numbers(_), _) => Calibration::default(),
+        Labels::Numbers(_) => Calibration::default(),
     };
     let scorer = scorer(&trained, &binned)?;
     let outcome = match &task.labels {
@@ -128,7 +129,8 @@ fn read(options: &mut Options, rows: usize) -> Result<Read> {
     };
     Ok(Read {
         encoder: EncoderOptions {
-            max_categories: options.integer("max_categories", MAX_CATEGORIES as u64, 1, MAX_CATEGORIES as u64)? as usize,
+            max_categories: options.integer("max_categories", MAX_CATEGORIES as u64, 1, MAX_CATEGORIES as u64)?
+                as usize,
             text_dimensions: options.integer("text_dimensions", defaults.text_dimensions as u64, 1, 1 << 16)? as usize,
         },
         boosting: BoostingOptions {
@@ -197,9 +199,8 @@ fn held_out(
     // A fold that ended early stays as it ended.
     let most = fitted.iter().map(|(_, losses, _)| losses.len()).max().unwrap_or(0);
     let at = |losses: &[f64], round: usize| losses.get(round).or(losses.last()).copied().unwrap_or(0.0);
-    let loss_of = |round: usize| -> f64 {
-        fitted.iter().map(|(_, losses, held)| at(losses, round) * held.len() as f64).sum()
-    };
+    let loss_of =
+        |round: usize| -> f64 { fitted.iter().map(|(_, losses, held)| at(losses, round) * held.len() as f64).sum() };
     let mut best = (f64::INFINITY, 0);
     (0..most).for_each(|round| {
         let loss = loss_of(round);

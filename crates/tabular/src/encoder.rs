@@ -112,14 +112,28 @@ impl From<Places> for Vec<String> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
     /// value × inverse − shift, clipped at ± `MAX_DEVIATIONS`.
-    Number { inverse: f64, shift: f64 },
+    Number {
+        inverse: f64,
+        shift: f64,
+    },
     /// Days since 2000: as a number; sine and cosine of the weekday, and of the hour.
-    Time { inverse: f64, shift: f64, hours: bool },
+    Time {
+        inverse: f64,
+        shift: f64,
+        hours: bool,
+    },
     /// The names of the features, by place, and whether the others share one more.
-    Categories { names: Vec<String>, others: bool },
-    Words { dimensions: usize },
+    Categories {
+        names: Vec<String>,
+        others: bool,
+    },
+    Words {
+        dimensions: usize,
+    },
     /// Of each element as of a number.
-    Vector { scales: Vec<(f64, f64)> },
+    Vector {
+        scales: Vec<(f64, f64)>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -306,9 +320,7 @@ impl How {
         match self {
             Self::Number(scale) => Rule::Number { inverse: scale.inverse, shift: scale.shift },
             Self::Time { days, hours } => Rule::Time { inverse: days.inverse, shift: days.shift, hours: *hours },
-            Self::Categories { places, others } => {
-                Rule::Categories { names: places.clone().into(), others: *others }
-            }
+            Self::Categories { places, others } => Rule::Categories { names: places.clone().into(), others: *others },
             Self::Words { dimensions } => Rule::Words { dimensions: *dimensions },
             Self::Vector(scales) => Rule::Vector { scales: scales.iter().map(|s| (s.inverse, s.shift)).collect() },
         }

@@ -26,7 +26,8 @@ impl Average {
             "micro" => Ok(Self::Micro),
             "weighted" => Ok(Self::Weighted),
             other => {
-                let hint = "The average is macro (all classes alike), weighted (by their rows) or micro (over all rows).";
+                let hint =
+                    "The average is macro (all classes alike), weighted (by their rows) or micro (over all rows).";
                 Err(Error::argument("average", format!("\"{other}\""), hint))
             }
         }

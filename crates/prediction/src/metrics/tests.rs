@@ -77,7 +77,8 @@ fn of_numbers_they_are_those_of_scikit_learn() {
 fn of_classes_they_are_those_of_scikit_learn() {
     let golden = &golden()["classes"];
     let (predictions, labels) = (texts(&golden["predictions"]), texts(&golden["labels"]));
-    let confusion = merged(labels.len(), |state: &mut Confusion, row| state.add(&predictions[row], &labels[row]).unwrap());
+    let confusion =
+        merged(labels.len(), |state: &mut Confusion, row| state.add(&predictions[row], &labels[row]).unwrap());
     close(confusion.accuracy(), &golden["accuracy"]);
     for (name, expected) in golden["averages"].as_object().unwrap() {
         let found = confusion.averaged(Average::from_name(name).unwrap()).unwrap();

@@ -165,7 +165,7 @@ impl Boosting {
         let mut losses = Vec::new();
         let mut best = (f64::INFINITY, 0);
         if let Some(watch) = &watch {
-            best.0 = learner.loss(goal, watch.rows, &weight, &scores);
+            best.0 = learner.loss(goal, watch.rows, weight, &scores);
             losses.push(best.0);
         }
         let mut probabilities =
@@ -248,7 +248,7 @@ impl Boosting {
                     }
                 }
             }
-            let loss = learner.loss(goal, watch.rows, &weight, &scores);
+            let loss = learner.loss(goal, watch.rows, weight, &scores);
             losses.push(loss);
             if loss < best.0 {
                 best = (loss, losses.len());

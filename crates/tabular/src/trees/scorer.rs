@@ -49,9 +49,16 @@ pub struct Scorer {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     /// Left where the feature is at most the number.
-    AtMost { feature: u32, number: f32, left: u32 },
+    AtMost {
+        feature: u32,
+        number: f32,
+        left: u32,
+    },
     /// Left where the feature, one of a group of categories, is set.
-    Is { feature: u32, left: u32 },
+    Is {
+        feature: u32,
+        left: u32,
+    },
     Leaf(f32),
 }
 

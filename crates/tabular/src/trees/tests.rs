@@ -431,8 +431,7 @@ fn training_ends_when_other_rows_gain_no_more() {
     let rows = noise(400, 2);
     let binned = binned(&features(&rows, &[]));
     // Half of a label is chance: it cannot be learned for ever.
-    let codes: Vec<u32> =
-        rows.iter().zip(0..).map(|(row, i)| u32::from(row[0] + draw::normal(9, i) > 0.0)).collect();
+    let codes: Vec<u32> = rows.iter().zip(0..).map(|(row, i)| u32::from(row[0] + draw::normal(9, i) > 0.0)).collect();
     let target = Target::Classes { codes: &codes, classes: 2 };
     let (train, held): (Vec<u32>, Vec<u32>) = (0..400).partition(|row| row % 2 == 0);
     let watch = Watch { rows: &held, patience: 10 };
