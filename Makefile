@@ -14,7 +14,7 @@ PYTHON := .build/venv/bin/python
 override SQL := $(value SQL)
 export SQL PG_VERSION PG_CONFIG ORT VERSIONS
 
-.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-kernels bench-recommend bench-importance bench-synthesis bench-search bench-serving cuda-kit cuda-rehearse docs clean
+.PHONY: help demo test faults fuzz test-versions lint setup models start stop restart psql install bench bench-kernels bench-recommend bench-importance bench-synthesis bench-search bench-prediction bench-serving cuda-kit cuda-rehearse docs clean
 
 help:
 	@echo "make demo                     search and recommendation on a retailer's data, from nothing"
@@ -35,6 +35,7 @@ help:
 	@echo "make bench-importance         importance scores beside Python's"
 	@echo "make bench-synthesis          synthetic rows beside Python's; with TORCH=1 beside SDV's networks too"
 	@echo "make bench-search             rankings and speed of searches, beside BM25 in Python and pgvector with tsvector"
+	@echo "make bench-prediction         predictors beside LightGBM and scikit-learn"
 	@echo "make bench-serving            calls a second as clients are added, beside a Python server that batches"
 	@echo "make cuda-kit                 packs all that a machine with an NVIDIA GPU needs to measure this: benches/cuda/"
 	@echo "make cuda-rehearse            measures as that machine will, without a GPU, in a bare Debian; as root"
@@ -112,6 +113,11 @@ bench-synthesis:
 bench-search:
 	@$(SETUP) all python-bench demo-data
 	@$(SETUP) run .build/venv-bench/bin/python benches/run.py $(ARGS) search
+
+# A quarter of an hour.
+bench-prediction:
+	@$(SETUP) all python-bench demo-data
+	@$(SETUP) run .build/venv-bench/bin/python benches/run.py $(ARGS) prediction
 
 # Half an hour. The load of the Python server comes from wrk, which Debian has; without it that part is left out.
 bench-serving:

@@ -18,7 +18,7 @@ os.environ["RAYON_NUM_THREADS"] = str(common.THREADS)
 
 FIGURES = ["embed", "ials", "recommend", "first_call", "memory", "cancel"]
 # Measured where it is named: `make bench-serving` names it, and installs its peer.
-NAMED = ["serving", "search"]
+NAMED = ["serving", "search", "prediction"]
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Results
 
@@ -39,6 +39,8 @@ The figures whose titles speak of synthetic rows are measured by `make bench-syn
 `ARGS='--only quality,speed,balance,privacy,interactions,cancel --record'` chooses and writes down. Adult is read from `RECO_DATASETS` here as well.
 
 Search is measured by `make bench-search`; graded results of a shop are read from `RECO_DATASETS`, if they are there.
+
+Predictors are measured by `make bench-prediction`; Adult is read from `RECO_DATASETS`, if it is there.
 
 Calls a second as clients are added are measured by `make bench-serving`, `ARGS=--record` writes them down. Debian's package wrk sends the requests to the
 Python server; without it that side is left out.

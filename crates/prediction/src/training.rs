@@ -122,10 +122,12 @@ struct Read {
 
 fn read(options: &mut Options, rows: usize) -> Result<Read> {
     let defaults = EncoderOptions::default();
-    let folds = match rows {
-        0..=FIVE_FOLDS => 5,
-        ..=THREE_FOLDS => 3,
-        _ => 1,
+    let folds = if rows <= FIVE_FOLDS {
+        5
+    } else if rows <= THREE_FOLDS {
+        3
+    } else {
+        1
     };
     Ok(Read {
         encoder: EncoderOptions {

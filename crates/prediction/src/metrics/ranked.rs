@@ -187,7 +187,7 @@ impl State for Ranked {
     }
 
     fn deserialize(mut bytes: &[u8]) -> Result<Self> {
-        if bytes.len() % 16 != 0 {
+        if !bytes.len().is_multiple_of(16) {
             return Err(cut());
         }
         let mut state = Self::default();
