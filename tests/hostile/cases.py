@@ -227,15 +227,15 @@ CASES = {
     **{
         f"{name}(": [f"SELECT reco.{name}({arguments}) FROM evil.sample", f"SELECT reco.{name}({arguments}) FROM evil.sample GROUP BY label"]
         for name, arguments in {
-            "auc": "x, y > 0", "average_precision": "x, y > 0", "lift": "x, y > 0, 0.5", "ndcg": "x, abs(y), 3", "calibration": "0.5, y > 0, 3",
-            "log_loss": "0.5, y > 0", "brier": "0.5, y > 0", "rmse": "x, y", "mae": "x, y", "r2": "x, y", "rate": "y > 0, 0.9",
-            "accuracy": "colour, colour", "confusion": "label, colour::pg_catalog.text",
+            "auc": "x, truth", "average_precision": "x, truth", "lift": "x, truth, 0.5", "ndcg": "x, pg_catalog.abs(y), 3", "calibration": "0.5, truth, 3",
+            "log_loss": "0.5, truth", "brier": "0.5, truth", "rmse": "x, y", "mae": "x, y", "r2": "x, y", "rate": "truth, 0.9",
+            "accuracy": "colour, colour", "confusion": "colour, colour",
         }.items()
     },
     **{
         f"{name}({types}": [f"SELECT reco.{name}({arguments}) FROM evil.sample"]
         for name in ("precision_score", "recall_score", "f1")
-        for types, arguments in {"boolean,": "x > 0, y > 0", "anycompatible,": "colour, colour, 'macro'"}.items()
+        for types, arguments in {"boolean,": "truth, truth", "anycompatible,": "colour, colour, 'macro'"}.items()
     },
     # Statistics.
     "stat_models(": ["SELECT * FROM reco.stat_models()", "TABLE reco.stat_models"],
