@@ -33,6 +33,8 @@ const ID: &str = "id";
 const BOOSTING: &str = "boosting";
 /// Rows that are predicted at a time, the first time and later: whoever reads a few waits for no more.
 const WINDOWS: (usize, usize) = (1_000, 20_000);
+/// Probabilities that are held at a time.
+const MAX_PROBABILITIES: usize = 1 << 20;
 
 #[pg_extern(sql = false)]
 fn train_predictor(
@@ -200,9 +202,9 @@ fn predict_query(
     let (model, source) = (given(model, "model")?.to_owned(), given(source, "source")?);
     let statement = Statement::new("predict_query", &model);
     // The model is looked up before the query runs: a wrong name should not cost a scan.
-    let (columns, stamp) = with_predictor(&model, &statement, |predictor| {
+    let (columns, stamp, most) = with_predictor(&model, &statement, |predictor| {
         let columns: Vec<String> = predictor.model.columns().map(str::to_owned).collect();
-        Ok((columns, predictor.entry.stamp))
+        Ok((columns, predictor.entry.stamp, MAX_PROBABILITIES / predictor.model.outputs().max(1)))
     })?;
     let wanted = |name: &str| columns.iter().any(|column| column == name);
     let (source, id_column, attributes) = Source::open_chosen("source", source, id.unwrap_or(ID), &wanted)?;
@@ -210,14 +212,14 @@ fn predict_query(
         return Err(Error::MissingColumn { column: id.into(), found: source.names() }.into());
     }
     let mut ready: VecDeque<Predicted> = VecDeque::new();
-    let (mut done, mut size) = (0, WINDOWS.0);
+    let (mut done, mut size) = (0, WINDOWS.0.min(most));
     // Dropped at the end of the source: the caller may keep the iterator for longer.
     let mut under_way = Some((source, statement));
     Ok(TableIterator::new(std::iter::from_fn(move || {
         while ready.is_empty() {
             let (source, statement) = under_way.as_mut()?;
             let (ids, table) = raise(read_window(source, id_column.as_ref(), &attributes, done, size, statement));
-            size = WINDOWS.1;
+            size = WINDOWS.1.min(most);
             if ids.is_empty() {
                 under_way = None;
                 return None;
@@ -241,8 +243,9 @@ fn read_window(
 ) -> Result<(Vec<String>, Table)> {
     let mut table = Table::new(attributes.iter().map(|a| (a.name.clone(), a.kind)).collect()).unbounded();
     let (mut ids, mut values) = (Vec::new(), Vec::with_capacity(attributes.len()));
-    progress.check()?;
     source.fetch(size, |row| {
+        // A row may hold texts of many megabytes.
+        progress.check()?;
         let number = before + ids.len() + 1;
         let own = match id.map(|id| row.attribute(id)).transpose()? {
             Some(AttributeValue::Category(id)) => id,
@@ -285,7 +288,14 @@ fn predict_window(
                 (id, names[best].clone(), Some(f64::from(outputs[best])), Some(JsonB(Value::Object(all))))
             }
         };
-        Ok(ids.into_iter().zip(all.outer_iter()).map(row).collect::<Vec<Predicted>>())
+        let mut predicted: Vec<Predicted> = Vec::new();
+        memory::reserve(&mut predicted, ids.len())?;
+        for given in ids.into_iter().zip(all.outer_iter()) {
+            // There may be a thousand classes.
+            progress.check()?;
+            predicted.push(row(given));
+        }
+        Ok(predicted)
     })?;
     progress.ran(&Run { runs: 1, model, provider: SCAN, rows: predicted.len(), tokens: None, took: began.elapsed() });
     Ok(predicted)

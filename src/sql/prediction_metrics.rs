@@ -10,7 +10,7 @@ use crate::pg::errors;
 use crate::pg::ids::any_text;
 use crate::pg::interrupts::Statement;
 use crate::pg::json::JsonB;
-use prediction::metrics::{Average, Confusion, Errors, Ranked, State, wilson};
+use prediction::metrics::{Average, Check, Confusion, Errors, Ranked, State, wilson};
 use runtime::error::{Error, Result};
 use runtime::progress::Progress;
 
@@ -38,24 +38,24 @@ impl<S: State> Group<S> {
         }
     }
 
-    fn merge(&mut self, other: &Self) -> Result<()> {
+    fn merge(&mut self, other: &Self, check: Check) -> Result<()> {
         if let Some(argument) = other.argument {
             self.set("the argument", argument)?;
         }
-        self.rows.merge(&other.rows)
+        self.rows.merge(&other.rows, check)
     }
 
     /// The argument, NaN for none, and the rows.
-    fn serialize(&self) -> Result<Vec<u8>> {
-        let rows = self.rows.serialize()?;
+    fn serialize(&self, check: Check) -> Result<Vec<u8>> {
+        let rows = self.rows.serialize(check)?;
         Ok([&self.argument.unwrap_or(f64::NAN).to_le_bytes()[..], &rows].concat())
     }
 
-    fn deserialize(bytes: &[u8]) -> Result<Self> {
+    fn deserialize(bytes: &[u8], check: Check) -> Result<Self> {
         let cut = || Error::Internal("invalid state of a metric".into());
         let (argument, rows) = bytes.split_first_chunk::<8>().ok_or_else(cut)?;
         let argument = Some(f64::from_le_bytes(*argument)).filter(|argument| !argument.is_nan());
-        Ok(Self { argument, rows: S::deserialize(rows)? })
+        Ok(Self { argument, rows: S::deserialize(rows, check)? })
     }
 }
 
@@ -64,15 +64,17 @@ macro_rules! carried {
     ($state:ty: $combine:ident, $serialize:ident, $deserialize:ident) => {
         #[pg_extern(sql = false)]
         fn $combine(state: Internal, other: Internal, fcinfo: pg_sys::FunctionCallInfo) -> errors::Result<Internal> {
+            let statement = Statement::new("combine", "");
             Ok(aggregate::update(state, fcinfo, Group::<$state>::default, |group| {
-                aggregate::read(&other).map_or(Ok(()), |other: &Group<$state>| group.merge(other))
+                aggregate::read(&other)
+                    .map_or(Ok(()), |other: &Group<$state>| group.merge(other, &|| statement.check()))
             })?)
         }
 
         #[pg_extern(sql = false)]
         fn $serialize(state: Internal) -> errors::Result<Vec<u8>> {
-            let empty = Group::<$state>::default();
-            Ok(aggregate::read(&state).unwrap_or(&empty).serialize()?)
+            let (empty, statement) = (Group::<$state>::default(), Statement::new("serialize", ""));
+            Ok(aggregate::read(&state).unwrap_or(&empty).serialize(&|| statement.check())?)
         }
 
         #[pg_extern(sql = false)]
@@ -81,7 +83,8 @@ macro_rules! carried {
             _internal: Internal,
             fcinfo: pg_sys::FunctionCallInfo,
         ) -> errors::Result<Internal> {
-            Ok(aggregate::adopt(fcinfo, Group::<$state>::deserialize(bytes)?)?)
+            let statement = Statement::new("deserialize", "");
+            Ok(aggregate::adopt(fcinfo, Group::<$state>::deserialize(bytes, &|| statement.check())?)?)
         }
     };
 }

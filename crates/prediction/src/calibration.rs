@@ -4,6 +4,7 @@
 use ndarray::ArrayView2;
 
 use kernels::matrix::rows;
+use runtime::error::Result;
 use serde::{Deserialize, Serialize};
 
 /// Steps of Newton's method.
@@ -12,6 +13,8 @@ const STEPS: usize = 50;
 const MIN_GAIN: f64 = 6.0;
 /// Rows below which nothing is fitted.
 const MIN_ROWS: usize = 100;
+/// Numbers that are read between two checks for a cancel request.
+const CHECK_EVERY: usize = 1 << 16;
 /// Pulls `a` to 1 and `b` to 0, as much as this many rows.
 const PRIOR: f64 = 10.0;
 
@@ -28,17 +31,22 @@ impl Default for Calibration {
 }
 
 impl Calibration {
-    /// Fits to the scores [rows, scores] of rows with these classes: one score for two classes, else one for each.
-    pub fn fit(scores: ArrayView2<f32>, codes: &[u32]) -> Self {
+    /// Fits to the scores [rows, scores] of rows with these classes: one score for two classes, else one for each. `check` returns an error to
+    /// cancel.
+    pub fn fit(scores: ArrayView2<f32>, codes: &[u32], check: &dyn Fn() -> Result<()>) -> Result<Self> {
         let is_binary = scores.ncols() == 1;
         let plain = [1.0, 0.0];
         if codes.len() < MIN_ROWS {
-            return Self::default();
+            return Ok(Self::default());
         }
+        let block = (CHECK_EVERY / scores.ncols().max(1)).max(1);
         let mut at = plain;
         for _ in 0..STEPS {
             let (mut g, mut h) = ([PRIOR * (at[0] - 1.0), PRIOR * at[1]], [[PRIOR, 0.0], [0.0, PRIOR]]);
-            for (row, &code) in rows(scores).zip(codes) {
+            for (place, (row, &code)) in rows(scores).zip(codes).enumerate() {
+                if place % block == 0 {
+                    check()?;
+                }
                 if is_binary {
                     let s = f64::from(row[0]);
                     let p = 1.0 / (1.0 + (-(at[0] * s + at[1])).exp());
@@ -62,12 +70,9 @@ impl Calibration {
                 break;
             }
         }
-        let gain = loss(scores, codes, plain) - loss(scores, codes, at);
-        if gain * codes.len() as f64 > MIN_GAIN {
-            Self { scale: at[0] as f32, offset: at[1] as f32 }
-        } else {
-            Self::default()
-        }
+        let gain = loss(scores, codes, plain, check)? - loss(scores, codes, at, check)?;
+        let pays = gain * codes.len() as f64 > MIN_GAIN;
+        Ok(if pays { Self { scale: at[0] as f32, offset: at[1] as f32 } } else { Self::default() })
     }
 
     pub fn apply(&self, scores: &mut [f32]) {
@@ -82,7 +87,8 @@ fn softmax(scores: &[f32], scale: f64) -> Vec<f64> {
 }
 
 /// Mean log loss.
-fn loss(scores: ArrayView2<f32>, codes: &[u32], [a, b]: [f64; 2]) -> f64 {
+fn loss(scores: ArrayView2<f32>, codes: &[u32], [a, b]: [f64; 2], check: &dyn Fn() -> Result<()>) -> Result<f64> {
+    let block = (CHECK_EVERY / scores.ncols().max(1)).max(1);
     let of_row = |(row, &code): (&[f32], &u32)| {
         if row.len() == 1 {
             let margin = (a * f64::from(row[0]) + b) * if code == 1 { -1.0 } else { 1.0 };
@@ -91,7 +97,14 @@ fn loss(scores: ArrayView2<f32>, codes: &[u32], [a, b]: [f64; 2]) -> f64 {
             -softmax(row, a)[code as usize].max(1e-300).ln()
         }
     };
-    rows(scores).zip(codes).map(of_row).sum::<f64>() / codes.len().max(1) as f64
+    let mut sum = 0.0;
+    for (place, row) in rows(scores).zip(codes).enumerate() {
+        if place % block == 0 {
+            check()?;
+        }
+        sum += of_row(row);
+    }
+    Ok(sum / codes.len().max(1) as f64)
 }
 
 #[cfg(test)]
@@ -109,7 +122,7 @@ mod tests {
         let scores = Array2::from_shape_fn((5000, 1), |(row, _)| 8.0 * (uniform(row as u64) as f32 - 0.5));
         let truth = |row: usize| 1.0 / (1.0 + (-f64::from(scores[[row, 0]]) / 2.0 - 0.5).exp());
         let codes: Vec<u32> = (0..5000).map(|row| u32::from(uniform(1_000_000 + row as u64) < truth(row))).collect();
-        let found = Calibration::fit(scores.view(), &codes);
+        let found = Calibration::fit(scores.view(), &codes, &|| Ok(())).unwrap();
         assert!((found.scale - 0.5).abs() < 0.05 && (found.offset - 0.5).abs() < 0.1, "{found:?}");
     }
 
@@ -123,7 +136,7 @@ mod tests {
                 u32::from(u > p[0]) + u32::from(u > p[0] + p[1])
             })
             .collect();
-        let found = Calibration::fit(scores.view(), &codes);
+        let found = Calibration::fit(scores.view(), &codes, &|| Ok(())).unwrap();
         assert!((found.scale - 0.4).abs() < 0.06 && found.offset == 0.0, "{found:?}");
     }
 
@@ -132,7 +145,9 @@ mod tests {
         let scores = Array2::from_shape_fn((2000, 1), |(row, _)| 4.0 * (uniform(row as u64) as f32 - 0.5));
         let truth = |row: usize| 1.0 / (1.0 + (-f64::from(scores[[row, 0]])).exp());
         let codes: Vec<u32> = (0..2000).map(|row| u32::from(uniform(3_000_000 + row as u64) < truth(row))).collect();
-        assert_eq!(Calibration::fit(scores.view(), &codes), Calibration::default());
-        assert_eq!(Calibration::fit(scores.slice(ndarray::s![..50, ..]), &codes[..50]), Calibration::default());
+        let fit =
+            |rows: usize| Calibration::fit(scores.slice(ndarray::s![..rows, ..]), &codes[..rows], &|| Ok(())).unwrap();
+        assert_eq!(fit(2000), Calibration::default());
+        assert_eq!(fit(50), Calibration::default());
     }
 }

@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use runtime::draw;
 use runtime::error::{Error, Result};
 use runtime::memory;
+use runtime::sorting::sort_watched;
 use tabular::trees::Target;
+
+/// Returns an error to cancel.
+type Check<'a> = &'a dyn Fn() -> Result<()>;
 
 /// How rows are held out.
 #[derive(Clone, Copy, Debug)]
@@ -31,24 +35,29 @@ pub const NEVER: u16 = u16::MAX;
 
 impl Folds {
     /// Deals the rows into `count` folds; 1 holds a fifth of them out, once.
-    pub fn deal(split: Split, target: &Target, rows: usize, count: usize, seed: u64) -> Result<Self> {
+    pub fn deal(split: Split, target: &Target, rows: usize, count: usize, seed: u64, check: Check) -> Result<Self> {
         match split {
-            Split::Time(times) => Self::latest(times),
+            Split::Time(times) => Self::latest(times, check),
             Split::Groups(groups) => Self::of_groups(groups, count),
-            Split::Rows => Self::of_rows(target, rows, count, seed),
+            Split::Rows => Self::of_rows(target, rows, count, seed, check),
         }
     }
 
-    fn of_rows(target: &Target, rows: usize, count: usize, seed: u64) -> Result<Self> {
+    fn of_rows(target: &Target, rows: usize, count: usize, seed: u64, check: Check) -> Result<Self> {
         let parts = parts(count);
-        let mut order = memory::filled(0u32, rows)?;
-        draw::shuffled(&mut order, seed);
+        let mut drawn = memory::filled(0u32, rows)?;
+        draw::shuffled(&mut drawn, seed);
         // The rows of each class are dealt in turn, and the next class continues where the last one ended.
-        if let Target::Classes { codes, .. } = target {
-            order.sort_by_key(|&row| codes[row as usize]);
-        }
+        let class = |row: u32| match target {
+            Target::Classes { codes, .. } => codes[row as usize],
+            Target::Numbers(_) => 0,
+        };
+        let mut order: Vec<(u32, u32, u32)> = Vec::new();
+        memory::reserve(&mut order, rows)?;
+        order.extend(drawn.iter().zip(0..).map(|(&row, place)| (class(row), place, row)));
+        sort_watched(&mut order, check, |a, b| a.cmp(b))?;
         let mut of = memory::filled(NEVER, rows)?;
-        for (place, &row) in order.iter().enumerate() {
+        for (place, &(.., row)) in order.iter().enumerate() {
             let part = place % parts;
             of[row as usize] = if part < count { part as u16 } else { NEVER };
         }
@@ -80,12 +89,12 @@ impl Folds {
         Ok(Self { of, count })
     }
 
-    fn latest(times: &[f64]) -> Result<Self> {
+    fn latest(times: &[f64], check: Check) -> Result<Self> {
         let mut order: Vec<u32> = Vec::new();
         memory::reserve(&mut order, times.len())?;
         order.extend(0..times.len() as u32);
         let time = |row: u32| if times[row as usize].is_nan() { f64::NEG_INFINITY } else { times[row as usize] };
-        order.sort_by(|&a, &b| time(a).total_cmp(&time(b)));
+        sort_watched(&mut order, check, |&a, &b| time(a).total_cmp(&time(b)).then(a.cmp(&b)))?;
         let early = times.len() - (times.len() as f64 * HELD) as usize;
         let mut of = memory::filled(NEVER, times.len())?;
         order.iter().skip(early).for_each(|&row| of[row as usize] = 0);
@@ -117,7 +126,8 @@ mod tests {
     #[test]
     fn each_fold_has_its_share_of_each_class() {
         let codes: Vec<u32> = (0..100).map(|row| u32::from(row % 10 == 0)).collect();
-        let folds = Folds::deal(Split::Rows, &Target::Classes { codes: &codes, classes: 2 }, 100, 5, 1).unwrap();
+        let folds =
+            Folds::deal(Split::Rows, &Target::Classes { codes: &codes, classes: 2 }, 100, 5, 1, &|| Ok(())).unwrap();
         for fold in 0..5 {
             let (train, held) = folds.split(fold).unwrap();
             assert_eq!((train.len(), held.len()), (80, 20));
@@ -127,23 +137,23 @@ mod tests {
 
     #[test]
     fn a_single_fold_is_a_fifth() {
-        let folds = Folds::deal(Split::Rows, &NUMBERS, 100, 1, 1).unwrap();
+        let folds = Folds::deal(Split::Rows, &NUMBERS, 100, 1, 1, &|| Ok(())).unwrap();
         assert_eq!(folds.split(0).unwrap().1.len(), 20);
     }
 
     #[test]
     fn a_group_stays_together() {
         let groups: Vec<u32> = (0..90).map(|row| row / 3).collect();
-        let folds = Folds::deal(Split::Groups(&groups), &NUMBERS, 90, 5, 1).unwrap();
+        let folds = Folds::deal(Split::Groups(&groups), &NUMBERS, 90, 5, 1, &|| Ok(())).unwrap();
         assert!(folds.of.chunks(3).all(|of| of[0] == of[1] && of[1] == of[2]));
         assert!((0..5).all(|fold| folds.split(fold).unwrap().1.len() == 18));
-        assert!(Folds::deal(Split::Groups(&[1, 1, 2, 2]), &NUMBERS, 4, 5, 1).is_err());
+        assert!(Folds::deal(Split::Groups(&[1, 1, 2, 2]), &NUMBERS, 4, 5, 1, &|| Ok(())).is_err());
     }
 
     #[test]
     fn of_times_the_latest_are_held_out() {
         let times: Vec<f64> = (0..10).map(|row| if row == 9 { f64::NAN } else { f64::from(9 - row) }).collect();
-        let folds = Folds::deal(Split::Time(&times), &NUMBERS, 10, 5, 1).unwrap();
+        let folds = Folds::deal(Split::Time(&times), &NUMBERS, 10, 5, 1, &|| Ok(())).unwrap();
         assert_eq!(folds.split(0).unwrap().1, [0, 1]);
     }
 }

@@ -28,6 +28,12 @@ const THREE_FOLDS: usize = 100_000;
 const PATIENCE: usize = 50;
 /// Fewer rows bear no held-out ones.
 const MIN_ROWS: usize = 10;
+/// Most leaves of all trees: a graph cannot hold many more.
+const MAX_LEAVES: usize = 1 << 25;
+/// Rows between two checks for a cancel request.
+const CHECK_EVERY: usize = 4096;
+/// Rows that are looked at for a column that tells the label.
+const LOOKED_AT: usize = 100_000;
 /// An AUC of one feature alone above which it is said that the label may be among them.
 const SUSPICIOUS: f64 = 0.999;
 
@@ -67,13 +73,22 @@ pub fn train(task: Task, mut options: Options) -> Result<Trained> {
         return Err(Error::invalid(message, format!("Give {MIN_ROWS} rows or more.")));
     }
     check_weights(task.weights)?;
+    let leaves = Boosting::trees(&Target::from(&task.labels), &read.boosting).saturating_mul(read.boosting.leaves);
+    if leaves > MAX_LEAVES {
+        return Err(Error::TooLarge {
+            what: "the predictor".into(),
+            needed: format!("{leaves} leaves"),
+            limit: MAX_LEAVES.to_string(),
+            hint: "Lower the options rounds or leaves, or group rare classes.".into(),
+        });
+    }
     let encoder = Encoder::fit(task.table, task.leave, &read.encoder, task.progress)?;
     let features = encoder.encode_as("the source", task.table, task.progress)?;
     let binning = Binning::learn(&features, None, task.threads, task.progress)?;
     let binned = binning.apply(&features, task.threads, task.progress)?;
     drop(features);
     let target = Target::from(&task.labels);
-    let folds = Folds::deal(task.split, &target, rows, read.folds, mix(task.seed ^ 1))?;
+    let folds = Folds::deal(task.split, &target, rows, read.folds, mix(task.seed ^ 1), &|| task.progress.check())?;
     let held = held_out(&task, &binned, &target, &folds, &read.boosting)?;
     let boosting = BoostingOptions { rounds: held.rounds, ..read.boosting };
     let (all, seed, weights) = (all_rows(rows)?, mix(task.seed ^ 2), task.weights);
@@ -85,7 +100,7 @@ pub fn train(task: Task, mut options: Options) -> Result<Trained> {
     let calibration = match &task.labels {
         Labels::Classes { codes, .. } => {
             let codes: Vec<u32> = held.rows.iter().map(|&row| codes[row as usize]).collect();
-            Calibration::fit(held.scores.view(), &codes)
+            Calibration::fit(held.scores.view(), &codes, &|| task.progress.check())?
         }
         Labels::Numbers(_) => Calibration::default(),
     };
@@ -237,7 +252,10 @@ fn held_out(
 /// Metrics of the held-out rows, as they are predicted after calibration.
 fn measure(task: &Task, held: &HeldOut, model: &Model) -> Result<Value> {
     let mut predicted = memory::matrix(held.rows.len(), model.outputs(), 0f32)?;
-    for (scores, out) in held.scores.outer_iter().zip(rows_mut(predicted.view_mut())) {
+    for (row, (scores, out)) in held.scores.outer_iter().zip(rows_mut(predicted.view_mut())).enumerate() {
+        if row % CHECK_EVERY == 0 {
+            task.progress.check()?;
+        }
         let mut scores = scores.to_vec();
         model.predict_scores(&mut scores, out);
     }
@@ -258,16 +276,17 @@ fn suspicion(task: &Task) -> Result<Option<String>> {
     if names.len() != 2 || task.table.rows() < MIN_ROWS * MIN_ROWS {
         return Ok(None);
     }
+    let codes = &codes[..codes.len().min(LOOKED_AT)];
     for (name, _, column) in task.table.columns().filter(|(name, ..)| !task.leave.contains(name)) {
         task.progress.check()?;
         let scores: Vec<f32> = match column {
-            tabular::Column::Number(values) => values.iter().map(|&x| x as f32).collect(),
+            tabular::Column::Number(values) => values.iter().take(codes.len()).map(|&x| x as f32).collect(),
             tabular::Column::Category { codes: of, names: categories, .. } if categories.len() <= MAX_CATEGORIES => {
                 // By the share of the second class among the rows of a category.
                 let mut counts = vec![[0f32; 2]; categories.len() + 1];
                 let place = |code: u32| if code == NONE { categories.len() } else { code as usize };
                 of.iter().zip(codes).for_each(|(&code, &class)| counts[place(code)][class as usize] += 1.0);
-                of.iter().map(|&code| counts[place(code)]).map(|[a, b]| b / (a + b)).collect()
+                of.iter().take(codes.len()).map(|&code| counts[place(code)]).map(|[a, b]| b / (a + b)).collect()
             }
             _ => continue,
         };

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{State, cut};
+use super::{Check, State, cut};
 use runtime::error::{Error, Result};
 
 /// More pairs of a label and a prediction are no classes.
 const MAX_PAIRS: usize = 1_000_000;
+/// Most bytes of their texts.
+const MAX_BYTES: usize = 256 << 20;
 
 /// How the classes' values become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,7 @@ pub struct Confusion {
     /// label → prediction → rows
     counts: BTreeMap<String, BTreeMap<String, u64>>,
     pairs: usize,
+    bytes: usize,
 }
 
 /// Rows of a class: predicted and right, predicted, labelled.
@@ -76,11 +79,12 @@ impl Confusion {
             return Ok(());
         }
         self.pairs += 1;
-        if self.pairs > MAX_PAIRS {
+        self.bytes += label.len() + predicted.len();
+        if self.pairs > MAX_PAIRS || self.bytes > MAX_BYTES {
             return Err(Error::TooLarge {
                 what: "the classes".into(),
                 needed: "more pairs of a prediction and a label".into(),
-                limit: MAX_PAIRS.to_string(),
+                limit: format!("{MAX_PAIRS}, of {MAX_BYTES} bytes"),
                 hint: "Numbers are measured by reco.rmse, reco.mae and reco.r2.".into(),
             });
         }
@@ -163,7 +167,7 @@ impl Confusion {
 }
 
 impl State for Confusion {
-    fn merge(&mut self, other: &Self) -> Result<()> {
+    fn merge(&mut self, other: &Self, _check: Check) -> Result<()> {
         for (label, of_label) in &other.counts {
             for (predicted, &rows) in of_label {
                 self.add_rows(predicted, label, rows)?;
@@ -172,7 +176,7 @@ impl State for Confusion {
         Ok(())
     }
 
-    fn serialize(&self) -> Result<Vec<u8>> {
+    fn serialize(&self, _check: Check) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         for (label, of_label) in &self.counts {
             for (predicted, rows) in of_label {
@@ -186,7 +190,7 @@ impl State for Confusion {
         Ok(bytes)
     }
 
-    fn deserialize(mut bytes: &[u8]) -> Result<Self> {
+    fn deserialize(mut bytes: &[u8], _check: Check) -> Result<Self> {
         fn text<'a>(bytes: &mut &'a [u8]) -> Result<&'a str> {
             let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
             let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;

@@ -1,6 +1,6 @@
 //! Metrics that are means over rows.
 
-use super::{State, cut, numbers};
+use super::{Check, State, cut, numbers};
 use runtime::error::Result;
 
 /// Probabilities are at least this far from 0 and 1, so that a logarithm is finite: the resolution of double precision, as in scikit-learn.
@@ -82,17 +82,17 @@ impl Errors {
 }
 
 impl State for Errors {
-    fn merge(&mut self, other: &Self) -> Result<()> {
+    fn merge(&mut self, other: &Self, _check: Check) -> Result<()> {
         self.join(other);
         Ok(())
     }
 
-    fn serialize(&self) -> Result<Vec<u8>> {
+    fn serialize(&self, _check: Check) -> Result<Vec<u8>> {
         let Self { rows, squares, magnitudes, log_losses, mean, spread } = *self;
         Ok([rows, squares, magnitudes, log_losses, mean, spread].iter().flat_map(|x| x.to_le_bytes()).collect())
     }
 
-    fn deserialize(bytes: &[u8]) -> Result<Self> {
+    fn deserialize(bytes: &[u8], _check: Check) -> Result<Self> {
         let ([rows, squares, magnitudes, log_losses, mean, spread], rest) = numbers(bytes)?;
         let state = Self { rows, squares, magnitudes, log_losses, mean, spread };
         if rest.is_empty() { Ok(state) } else { Err(cut()) }

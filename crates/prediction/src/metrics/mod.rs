@@ -22,15 +22,18 @@ pub use wilson::{Interval, wilson};
 
 use runtime::error::{Error, Result};
 
+/// Returns an error to cancel.
+pub type Check<'a> = &'a dyn Fn() -> Result<()>;
+
 /// What an aggregate keeps of its rows.
 pub trait State: Default {
     /// Adds the rows of another state.
-    fn merge(&mut self, other: &Self) -> Result<()>;
+    fn merge(&mut self, other: &Self, check: Check) -> Result<()>;
 
-    fn serialize(&self) -> Result<Vec<u8>>;
+    fn serialize(&self, check: Check) -> Result<Vec<u8>>;
 
     /// Reads what [`serialize`](Self::serialize) wrote.
-    fn deserialize(bytes: &[u8]) -> Result<Self>;
+    fn deserialize(bytes: &[u8], check: Check) -> Result<Self>;
 }
 
 fn cut() -> Error {

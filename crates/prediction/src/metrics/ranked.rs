@@ -1,6 +1,6 @@
 //! Metrics of scores that rank rows.
 
-use super::{State, cut, numbers};
+use super::{Check, State, cut, numbers};
 use runtime::error::{Error, Result};
 use runtime::memory;
 use runtime::sorting::sort_watched;
@@ -8,8 +8,8 @@ use runtime::sorting::sort_watched;
 /// More do not fit a state that goes from one process to another.
 const MAX_ROWS: usize = 60_000_000;
 
-/// Returns an error to cancel.
-type Check<'a> = &'a dyn Fn() -> Result<()>;
+/// Rows between two checks for a cancel request.
+const CHECK_EVERY: usize = 1 << 16;
 
 /// Scores of rows with what they are worth: 1 and 0 for labels, or a gain.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,7 +63,10 @@ impl Ranked {
         sort_watched(&mut rows, check, |a, b| b[0].total_cmp(&a[0]).then(b[1].total_cmp(&a[1])))?;
         let mut ties: Vec<Tie> = Vec::new();
         let mut last = f64::NAN;
-        for [score, worth] in rows {
+        for (place, [score, worth]) in rows.into_iter().enumerate() {
+            if place % CHECK_EVERY == 0 {
+                check()?;
+            }
             match ties.last_mut() {
                 Some(tie) if score == last => *tie = Tie { rows: tie.rows + 1.0, worth: tie.worth + worth },
                 _ => memory::push(&mut ties, Tie { rows: 1.0, worth })?,
@@ -174,28 +177,39 @@ impl Ranked {
 }
 
 impl State for Ranked {
-    fn merge(&mut self, other: &Self) -> Result<()> {
+    fn merge(&mut self, other: &Self, check: Check) -> Result<()> {
         self.admit(other.rows.len())?;
-        memory::extend(&mut self.rows, &other.rows)
+        memory::reserve(&mut self.rows, other.rows.len())?;
+        for rows in other.rows.chunks(CHECK_EVERY) {
+            check()?;
+            self.rows.extend_from_slice(rows);
+        }
+        Ok(())
     }
 
-    fn serialize(&self) -> Result<Vec<u8>> {
+    fn serialize(&self, check: Check) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         memory::reserve(&mut bytes, self.rows.len() * 16)?;
-        self.rows.iter().flatten().for_each(|number| bytes.extend(number.to_le_bytes()));
+        for rows in self.rows.chunks(CHECK_EVERY) {
+            check()?;
+            rows.iter().flatten().for_each(|number| bytes.extend(number.to_le_bytes()));
+        }
         Ok(bytes)
     }
 
-    fn deserialize(mut bytes: &[u8]) -> Result<Self> {
+    fn deserialize(bytes: &[u8], check: Check) -> Result<Self> {
         if !bytes.len().is_multiple_of(16) {
             return Err(cut());
         }
         let mut state = Self::default();
         memory::reserve(&mut state.rows, bytes.len() / 16)?;
-        while !bytes.is_empty() {
-            let (row, rest) = numbers(bytes)?;
-            state.rows.push(row);
-            bytes = rest;
+        for mut rows in bytes.chunks(16 * CHECK_EVERY) {
+            check()?;
+            while !rows.is_empty() {
+                let (row, rest) = numbers(rows)?;
+                state.rows.push(row);
+                rows = rest;
+            }
         }
         Ok(state)
     }

@@ -29,7 +29,7 @@ fn merged<S: State>(rows: usize, add: impl Fn(&mut S, usize)) -> S {
     for part in 0..3 {
         let mut state = S::default();
         (0..rows).filter(|row| row % 3 == part).for_each(|row| add(&mut state, row));
-        whole.merge(&S::deserialize(&state.serialize().unwrap()).unwrap()).unwrap();
+        whole.merge(&S::deserialize(&state.serialize(&go_on).unwrap(), &go_on).unwrap(), &go_on).unwrap();
     }
     whole
 }
@@ -155,20 +155,23 @@ fn certain_and_wrong_costs_much_but_is_finite() {
 fn cut_bytes_are_no_state() {
     let mut ranked = Ranked::default();
     ranked.add(1.0, 1.0).unwrap();
-    let bytes = ranked.serialize().unwrap();
-    assert!(Ranked::deserialize(&bytes[1..]).is_err());
+    let bytes = ranked.serialize(&go_on).unwrap();
+    assert!(Ranked::deserialize(&bytes[1..], &go_on).is_err());
     let mut errors = Errors::default();
     errors.add(1.0, 1.0);
-    assert!(Errors::deserialize(&errors.serialize().unwrap()[8..]).is_err());
+    assert!(Errors::deserialize(&errors.serialize(&go_on).unwrap()[8..], &go_on).is_err());
     let mut confusion = Confusion::default();
     confusion.add("a", "b").unwrap();
-    let bytes = confusion.serialize().unwrap();
-    assert!((1..bytes.len()).all(|end| Confusion::deserialize(&bytes[..end]).is_err()));
+    let bytes = confusion.serialize(&go_on).unwrap();
+    assert!((1..bytes.len()).all(|end| Confusion::deserialize(&bytes[..end], &go_on).is_err()));
 }
 
 #[test]
 fn a_canceled_metric_ends() {
     let mut ranked = Ranked::default();
     (0..10).for_each(|row| ranked.add(f64::from(row), f64::from(row % 2)).unwrap());
-    assert!(matches!(ranked.auc(&|| Err(Error::Canceled)), Err(Error::Canceled)));
+    let canceled = || Err(Error::Canceled);
+    assert!(matches!(ranked.auc(&canceled), Err(Error::Canceled)));
+    assert!(matches!(ranked.serialize(&canceled), Err(Error::Canceled)));
+    assert!(matches!(Ranked::default().merge(&ranked, &canceled), Err(Error::Canceled)));
 }

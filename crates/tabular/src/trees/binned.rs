@@ -7,6 +7,7 @@
 //! Time: O(rows · columns · log rows), on all threads; bins are learned from at most 200,000 sampled rows. Memory: rows ×
 //! columns bytes.
 
+use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::samples::Features;
@@ -138,11 +139,21 @@ impl Binning {
             && self.columns.iter().all(|column| column.edges.len() <= MAX_BINS && column.bins <= MAX_BINS + 1)
     }
 
-    /// The feature of a category, by its column and code; `None` where several share the code, or for no category.
-    pub(super) fn category(&self, column: usize, code: u8) -> Option<u32> {
-        let is_here = |place: &Place| matches!(place, Place::Category { column: c, code: of } if (*c as usize, *of) == (column, code));
-        let mut places = (0..self.places.len()).filter(|&feature| is_here(&self.places[feature]));
-        places.next().filter(|_| places.next().is_none()).map(|feature| feature as u32)
+    /// Where the codes of each column come from.
+    pub(super) fn sources(&self) -> Sources<'_> {
+        let mut sources =
+            Sources { binning: self, numbers: vec![None; self.columns.len()], categories: AHashMap::new() };
+        for (place, feature) in self.places.iter().zip(0..) {
+            match *place {
+                Place::Nowhere => {}
+                Place::Number(column) => sources.numbers[column as usize] = Some(feature),
+                Place::Category { column, code } => {
+                    let known = sources.categories.entry((column, code)).or_insert(Some(feature));
+                    *known = known.filter(|known| *known == feature);
+                }
+            }
+        }
+        sources
     }
 
     /// The feature of a column of numbers, and the upper edge of the bin `code`.
@@ -184,6 +195,27 @@ impl Binning {
             },
         )?;
         Ok(Binned { rows, columns: self.columns.clone(), codes })
+    }
+}
+
+/// The features behind the codes of a [`Binning`].
+pub(super) struct Sources<'a> {
+    binning: &'a Binning,
+    /// [columns]
+    numbers: Vec<Option<u32>>,
+    /// By column and code; `None` where several categories share the code.
+    categories: AHashMap<(u32, u8), Option<u32>>,
+}
+
+impl Sources<'_> {
+    /// The feature of a category; `None` where several share the code, or for no category.
+    pub fn category(&self, column: usize, code: u8) -> Option<u32> {
+        self.categories.get(&(column as u32, code)).copied().flatten()
+    }
+
+    /// The feature of a column of numbers, and the upper edge of the bin `code`.
+    pub fn threshold(&self, column: usize, code: u8) -> Option<(u32, f32)> {
+        Some((*self.numbers.get(column)?.as_ref()?, *self.binning.columns[column].edges.get(usize::from(code))?))
     }
 }
 

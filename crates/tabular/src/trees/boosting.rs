@@ -165,7 +165,7 @@ impl Boosting {
         let mut losses = Vec::new();
         let mut best = (f64::INFINITY, 0);
         if let Some(watch) = &watch {
-            best.0 = learner.loss(goal, watch.rows, weight, &scores);
+            best.0 = learner.loss(goal, watch.rows, weight, &scores, signal)?;
             losses.push(best.0);
         }
         let mut probabilities =
@@ -248,7 +248,7 @@ impl Boosting {
                     }
                 }
             }
-            let loss = learner.loss(goal, watch.rows, weight, &scores);
+            let loss = learner.loss(goal, watch.rows, weight, &scores, signal)?;
             losses.push(loss);
             if loss < best.0 {
                 best = (loss, losses.len());
@@ -260,10 +260,20 @@ impl Boosting {
     }
 
     /// The mean loss of rows with these scores [binned rows, scores].
-    fn loss(&self, goal: &Goal, rows: &[u32], weight: impl Fn(u32) -> f32, scores: &[f32]) -> f64 {
+    fn loss(
+        &self,
+        goal: &Goal,
+        rows: &[u32],
+        weight: impl Fn(u32) -> f32,
+        scores: &[f32],
+        signal: &Signal,
+    ) -> Result<f64> {
         let n = self.base.len();
         let (mut sum, mut all) = (0.0, 0.0);
-        for &row in rows {
+        for (number, &row) in rows.iter().enumerate() {
+            if number % (CHECK_EVERY / n.max(1)).max(1) == 0 {
+                signal.check()?;
+            }
             let (place, w) = (row as usize, f64::from(weight(row)));
             let of_row = &scores[place * n..][..n];
             let loss = match goal {
@@ -283,7 +293,7 @@ impl Boosting {
             sum += w * loss;
             all += w;
         }
-        if all > 0.0 { sum / all } else { 0.0 }
+        Ok(if all > 0.0 { sum / all } else { 0.0 })
     }
 
     /// The initial score, where there is one score that is not scaled.

@@ -5,7 +5,7 @@
 
 use std::mem::size_of;
 
-use super::binned::Binning;
+use super::binned::{Binning, Sources};
 use super::boosting::Boosting;
 use kernels::statistics::softmax;
 use runtime::error::Result;
@@ -14,7 +14,7 @@ use runtime::memory;
 
 /// Rows that go down a tree side by side.
 const LANES: usize = 8;
-/// Rows whose codes stay in the L1 cache while all trees are read, and rows between two checks for a cancel request.
+/// Rows whose codes stay in the L1 cache while all trees are read.
 const BLOCK: usize = 512;
 /// Added to a code that alone goes left.
 const ALONE: u32 = 1 << 8;
@@ -199,33 +199,36 @@ impl Scorer {
 
     /// The steps of each tree, with children counted from the tree's first node.
     pub fn steps(&self, binning: &Binning) -> Option<Vec<Vec<Step>>> {
+        let sources = binning.sources();
         let ends = self.roots.iter().skip(1).map(|(root, _)| *root as usize).chain([self.nodes.len()]);
         let of_tree = |(&(root, _), end): (&(u32, u32), usize)| {
             let root = root as usize;
-            (root..end).map(|place| self.step(place, root, binning)).collect::<Option<Vec<Step>>>()
+            (root..end).map(|place| self.step(place, root, &sources)).collect::<Option<Vec<Step>>>()
         };
         self.roots.iter().zip(ends).map(of_tree).collect()
     }
 
-    fn step(&self, place: usize, root: usize, binning: &Binning) -> Option<Step> {
+    fn step(&self, place: usize, root: usize, sources: &Sources) -> Option<Step> {
         let node = self.nodes[place];
         if node.left as usize == place {
             return Some(Step::Leaf(node.value));
         }
         let left = node.left - root as u32;
         if node.code >= ALONE {
-            let feature = binning.category(node.column as usize, (node.code - ALONE) as u8)?;
+            let feature = sources.category(node.column as usize, (node.code - ALONE) as u8)?;
             return Some(Step::Is { feature, left });
         }
-        let (feature, number) = binning.threshold(node.column as usize, node.code as u8)?;
+        let (feature, number) = sources.threshold(node.column as usize, node.code as u8)?;
         Some(Step::AtMost { feature, number, left })
     }
 
     /// Adds the trees' scores of rows of codes [rows, width] to `out` [rows, scores], which begins as [`base`](Self::base).
-    fn add(&self, codes: &[u8], out: &mut [f32]) {
+    fn add(&self, codes: &[u8], out: &mut [f32], signal: &Signal) -> Result<()> {
         let (width, scores) = (self.width, self.base.len());
         let rows = codes.len() / width;
         for (tree, &(root, depth)) in self.roots.iter().enumerate() {
+            // There may be many trees, and deep ones.
+            signal.check()?;
             let output = tree % scores;
             let mut first = 0;
             while first < rows {
@@ -245,15 +248,15 @@ impl Scorer {
                 first += lanes;
             }
         }
+        Ok(())
     }
 
     /// Writes the scores of rows of codes [rows, width] to `out` [rows, scores].
     pub fn score(&self, codes: &[u8], out: &mut [f32], signal: &Signal) -> Result<()> {
         let scores = self.base.len();
         for (codes, out) in codes.chunks(BLOCK * self.width).zip(out.chunks_mut(BLOCK * scores)) {
-            signal.check()?;
             out.chunks_exact_mut(scores).for_each(|row| row.copy_from_slice(&self.base));
-            self.add(codes, out);
+            self.add(codes, out, signal)?;
         }
         Ok(())
     }
